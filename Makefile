@@ -1,0 +1,39 @@
+# make repro | make test | make smoke: each makes the environment first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: env repro test lint smoke readme clean
+.DEFAULT_GOAL := repro
+
+env: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, found " + sys.version.split()[0] + "; set PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# The whole pipeline of params.yaml; ends with the results table and where the report lies.
+repro: env
+	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	@$(BIN)/python -m condpdiff.report.show
+
+test: env lint
+	$(BIN)/python -m pytest
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The same dvc.yaml with configs/smoke.yaml in a throwaway clone: about two minutes on two cores.
+smoke: env
+	$(BIN)/python -m tests.smoke
+
+# Put the committed run's table into the README.
+readme: env
+	$(BIN)/python -m condpdiff.report.readme
+
+clean:
+	rm -rf $(VENV) tmp

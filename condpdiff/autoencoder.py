@@ -1,0 +1,245 @@
+"""The autoencoder E, D: z = E(w), w_hat = D(z + xi), loss = mean squared error (Eq. 6-7).
+
+Three shapes behind one interface: `conv1d` (ours), `pdiff` (p-diff v2's, for comparison), `pca` (the linear floor).
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from condpdiff.files import read_config, read_tensors, write_tensors
+from condpdiff.params.ae import Autoencoder as Settings
+
+FILE = "autoencoder.safetensors"
+
+
+class Autoencoder(nn.Module):
+    """w [B, K] <-> z [B, C, L]; `encode` and `decode` stand together in every subclass."""
+
+    def __init__(self, K: int, C: int, L: int) -> None:  # noqa: N803  the paper's letters
+        super().__init__()
+        self.K, self.C, self.L = K, C, L
+
+    def encode(self, w: Tensor) -> Tensor:
+        """w [B, K] -> z [B, C, L]."""
+        raise NotImplementedError
+
+    def decode(self, z: Tensor) -> Tensor:
+        """z [B, C, L] -> w_hat [B, K]."""
+        raise NotImplementedError
+
+    def fit_closed_form(self, w: Tensor) -> bool:
+        """Learn what can be learned from all of w [N, K] without gradient steps; says whether that is all."""
+        return False
+
+    def loss(self, w: Tensor, noise: float, input_noise: float) -> Tensor:
+        """Mean squared error of D(E(w) + xi), xi Gaussian of std `noise` (Eq. 6-7)."""
+        z = self.encode(w + input_noise * torch.randn_like(w))
+        return F.mse_loss(self.decode(z + noise * torch.randn_like(z)), w)
+
+
+class ResidualConv(nn.Module):
+    """x + conv(silu(conv(silu(norm(x))))), length kept."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(math.gcd(8, channels), channels)
+        self.conv1 = nn.Conv1d(channels, channels, 5, padding=2)
+        self.conv2 = nn.Conv1d(channels, channels, 5, padding=2)
+        nn.init.zeros_(self.conv2.weight)  # every block starts as the identity
+        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm(x)))  # [B, c, P]
+        return x + self.conv2(F.silu(h))  # [B, c, P]
+
+
+class PatchLinear(nn.Module):
+    """A linear map of its own for each of P patches: [B, P, i] -> [B, P, o].
+
+    LoRA weights have no translation structure, so what a filter learns at one place does not serve another;
+    an unshared map a patch is a convolution of stride = kernel = patch whose weights vary with position.
+    """
+
+    def __init__(self, P: int, i: int, o: int) -> None:  # noqa: N803
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(P, i, o) / math.sqrt(i))
+        self.bias = nn.Parameter(torch.zeros(P, 1, o))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias, x.transpose(0, 1), self.weight).transpose(0, 1)  # [B, P, o]
+
+
+class PatchedAutoencoder(Autoencoder):
+    """`conv1d`: fold w into P patches, one linear map a patch, residual 1-D convolutions, a linear bottleneck.
+
+    A full-length convolution stack costs K positions at every layer; here only the patch maps see K.
+    """
+
+    def __init__(self, K: int, C: int, L: int, patch: int, width: int, depth: int) -> None:  # noqa: N803
+        super().__init__(K, C, L)
+        self.patch, self.P = patch, math.ceil(K / patch)
+        flat = width * self.P
+        self.fold = PatchLinear(self.P, patch, width)
+        self.down = nn.Sequential(*(ResidualConv(width) for _ in range(depth)))
+        self.to_latent = nn.Linear(flat, C * L)
+        self.from_latent = nn.Linear(C * L, flat)
+        self.up = nn.Sequential(*(ResidualConv(width) for _ in range(depth)))
+        self.unfold = PatchLinear(self.P, width, patch)
+
+    def encode(self, w: Tensor) -> Tensor:
+        x = self.down(self.fold(_patches(w, self)).transpose(1, 2))  # [B, width, P]
+        return self.to_latent(x.flatten(1)).unflatten(1, (self.C, self.L))  # [B, C, L]
+
+    def decode(self, z: Tensor) -> Tensor:
+        x = self.from_latent(z.flatten(1)).unflatten(1, (-1, self.P))  # [B, width, P]
+        x = self.unfold(self.up(x).transpose(1, 2))  # [B, P, patch]
+        return x.flatten(1)[:, : self.K]  # [B, K]
+
+    @torch.no_grad()
+    def fit_closed_form(self, w: Tensor) -> bool:
+        """Start as the linear autoencoder that the data suggests; the convolutions, still the identity, learn the rest.
+
+        Each patch map starts at its patch's principal axes, the bottleneck at those of the folded weights, whitened.
+        Gradient steps from random maps need thousands of steps to come as far.
+        """
+        x = _patches(w, self).transpose(0, 1)  # [P, N, patch]
+        width = min(self.fold.weight.shape[2], len(w), self.patch)
+        self.fold.weight.zero_(), self.unfold.weight.zero_()
+        for part in torch.arange(self.P).split(64):
+            mean = x[part].mean(1, keepdim=True)  # [p, 1, patch]
+            _, _, axes = torch.pca_lowrank(x[part] - mean, q=width, center=False)  # [p, patch, width]
+            self.fold.weight[part, :, :width], self.unfold.weight[part, :width] = axes, axes.transpose(1, 2)
+            self.fold.bias[part, :, :width], self.unfold.bias[part] = -mean @ axes, mean
+        folded = torch.cat([self.fold(part) for part in _patches(w, self).split(64)]).transpose(1, 2).flatten(1)
+        axes = principal_axes(folded, self.C * self.L)  # [n, width P]; the folded weights are centred
+        std = (folded @ axes.T).std(0, correction=0).clamp_min(1e-6)
+        for parameter in (*self.to_latent.parameters(), *self.from_latent.parameters()):
+            parameter.zero_()
+        self.to_latent.weight[: len(axes)] = axes / std[:, None]
+        self.from_latent.weight[:, : len(axes)] = axes.T * std
+        return False
+
+
+def _patches(w: Tensor, model: PatchedAutoencoder) -> Tensor:
+    """w [B, K] -> [B, P, patch], zeros behind the end."""
+    return F.pad(w, (0, model.P * model.patch - model.K)).unflatten(1, (model.P, model.patch))
+
+
+class PdiffAutoencoder(Autoencoder):
+    """`pdiff`: the layer shapes of p-diff v2's autoencoder (NUS-HPC-AI-Lab/Neural-Network-Parameter-Diffusion).
+
+    Conv1d k = 7, stride 2, channels 64-128-256-256-32, BatchNorm, LeakyReLU, then one linear map to the latent;
+    the decoder mirrors it with ELU.
+    """
+
+    CHANNELS = (1, 64, 128, 256, 256, 32)
+
+    def __init__(self, K: int, C: int, L: int) -> None:  # noqa: N803
+        super().__init__(K, C, L)
+        pairs = list(zip(self.CHANNELS, self.CHANNELS[1:], strict=False))
+        self.halved = math.ceil(K / 2 ** len(pairs))
+        self.padded = self.halved * 2 ** len(pairs)
+        flat = self.halved * self.CHANNELS[-1]
+        self.down = nn.Sequential(
+            *(nn.Sequential(nn.Conv1d(i, o, 7, 2, 3), nn.BatchNorm1d(o), nn.LeakyReLU()) for i, o in pairs)
+        )
+        self.to_latent = nn.Linear(flat, C * L)
+        self.from_latent = nn.Linear(C * L, flat)
+        up: list[nn.Module] = []
+        for i, o in reversed(pairs):
+            up += [nn.ConvTranspose1d(o, i, 7, 2, 3, output_padding=1)]
+            up += [nn.BatchNorm1d(i), nn.ELU()] if i > 1 else []
+        self.up = nn.Sequential(*up)
+
+    def encode(self, w: Tensor) -> Tensor:
+        x = self.down(F.pad(w, (0, self.padded - self.K)).unsqueeze(1))  # [B, 32, K / 32]
+        return self.to_latent(x.flatten(1)).unflatten(1, (self.C, self.L))  # [B, C, L]
+
+    def decode(self, z: Tensor) -> Tensor:
+        x = self.from_latent(z.flatten(1)).unflatten(1, (-1, self.halved))  # [B, 32, K / 32]
+        return self.up(x).squeeze(1)[:, : self.K]  # [B, K]
+
+
+class PcaAutoencoder(Autoencoder):
+    """`pca`: the best linear autoencoder of C L numbers, in closed form; a network must justify itself against it."""
+
+    mean: Tensor
+    axes: Tensor
+
+    def __init__(self, K: int, C: int, L: int) -> None:  # noqa: N803
+        super().__init__(K, C, L)
+        self.register_buffer("mean", torch.zeros(K))
+        self.register_buffer("axes", torch.zeros(C * L, K))
+
+    def encode(self, w: Tensor) -> Tensor:
+        return ((w - self.mean) @ self.axes.T).unflatten(1, (self.C, self.L))  # [B, C, L]
+
+    def decode(self, z: Tensor) -> Tensor:
+        return z.flatten(1) @ self.axes + self.mean  # [B, K]
+
+    def fit_closed_form(self, w: Tensor) -> bool:
+        self.mean.copy_(w.mean(0))
+        axes = principal_axes(w - self.mean, self.C * self.L)
+        self.axes.zero_()
+        self.axes[: len(axes)] = axes
+        return True
+
+
+def principal_axes(centred: Tensor, count: int) -> Tensor:
+    """Up to `count` principal axes [n, K] of centred rows [N, K], by the N x N Gram matrix (N is far below K)."""
+    gram = (centred @ centred.T).double()  # [N, N]
+    values, vectors = torch.linalg.eigh(gram)
+    keep = values.flip(0)[:count] > values[-1] * 1e-9
+    vectors = vectors.flip(1)[:, :count][:, keep]
+    axes = vectors.T.to(centred.dtype) @ centred  # [n, K]
+    return F.normalize(axes, dim=1)
+
+
+def build(config: dict[str, Any]) -> Autoencoder:
+    """An untrained autoencoder of a config that `config_of` made."""
+    config = dict(config)
+    return ARCHITECTURES[config.pop("arch")](**config)
+
+
+def config_of(settings: Settings, K: int) -> dict[str, Any]:  # noqa: N803
+    """What `build` needs; it travels inside the weights file."""
+    config = {"arch": settings.arch, "K": K, "C": settings.latent_channels, "L": settings.latent_length}
+    if settings.arch == "conv1d":
+        config |= {"patch": settings.patch, "width": settings.width, "depth": settings.depth}
+    return config
+
+
+def save(path: Path, model: Autoencoder, config: dict[str, Any]) -> None:
+    """Weights and config in one safetensors file; `load` is its inverse."""
+    write_tensors(path, model.state_dict(), config)
+
+
+def load(path: Path) -> Autoencoder:
+    """The autoencoder of a file that `save` wrote, ready to encode and decode."""
+    model = build(read_config(path))
+    model.load_state_dict(read_tensors(path))
+    return model.eval().requires_grad_(False)
+
+
+@torch.inference_mode()
+def encode_all(model: Autoencoder, w: Tensor) -> Tensor:
+    """w [N, K] -> z [N, C, L], in batches of 64."""
+    return torch.cat([model.encode(part) for part in w.split(64)])
+
+
+@torch.inference_mode()
+def decode_all(model: Autoencoder, z: Tensor) -> Tensor:
+    """z [S, C, L] -> w_hat [S, K], in batches of 64."""
+    return torch.cat([model.decode(part) for part in z.split(64)])
+
+
+ARCHITECTURES: dict[str, type[Autoencoder]] = {
+    "conv1d": PatchedAutoencoder,
+    "pdiff": PdiffAutoencoder,
+    "pca": PcaAutoencoder,
+}

@@ -1,0 +1,47 @@
+"""Controls in weight space: what a generator of LoRA weights must be held against."""
+
+import torch
+from torch import Generator, Tensor
+
+from condpdiff.autoencoder import principal_axes
+
+
+def soup(theta: Tensor) -> Tensor:
+    """Mean of all checkpoints [N, K] -> [1, K]."""
+    return theta.double().mean(0, keepdim=True).float()
+
+
+def soup_of(theta: Tensor, of: int, count: int, generator: Generator) -> Tensor:
+    """`count` means of `of` random checkpoints each -> [count, K]."""
+    picks = [torch.randperm(len(theta), generator=generator)[:of] for _ in range(count)]
+    return torch.cat([soup(theta[pick]) for pick in picks])
+
+
+def gaussian(theta: Tensor, count: int, generator: Generator) -> Tensor:
+    """Independent normal draws with each coordinate's own mean and std -> [count, K]."""
+    noise = torch.randn(count, theta.shape[1], generator=generator)
+    return soup(theta) + theta.std(0, correction=0) * noise
+
+
+def pca_gaussian(theta: Tensor, axes: int, count: int, generator: Generator) -> Tensor:
+    """Normal draws along the zoo's first principal axes, with the variance that it has there -> [count, K]."""
+    centred = theta - soup(theta)
+    directions = principal_axes(centred, axes)  # [n, K]
+    std = (centred @ directions.T).std(0, correction=0)  # [n]
+    noise = torch.randn(count, axes, generator=generator)[:, : len(directions)]
+    return soup(theta) + (noise * std) @ directions
+
+
+def evenly_spaced(total: int, count: int) -> Tensor:
+    """Up to `count` indices spread over 0..total-1, the last one included."""
+    return torch.linspace(total - 1, 0, min(count, total)).round().long().flip(0)
+
+
+def spread(vectors: Tensor) -> float:
+    """Root mean square distance of vectors [M, K] to their own mean."""
+    return float((vectors - vectors.mean(0)).square().sum(1).mean().sqrt())
+
+
+def distances(vectors: Tensor) -> Tensor:
+    """Pairwise L2 [M, M] of vectors [M, K]; exact for near copies, which the matrix-product form is not."""
+    return torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist")

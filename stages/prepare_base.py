@@ -1,0 +1,18 @@
+"""prepare-base: the pre-trained model and its tokenizer, in one folder."""
+
+from pathlib import Path
+
+from condpdiff.errors import run
+from condpdiff.params.base import Base
+from condpdiff.params.section import section
+from condpdiff.text.base import prepare_base
+
+OUT = Path("data/base")
+
+
+def main() -> None:
+    prepare_base(section("base", Base), OUT)
+
+
+if __name__ == "__main__":
+    run(main)

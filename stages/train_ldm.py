@@ -1,0 +1,29 @@
+"""train-ldm: the latent diffusion model of all tasks, conditioned on y."""
+
+from pathlib import Path
+
+from condpdiff import condition_file, diffusion
+from condpdiff.condition_file import load_conditions
+from condpdiff.errors import run
+from condpdiff.files import new_directory
+from condpdiff.latents import load_latents
+from condpdiff.params.condition import Condition
+from condpdiff.params.ldm import Ldm
+from condpdiff.params.section import section, tasks
+
+OUT = Path("data/ldm")
+
+
+def main() -> None:
+    settings = section("ldm", Ldm)
+    z = load_latents(Path("data/latents"), tasks())
+    y = load_conditions(Path("data/conditions") / condition_file.FILE, tasks())
+    learnable = section("condition", Condition).kind == "learnable"
+    model, curve = diffusion.train(z, y, settings, learnable)
+    with new_directory(OUT) as folder:
+        diffusion.save(folder / diffusion.FILE, model, settings.prediction)
+        curve.to_csv(folder / "curve.csv", index=False)
+
+
+if __name__ == "__main__":
+    run(main)
