@@ -192,7 +192,8 @@ class PcaAutoencoder(Autoencoder):
 
 def principal_axes(centred: Tensor, count: int) -> Tensor:
     """Up to `count` principal axes [n, K] of centred rows [N, K], by the N x N Gram matrix (N is far below K)."""
-    gram = (centred @ centred.T).double()  # [N, N]
+    # In float64, a slice of coordinates at a time: float32 rounding would pass for a last axis, oblique to the others.
+    gram = sum((part.double() @ part.double().T for part in centred.split(65536, dim=1)), torch.zeros(()))  # [N, N]
     values, vectors = torch.linalg.eigh(gram)
     keep = values.flip(0)[:count] > values[-1] * 1e-9
     vectors = vectors.flip(1)[:, :count][:, keep]

@@ -69,12 +69,9 @@ def model_config(base: Base) -> tuple[dict[str, Any] | None, str]:
     """The base model's architecture, and where its numbers come from: its own config.json, else configs/models/."""
     if base.source == "local" and (path := Path(base.name) / "config.json").is_file():
         return read_json(path), str(path)
-    if base.source == "package" and _is_cached(base.name):
-        from condpdiff.text.base import MODEL_FOLDERS
-
-        if base.name in MODEL_FOLDERS:
-            member = f"{MODEL_FOLDERS[base.name]}/config.json"
-            return json.loads(read_member(base.name, member)), f"the package's {member}"
+    if base.source == "package" and _is_cached(base.name) and PACKAGES[base.name].model:
+        member = f"{PACKAGES[base.name].model}/config.json"
+        return json.loads(read_member(base.name, member)), f"the package's {member}"
     if base.source == "hub" and (folder := _hub_folder("models", base.name)).is_dir():
         for path in sorted(folder.glob("snapshots/*/config.json")):
             return read_json(path), str(path)

@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import shutil
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,8 +24,14 @@ def run(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = error.filename or Path.cwd()
+    except Exception as error:
+        if _disk_is_full(error):
+            where = getattr(error, "filename", None) or Path.cwd()
             sys.exit(f"error: {where}: the disk is full; free some space and run again")
         raise
+
+
+def _disk_is_full(error: Exception) -> bool:
+    """Whether a full disk is behind an error; some libraries report it as their own type, without its number."""
+    numbers = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in numbers or shutil.disk_usage(Path.cwd()).free < 2**20

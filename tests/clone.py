@@ -1,23 +1,27 @@
 """Throwaway clones of the working tree, for running the DAG without touching it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ("dvc.lock", "report/metrics.json")
+"""What a run of the DAG writes and Git tracks; a clone starts without them."""
 
 
-def environment() -> dict[str, str]:
+def environment(**changes: str) -> dict[str, str]:
     """This process's environment with this interpreter's `python` and `dvc` first on the path."""
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", **changes}
 
 
-def run(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command in a clone, with this interpreter's `python` first on the path."""
+def run(folder: Path, *command: str, check: bool = True, **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a clone; `changes` are variables of its environment, stdout holds both streams."""
     done = subprocess.run(
-        command, cwd=folder, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, cwd=folder, env=environment(**changes), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     if check and done.returncode:
         raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}")
@@ -29,10 +33,22 @@ def throwaway_clone(folder: Path) -> Path:
     listed = run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").stdout.splitlines()
     for name in listed:
         source = ROOT / name
-        if source.is_file() and name not in ("dvc.lock", "report/metrics.json"):
+        if source.is_file() and name not in RESULTS:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, folder / name)
     run(folder, "git", "init", "--quiet")
-    run(folder, "git", "add", "--all")
-    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", "clone")
+    run(folder, "git", "config", "user.name", "test")  # `dvc exp run` commits, too
+    run(folder, "git", "config", "user.email", "test@example.org")
+    commit(folder, "clone")
     return folder
+
+
+def commit(folder: Path, message: str) -> None:
+    """Commit everything that Git does not ignore."""
+    run(folder, "git", "add", "--all")
+    run(folder, "git", "commit", "--quiet", "--message", message)
+
+
+def stages_run(output: str) -> set[str]:
+    """The stages that a `dvc repro` really ran, by its output; those restored from a cache are not among them."""
+    return set(re.findall(r"^Running stage '([^']+)'", output, re.MULTILINE))

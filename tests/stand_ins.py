@@ -1,0 +1,141 @@
+"""Random stand-ins: tiny models with random weights, made-up rows and zoos. Nothing here was trained on anything."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from peft import PeftModel, get_peft_model
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import AutoModel, BertConfig, DebertaConfig, PreTrainedTokenizerFast, RobertaConfig
+
+from condpdiff.layout import Entry, Layout, layout_of
+from condpdiff.params.collect import Collect
+from condpdiff.params.section import parse
+from condpdiff.params.task import Task
+from condpdiff.text.finetune import head_state
+from condpdiff.text.models import load_classifier, lora_config
+from condpdiff.zoo import Zoo
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+GOOD = ["good", "great", "fine", "lovely"]
+BAD = ["bad", "awful", "poor", "ugly"]
+FILLERS = ["the", "film", "was", "a", "really", "very", "plot", "and"]
+VOCABULARY = SPECIAL + GOOD + BAD + FILLERS
+
+HIDDEN, LAYERS = 16, 2
+_SHARED = {
+    "vocab_size": len(VOCABULARY),
+    "hidden_size": HIDDEN,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 66,
+    "type_vocab_size": 2,
+    "pad_token_id": 0,
+}
+_CONFIGS = {
+    "bert": lambda: BertConfig(**_SHARED),
+    "roberta": lambda: RobertaConfig(**_SHARED),
+    "deberta": lambda: DebertaConfig(**_SHARED, relative_attention=True, pos_att_type=["c2p", "p2c"]),
+}
+
+
+def save_base(model_type: str, folder: Path) -> Path:
+    """A random encoder of a family with its word tokenizer, as prepare-base leaves a real one."""
+    torch.manual_seed(0)
+    model = AutoModel.from_config(_CONFIGS[model_type]())
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.3)  # far enough from 0 that logits differ from row to row
+    model.save_pretrained(folder)
+    save_tokenizer(folder)
+    return folder
+
+
+def save_tokenizer(folder: Path) -> None:
+    """A tokenizer of whole words."""
+    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(VOCABULARY)}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    ).save_pretrained(folder)
+
+
+def make_task(kind: str = "classification", **changes: Any) -> Task:
+    """A task file's content; `changes` replace whole sections or keys of `finetune`."""
+    data: dict[str, Any] = {
+        "kind": kind,
+        "source": {"type": "files", "train": "train.csv", "validation": "validation.csv"},
+        "columns": {"text": "text", "label": "label"},
+    }
+    data |= {"labels": ["bad", "good"]} if kind == "classification" else {"range": [-4, 4]}
+    finetune = {"steps": 8, "batch_size": 4, "lr": 0.01, "head_lr": 0.01, "max_length": 32}
+    task = {
+        "data": data,
+        "condition": {"description": "Tell good films from bad ones.", "paraphrases": ["Is the film good?"]},
+        "metrics": ["accuracy", "f1"] if kind == "classification" else ["pearson", "spearman"],
+        "finetune": finetune | changes.pop("finetune", {}),
+    }
+    return parse(Task, {**task, **changes}, "task.yaml")
+
+
+def make_rows(count: int, seed: int, kind: str = "classification") -> pd.DataFrame:
+    """Sentences of 3 to 10 words with one word that decides the label."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(count):
+        words = list(rng.choice(FILLERS, size=rng.integers(2, 10)))
+        words.insert(int(rng.integers(len(words) + 1)), str(rng.choice(GOOD if i % 2 else BAD)))
+        label = float(i % 2) if kind == "classification" else float(rng.uniform(0, 4) * (1 if i % 2 else -1))
+        rows.append((" ".join(words), "", label))
+    return pd.DataFrame(rows, columns=["text", "text_pair", "label"])
+
+
+def save_rows(folder: Path, kind: str = "classification") -> Path:
+    """A prepared task: 40 training and 24 validation rows."""
+    folder.mkdir(parents=True)
+    make_rows(40, 0, kind).to_parquet(folder / "train.parquet", index=False)
+    make_rows(24, 1, kind).to_parquet(folder / "validation.parquet", index=False)
+    return folder
+
+
+def make_collect(**changes: Any) -> Collect:
+    """The section `collect` of a short run: 4 states."""
+    settings = {"rank": 2, "alpha": 4.0, "max_checkpoints": 4, "save_every": 100, "validate_every": 4}
+    return parse(Collect, settings | changes, "params.yaml", "collect")
+
+
+def make_zoo(base: Path, model_type: str, count: int = 6, num_outputs: int = 2) -> tuple[Zoo, PeftModel]:
+    """A zoo of random checkpoints and a random head for a base, and the PEFT model whose layout it has."""
+    model = get_peft_model(load_classifier(base, num_outputs), lora_config(model_type, 2, 4.0, "auto")).eval()
+    generator = torch.Generator().manual_seed(1)
+    layout = layout_of(model)
+    theta = 0.3 * torch.randn(count, layout.K, generator=generator)
+    head = {key: torch.randn(value.shape, generator=generator) for key, value in head_state(model).items()}
+    lora = model.peft_config["default"]
+    config = {
+        "rank": 2,
+        "alpha": 4.0,
+        "target_modules": sorted(lora.target_modules),
+        "modules_to_save": sorted(lora.modules_to_save),
+        "task": "films",
+        "num_outputs": num_outputs,
+    }
+    return Zoo(theta, layout, head, config), model
+
+
+def make_layout(layers: int = 3, rank: int = 2, width: int = 5) -> Layout:
+    """One module a layer, and one tensor outside all layers in front."""
+    entries, offset = [], 0
+    for layer in range(-1, layers):
+        name = "base_model.model.embeddings.word" if layer < 0 else f"base_model.model.encoder.layer.{layer}.query"
+        for matrix, shape in (("A", (rank, width)), ("B", (width, rank))):
+            module = "embeddings.word" if layer < 0 else "query"
+            entries.append(Entry(f"{name}.lora_{matrix}.weight", shape, offset, layer, module))
+            offset += rank * width
+    return Layout(tuple(entries))

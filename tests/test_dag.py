@@ -1,0 +1,361 @@
+"""Which stages run after which change, on a DAG of two made-up tasks and a random stand-in for the base model.
+
+The DAG runs once. Every change is then made in a copy of that clone, its cache included, and the copies run side by
+side. Nothing is downloaded: the package index is switched off and the cache folder of downloads is empty.
+"""
+
+import csv
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.clone import RESULTS, ROOT, commit, environment, run, stages_run, throwaway_clone
+
+TASKS = {"films": "classification", "ratings": "regression"}
+BASE = "models/random-stand-in"
+SMALL: dict[str, Any] = {
+    "tasks": list(TASKS),
+    "base": {"source": "local", "name": BASE},
+    "collect": {"max_checkpoints": 4, "validate_every": 6},
+    "normalize": {"n_checkpoints": 4},
+    "ae": {"latent_channels": 2, "latent_length": 8, "patch": 64, "width": 8, "steps": 20, "batch_size": 8},
+    "condition": {"model": f"local-dir:{BASE}"},
+    "ldm": {"channels": [8, 8, 16], "steps": 20, "batch_size": 8},
+    "sample": {"count": 2, "steps": 4, "trajectories": 1, "trajectory_points": 2},
+    "eval": {"candidates": 2, "extra_candidates": 1, "select_rows": 16, "pca_axes": 2},
+}
+
+# What runs from a stage on.
+FROM_EVAL = {"merge-eval@films", "merge-eval@ratings", "report"}
+FROM_SAMPLE = {"sample"} | FROM_EVAL
+FROM_LDM = {"train-ldm"} | FROM_SAMPLE
+FROM_AE = {"train-ae", "encode-latents"} | FROM_LDM
+FROM_NORMALIZE = {"normalize"} | FROM_AE
+FROM_CONDITIONS = {"encode-conditions"} | FROM_LDM
+ALL = {f"{stage}@{task}" for stage in ("prepare-data", "finetune-collect") for task in TASKS}
+ALL |= {"check-params", "prepare-base"} | FROM_NORMALIZE | FROM_CONDITIONS
+
+FILMS = "configs/tasks/films.yaml"
+# File, key, new value, and the stages that run besides check-params, which reads every key.
+CHANGES: list[tuple[str, str, Any, set[str]]] = [
+    (FILMS, "finetune.lr", 0.02, {"finetune-collect@films"} | FROM_NORMALIZE),
+    (FILMS, "condition.description", "Tell great films from awful ones.", {"prepare-data@films"} | FROM_CONDITIONS),
+    ("params.yaml", "normalize.n_checkpoints", 3, FROM_NORMALIZE),  # Table 3
+    ("params.yaml", "normalize.method", "task_tensor", FROM_NORMALIZE),  # Table 4a
+    ("params.yaml", "normalize.layers", [0, 0], FROM_NORMALIZE),  # Table 4c
+    ("params.yaml", "condition.kind", "one_hot", FROM_CONDITIONS),  # Table 4b
+    ("params.yaml", "sample.guidance", 2.0, FROM_SAMPLE),
+    ("params.yaml", "sample.steps", 5, FROM_SAMPLE),
+    ("params.yaml", "report.learned_margin", 1.0, {"report"}),
+]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command in a clone."""
+
+    status: int
+    output: str
+
+    @property
+    def ran(self) -> set[str]:
+        return stages_run(self.output)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A copy of the clone after a scenario's commands."""
+
+    clone: Path
+    steps: list[Step]
+
+
+def call(clone: Path, *command: str) -> Step:
+    """A command in a clone on one core, without network."""
+    done = run(clone, *command, check=False, **_offline(clone))
+    return Step(done.returncode, done.stdout)
+
+
+def _offline(clone: Path) -> dict[str, str]:
+    empty = {"CONDPDIFF_CACHE": str(clone / "tmp/no-packages"), "PIP_NO_INDEX": "1", "HF_HUB_OFFLINE": "1"}
+    return {**empty, "OMP_NUM_THREADS": "1"}
+
+
+def set_key(clone: Path, file: str, key: str, value: Any) -> None:
+    """Change one key of a YAML file."""
+    path = clone / file
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    *parents, leaf = key.split(".")
+    section = content
+    for parent in parents:
+        section = section[parent]
+    section[leaf] = value
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+
+def small_clone(folder: Path) -> Path:
+    """A clone of the working tree with the small DAG's params, tasks, rows and base model."""
+    from tests.stand_ins import make_rows, make_task, save_base
+
+    params = yaml.safe_load((ROOT / "configs/default.yaml").read_text(encoding="utf-8"))
+    for name, values in SMALL.items():
+        params[name] = params[name] | values if isinstance(values, dict) else values
+    throwaway_clone(folder)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    save_base("bert", folder / BASE)
+    for seed, (name, kind) in enumerate(TASKS.items()):
+        task = make_task(kind).model_dump(mode="json", exclude_none=True)
+        task["data"]["source"] |= {split: f"rows/{name}-{split}.csv" for split in ("train", "validation")}
+        (folder / f"configs/tasks/{name}.yaml").write_text(yaml.safe_dump(task, sort_keys=False), encoding="utf-8")
+        for split, count in (("train", 40), ("validation", 24)):
+            rows = make_rows(count, 10 * seed + count, kind)
+            if kind == "classification":
+                rows["label"] = [task["data"]["labels"][int(label)] for label in rows["label"]]
+            (folder / "rows").mkdir(exist_ok=True)
+            rows.to_csv(folder / f"rows/{name}-{split}.csv", columns=["text", "label"], index=False)
+    commit(folder, "small DAG")
+    return folder
+
+
+def after_change(file: str, key: str, value: Any) -> Callable[[Path], list[Step]]:
+    """Repro after one changed key."""
+
+    def scenario(clone: Path) -> list[Step]:
+        set_key(clone, file, key, value)
+        return [call(clone, "dvc", "repro")]
+
+    return scenario
+
+
+def after_nothing(clone: Path) -> list[Step]:
+    return [call(clone, "dvc", "repro")]
+
+
+def after_change_and_back(clone: Path) -> list[Step]:
+    before = (clone / "params.yaml").read_bytes()
+    set_key(clone, "params.yaml", "report.seed", 1)
+    changed = call(clone, "dvc", "repro")
+    (clone / "params.yaml").write_bytes(before)
+    return [changed, call(clone, "dvc", "repro")]
+
+
+def after_report_code(clone: Path) -> list[Step]:
+    path = clone / "condpdiff/report/text.py"
+    path.write_text(path.read_text(encoding="utf-8") + "# A changed caption.\n", encoding="utf-8")
+    return [call(clone, "dvc", "repro")]
+
+
+def after_misspelt_key(clone: Path) -> list[Step]:
+    set_key(clone, "params.yaml", "ae.nois", 0.01)
+    return [call(clone, "dvc", "repro")]
+
+
+def experiment(clone: Path) -> list[Step]:
+    return [
+        call(clone, "dvc", "exp", "run", "-S", "ae.noise=0.01", "-n", "noise"),
+        call(clone, "dvc", "exp", "show", "--csv"),
+    ]
+
+
+def after_truncation(clone: Path) -> list[Step]:
+    path = clone / "data/zoo/films/theta.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    return [call(clone, "python", "-m", "stages.normalize"), call(clone, "dvc", "repro")]
+
+
+def after_kill(clone: Path) -> list[Step]:
+    """Kill DVC and its stage in the middle of train-ae, then repro with other settings."""
+    set_key(clone, "params.yaml", "ae.steps", 10**6)
+    log = clone / "tmp/killed.log"
+    log.parent.mkdir(exist_ok=True)
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            ["dvc", "repro"],
+            cwd=clone,
+            env=environment(**_offline(clone)),
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while b"train-ae:" not in log.read_bytes() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+    killed = Step(process.wait(), log.read_text(encoding="utf-8"))
+    listing = Step(0, "\n".join(str(path.relative_to(clone)) for path in sorted((clone / "data").rglob("*"))))
+    set_key(clone, "params.yaml", "ae.steps", 21)
+    return [killed, listing, call(clone, "dvc", "repro", "train-ae")]
+
+
+SCENARIOS: dict[str, Callable[[Path], list[Step]]] = {
+    **{f"{file}: {key}": after_change(file, key, value) for file, key, value, _ in CHANGES},
+    "experiment": experiment,
+    "killed": after_kill,
+    "truncated": after_truncation,
+    "changed and back": after_change_and_back,
+    "report code": after_report_code,
+    "misspelt": after_misspelt_key,
+    "nothing": after_nothing,
+}
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ThreadPoolExecutor]:
+    pool = ThreadPoolExecutor(max_workers=min(4, len(os.sched_getaffinity(0))))
+    yield pool
+    pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="module")
+def clones(pool: ThreadPoolExecutor, tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
+    """Two clones with a cache each, after `dvc repro` and `git status`."""
+
+    def repro(folder: Path) -> Outcome:
+        steps = [call(folder, "dvc", "repro"), call(folder, "git", "status", "--porcelain", "--untracked-files=all")]
+        commit(folder, "results")
+        return Outcome(folder, steps)
+
+    made = [small_clone(tmp_path_factory.mktemp(name)) for name in ("clone", "twin")]
+    return list(pool.map(repro, made))
+
+
+@pytest.fixture(scope="module")
+def futures(
+    pool: ThreadPoolExecutor,
+    clones: list[Outcome],
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+) -> dict[str, Future[Outcome]]:
+    """All scenarios that the selected tests ask for, begun."""
+    assert clones[0].steps[0].status == 0, clones[0].steps[0].output
+
+    def play(name: str) -> Outcome:
+        folder = tmp_path_factory.mktemp("scenario") / "clone"
+        shutil.copytree(clones[0].clone, folder, symlinks=True)
+        return Outcome(folder, SCENARIOS[name](folder))
+
+    params = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    wanted = [name for name in SCENARIOS if any(p.get("outcome") == name for p in params)]
+    return {name: pool.submit(play, name) for name in wanted}
+
+
+@pytest.fixture
+def outcome(request: pytest.FixtureRequest, futures: dict[str, Future[Outcome]]) -> Outcome:
+    return futures[request.param].result()
+
+
+def scenario(name: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("outcome", [name], indirect=True)
+
+
+def test_whole_dag_runs_every_stage_without_network(clones: list[Outcome]) -> None:
+    for clone in clones:
+        assert clone.steps[0].status == 0, clone.steps[0].output
+        assert clone.steps[0].ran == ALL
+
+
+def test_same_seed_gives_the_same_bytes_in_every_out(clones: list[Outcome]) -> None:
+    """In another folder, with a cache of its own."""
+    locks = [yaml.safe_load((c.clone / "dvc.lock").read_text(encoding="utf-8"))["stages"] for c in clones]
+    first, twin = ({(s, out["path"]): out["md5"] for s in lock for out in lock[s]["outs"]} for lock in locks)
+    assert {stage for stage, _ in first} == ALL
+    assert {key for key in first if first[key] != twin[key]} == set()
+
+
+def test_git_sees_only_the_lock_and_the_metrics(clones: list[Outcome]) -> None:
+    assert {line[3:] for line in clones[0].steps[1].output.splitlines()} == set(RESULTS)
+
+
+def test_stages_import_the_clone(clones: list[Outcome]) -> None:
+    clone = clones[0].clone
+    where = "import sys; sys.path[0] = ''; import condpdiff; print(condpdiff.__file__)"
+    assert Path(call(clone, "python", "-c", where).output.strip()).parent.parent == clone
+
+
+@scenario("nothing")
+def test_second_repro_runs_nothing(outcome: Outcome) -> None:
+    assert outcome.steps[0].ran == set()
+    assert "up to date" in outcome.steps[0].output
+
+
+@pytest.mark.parametrize(
+    ("outcome", "stages"),
+    [(f"{file}: {key}", ran) for file, key, _, ran in CHANGES],
+    indirect=["outcome"],
+)
+def test_changed_key_runs_exactly_these_stages(outcome: Outcome, stages: set[str]) -> None:
+    (step,) = outcome.steps
+    assert step.status == 0, step.output
+    assert step.ran == {"check-params"} | stages
+
+
+@scenario("experiment")
+def test_experiment_runs_from_train_ae_and_shows_the_arms(outcome: Outcome) -> None:
+    ran, shown = outcome.steps
+    assert ran.status == 0, ran.output
+    assert ran.ran == {"check-params"} | FROM_AE
+    table = list(csv.DictReader(io.StringIO(shown.output)))
+    (row,) = [row for row in table if row["Experiment"] == "noise"]
+    assert float(row["ae.noise"]) == 0.01
+    for arm in ("condpdiff", "original", "soup", "gaussian"):
+        assert float(row[f"mean.{arm}"]) >= 0
+
+
+@scenario("report code")
+def test_report_code_runs_report_alone(outcome: Outcome) -> None:
+    (step,) = outcome.steps
+    assert step.status == 0, step.output
+    assert step.ran == {"report"}
+
+
+@scenario("changed and back")
+def test_a_change_taken_back_runs_nothing(outcome: Outcome) -> None:
+    changed, back = outcome.steps
+    assert changed.ran == {"check-params", "report"}
+    assert (back.status, back.ran) == (0, set()), back.output
+    assert call(outcome.clone, "git", "status", "--porcelain").output == ""
+
+
+@scenario("misspelt")
+def test_misspelt_key_stops_at_check_params_with_one_line(outcome: Outcome) -> None:
+    (step,) = outcome.steps
+    assert step.status != 0
+    assert step.ran == {"check-params"}
+    lines = [line for line in step.output.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and lines[0].startswith("error: params.yaml: unknown key 'ae.nois' (did you mean 'noise'?)")
+    assert "Traceback" not in step.output
+
+
+@scenario("killed")
+def test_kill_in_the_middle_leaves_no_half_written_out(outcome: Outcome) -> None:
+    killed, listing, again = outcome.steps
+    assert killed.status == -signal.SIGKILL and killed.ran == {"check-params", "train-ae"}
+    left = listing.output.splitlines()
+    assert "data/normalized/films/w.safetensors" in left
+    assert not [path for path in left if path.startswith("data/autoencoder") or re.search(r"/\.(?!gitignore)", path)]
+    assert again.status == 0, again.output
+    assert again.ran == {"check-params", "train-ae"}
+
+
+@scenario("truncated")
+def test_truncated_artifact_is_named_and_then_restored(outcome: Outcome) -> None:
+    normalize, repro = outcome.steps
+    assert normalize.status == 1
+    line = normalize.output.strip().splitlines()[-1]
+    assert line.startswith("error: data/zoo/films/theta.safetensors: ") and "dvc repro" in line
+    assert "Traceback" not in normalize.output
+    assert (repro.status, repro.ran) == (0, set()), repro.output

@@ -1,0 +1,148 @@
+"""merge-eval: every arm is scored by one rule, on a random stand-in."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from condpdiff.autoencoder import encode_all
+from condpdiff.evaluation import Arm, build_arms, score_arms, winner, write_geometry
+from condpdiff.files import read_json, read_tensors
+from condpdiff.normalization import normalise, statistics_of
+from condpdiff.normalized import Frame
+from condpdiff.params.ae import Autoencoder as AeSettings
+from condpdiff.params.eval import Eval
+from condpdiff.params.section import parse
+from condpdiff.text.score import Scorer
+from condpdiff.train_autoencoder import train
+from condpdiff.zoo import Zoo
+from tests.stand_ins import make_rows, make_task, make_zoo
+
+ARMS = ["original", "soup", "soup_16", "gaussian", "pca_gaussian", "ae_reconstruction", "zero_decode", "condpdiff"]
+SETTINGS = parse(
+    Eval,
+    {"candidates": 4, "extra_candidates": 3, "select_rows": 10, "pca_axes": 4, "batch_tokens": 128},
+    "params.yaml",
+    "eval",
+)
+
+
+@pytest.fixture
+def zoo(base) -> Zoo:
+    return make_zoo(base("bert"), "bert", count=8)[0]
+
+
+@pytest.fixture
+def frame(zoo: Zoo) -> Frame:
+    statistics = statistics_of("task", {"films": zoo.theta}, zoo.layout)["films"]
+    return Frame(statistics, zoo.theta.double().mean(0).float(), torch.arange(zoo.layout.K))
+
+
+@pytest.fixture
+def arms(zoo: Zoo, frame: Frame) -> dict[str, Arm]:
+    pca = {"arch": "pca", "latent_channels": 1, "latent_length": 8, "patch": 1, "width": 1, "depth": 0}
+    pca |= {"noise": 0, "input_noise": 0, "steps": 1, "batch_size": 1, "lr": 1}
+    model, _, _ = train(normalise(zoo.theta, frame.statistics), parse(AeSettings, pca, "params.yaml", "ae"))
+    assert encode_all(model, torch.zeros(1, zoo.layout.K)).shape == (1, 1, 8)
+    samples = zoo.theta[:5] + 0.01
+    return build_arms(zoo.theta, samples, frame, model, SETTINGS, torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def scorer(base, zoo: Zoo) -> Scorer:
+    splits = {"select": make_rows(10, 2), "validation": make_rows(20, 3)}
+    return Scorer(base("bert"), zoo, make_task(), splits, SETTINGS.batch_tokens)
+
+
+def test_arms_stand_in_the_order_of_the_report_with_their_counts(arms: dict[str, Arm]) -> None:
+    assert list(arms) == ARMS
+    assert [len(arm.vectors) for arm in arms.values()] == [4, 1, 3, 4, 4, 3, 1, 5]
+    assert all(len(arm.checkpoints) == len(arm.vectors) for arm in arms.values())
+
+
+def test_originals_and_reconstructions_know_their_checkpoint(arms: dict[str, Arm], zoo: Zoo) -> None:
+    assert arms["original"].checkpoints[-1] == 7
+    assert torch.equal(arms["original"].vectors, zoo.theta[arms["original"].checkpoints])
+    rebuilt = arms["ae_reconstruction"]
+    torch.testing.assert_close(rebuilt.vectors, zoo.theta[rebuilt.checkpoints], rtol=0, atol=1e-4)  # 8 numbers suffice
+    assert arms["condpdiff"].checkpoints == [None] * 5
+
+
+def test_zero_decode_is_the_soup_under_task(arms: dict[str, Arm]) -> None:
+    assert torch.equal(arms["zero_decode"].vectors, arms["soup"].vectors)
+
+
+def test_every_candidate_of_every_arm_is_one_row(scorer: Scorer, arms: dict[str, Arm], zoo: Zoo) -> None:
+    labels = np.array([1.0, 1.0, 0.0])
+    scores, predictions = score_arms(scorer, arms, zoo.theta, labels)
+    assert list(scores.columns) == [
+        "arm", "candidate", "checkpoint", "select", "validation",
+        "validation_accuracy", "validation_f1", "distance",
+    ]  # fmt: skip
+    assert list(dict.fromkeys(scores["arm"])) == ["majority", "no_lora", *ARMS]
+    assert len(scores) == 2 + 25
+    assert predictions.shape == (27, 20)
+    assert predictions.dtype == np.float32
+    assert (scores["validation"] == scores["validation_accuracy"]).all()
+    for i, row in scores.iterrows():  # the stored predictions are those that were scored
+        assert row["validation"] == pytest.approx(100 * np.mean(predictions[i] == scorer.labels["validation"]))
+    assert (predictions[0] == 1).all()  # the majority of the training labels
+    assert scores["select"].between(0, 100).all()
+    assert scores.loc[scores["arm"] == "condpdiff", "select"].nunique() > 1  # candidates differ
+
+
+def test_arms_of_equal_vectors_score_equal_and_no_lora_is_untouched_by_others(
+    scorer: Scorer, arms: dict[str, Arm], zoo: Zoo
+) -> None:
+    _, first = score_arms(scorer, arms, zoo.theta, np.array([0.0]))
+    again, second = score_arms(scorer, {"zero": arms["zero_decode"], "soup": arms["soup"]}, zoo.theta, np.array([0.0]))
+    assert (second[2] == second[3]).all()
+    assert (first[1] == second[1]).all()  # no LoRA, before and after all merges
+    assert again["candidate"].tolist() == [0, 0, 0, 0]
+
+
+def test_distance_is_to_the_nearest_checkpoint_and_for_originals_to_the_nearest_other(
+    scorer: Scorer, arms: dict[str, Arm], zoo: Zoo
+) -> None:
+    theta = zoo.theta.clone()
+    theta[6] = theta[7] + 0.5 / theta.shape[1] ** 0.5  # 0.5 from the last one
+    few = {"original": Arm(theta[[2, 7]], [2, 7]), "condpdiff": Arm(theta[[3]], [None])}
+    scores, _ = score_arms(scorer, few, theta, np.array([0.0]))
+    found = scores.set_index(["arm", "candidate"])["distance"]
+    assert found["original", 1] == pytest.approx(0.5, rel=1e-3)
+    others = torch.cdist(theta[[2]].double(), theta[torch.arange(8) != 2].double()).min()
+    assert found["original", 0] == pytest.approx(float(others), rel=1e-5)
+    assert found["condpdiff", 0] == 0.0
+    assert np.isnan(found["majority", 0])
+    assert np.isnan(found["no_lora", 0])
+
+
+def test_original_of_a_single_checkpoint_has_itself_for_neighbour(scorer: Scorer, zoo: Zoo) -> None:
+    one = zoo.theta[:1]
+    scores, _ = score_arms(scorer, {"original": Arm(one, [0])}, one, np.array([0.0]))
+    assert scores["distance"].iloc[-1] == 0.0
+
+
+@pytest.mark.parametrize(("select", "expected"), [([1.0, 3.0, 3.0], 1), ([5.0, 5.0, 5.0], 0), ([1.0, 2.0, 3.0], 2)])
+def test_winner_is_the_best_on_select_and_the_first_of_equals(select: list[float], expected: int) -> None:
+    other = {"arm": "original", "candidate": [0, 1], "select": [9.0, 99.0], "validation": [1.0, 1.0]}
+    ours = {"arm": "condpdiff", "candidate": [0, 1, 2], "select": select, "validation": [9.0, 0.0, 0.0]}
+    scores = pd.concat([pd.DataFrame(other), pd.DataFrame(ours)], ignore_index=True)
+    assert winner(scores, "condpdiff") == expected
+
+
+def test_geometry_covers_the_zoo_and_every_arm_but_copies_of_it(arms: dict[str, Arm], zoo: Zoo, tmp_path: Path) -> None:
+    write_geometry(tmp_path, arms, zoo.theta)
+    points = pd.read_csv(tmp_path / "points.csv")
+    found = read_tensors(tmp_path / "distances.safetensors")["distances"]
+    assert found.shape == (len(points), len(points))
+    counts: dict[str, Any] = points["arm"].value_counts(sort=False).to_dict()
+    few = {"checkpoint": 8, "soup": 1, "soup_16": 3, "ae_reconstruction": 3}
+    assert counts == {**few, "gaussian": 4, "pca_gaussian": 4, "condpdiff": 5}
+    vectors = torch.cat([zoo.theta, arms["soup"].vectors]).double()
+    torch.testing.assert_close(found[:9, :9].double(), torch.cdist(vectors, vectors), rtol=1e-4, atol=1e-4)
+    spreads = read_json(tmp_path / "spread.json")
+    assert set(spreads) == set(counts) - {"soup"}

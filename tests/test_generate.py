@@ -1,0 +1,94 @@
+"""From a condition to theta: shapes, determinism, and the way back through decoder, scale and frame."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from condpdiff.autoencoder import Autoencoder, build
+from condpdiff.denoiser import Denoiser
+from condpdiff.generate import generate
+from condpdiff.latents import Scale
+from condpdiff.normalization import statistics_of
+from condpdiff.normalized import Frame
+from condpdiff.params.sample import Sample
+from condpdiff.params.section import parse
+from tests.stand_ins import make_layout
+
+LAYOUT = make_layout()
+
+
+def make_settings(**changes: Any) -> Sample:
+    settings = {"count": 6, "scheduler": "ddim", "steps": 12, "guidance": 1.0, "trajectories": 2}
+    return parse(Sample, settings | {"trajectory_points": 4} | changes, "params.yaml", "sample")
+
+
+@pytest.fixture
+def parts() -> dict[str, Any]:
+    """An untrained chain over the layers 0 and 1; the denoiser's prediction is 0."""
+    torch.manual_seed(0)
+    theta = torch.randn(5, LAYOUT.K)
+    chosen, positions = LAYOUT.select_layers((0, 1))
+    statistics = statistics_of("task", {"a": theta[:, positions]}, chosen)["a"]
+    decoder: Autoencoder = build({"arch": "conv1d", "K": chosen.K, "C": 2, "L": 8, "patch": 8, "width": 4, "depth": 1})
+    return {
+        "model": Denoiser(2, 8, (8, 12, 16), 1, 6).eval().requires_grad_(False),
+        "prediction": "sample",
+        "decoder": decoder.eval().requires_grad_(False),
+        "scale": Scale(torch.full((2, 8), 0.3), torch.full((2, 8), 2.0)),
+        "frame": Frame(statistics, theta.double().mean(0).float(), positions),
+        "y": torch.randn(4, 6),
+    }
+
+
+def run(parts: dict[str, Any], settings: Sample, seed: int = 0) -> tuple[Tensor, Tensor]:
+    return generate(**parts, settings=settings, generator=torch.Generator().manual_seed(seed))
+
+
+def test_samples_and_trajectories_are_whole_thetas(parts: dict[str, Any]) -> None:
+    theta, path = run(parts, make_settings())
+    assert theta.shape == (6, LAYOUT.K)
+    assert path.shape == (2, 4, LAYOUT.K)
+    torch.testing.assert_close(path[:, -1], theta[:2])
+
+
+def test_latent_of_zero_is_unscaled_decoded_and_denormalised(parts: dict[str, Any]) -> None:
+    theta, _ = run(parts, make_settings())  # predicts z_0 = 0 everywhere
+    with torch.inference_mode():
+        w = parts["decoder"].decode(parts["scale"].shift[None])
+    torch.testing.assert_close(theta, parts["frame"].to_theta(w).expand(6, -1), rtol=1e-4, atol=1e-4)
+
+
+def test_weights_outside_the_chosen_layers_are_the_soup(parts: dict[str, Any]) -> None:
+    theta, path = run(parts, make_settings())
+    outside = torch.ones(LAYOUT.K, dtype=torch.bool)
+    outside[parts["frame"].positions] = False
+    assert torch.equal(theta[:, outside], parts["frame"].soup[outside].expand(6, -1))
+    assert torch.equal(path[..., outside], parts["frame"].soup[outside].expand(2, 4, -1))
+
+
+@pytest.mark.parametrize("scheduler", ["ddpm", "ddim", "dpm++"])
+def test_generator_decides_the_samples(parts: dict[str, Any], scheduler: str) -> None:
+    for parameter in parts["model"].parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    settings = make_settings(scheduler=scheduler)
+    one, again, other = (run(parts, settings, seed)[0] for seed in (0, 0, 1))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert len({tuple(row.tolist()) for row in one}) == 6
+
+
+def test_no_trajectories_are_an_empty_tensor(parts: dict[str, Any]) -> None:
+    theta, path = run(parts, make_settings(trajectories=0))
+    assert len(theta) == 6
+    assert path.shape[0] == 0
+    assert path.shape[-1] == LAYOUT.K
+
+
+@pytest.mark.parametrize(("count", "steps", "points"), [(1, 1, 10), (3, 2, 10), (3, 12, 1)])
+def test_few_samples_or_steps_give_as_many_points_as_there_are(
+    parts: dict[str, Any], count: int, steps: int, points: int
+) -> None:
+    _, path = run(parts, make_settings(count=count, steps=steps, trajectories=5, trajectory_points=points))
+    assert path.shape == (min(count, 5), min(points, steps + 1), LAYOUT.K)

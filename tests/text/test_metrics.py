@@ -1,0 +1,72 @@
+"""Metrics in percent: those of sklearn and scipy, and 0 for what a constant has learned."""
+
+import warnings
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics as sk
+
+from condpdiff.text.metrics import TaskMetrics, constant_prediction, score
+from tests.stand_ins import make_task
+
+RNG = np.random.default_rng(0)
+Y2, P2 = RNG.integers(0, 2, 200), RNG.integers(0, 2, 200)
+Y3, P3 = RNG.integers(0, 3, 200), RNG.integers(0, 3, 200)
+YR = RNG.normal(size=200)
+PR = YR + RNG.normal(size=200)
+
+
+@pytest.mark.parametrize(
+    ("name", "p", "y", "expected"),
+    [
+        ("accuracy", P2, Y2, sk.accuracy_score(Y2, P2)),
+        ("f1", P2, Y2, sk.f1_score(Y2, P2)),
+        ("f1", P3, Y3, sk.f1_score(Y3, P3, average="macro")),
+        ("matthews", P2, Y2, sk.matthews_corrcoef(Y2, P2)),
+        ("pearson", PR, YR, stats.pearsonr(PR, YR).statistic),
+        ("spearman", PR, YR, stats.spearmanr(PR, YR).statistic),
+    ],
+)
+def test_metrics_equal_the_libraries_in_percent(name: str, p: np.ndarray, y: np.ndarray, expected: float) -> None:
+    assert score(p, y, [name]) == {name: pytest.approx(100 * expected)}
+
+
+@pytest.mark.parametrize("name", ["pearson", "spearman"])
+@pytest.mark.parametrize(("p", "y"), [(np.full(200, 0.3), YR), (PR, np.zeros(200))])
+def test_correlation_with_a_constant_is_zero_without_a_warning(name: str, p: np.ndarray, y: np.ndarray) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert score(p, y, [name]) == {name: 0.0}
+
+
+@pytest.mark.parametrize("name", ["f1", "matthews"])
+def test_constant_class_has_a_number(name: str) -> None:
+    found = score(np.zeros(200), Y2, [name])[name]
+    assert found == 0.0
+
+
+def test_rank_correlation_does_not_mind_the_scale_and_linear_correlation_the_offset() -> None:
+    assert score(np.exp(YR), YR, ["spearman"])["spearman"] == pytest.approx(100)
+    assert score(2 * YR + 5, YR, ["pearson"])["pearson"] == pytest.approx(100)
+
+
+def test_all_metrics_of_a_task_come_through_evaluate() -> None:
+    metrics = TaskMetrics(make_task())
+    found = metrics.compute(predictions=P2, references=Y2)
+    assert found == score(P2, Y2, ["accuracy", "f1"])
+    assert metrics.compute(predictions=Y2, references=Y2) == {"accuracy": 100.0, "f1": 100.0}  # nothing is left over
+
+
+def test_batches_may_be_added_to_the_evaluate_metric() -> None:
+    metrics = TaskMetrics(make_task("regression"))
+    for part in (slice(0, 50), slice(50, 200)):
+        metrics.add_batch(predictions=PR[part], references=YR[part])
+    expected = score(PR, YR, ["pearson", "spearman"])
+    assert metrics.compute() == {name: pytest.approx(value, abs=1e-3) for name, value in expected.items()}
+
+
+def test_constant_is_the_majority_class_or_the_mean() -> None:
+    assert constant_prediction(np.array([2.0, 1.0, 2.0, 0.0]), "classification") == 2.0
+    assert constant_prediction(np.array([1.0, 0.0]), "classification") == 0.0  # the first of equals
+    assert constant_prediction(np.array([1.0, 2.0, 6.0]), "regression") == 3.0

@@ -1,0 +1,75 @@
+"""Model families: where the LoRA goes, what the head is, and the paper's K."""
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import BertConfig, DebertaConfig, RobertaConfig
+
+from condpdiff.errors import UserError
+from condpdiff.layout import layout_of
+from condpdiff.text.finetune import head_state
+from condpdiff.text.models import ATTENTION, HEADS, empty_peft_model, load_classifier, lora_config, target_modules
+from tests.stand_ins import make_zoo
+
+
+@pytest.mark.parametrize(
+    ("config", "rank", "expected"),
+    [
+        (BertConfig(), 1, 73_728),
+        (RobertaConfig(), 1, 73_728),
+        (DebertaConfig(), 1, 92_160),
+        (BertConfig(), 16, 1_179_648),
+    ],
+)
+def test_k_of_the_base_models_is_the_papers(config: Any, rank: int, expected: int) -> None:
+    if config.model_type == "deberta":  # as microsoft/deberta-base's config has it
+        config.update({"relative_attention": True, "pos_att_type": ["c2p", "p2c"]})
+    assert expected == layout_of(empty_peft_model(config.to_dict(), rank, 1.0, "auto")).K
+
+
+def test_model_for_counting_holds_no_weights() -> None:
+    model = empty_peft_model(BertConfig().to_dict(), 1, 1.0, "auto")
+    assert {p.device.type for p in model.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "deberta"])
+def test_head_is_what_the_base_does_not_hold(model_type: str, base) -> None:
+    _, model = make_zoo(base(model_type), model_type)
+    assert {key.split(".")[2] for key in head_state(model)} == set(HEADS[model_type])
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert all(".lora_" in name or "modules_to_save" in name for name in trained)
+
+
+def test_head_depends_on_its_seed_alone(base) -> None:
+    def head(seed: int) -> torch.Tensor:
+        torch.rand(3)  # the global state must not matter
+        return load_classifier(base("bert"), 2, seed).classifier.weight
+
+    assert torch.equal(head(0), head(0))
+    assert not torch.equal(head(0), head(1))
+
+
+def test_two_bases_of_one_folder_are_equal(base) -> None:
+    one, two = (load_classifier(base("roberta"), 3, 0).state_dict() for _ in range(2))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_modules_that_are_given_stand_as_given() -> None:
+    assert target_modules("bert", ["value", "query"]) == ["query", "value"]
+    assert target_modules("gpt_neo", ["c_attn"]) == ["c_attn"]
+    assert target_modules("bert", "auto") == sorted(ATTENTION["bert"])
+
+
+def test_auto_on_an_unknown_family_is_one_line_that_names_the_known_ones() -> None:
+    with pytest.raises(UserError) as error:
+        target_modules("gpt_neo", "auto")
+    message = str(error.value)
+    assert message.startswith("params.yaml: collect.target_modules: found 'auto' for model type 'gpt_neo'")
+    assert "bert, deberta" in message
+    assert "\n" not in message
+
+
+def test_lora_has_no_dropout_and_takes_rank_and_alpha() -> None:
+    config = lora_config("bert", 4, 8.0, "auto")
+    assert (config.r, config.lora_alpha, config.lora_dropout) == (4, 8.0, 0.0)

@@ -1,0 +1,122 @@
+"""Scoring: W0 + (alpha / r) B A and back, and one line when base and zoo do not fit."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from condpdiff.errors import UserError
+from condpdiff.layout import Entry, Layout, unflatten
+from condpdiff.text.score import Scorer
+from condpdiff.zoo import Zoo
+from tests.stand_ins import make_rows, make_task, make_zoo
+
+ROWS = {"select": make_rows(9, 2), "validation": make_rows(21, 3)}
+
+
+@pytest.fixture
+def zoo(base) -> Zoo:
+    return make_zoo(base("bert"), "bert")[0]
+
+
+@pytest.fixture
+def scorer(base, zoo: Zoo) -> Scorer:
+    return Scorer(base("bert"), zoo, make_task(), ROWS, tokens=64)
+
+
+def with_entries(zoo: Zoo, change: Any) -> Zoo:
+    return replace(zoo, layout=Layout(tuple(change(entry) for entry in zoo.layout.entries)))
+
+
+def test_merged_weight_is_w0_plus_scaled_ba(scorer: Scorer, zoo: Zoo) -> None:
+    scorer.merge(zoo.theta[0])
+    tensors = unflatten(zoo.theta[0], zoo.layout)
+    assert len(scorer.modules) == 8
+    for name, module in scorer.modules.items():
+        a, b = (tensors[f"base_model.model.{name}.lora_{m}.weight"] for m in "AB")
+        expected = scorer.base_weights[name].cpu() + 4.0 / 2 * b @ a
+        torch.testing.assert_close(module.weight.cpu(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_merges_do_not_add_up_and_none_restores_w0_to_the_bit(scorer: Scorer, zoo: Zoo) -> None:
+    scorer.merge(zoo.theta[1])
+    once = {name: module.weight.clone() for name, module in scorer.modules.items()}
+    scorer.merge(zoo.theta[0])
+    scorer.merge(zoo.theta[1])
+    assert all(torch.equal(module.weight, once[name]) for name, module in scorer.modules.items())
+    scorer.merge(None)
+    assert all(torch.equal(module.weight, scorer.base_weights[name]) for name, module in scorer.modules.items())
+
+
+def test_predictions_stand_in_the_order_of_the_rows(scorer: Scorer, base) -> None:
+    scorer.merge(None)
+    tokenizer = AutoTokenizer.from_pretrained(base("bert"))
+    expected = [
+        int(scorer.model(**tokenizer(text, return_tensors="pt").to(scorer.device)).logits.argmax())
+        for text in ROWS["validation"]["text"]
+    ]
+    assert scorer.predict("validation").tolist() == expected
+    assert 0 < sum(expected) < len(expected)
+
+
+def test_predict_all_is_merge_and_predict_of_each(scorer: Scorer, zoo: Zoo) -> None:
+    found = scorer.predict_all(zoo.theta, "test")
+    assert {split: len(rows) for split, rows in found.items()} == {"select": 6, "validation": 6}
+    for i, theta in enumerate(zoo.theta):
+        scorer.merge(theta)
+        for split in ROWS:
+            assert np.array_equal(found[split][i], scorer.predict(split))
+
+
+def test_score_is_the_tasks_metrics_on_the_split(scorer: Scorer) -> None:
+    labels = ROWS["validation"]["label"].to_numpy()
+    assert scorer.score("validation", labels) == {"accuracy": 100.0, "f1": 100.0}
+    assert scorer.score("validation", 1 - labels) == {"accuracy": 0.0, "f1": 0.0}
+
+
+def test_regression_predicts_values(base) -> None:
+    zoo, _ = make_zoo(base("bert"), "bert", num_outputs=1)
+    rows = {"validation": make_rows(9, 0, "regression")}
+    scorer = Scorer(base("bert"), zoo, make_task("regression"), rows, tokens=64)
+    found = scorer.predict("validation")
+    assert found.shape == (9,)
+    assert len(np.unique(found.round(4))) > 2
+    assert set(scorer.score("validation", found)) == {"pearson", "spearman"}
+
+
+def test_head_of_the_zoo_is_put_in(scorer: Scorer, zoo: Zoo) -> None:
+    assert torch.equal(scorer.model.classifier.weight.cpu(), zoo.head["base_model.model.classifier.weight"])
+
+
+def test_theta_of_another_length_is_refused(scorer: Scorer, zoo: Zoo) -> None:
+    with pytest.raises(UserError, match="theta: found 3 weights"):
+        scorer.merge(torch.zeros(3))
+
+
+def test_module_that_the_base_lacks_is_named(base, zoo: Zoo) -> None:
+    other = with_entries(zoo, lambda e: replace(e, key=e.key.replace("layer.1", "layer.9")))
+    with pytest.raises(UserError, match=r"data/base: no module 'bert.encoder.layer.9.*rerun finetune-collect"):
+        Scorer(base("bert"), other, make_task(), ROWS, 64)
+
+
+def test_module_of_another_shape_or_kind_is_named(base, zoo: Zoo) -> None:
+    def wider(e: Entry) -> Entry:
+        return replace(e, shape=(2, 99)) if e.shape[0] == 2 else e
+
+    with pytest.raises(UserError, match=r"found \[16, 16\], allowed: \[16, 99\]"):
+        Scorer(base("bert"), with_entries(zoo, wider), make_task(), ROWS, 64)
+    embedding = with_entries(
+        zoo,
+        lambda e: replace(e, key=e.key.replace("encoder.layer.0.attention.self.query", "embeddings.word_embeddings")),
+    )
+    with pytest.raises(UserError, match="word_embeddings: found Embedding, allowed: Linear"):
+        Scorer(base("bert"), embedding, make_task(), ROWS, 64)
+
+
+def test_head_that_the_base_does_not_have_is_named(base, zoo: Zoo) -> None:
+    zoo.head["base_model.model.score.weight"] = torch.zeros(2)
+    with pytest.raises(UserError, match=r"head.safetensors: found 'score.weight', which the base model does not have"):
+        Scorer(base("bert"), zoo, make_task(), ROWS, 64)
