@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable
@@ -32,6 +33,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _disk_is_full(error: Exception) -> bool:
-    """Whether a full disk is behind an error; some libraries report it as their own type, without its number."""
+    """Whether a full disk is behind an error: some libraries have it in the text alone, some (torch.save) nowhere."""
     numbers = (errno.ENOSPC, errno.EDQUOT)
-    return getattr(error, "errno", None) in numbers or shutil.disk_usage(Path.cwd()).free < 2**20
+    told = getattr(error, "errno", None) in numbers or os.strerror(errno.ENOSPC) in str(error)
+    return told or shutil.disk_usage(Path.cwd()).free < 2**20

@@ -33,10 +33,13 @@ def _sentence_encoder(model: str) -> Encode:
     source, _, name = model.partition(":")
     if source not in ("package", "hub", "local-dir") or not name:
         raise UserError(f"{KEY}: found {model!r}, allowed for minilm: package:NAME, hub:ID or local-dir:PATH")
+    from huggingface_hub.utils.logging import set_verbosity_error
+    from safetensors import SafetensorError
     from transformers import AutoModel, AutoTokenizer, logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    set_verbosity_error()  # the error below says it once; the hub's client, once a retry
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "10")
     with tempfile.TemporaryDirectory() as scratch:
         where = name
@@ -47,7 +50,7 @@ def _sentence_encoder(model: str) -> Encode:
         try:
             network = AutoModel.from_pretrained(where).eval()
             tokenizer = AutoTokenizer.from_pretrained(where)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise _unreachable(model, error, "local-dir:PATH") from None
 
     @torch.inference_mode()

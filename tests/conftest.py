@@ -1,13 +1,10 @@
 """Fixtures that several modules' tests share; what they hold is random (see stand_ins.py)."""
 
-import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
-
-os.environ["HF_HUB_OFFLINE"] = "1"  # read at import: no test asks a hub for anything, nor waits for one
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +21,9 @@ def films(tmp_path: Path) -> Path:
     from tests.stand_ins import save_rows
 
     return save_rows(tmp_path / "data/tasks/films")
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub can't be reached, and nobody waits for it."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

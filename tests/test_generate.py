@@ -79,6 +79,16 @@ def test_generator_decides_the_samples(parts: dict[str, Any], scheduler: str) ->
     assert len({tuple(row.tolist()) for row in one}) == 6
 
 
+def test_each_sample_draws_one_of_the_tasks_conditions(parts: dict[str, Any]) -> None:
+    seen: list[Tensor] = []
+    original = parts["model"].forward
+    parts["model"].forward = lambda z_t, t, y, *rest: seen.append(y) or original(z_t, t, y, *rest)
+    run(parts, make_settings(count=40))
+    drawn = [tuple(row.tolist()) for row in seen[0]]
+    assert set(drawn) == {tuple(row.tolist()) for row in parts["y"]}
+    assert all(torch.equal(y, seen[0]) for y in seen)  # one condition from noise to latent
+
+
 def test_no_trajectories_are_an_empty_tensor(parts: dict[str, Any]) -> None:
     theta, path = run(parts, make_settings(trajectories=0))
     assert len(theta) == 6

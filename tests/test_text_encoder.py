@@ -1,6 +1,7 @@
 """Text encoders: a frozen network's vectors of one length, and one line when the network can't be had."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,14 @@ def test_folder_with_a_broken_model_is_refused(tmp_path: Path) -> None:
     assert "can't be loaded" in message_of("minilm", f"local-dir:{tmp_path}")
 
 
-def test_unreachable_hub_names_the_part_and_the_local_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
+def test_truncated_weights_are_refused(base, tmp_path: Path) -> None:
+    shutil.copytree(base("bert"), tmp_path / "model")
+    weights = tmp_path / "model/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert "can't be loaded" in message_of("minilm", f"local-dir:{tmp_path}/model")
+
+
+def test_unreachable_hub_names_the_part_and_the_local_way(no_hub: None) -> None:
     message = message_of("minilm", "hub:some/sentence-encoder")
     assert "text encoder 'hub:some/sentence-encoder' can't be loaded" in message
     assert message.endswith("give it locally as local-dir:PATH")

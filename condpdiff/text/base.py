@@ -39,14 +39,18 @@ def _save(where: str, base: Base, out: Path) -> None:
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "10")
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "30")
     import torch
+    from huggingface_hub.utils.logging import set_verbosity_error
+    from safetensors import SafetensorError
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # a second's work
+    set_verbosity_error()  # the error below says it once; the hub's client, once a retry
+    torch.manual_seed(0)  # of what the published weights lack, as roberta-base its pooler: the same bytes each time
     try:
         model = AutoModel.from_pretrained(where, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(where)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0]
         raise UserError(
             f"params.yaml: base: {base.source} {base.name!r} can't be loaded as a base model ({first}); "

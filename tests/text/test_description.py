@@ -1,6 +1,5 @@
 """Descriptions: as many texts as the task file says, and two-shot examples that show what the labels mean."""
 
-import pandas as pd
 import pytest
 
 from condpdiff.text.description import describe, two_shots
@@ -74,7 +73,9 @@ def test_pair_is_shown_with_both_texts() -> None:
     )
 
 
-def test_rows_of_one_class_alone_are_no_reason_to_crash() -> None:
-    rows: pd.DataFrame = make_rows(6, 0).assign(label=1.0)
-    for task in (with_shots(draws=2), with_shots("regression", draws=2)):
-        assert len(two_shots(task, rows)) == 2
+@pytest.mark.parametrize("ratings", [[4.0] * 5 + [-4.0], [-4.0] * 5 + [4.0], [0.0, 4.0]])
+def test_ratings_of_which_most_are_equal_still_have_two_halves(ratings: list[float]) -> None:
+    rows = make_rows(len(ratings), 0, "regression").assign(label=ratings)
+    for text in two_shots(with_shots("regression", draws=5), rows):
+        one, two = (line.rpartition(" Output: ")[2] for line in text.split("\n"))
+        assert one != two

@@ -51,15 +51,25 @@ def test_merges_do_not_add_up_and_none_restores_w0_to_the_bit(scorer: Scorer, zo
     assert all(torch.equal(module.weight, scorer.base_weights[name]) for name, module in scorer.modules.items())
 
 
-def test_predictions_stand_in_the_order_of_the_rows(scorer: Scorer, base) -> None:
-    scorer.merge(None)
-    tokenizer = AutoTokenizer.from_pretrained(base("bert"))
+def test_predictions_stand_in_the_order_of_the_rows(base) -> None:
+    folder = base("bert")
+    rows = make_rows(21, 3, "regression")
+    zoo, _ = make_zoo(folder, "bert", num_outputs=1)
+    scorer = Scorer(folder, zoo, make_task("regression"), {"validation": rows}, tokens=64)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     expected = [
-        int(scorer.model(**tokenizer(text, return_tensors="pt").to(scorer.device)).logits.argmax())
-        for text in ROWS["validation"]["text"]
+        scorer.model(**tokenizer(text, return_tensors="pt").to(scorer.device)).logits.item() for text in rows["text"]
     ]
-    assert scorer.predict("validation").tolist() == expected
-    assert 0 < sum(expected) < len(expected)
+    found = scorer.predict("validation")
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    assert np.ptp(found) > 0.1
+
+
+def test_class_is_the_largest_logit(scorer: Scorer, zoo: Zoo) -> None:
+    scorer.merge(zoo.theta[2])
+    batches = scorer.batches["validation"]
+    logits = batches.in_split_order([scorer.model(**inputs).logits for inputs in batches.inputs])
+    assert scorer.predict("validation").tolist() == logits.argmax(1).tolist()
 
 
 def test_predict_all_is_merge_and_predict_of_each(scorer: Scorer, zoo: Zoo) -> None:
