@@ -154,7 +154,7 @@ def finetune(name: str, task: Task, collect: Collect, data: Path, base: Path, ou
     """Fine-tune on one task and write its zoo folder; an interrupted run goes on from its last resume point.
 
     Raises:
-        UserError: more checkpoints are asked for than there are steps; the data can't be read.
+        UserError: the data can't be read; the model has no such target modules.
     """
     steps = collect.steps or task.finetune.steps
     task = task.model_copy(update={"finetune": task.finetune.model_copy(update={"steps": steps})})
@@ -169,7 +169,8 @@ def finetune(name: str, task: Task, collect: Collect, data: Path, base: Path, ou
     try:
         model = get_peft_model(classifier, lora)
     except ValueError as error:
-        raise UserError(f"params.yaml: collect.target_modules: {' '.join(str(error).split())}") from None
+        found = f"found {collect.target_modules}: {' '.join(str(error).split())}"
+        raise UserError(f"params.yaml: collect.target_modules: {found}") from None
     layout = layout_of(model)
 
     datasets_ = {split: _dataset(rows[split], tokenizer, task) for split in rows}
