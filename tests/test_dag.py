@@ -312,7 +312,7 @@ def test_experiment_runs_from_train_ae_and_shows_the_arms(outcome: Outcome) -> N
     (row,) = [row for row in table if row["Experiment"] == "noise"]
     assert float(row["ae.noise"]) == 0.01
     for arm in ("condpdiff", "original", "soup", "gaussian"):
-        assert float(row[f"average.{arm}"]) >= 0
+        assert -100 <= float(row[f"average.{arm}"]) <= 100
 
 
 @scenario("report code")
