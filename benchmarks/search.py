@@ -5,6 +5,8 @@ and prints what the pipeline will call no_lora, original and soup. Scores are of
 """
 
 import argparse
+import contextlib
+import sys
 import tempfile
 from pathlib import Path
 
@@ -28,7 +30,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, nargs="+", default=[5e-4, 1e-3, 2e-3])
     parser.add_argument("--window", type=int, default=150, help="checkpoints collected")
     arguments = parser.parse_args()
-    collect = section("collect", Collect).model_copy(update={"max_checkpoints": arguments.window})
+    collect = section("collect", Collect).model_copy(update={"max_checkpoints": arguments.window, "runs": 1})
     print(
         "| task | lr | no LoRA | original mean | original std | original best | soup |\n|---|---|---|---|---|---|---|"
     )
@@ -45,7 +47,8 @@ def try_rate(name: str, lr: float, collect: Collect) -> list[float]:
     task = task.model_copy(update={"finetune": task.finetune.model_copy(update={"lr": lr})})
     with tempfile.TemporaryDirectory() as folder:
         zoo_folder = Path(folder) / name
-        finetune(name, task, collect, Path("data/tasks", name), BASE, zoo_folder)
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is the table's
+            finetune(name, task, collect, Path("data/tasks", name), BASE, zoo_folder)
         zoo = load_zoo(zoo_folder, collect.max_checkpoints)
     rows = {"validation": read_rows(Path("data/tasks", name), "validation")}
     scorer = Scorer(BASE, zoo, task, rows, section("eval", Eval).batch_tokens)

@@ -35,18 +35,19 @@ from condpdiff.condition import conditions
 from condpdiff.condition_file import FILE, load_conditions
 from condpdiff.errors import UserError, run
 from condpdiff.files import read_json
-from condpdiff.generate import generate
+from condpdiff.generate import Generator, generate
+from condpdiff.hardware import device
 from condpdiff.latents import load_latents, load_scale
 from condpdiff.normalized import load_frame, load_w
 from condpdiff.params.schema import Params, load_params
 from condpdiff.params.task import Task
+from condpdiff.performance import load_performance, loss_rows, select_rows
 from condpdiff.presets import apply, load_preset
 from condpdiff.text.description import DESCRIPTION
 from condpdiff.text.models import empty_peft_model
 from condpdiff.text.rows import length_grouped_order, read_rows, tokenize
 from condpdiff.text.score import Scorer
 from condpdiff.train_autoencoder import reconstruction_error, train
-from condpdiff.training import device
 from condpdiff.zoo import load_zoo
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,7 +56,10 @@ EVAL_BATCH = 64  # rows of a validation batch in finetune-collect
 SAMPLE_EVERY = 0.1  # seconds between two looks at a stage's memory
 SIDE = 2048  # of the square matrices that the rate is measured with
 IMPORTS = "import torch, transformers, peft"
-COUNTED = "encode-conditions", "finetune-collect", "train-ae", "encode-latents", "train-ldm", "sample", "merge-eval"
+COUNTED = (
+    "encode-conditions", "finetune-collect", "score-zoo", "train-ae", "encode-latents", "train-ldm", "sample",
+    "merge-eval",
+)  # fmt: skip
 HEAD = ("stage", "time s", "peak MB", "GFLOP", "of the rate")
 
 
@@ -112,20 +116,26 @@ def finetune_flops(name: str, task: Task, params: Params) -> int:
 
     config = read_json(BASE / "config.json") | {"num_labels": task.data.num_outputs}
     model = empty_peft_model(config, collect.rank, collect.alpha, collect.target_modules)
-    total = (collect.steps or task.finetune.steps) + collect.max_checkpoints * collect.every
+    steps = (collect.steps or task.finetune.steps) + collect.max_checkpoints // collect.runs * collect.every
     train, validations = lengths("train"), len(pd.read_csv(DATA / "zoo" / name / "validation.csv"))
-    order = length_grouped_order(np.array(train), size, total, collect.seed)
-    training = passes(model, [train[i] for i in order], size, backward=True)
-    return training + validations * passes(model, sorted(lengths("validation")), EVAL_BATCH, backward=False)
+    orders = [length_grouped_order(np.array(train), size, steps, collect.seed + run) for run in range(collect.runs)]
+    training = passes(model, [train[i] for order in orders for i in order], size, backward=True)
+    return training + collect.runs * validations * passes(
+        model, sorted(lengths("validation")), EVAL_BATCH, backward=False
+    )
 
 
-def evaluation_flops(name: str, task: Task, params: Params) -> int:
-    """One candidate's merge and forward passes, times the candidates."""
-    zoo = load_zoo(DATA / "zoo" / name, params.normalize.n_checkpoints)
-    rows, held = (read_rows(DATA / "tasks" / name, split) for split in ("train", "validation"))
-    select = rows.sample(min(params.eval.select_rows, len(rows)), random_state=params.eval.seed)
-    scorer = Scorer(BASE, zoo, task, {"select": select, "validation": held}, params.eval.batch_tokens)
-    candidates = int((pd.read_csv(DATA / "eval" / name / "scores.csv")["arm"] != "majority").sum())
+def scoring_flops(stage: str, name: str, task: Task, params: Params) -> int:
+    """One candidate's merge and forward passes, times the candidates; merge-eval without races or doses' losses."""
+    zoo = load_zoo(DATA / "zoo" / name, params.collect.max_checkpoints)
+    validation, held = (read_rows(DATA / "tasks" / name, split) for split in ("validation", "held_out"))
+    rows = {"loss": loss_rows(held, params.performance)}
+    candidates = len(zoo.theta)
+    if stage == "merge-eval":
+        rows = {"select": select_rows(held, params.performance, params.eval.select_rows), "validation": validation}
+        scores = pd.read_csv(DATA / "eval" / name / "scores.csv")
+        candidates = int((scores["arm"] != "majority").sum())
+    scorer = Scorer(BASE, zoo, task, rows, params.eval.batch_tokens)
     return candidates * counted(scorer.predict_all, zoo.theta[-1:], name)
 
 
@@ -135,8 +145,10 @@ def flops(stage: str, name: str) -> int | None:
         return None
     params, read = load_params()
     tasks = params.tasks
-    if stage in ("finetune-collect", "merge-eval"):
-        return (finetune_flops if stage == "finetune-collect" else evaluation_flops)(name, read[name], params)
+    if stage == "finetune-collect":
+        return finetune_flops(name, read[name], params)
+    if stage in ("score-zoo", "merge-eval"):
+        return scoring_flops(stage, name, read[name], params)
     if stage == "encode-conditions":
         described = {task: read_json(DATA / "tasks" / task / DESCRIPTION) for task in tasks}
         return counted(conditions, params.condition, described)
@@ -150,11 +162,11 @@ def flops(stage: str, name: str) -> int | None:
     z, y = load_latents(DATA / "latents", tasks), load_conditions(DATA / "conditions" / FILE, tasks)
     if stage == "train-ldm":
         learnable, ldm = params.condition.kind == "learnable", params.ldm
-        return repeated(lambda n: diffusion.train(z, y, ldm.model_copy(update={"steps": n}), learnable), ldm.steps)
-    denoiser, prediction = diffusion.load(DATA / "ldm" / diffusion.FILE)
-    scale, frame = load_scale(DATA / "latents"), load_frame(DATA / "normalized", tasks[0])
-    work = (denoiser, prediction, model, scale, frame, y[tasks[0]], params.sample, torch.Generator())
-    return len(tasks) * counted(generate, *work)
+        p = load_performance(DATA / "performance", tasks, {q: len(rows) for q, rows in z.items()}, ldm.performance)
+        return repeated(lambda n: diffusion.train(z, y, p, ldm.model_copy(update={"steps": n}), learnable), ldm.steps)
+    generator = Generator(*diffusion.load(DATA / "ldm" / diffusion.FILE), model, load_scale(DATA / "latents"))
+    frame = load_frame(DATA / "normalized", tasks[0])
+    return len(tasks) * counted(generate, generator, frame, y[tasks[0]], params.sample, torch.Generator())
 
 
 def clone(folder: Path) -> None:

@@ -4,6 +4,7 @@ Three shapes behind one interface: `conv1d` (ours), `pdiff` (p-diff v2's, for co
 """
 
 import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from condpdiff.axes import column_groups, evenly_spaced, gram_of, leading, principal_axes
 from condpdiff.files import read_config, read_tensors, write_tensors
+from condpdiff.layout import Layout
 from condpdiff.params.ae import Autoencoder as Settings
+from condpdiff.patch_maps import PatchLinear, SharedLinear, modules_of_patches
+from condpdiff.rows import Rows, as_rows
 
 FILE = "autoencoder.safetensors"
 
@@ -32,14 +37,34 @@ class Autoencoder(nn.Module):
         """z [B, C, L] -> w_hat [B, K]."""
         raise NotImplementedError
 
-    def fit_closed_form(self, w: Tensor) -> bool:
-        """Learn what can be learned from all of w [N, K] without gradient steps; says whether that is all."""
+    def learn_layout(self, layout: Layout) -> None:
+        """Take from the layout of w what the network can use."""
+
+    def fit_closed_form(self, w: Rows | Tensor) -> bool:
+        """Learn what can be learned from w [N, K] without gradient steps; says whether that is all.
+
+        Looks at `CLOSED_FORM_ROWS` of the rows at most, and at a few columns at a time.
+        """
         return False
 
-    def loss(self, w: Tensor, noise: float, input_noise: float) -> Tensor:
-        """Mean squared error of D(E(w) + xi), xi Gaussian of std `noise` (Eq. 6-7)."""
-        z = self.encode(w + input_noise * torch.randn_like(w))
-        return F.mse_loss(self.decode(z + noise * torch.randn_like(z)), w)
+    def forward(
+        self,
+        w: Tensor,
+        noise: float,
+        input_noise: float,
+        further: Callable[..., Tensor] | None = None,
+        picked: Tensor | None = None,
+    ) -> Tensor:
+        """The loss: mean squared error of D(E(w) + xi), xi Gaussian of std `noise` (Eq. 6-7).
+
+        Args:
+            further: a loss to add, of w_hat [B, K], w [B, K] and `picked`.
+            picked: [B] int64, which rows of the zoo w holds.
+        """
+        z = self.encode(torch.randn_like(w).mul_(input_noise).add_(w))
+        decoded = self.decode(z + noise * torch.randn_like(z))
+        loss = F.mse_loss(decoded, w)
+        return loss if further is None else loss + further(decoded, w, picked)
 
 
 class ResidualConv(nn.Module):
@@ -58,76 +83,108 @@ class ResidualConv(nn.Module):
         return x + self.conv2(F.silu(h))  # [B, c, P]
 
 
-class PatchLinear(nn.Module):
-    """A linear map of its own for each of P patches: [B, P, i] -> [B, P, o].
-
-    LoRA weights have no translation structure, so what a filter learns at one place does not serve another;
-    an unshared map a patch is a convolution of stride = kernel = patch whose weights vary with position.
-    """
-
-    def __init__(self, P: int, i: int, o: int) -> None:  # noqa: N803
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(P, i, o) / math.sqrt(i))
-        self.bias = nn.Parameter(torch.zeros(P, 1, o))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.baddbmm(self.bias, x.transpose(0, 1), self.weight).transpose(0, 1)  # [B, P, o]
-
-
 class PatchedAutoencoder(Autoencoder):
-    """`conv1d`: fold w into P patches, one linear map a patch, residual 1-D convolutions, a linear bottleneck.
+    """`conv1d`: fold w into P patches, a linear map a patch, residual 1-D convolutions, a linear bottleneck.
 
     A full-length convolution stack costs K positions at every layer; here only the patch maps see K.
     """
 
-    def __init__(self, K: int, C: int, L: int, patch: int, width: int, depth: int) -> None:  # noqa: N803
+    fold: PatchLinear | SharedLinear
+    unfold: PatchLinear | SharedLinear
+
+    def __init__(self, K: int, C: int, L: int, patch: int, width: int, depth: int, modules: int = 0) -> None:  # noqa: N803
+        """`modules`: how many modules a shared patch map tells apart; 0: each patch has a map of its own."""
         super().__init__(K, C, L)
-        self.patch, self.P = patch, math.ceil(K / patch)
+        self.patch, self.width, self.P = patch, width, math.ceil(K / patch)
         flat = width * self.P
-        self.fold = PatchLinear(self.P, patch, width)
+        self.fold = SharedLinear(self.P, patch, width, modules) if modules else PatchLinear(self.P, patch, width)
         self.down = nn.Sequential(*(ResidualConv(width) for _ in range(depth)))
         self.to_latent = nn.Linear(flat, C * L)
         self.from_latent = nn.Linear(C * L, flat)
         self.up = nn.Sequential(*(ResidualConv(width) for _ in range(depth)))
-        self.unfold = PatchLinear(self.P, width, patch)
+        self.unfold = (
+            SharedLinear(self.P, width, patch, modules, before=True) if modules else PatchLinear(self.P, width, patch)
+        )
 
     def encode(self, w: Tensor) -> Tensor:
-        x = self.down(self.fold(_patches(w, self)).transpose(1, 2))  # [B, width, P]
-        return self.to_latent(x.flatten(1)).unflatten(1, (self.C, self.L))  # [B, C, L]
+        x = F.pad(w, (0, self.P * self.patch - self.K)) if self.K % self.patch else w  # zeros behind the end
+        x = self.fold(x.unflatten(1, (self.P, self.patch))).transpose(1, 2)  # [B, width, P]
+        return self.to_latent(self.down(x).flatten(1)).unflatten(1, (self.C, self.L))  # [B, C, L]
 
     def decode(self, z: Tensor) -> Tensor:
         x = self.from_latent(z.flatten(1)).unflatten(1, (-1, self.P))  # [B, width, P]
         x = self.unfold(self.up(x).transpose(1, 2))  # [B, P, patch]
         return x.flatten(1)[:, : self.K]  # [B, K]
 
+    def learn_layout(self, layout: Layout) -> None:
+        for map_ in (self.fold, self.unfold):
+            if isinstance(map_, SharedLinear):
+                map_.module.copy_(modules_of_patches(layout, self.patch))
+
     @torch.no_grad()
-    def fit_closed_form(self, w: Tensor) -> bool:
+    def fit_closed_form(self, w: Rows | Tensor) -> bool:
         """Start as the linear autoencoder that the data suggests; the convolutions, still the identity, learn the rest.
 
-        Each patch map starts at its patch's principal axes, the bottleneck at those of the folded weights, whitened.
-        Gradient steps from random maps need thousands of steps to come as far.
+        The patch maps start at principal axes (each patch's own, or those of all patches together), the bottleneck
+        at those of the folded weights, whitened. Gradient steps from random maps need thousands of steps to come as
+        far.
         """
-        x = _patches(w, self).transpose(0, 1)  # [P, N, patch]
-        width = min(self.fold.weight.shape[2], len(w), self.patch)
-        self.fold.weight.zero_(), self.unfold.weight.zero_()
-        for part in torch.arange(self.P).split(64):
-            mean = x[part].mean(1, keepdim=True)  # [p, 1, patch]
-            _, _, axes = torch.pca_lowrank(x[part] - mean, q=width, center=False)  # [p, patch, width]
-            self.fold.weight[part, :, :width], self.unfold.weight[part, :width] = axes, axes.transpose(1, 2)
-            self.fold.bias[part, :, :width], self.unfold.bias[part] = -mean @ axes, mean
-        folded = torch.cat([self.fold(part) for part in _patches(w, self).split(64)]).transpose(1, 2).flatten(1)
-        axes = principal_axes(folded, self.C * self.L)  # [n, width P]; the folded weights are centred
-        std = (folded @ axes.T).std(0, correction=0).clamp_min(1e-6)
+        rows = as_rows(w)
+        picked = evenly_spaced(rows.shape[0])
+        own = isinstance(self.fold, PatchLinear)
+        folded = (self._start_own if own else self._start_shared)(rows, picked).flatten(1)  # [n, width P], centred
+        axes = principal_axes(folded, self.C * self.L)  # [m, width P]
+        std = (folded @ axes.T).square().mean(0).sqrt().clamp_min(1e-6)
         for parameter in (*self.to_latent.parameters(), *self.from_latent.parameters()):
             parameter.zero_()
         self.to_latent.weight[: len(axes)] = axes / std[:, None]
         self.from_latent.weight[:, : len(axes)] = axes.T * std
         return False
 
+    def _start_own(self, rows: Rows, picked: Tensor) -> Tensor:
+        """Each patch map at its patch's principal axes; gives the folded weights [n, width, P]."""
+        fold, unfold = self.fold, self.unfold
+        assert isinstance(fold, PatchLinear) and isinstance(unfold, PatchLinear)
+        folded = torch.empty(len(picked), self.width, self.P)
+        width = min(self.width, len(picked), self.patch)
+        fold.weight.zero_(), unfold.weight.zero_()
+        for part, x in self._patches(rows, picked):
+            mean = x.mean(1, keepdim=True)  # [p, 1, patch]
+            _, _, axes = torch.pca_lowrank(x - mean, q=width, center=False)  # [p, patch, width]
+            fold.weight[part, :, :width], unfold.weight[part, :width] = axes, axes.transpose(1, 2)
+            fold.bias[part, :, :width], unfold.bias[part] = -mean @ axes, mean
+            folded[:, :, part] = torch.baddbmm(fold.bias[part], x, fold.weight[part]).permute(1, 2, 0)
+        return folded
 
-def _patches(w: Tensor, model: PatchedAutoencoder) -> Tensor:
-    """w [B, K] -> [B, P, patch], zeros behind the end."""
-    return F.pad(w, (0, model.P * model.patch - model.K)).unflatten(1, (model.P, model.patch))
+    def _start_shared(self, rows: Rows, picked: Tensor) -> Tensor:
+        """The one map at the principal axes of all patches, positions at the means; gives the folded weights."""
+        fold, unfold = self.fold, self.unfold
+        assert isinstance(fold, SharedLinear) and isinstance(unfold, SharedLinear)
+        count = len(picked) * self.P
+        total, gram = torch.zeros(self.patch).double(), torch.zeros(self.patch, self.patch).double()
+        for _, x in self._patches(rows, picked):
+            flat = x.reshape(-1, self.patch)
+            total += flat.sum(0, dtype=torch.float64)
+            gram += flat.T @ flat
+        mean = total / count  # [patch]
+        axes = torch.linalg.eigh(gram / count - mean.outer(mean))[1].flip(1)[:, : self.width].float()  # [patch, width]
+        for parameter in (*fold.parameters(), *unfold.parameters()):
+            parameter.zero_()
+        fold.linear.weight[: axes.shape[1]], unfold.linear.weight[:, : axes.shape[1]] = axes.T, axes
+        fold.linear.bias[: axes.shape[1]], unfold.linear.bias[:] = -mean.float() @ axes, mean
+        folded = torch.empty(len(picked), self.width, self.P)
+        for part, x in self._patches(rows, picked):
+            folded[:, :, part] = fold.linear(x).permute(1, 2, 0)
+        centre = folded.mean(0)  # [width, P]
+        fold.position.copy_(-centre.T), unfold.position.copy_(centre.T)
+        return folded.sub_(centre)
+
+    def _patches(self, rows: Rows, picked: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """A few patches of the picked rows at a time: which they are, and their weights [p, n, patch]."""
+        for columns in column_groups(self.P * self.patch, len(picked), self.patch):
+            x = rows.columns(picked, columns.start, min(columns.stop, self.K))
+            x = F.pad(x, (0, columns.stop - columns.start - x.shape[1])).unflatten(1, (-1, self.patch))
+            yield slice(columns.start // self.patch, columns.stop // self.patch), x.transpose(0, 1)
 
 
 class PdiffAutoencoder(Autoencoder):
@@ -182,23 +239,24 @@ class PcaAutoencoder(Autoencoder):
     def decode(self, z: Tensor) -> Tensor:
         return z.flatten(1) @ self.axes + self.mean  # [B, K]
 
-    def fit_closed_form(self, w: Tensor) -> bool:
-        self.mean.copy_(w.mean(0))
-        axes = principal_axes(w - self.mean, self.C * self.L)
-        self.axes.zero_()
-        self.axes[: len(axes)] = axes
+    @torch.no_grad()
+    def fit_closed_form(self, w: Rows | Tensor) -> bool:
+        rows = as_rows(w)
+        picked = evenly_spaced(rows.shape[0])
+        groups = list(column_groups(self.K, len(picked)))
+
+        def centred() -> Iterator[Tensor]:
+            for columns in groups:
+                part = rows.columns(picked, columns.start, columns.stop)
+                self.mean[columns] = part.mean(0)
+                yield part.sub_(self.mean[columns])
+
+        vectors = leading(gram_of(centred()), self.C * self.L).float()  # [n, m]
+        axes = self.axes.zero_()[: vectors.shape[1]]  # a view: what follows writes into it
+        for columns, part in zip(groups, centred(), strict=True):
+            axes[:, columns] = vectors.T @ part
+        axes /= torch.linalg.vector_norm(axes, dim=1, keepdim=True)
         return True
-
-
-def principal_axes(centred: Tensor, count: int) -> Tensor:
-    """Up to `count` principal axes [n, K] of centred rows [N, K], by the N x N Gram matrix (N is far below K)."""
-    # In float64, a slice of coordinates at a time: float32 rounding would pass for a last axis, oblique to the others.
-    gram = sum((part.double() @ part.double().T for part in centred.split(65536, dim=1)), torch.zeros(()))  # [N, N]
-    values, vectors = torch.linalg.eigh(gram)
-    keep = values.flip(0)[:count] > values[-1] * 1e-9
-    vectors = vectors.flip(1)[:, :count][:, keep]
-    axes = vectors.T.to(centred.dtype) @ centred  # [n, K]
-    return F.normalize(axes, dim=1)
 
 
 def build(config: dict[str, Any]) -> Autoencoder:
@@ -207,11 +265,13 @@ def build(config: dict[str, Any]) -> Autoencoder:
     return ARCHITECTURES[config.pop("arch")](**config)
 
 
-def config_of(settings: Settings, K: int) -> dict[str, Any]:  # noqa: N803
-    """What `build` needs; it travels inside the weights file."""
+def config_of(settings: Settings, K: int, layout: Layout | None = None) -> dict[str, Any]:  # noqa: N803
+    """What `build` needs; it travels inside the weights file. Without a layout all of w counts as one module."""
     config = {"arch": settings.arch, "K": K, "C": settings.latent_channels, "L": settings.latent_length}
     if settings.arch == "conv1d":
         config |= {"patch": settings.patch, "width": settings.width, "depth": settings.depth}
+    if settings.arch == "conv1d" and settings.patch_map == "shared":
+        config["modules"] = len({entry.module for entry in layout.entries}) if layout else 1
     return config
 
 
@@ -228,9 +288,9 @@ def load(path: Path) -> Autoencoder:
 
 
 @torch.inference_mode()
-def encode_all(model: Autoencoder, w: Tensor) -> Tensor:
-    """w [N, K] -> z [N, C, L], in batches of 64."""
-    return torch.cat([model.encode(part) for part in w.split(64)])
+def encode_all(model: Autoencoder, w: Rows | Tensor) -> Tensor:
+    """w [N, K] -> z [N, C, L], in batches of at most 64."""
+    return torch.cat([model.encode(batch) for part in as_rows(w).parts() for batch in part.split(64)])
 
 
 @torch.inference_mode()

@@ -27,7 +27,8 @@ def pca_gaussian(theta: Tensor, axes: int, count: int, generator: Generator) -> 
     """Normal draws along the zoo's first principal axes, with the variance that it has there -> [count, K]."""
     centred = theta - soup(theta)
     directions = principal_axes(centred, axes)  # [n, K]
-    std = (centred @ directions.T).std(0, correction=0)  # [n]
+    along = centred @ directions.T  # [N, n]
+    std = along.std(0, correction=0) if len(directions) else along.new_zeros(0)  # [n]; std() warns of no axes
     noise = torch.randn(count, axes, generator=generator)[:, : len(directions)]
     return soup(theta) + (noise * std) @ directions
 

@@ -15,6 +15,7 @@ from condpdiff.files import read_json
 from condpdiff.packages import PACKAGES, cache_folder, read_member
 from condpdiff.params.base import Base
 from condpdiff.params.condition import Condition
+from condpdiff.params.sample import DOSES
 from condpdiff.params.schema import Params
 from condpdiff.params.section import read_yaml
 from condpdiff.params.task import HubSource, PackageSource, Task
@@ -148,11 +149,9 @@ def encoder_input(condition: Condition) -> str:
     if condition.kind in ("one_hot", "learnable"):
         return "not needed"
     if condition.encoder == "clip":
-        pretrained = condition.model.partition("/")[2]
-        if not pretrained.startswith("local-dir:"):
+        if not condition.model.startswith("local-dir:"):
             return "open_clip downloads it if its cache has not got it"
-        folder = Path(pretrained.removeprefix("local-dir:"))
-        return "there" if folder.is_dir() else "no such directory"
+        return "there" if Path(condition.model.removeprefix("local-dir:")).is_dir() else "no such directory"
     source, _, name = condition.model.partition(":")
     if source not in ("package", "hub", "local-dir"):
         raise UserError(
@@ -177,18 +176,20 @@ def disk(params: Params, weights: int, k: int, k_generated: int, head: int) -> d
     """Bytes a stage writes, all in float32 (T tasks, N_max collected, N used, S samples).
 
     data/base 4 W; data/zoo 4 T (N_max K + head); data/normalized 4 T (N K' + 2 K' + K): w, mean, std and the soup;
-    data/autoencoder 4 A (A weights of E and D); data/samples 4 T K (S + the points of the trajectories);
+    data/autoencoder 4 A (A weights of E and D); data/samples 4 T K (S + the points of the trajectories + the doses);
     data/adapters 4 T (K + head).
     Rows, latents and reports are small beside these. Where the file system has no reflinks, DVC's cache
     holds a second copy.
     """
     t, sample = len(params.tasks), params.sample
+    path = min(sample.trajectories, sample.count) * sample.trajectory_points
+    doses = len(DOSES) * sample.doses if params.ldm.performance != "none" else 0
     parts = {
         "data/base": weights,
         "data/zoo": t * (params.collect.max_checkpoints * k + head),
         "data/normalized": t * ((params.normalize.n_checkpoints + 2) * k_generated + k),
         "data/autoencoder": autoencoder_weights(params, k_generated),
-        "data/samples": t * k * (sample.count + min(sample.trajectories, sample.count) * sample.trajectory_points),
+        "data/samples": t * k * (sample.count + path + doses),
         "data/adapters": t * (k + head),
     }
     sizes = {name: FLOAT * values for name, values in parts.items()}
@@ -207,16 +208,19 @@ def memory(
 
     finetune-collect: 4 W + 4 N_max K + activations, which are 2 s b h (34 + 5 a s / h) a layer in float32
     (s tokens, b rows, h hidden, a heads; Korthikanti et al. 2022, whose count is for half precision).
-    train-ae: 4 T N K' + 16 A (A weights, their gradients and Adam's two moments) + 32 K' a row of the batch.
+    train-ae: 4 T N K', or 512 MB of it and the rest read as it goes, + 16 A (A weights, their gradients and Adam's
+    two moments) + 32 K' a row of the batch.
     merge-eval: 4 W + 4 K (N_max + S) + 4 N K' for the PCA control.
     """
+    from condpdiff.train_autoencoder import RESIDENT_BYTES  # torch is a second's import
+
     h, a, layers = config["hidden_size"], config["num_attention_heads"], config["num_hidden_layers"]
     activations = max(int(2 * s * b * h * (34 + 5 * a * s / h)) * layers for b, s in batches)
     n, n_max, t = params.normalize.n_checkpoints, params.collect.max_checkpoints, len(params.tasks)
     return {
         "finetune-collect": RUNTIME + FLOAT * (weights + n_max * k) + activations,
         "train-ae": RUNTIME
-        + FLOAT * t * n * k_generated
+        + min(FLOAT * t * n * k_generated, RESIDENT_BYTES)
         + 4 * FLOAT * autoencoder_weights(params, k_generated)
         + 8 * FLOAT * k_generated * params.ae.batch_size,
         "merge-eval": RUNTIME + FLOAT * (weights + k * (n_max + params.sample.count) + n * k_generated),

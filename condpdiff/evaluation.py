@@ -1,12 +1,14 @@
 """merge-eval: score every arm's candidates with one head, one rule, on the same rows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Generator, Tensor
+from tqdm import tqdm
 
 from condpdiff import controls
 from condpdiff.autoencoder import Autoencoder, decode_all, encode_all
@@ -14,10 +16,15 @@ from condpdiff.files import write_json, write_tensors
 from condpdiff.normalization import normalise
 from condpdiff.normalized import Frame
 from condpdiff.params.eval import Eval
+from condpdiff.params.performance import Performance
+from condpdiff.performance import loss_rows, select_rows
+from condpdiff.racing import parts, race
 from condpdiff.text.metrics import constant_prediction
 from condpdiff.text.score import Scorer
 
 SOUP_OF = 16
+Splits = dict[str, pd.DataFrame]
+DOSES = ["arm", "asked", "candidate", "loss", "validation"]
 
 
 @dataclass(frozen=True)
@@ -60,8 +67,31 @@ def build_arms(
     }
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """What one candidate predicts."""
+
+    rows: int
+    """Select rows seen; fewer than all if it dropped out of the race."""
+    select: np.ndarray
+    """[rows]"""
+    validation: np.ndarray | None
+    """[V]; None: not scored there."""
+
+
+def splits(held_out: pd.DataFrame, validation: pd.DataFrame, settings: Eval, performance: Performance) -> Splits:
+    """The rows that candidates are scored on: `select`, `validation`, `loss` (doses), and for racing parts of select.
+
+    Args:
+        held_out: a task's held-out rows, in random order.
+    """
+    select, loss = select_rows(held_out, performance, settings.select_rows), loss_rows(held_out, performance)
+    raced = parts("select", select) if settings.select == "racing" else {}
+    return {"select": select, "validation": validation, "loss": loss, **raced}
+
+
 def score_arms(
-    scorer: Scorer, arms: dict[str, Arm], theta: Tensor, train_labels: np.ndarray
+    scorer: Scorer, arms: dict[str, Arm], theta: Tensor, train_labels: np.ndarray, settings: Eval
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Score the constant prediction, no LoRA, and every candidate of every arm.
 
@@ -70,34 +100,100 @@ def score_arms(
         train_labels: of all training rows; the constant comes from them.
 
     Returns:
-        One row a candidate: arm, candidate, checkpoint, select, validation (the task's first metric in percent),
-        validation_<metric> for each metric, and distance (L2 to the nearest checkpoint, to the nearest other one
-        for checkpoints themselves); and the predictions on validation [rows, V] float32.
+        One row a candidate: arm, candidate, checkpoint, rows (select rows seen), select, validation (the task's first
+        metric in percent), validation_<metric> for each metric, and distance (L2 to the nearest checkpoint, to the
+        nearest other one for checkpoints themselves); and the predictions on validation [rows, V] float32. NaN is the
+        select score of who dropped out of a race, and all of validation for who did not win it.
     """
-    first = scorer.task.metrics[0]
     rows: list[dict[str, object]] = []
     predictions: list[np.ndarray] = []
 
-    def add(arm: str, candidate: int, checkpoint: int | None, found: dict[str, np.ndarray], distance: float) -> None:
-        validation = scorer.score("validation", found["validation"])
-        row = {"arm": arm, "candidate": candidate, "checkpoint": checkpoint}
-        row |= {"select": scorer.score("select", found["select"])[first], "validation": validation[first]}
-        row |= {f"validation_{name}": value for name, value in validation.items()}
-        rows.append(row | {"distance": distance})
-        predictions.append(found["validation"].astype(np.float32))
+    def add(arm: str, candidate: int, checkpoint: int | None, found: Candidate, distance: float) -> None:
+        row: dict[str, object] = {"arm": arm, "candidate": candidate, "checkpoint": checkpoint}
+        rows.append(row | _scores(scorer, found) | {"distance": distance})
+        unscored = np.full(len(scorer.labels["validation"]), np.nan)
+        predictions.append((unscored if found.validation is None else found.validation).astype(np.float32))
 
     constant = constant_prediction(train_labels, scorer.task.data.kind)
-    add("majority", 0, None, {k: np.full(len(scorer.labels[k]), constant) for k in scorer.batches}, float("nan"))
+    select, validation = (np.full(len(scorer.labels[k]), constant) for k in ("select", "validation"))
+    add("majority", 0, None, Candidate(len(select), select, validation), float("nan"))
     scorer.merge(None)
-    add("no_lora", 0, None, {k: scorer.predict(k) for k in scorer.batches}, float("nan"))
+    select, validation = (scorer.predict(k) for k in ("select", "validation"))
+    add("no_lora", 0, None, Candidate(len(select), select, validation), float("nan"))
     for name, arm in arms.items():
-        found = scorer.predict_all(arm.vectors, name)
-        for i, checkpoint in enumerate(arm.checkpoints):
+        found = run_arm(scorer, name, arm.vectors, settings)
+        for i, (candidate, checkpoint) in enumerate(zip(found, arm.checkpoints, strict=True)):
             others = theta if name != "original" or len(theta) == 1 else theta[torch.arange(len(theta)) != checkpoint]
             distance = float(torch.linalg.vector_norm(others - arm.vectors[i], dim=1).min())
-            add(name, i, checkpoint, {k: found[k][i] for k in found}, distance)
+            add(name, i, checkpoint, candidate, distance)
     frame = pd.DataFrame(rows).astype({"checkpoint": "Int64"})
     return frame, np.stack(predictions)
+
+
+def run_arm(scorer: Scorer, name: str, vectors: Tensor, settings: Eval) -> list[Candidate]:
+    """Every candidate on all rows, or a race on the select rows whose winner alone is scored on validation."""
+    if settings.select == "full":
+        found = scorer.predict_all(vectors, name, ("select", "validation"))
+        pairs = zip(found["select"], found["validation"], strict=True)
+        return [Candidate(len(select), select, validation) for select, validation in pairs]
+    runners = race(scorer, vectors, "select", settings.race_z, name)
+    candidates = [Candidate(runner.rows, runner.predictions, None) for runner in runners]
+    best = _first_best(np.array([_scores(scorer, c)["select"] for c in candidates]))
+    scorer.merge(vectors[best])
+    candidates[best] = replace(candidates[best], validation=scorer.predict("validation"))
+    return candidates
+
+
+def _scores(scorer: Scorer, found: Candidate) -> dict[str, object]:
+    """A candidate's columns rows, select, validation and validation_<metric>."""
+    first, nan = scorer.task.metrics[0], float("nan")
+    dropped = found.rows < len(scorer.labels["select"])
+    row: dict[str, object] = {"rows": found.rows}
+    row["select"] = nan if dropped else scorer.score("select", found.select)[first]
+    validation: dict[str, float] = dict.fromkeys(scorer.task.metrics, nan)
+    if found.validation is not None:
+        validation = scorer.score("validation", found.validation)
+    return row | {"validation": validation[first]} | {f"validation_{k}": v for k, v in validation.items()}
+
+
+def score_doses(scorer: Scorer, theta: Tensor, doses: Tensor, asked: Tensor, settings: Eval) -> pd.DataFrame:
+    """The dose-response curve: what asking for a performance brings.
+
+    Args:
+        theta: the zoo [N, K].
+        doses: [D, n, K], n LoRAs sampled at each of the performances `asked` [D].
+
+    Returns:
+        The soup (asked: NaN), then each dose's candidates: arm, asked, candidate, loss (mean over the rows of split
+        `loss`), validation (first metric in percent; NaN in racing). No row if there are no doses.
+    """
+    at = [(round(float(p), 6), i) for p in asked for i in range(doses.shape[1])]  # float32 0.1 is no 0.1
+    if not at:
+        return pd.DataFrame(columns=DOSES)
+    names = [("soup", float("nan"), 0), *(("condpdiff", *pair) for pair in at)]
+    rows = []
+    for name, vector in zip(names, tqdm([controls.soup(theta)[0], *doses.flatten(0, 1)], desc="doses"), strict=True):
+        scorer.merge(vector)
+        rows.append((*name, float(scorer.losses("loss").mean()), _dose_validation(scorer, settings)))
+    return pd.DataFrame(rows, columns=DOSES)
+
+
+def _dose_validation(scorer: Scorer, settings: Eval) -> float:
+    if settings.select == "racing":
+        return float("nan")
+    return scorer.score("validation", scorer.predict("validation"))[scorer.task.metrics[0]]
+
+
+def count_passes(scorer: Scorer, scores: pd.DataFrame, doses: pd.DataFrame, settings: Eval) -> dict[str, Any]:
+    """Rows that went through the model, by split, and how many `eval.select: full` would have sent through it."""
+    done: dict[str, int] = dict.fromkeys(("select", "validation", "loss"), 0)
+    for name, count in scorer.passes.items():
+        done[name.partition(" ")[0]] += count  # parts of select are `select 0:12`
+    models = int((scores["arm"] != "majority").sum())
+    rows = {split: len(scorer.labels[split]) for split in done}
+    full = {"select": models * rows["select"], "validation": (models + len(doses)) * rows["validation"]}
+    full["loss"] = len(doses) * rows["loss"]
+    return {"select": settings.select, "rows": {k: {"done": done[k], "full": full[k]} for k in done}}
 
 
 def write_geometry(folder: Path, arms: dict[str, Arm], theta: Tensor) -> None:
@@ -112,4 +208,9 @@ def write_geometry(folder: Path, arms: dict[str, Arm], theta: Tensor) -> None:
 
 def winner(scores: pd.DataFrame, arm: str) -> int:
     """Index of the arm's candidate that is best on the select rows; the first of equals."""
-    return int(scores.loc[scores["arm"] == arm].reset_index(drop=True)["select"].to_numpy().argmax())
+    return _first_best(scores.loc[scores["arm"] == arm, "select"].to_numpy())
+
+
+def _first_best(select: np.ndarray) -> int:
+    """The first of the highest; a score that is not a number is no candidate's best."""
+    return int(np.where(np.isnan(select), -np.inf, select).argmax())

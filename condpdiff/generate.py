@@ -1,56 +1,95 @@
 """From a condition to LoRA weights: noise -> z -> w -> theta."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from condpdiff.autoencoder import Autoencoder, decode_all
 from condpdiff.denoiser import Denoiser
-from condpdiff.diffusion import guided, sample
+from condpdiff.diffusion import Process, guided, sample
+from condpdiff.errors import UserError
 from condpdiff.latents import Scale
 from condpdiff.normalized import Frame
-from condpdiff.params.sample import Sample
-from condpdiff.training import device
+from condpdiff.params.sample import DOSES, Sample
+
+Asked = float | tuple[float, float] | None
+"""A performance in 0..1, a range of which each sample draws its own, or none."""
+
+
+@dataclass(frozen=True)
+class Generator:
+    """The trained parts that turn a condition into LoRA weights; they do not depend on the task."""
+
+    model: Denoiser
+    process: Process
+    decoder: Autoencoder
+    scale: Scale
+
+    def latents(
+        self, y: Tensor, p: Asked, count: int, settings: Sample, random: torch.Generator, what: str
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Sample `count` latents for one task at one performance.
+
+        Args:
+            y: conditions [V, d_cond] of the task; each sample draws one of them.
+            p: performance asked for.
+            random: of the noise and of those draws (CPU, so that all devices start from one noise).
+
+        Returns:
+            Normalised latents [count, C, L] and z_t at every step, noise first, on the CPU.
+        """
+        on = self.model.device
+        noise = torch.randn(count, self.model.config["C"], self.model.config["L"], generator=random)
+        picked = torch.randint(len(y), (count,), generator=random)
+        asked = None
+        if p is not None:
+            low, high = p if isinstance(p, tuple) else (p, p)
+            asked = (low + (high - low) * torch.rand(count, generator=random)).to(on)  # [count]
+        z, path = sample(
+            guided(self.model, y[picked].to(on), settings.guidance, asked, settings.performance_guidance),
+            noise.to(on),
+            self.process,
+            scheduler=settings.scheduler,
+            steps=settings.steps,
+            seed=settings.seed,
+            what=what,
+        )
+        return z.cpu(), [z_t.cpu() for z_t in path]
+
+    def to_theta(self, z: Tensor, frame: Frame) -> Tensor:
+        """Normalised latents [S, C, L] -> theta [S, K_all] of the task whose frame it is."""
+        return frame.to_theta(decode_all(self.decoder, self.scale.undo(z)))
 
 
 def generate(
-    model: Denoiser,
-    prediction: str,
-    decoder: Autoencoder,
-    scale: Scale,
-    frame: Frame,
-    y: Tensor,
-    settings: Sample,
-    generator: torch.Generator,
-    what: str = "sample",
-) -> tuple[Tensor, Tensor]:
-    """Sample S LoRAs for one condition.
+    generator: Generator, frame: Frame, y: Tensor, settings: Sample, random: torch.Generator, what: str = "sample"
+) -> dict[str, Tensor]:
+    """Sample S LoRAs for one condition, with what the figures need.
 
-    Args:
-        y: conditions [V, d_cond] of the task; each sample draws one of them.
-        generator: of the noise and of those draws (CPU, so that all devices start from one noise).
+    Raises:
+        UserError: a performance is asked of a denoiser that was trained without.
 
     Returns:
-        theta [S, K_all], and the denoising trajectories [trajectories, points, K_all], noise first.
+        `theta` [S, K_all]; `trajectories` [trajectories, points, K_all], noise first; `asked` [D], the performances
+        of the dose-response curve, and `doses` [D, n, K_all], n samples at each of them.
     """
-    on = device()
-    model = model.to(on)  # type: ignore[arg-type]  # mypy does not bind the method that diffusers wraps
-    config = model.config
-    noise = torch.randn(settings.count, config["C"], config["L"], generator=generator)  # [S, C, L]
-    picked = torch.randint(len(y), (settings.count,), generator=generator)
-    z, path = sample(
-        guided(model, y[picked].to(on), settings.guidance),
-        noise.to(on),
-        scheduler=settings.scheduler,
-        steps=settings.steps,
-        prediction=prediction,
-        seed=settings.seed,
-        what=what,
-    )
-
-    def to_theta(latents: Tensor) -> Tensor:
-        return frame.to_theta(decode_all(decoder, scale.undo(latents.cpu())))  # [S, K_all]
-
+    p, takes = settings.performance, generator.model.config["performance"]
+    if p is not None and not takes:
+        raise UserError(f"params.yaml: sample.performance: found {p}, allowed: null with ldm.performance: none")
+    z, path = generator.latents(y, p, settings.count, settings, random, what)
     points = torch.linspace(0, len(path) - 1, settings.trajectory_points).round().int().unique().tolist()
     kept = min(settings.trajectories, settings.count)
-    trajectories = [to_theta(path[i][:kept]) for i in points] if kept else [torch.empty(0, len(frame.soup))]
-    return to_theta(z), torch.stack(trajectories, dim=1)
+    no_path = torch.empty(0, len(frame.soup))
+    trajectories = [generator.to_theta(path[i][:kept], frame) if kept else no_path for i in points]
+    asked = DOSES if settings.doses and takes else ()
+    doses = [
+        generator.to_theta(generator.latents(y, dose, settings.doses, settings, random, what)[0], frame)
+        for dose in asked
+    ]
+    return {
+        "theta": generator.to_theta(z, frame),
+        "trajectories": torch.stack(trajectories, dim=1),
+        "asked": torch.tensor(asked),
+        "doses": torch.stack(doses) if doses else torch.empty(0, settings.doses, len(frame.soup)),
+    }

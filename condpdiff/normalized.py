@@ -8,7 +8,8 @@ from torch import Tensor
 
 from condpdiff.files import read_tensors, write_tensors
 from condpdiff.layout import Layout, check_length
-from condpdiff.normalization import Statistics, denormalise
+from condpdiff.normalization import Statistics, denormalise, normalise
+from condpdiff.rows import RowFile, Rows, row_writer, whole
 
 W = "w.safetensors"
 STATISTICS = "statistics.safetensors"
@@ -16,13 +17,18 @@ STATISTICS = "statistics.safetensors"
 
 @dataclass(frozen=True)
 class Frame:
-    """A task's way back from w [S, K] of the chosen layers to a whole theta [S, K_all]."""
+    """A task's way between w [S, K] of the chosen layers and a whole theta [S, K_all]."""
 
     statistics: Statistics
     soup: Tensor
     """[K_all]: mean of the task's checkpoints; stands where no weight is generated (Table 4c)."""
     positions: Tensor
-    """[K] int64: where the chosen layers' weights lie in theta."""
+    """[K] int64: where the chosen layers' weights lie in theta, in ascending order."""
+
+    def to_w(self, theta: Tensor) -> Tensor:
+        """theta [S, K_all] -> w [S, K]; `to_theta` is its inverse on the chosen layers."""
+        chosen = theta if len(self.positions) == theta.shape[1] else theta[:, self.positions]
+        return normalise(chosen, self.statistics)
 
     def to_theta(self, w: Tensor) -> Tensor:
         """w [S, K] -> theta [S, K_all]."""
@@ -31,25 +37,32 @@ class Frame:
         return theta
 
 
-def save_task(folder: Path, w: Tensor, frame: Frame) -> None:
-    """Write a task's `w.safetensors` and `statistics.safetensors`."""
+def save_task(folder: Path, theta: Rows, frame: Frame) -> None:
+    """Write a task's `w.safetensors`, theta [N, K_all] by parts, and `statistics.safetensors`."""
     folder.mkdir(parents=True)
-    write_tensors(folder / W, {"w": w})
+    with row_writer(folder / W, "w", (theta.shape[0], len(frame.positions))) as write:
+        for part in theta.parts():
+            write(frame.to_w(part))
     statistics = {"mean": frame.statistics.mean, "std": frame.statistics.std}
     write_tensors(folder / STATISTICS, {**statistics, "soup": frame.soup, "positions": frame.positions})
 
 
-def load_w(folder: Path, tasks: list[str]) -> dict[str, Tensor]:
-    """w [N, K] of every task.
+def load_rows(folder: Path, tasks: list[str]) -> dict[str, RowFile]:
+    """w [N, K] of every task, to be read in parts.
 
     Raises:
         UserError: layout and weights disagree; a file can't be read.
     """
     layout = Layout.load(folder)
-    found = {task: read_tensors(folder / task / W)["w"] for task in tasks}
-    for task, w in found.items():
-        check_length(w, layout, str(folder / task / W))
+    found = {task: RowFile(folder / task / W, "w") for task in tasks}
+    for rows in found.values():
+        check_length(rows, layout, str(rows.path))
     return found
+
+
+def load_w(folder: Path, tasks: list[str]) -> dict[str, Tensor]:
+    """w [N, K] of every task, in memory; raises what `load_rows` raises."""
+    return {task: whole(rows) for task, rows in load_rows(folder, tasks).items()}
 
 
 def load_frame(folder: Path, task: str) -> Frame:

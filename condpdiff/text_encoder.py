@@ -1,7 +1,5 @@
 """Frozen text encoders of the condition: a sentence encoder (MiniLM) or CLIP's text tower."""
 
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +7,8 @@ import torch
 from torch import Tensor
 
 from condpdiff.errors import UserError, nearest
-from condpdiff.packages import extract_model
 from condpdiff.params.condition import Condition
+from condpdiff.pretrained import cannot_load, load_pretrained
 
 Encode = Callable[[list[str]], Tensor]
 """texts -> [V, d_cond] float32, each of length sqrt(d_cond): a standard deviation of 1 a coordinate."""
@@ -33,25 +31,9 @@ def _sentence_encoder(model: str) -> Encode:
     source, _, name = model.partition(":")
     if source not in ("package", "hub", "local-dir") or not name:
         raise UserError(f"{KEY}: found {model!r}, allowed for minilm: package:NAME, hub:ID or local-dir:PATH")
-    from huggingface_hub.utils.logging import set_verbosity_error
-    from safetensors import SafetensorError
-    from transformers import AutoModel, AutoTokenizer, logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    set_verbosity_error()  # the error below says it once; the hub's client, once a retry
-    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "10")
-    with tempfile.TemporaryDirectory() as scratch:
-        where = name
-        if source == "package":
-            where = str(extract_model(name, Path(scratch) / "model", KEY))
-        elif source == "local-dir" and not (Path(name) / "config.json").is_file():
-            raise UserError(f"{KEY}: found {model!r}, allowed: a directory with config.json, weights and tokenizer")
-        try:
-            network = AutoModel.from_pretrained(where).eval()
-            tokenizer = AutoTokenizer.from_pretrained(where)
-        except (OSError, ValueError, SafetensorError) as error:
-            raise _unreachable(model, error, "local-dir:PATH") from None
+    network, tokenizer = load_pretrained(
+        source.removesuffix("-dir"), name, KEY, f"text encoder {model!r}", "give it locally as local-dir:PATH"
+    )
 
     @torch.inference_mode()
     def encode(texts: list[str]) -> Tensor:
@@ -67,27 +49,22 @@ def _sentence_encoder(model: str) -> Encode:
 
 
 def _clip(model: str) -> Encode:
-    """The text tower of an open_clip model: `ARCH/PRETRAINED` or `ARCH/local-dir:PATH`."""
+    """The text tower of an open_clip model: `ARCH/PRETRAINED`, or `local-dir:PATH`, which holds its architecture."""
     arch, _, pretrained = model.partition("/")
-    if not pretrained:
-        raise UserError(f"{KEY}: found {model!r}, allowed for clip: ARCH/PRETRAINED or ARCH/local-dir:PATH")
+    is_local = model.startswith("local-dir:")
+    if not is_local and (not pretrained or pretrained.startswith("local-dir:")):
+        raise UserError(f"{KEY}: found {model!r}, allowed for clip: ARCH/PRETRAINED or local-dir:PATH")
     import open_clip
 
-    local = pretrained.startswith("local-dir:")
-    folder = Path(pretrained.removeprefix("local-dir:"))
-    if local and not folder.is_dir():
-        raise UserError(f"{KEY}: found {pretrained!r}, allowed: an existing directory after local-dir:")
-    if not local and arch not in open_clip.list_models():
+    if is_local and not Path(model.removeprefix("local-dir:")).is_dir():
+        raise UserError(f"{KEY}: found {model!r}, allowed: an existing directory after local-dir:")
+    if not is_local and arch not in open_clip.list_models():
         raise UserError(f"{KEY}: unknown CLIP architecture {arch!r}{nearest(arch, open_clip.list_models())}")
+    name, weights = (model, None) if is_local else (arch, pretrained)
     try:
-        if local:
-            network = open_clip.create_model(f"local-dir:{folder}")
-            tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-        else:
-            network = open_clip.create_model(arch, pretrained=pretrained)
-            tokenizer = open_clip.get_tokenizer(arch)
+        network, tokenizer = open_clip.create_model(name, pretrained=weights), open_clip.get_tokenizer(name)
     except Exception as error:  # open_clip passes on whatever its downloader raises
-        raise _unreachable(model, error, f"{arch}/local-dir:PATH") from None
+        raise cannot_load(KEY, f"text encoder {model!r}", error, "give it locally as local-dir:PATH") from None
     network.eval()
 
     @torch.inference_mode()
@@ -101,8 +78,3 @@ def _clip(model: str) -> Encode:
 def unit_variance(vectors: Tensor) -> Tensor:
     """Give each row [V, d] the length sqrt(d)."""
     return torch.nn.functional.normalize(vectors, dim=1) * vectors.shape[1] ** 0.5
-
-
-def _unreachable(model: str, error: Exception, local: str) -> UserError:
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return UserError(f"{KEY}: text encoder {model!r} can't be loaded ({first}); give it locally as {local}")

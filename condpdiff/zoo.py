@@ -9,6 +9,7 @@ from torch import Tensor
 from condpdiff.errors import UserError
 from condpdiff.files import open_tensors, read_config, read_tensors
 from condpdiff.layout import Layout, check_length
+from condpdiff.rows import RowFile
 
 THETA = "theta.safetensors"
 HEAD = "head.safetensors"
@@ -27,8 +28,8 @@ class Zoo:
     """rank, alpha, target_modules, modules_to_save, task, num_outputs."""
 
 
-def load_zoo(folder: Path, last: int) -> Zoo:
-    """Read the last N = `last` checkpoints of a zoo folder.
+def load_zoo(folder: Path, last: int | None = None) -> Zoo:
+    """Read the last N = `last` checkpoints of a zoo folder, by default all of them.
 
     Raises:
         UserError: fewer checkpoints than asked for; layout and weights disagree; a file can't be read.
@@ -37,8 +38,26 @@ def load_zoo(folder: Path, last: int) -> Zoo:
     with open_tensors(folder / THETA) as file:
         rows = file.get_slice("theta")
         count, _ = rows.get_shape()
-        if last > count:
-            raise UserError(f"params.yaml: normalize.n_checkpoints: found {last}, allowed: at most {count} ({folder})")
-        theta = rows[count - last :]
+        kept = count if last is None else last
+        _check_count(count, kept, folder)
+        theta = rows[count - kept :]
     check_length(theta, layout, str(folder / THETA))
     return Zoo(theta, layout, read_tensors(folder / HEAD), read_config(folder / THETA))
+
+
+def open_zoo(folder: Path, last: int) -> tuple[RowFile, Layout]:
+    """theta [N, K] of the last N = `last` checkpoints, to be read in parts, and its layout.
+
+    Raises:
+        UserError: as `load_zoo`.
+    """
+    layout = Layout.load(folder)
+    _check_count(RowFile(folder / THETA, "theta").shape[0], last, folder)
+    theta = RowFile(folder / THETA, "theta", last)
+    check_length(theta, layout, str(folder / THETA))
+    return theta, layout
+
+
+def _check_count(count: int, last: int, folder: Path) -> None:
+    if last > count:
+        raise UserError(f"params.yaml: normalize.n_checkpoints: found {last}, allowed: at most {count} ({folder})")

@@ -6,7 +6,7 @@ from condpdiff import autoencoder
 from condpdiff.errors import run
 from condpdiff.files import new_directory
 from condpdiff.latents import save_latents
-from condpdiff.normalized import load_w
+from condpdiff.normalized import load_rows
 from condpdiff.params.section import tasks
 
 OUT = Path("data/latents")
@@ -14,7 +14,7 @@ OUT = Path("data/latents")
 
 def main() -> None:
     model = autoencoder.load(Path("data/autoencoder") / autoencoder.FILE)
-    w = load_w(Path("data/normalized"), tasks())
+    w = load_rows(Path("data/normalized"), tasks())
     with new_directory(OUT) as folder:
         save_latents(folder, {task: autoencoder.encode_all(model, rows) for task, rows in w.items()})
 

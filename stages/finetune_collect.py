@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from condpdiff.errors import run
+from condpdiff.hardware import shared
 from condpdiff.params.collect import Collect
 from condpdiff.params.section import section
 from condpdiff.params.task import load_task
@@ -23,4 +24,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(shared(main))

@@ -7,7 +7,8 @@ from condpdiff.errors import run
 from condpdiff.files import new_directory, write_json
 from condpdiff.params.schema import load_params
 from condpdiff.params.section import PARAMS
-from condpdiff.report.curves import arms_table, read_curve, read_task_curves, write_plots
+from condpdiff.report import doses
+from condpdiff.report.curves import arms_table, read_curve, read_task_curves, read_zoo_losses, write_plots
 from condpdiff.report.page import Inputs, build, html, markdown, short
 from condpdiff.report.tables import metrics, read_csv, read_evaluation
 
@@ -19,14 +20,16 @@ OUT = Path("report")
 def main() -> None:
     """Read, build, write."""
     params, tasks = load_params()
+    evaluations = [read_evaluation(DATA / "eval", name, task) for name, task in tasks.items()]
     inputs = Inputs(
         params=params,
         params_text=PARAMS.read_text(encoding="utf-8"),
-        evaluations=[read_evaluation(DATA / "eval", name, task) for name, task in tasks.items()],
+        evaluations=evaluations,
         finetune_loss=read_task_curves(DATA / "zoo", params.tasks, "loss.csv", "loss"),
         finetune_validation=read_task_curves(DATA / "zoo", params.tasks, "validation.csv", "score"),
         autoencoder=read_curve(DATA / "autoencoder/curve.csv"),
         ldm=read_curve(DATA / "ldm/curve.csv"),
+        zoo_losses=read_zoo_losses(DATA / "performance", evaluations, params.normalize.n_checkpoints),
         paper=read_csv(PAPER, ["model", "rank", "task", "condpdiff", "original", "soup"]),
     )
     report = build(inputs)
@@ -39,6 +42,7 @@ def main() -> None:
             (folder / f"{image.name}.svg").write_text(image.svg, encoding="utf-8")
     frames = {
         "arms": arms_table(report.summary),
+        "doses": doses.frame(evaluations),
         "finetune_loss": inputs.finetune_loss,
         "finetune_validation": inputs.finetune_validation,
         "autoencoder": inputs.autoencoder[0],

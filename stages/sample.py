@@ -1,4 +1,4 @@
-"""sample: noise -> z -> w -> theta, S a task, with the denoising trajectories that the figures need."""
+"""sample: noise -> z -> w -> theta, S a task, with the trajectories and doses that the figures need."""
 
 from pathlib import Path
 
@@ -8,7 +8,8 @@ from condpdiff import autoencoder, condition_file, diffusion
 from condpdiff.condition_file import load_conditions
 from condpdiff.errors import run
 from condpdiff.files import new_directory, write_tensors
-from condpdiff.generate import generate
+from condpdiff.generate import Generator, generate
+from condpdiff.hardware import device
 from condpdiff.latents import load_scale
 from condpdiff.normalized import load_frame
 from condpdiff.params.sample import Sample
@@ -19,16 +20,16 @@ OUT = Path("data/samples")
 
 def main() -> None:
     settings = section("sample", Sample)
-    model, prediction = diffusion.load(Path("data/ldm") / diffusion.FILE)
+    model, process = diffusion.load(Path("data/ldm") / diffusion.FILE)
     decoder = autoencoder.load(Path("data/autoencoder") / autoencoder.FILE)
-    scale = load_scale(Path("data/latents"))
+    model.to(device())  # type: ignore[arg-type]  # mypy does not bind the method that diffusers wraps
+    generator = Generator(model, process, decoder, load_scale(Path("data/latents")))
     y = load_conditions(Path("data/conditions") / condition_file.FILE, tasks())
     with new_directory(OUT) as folder:
         for q, task in enumerate(tasks()):
-            generator = torch.Generator().manual_seed(settings.seed * 1000 + q)
+            random = torch.Generator().manual_seed(settings.seed * 1000 + q)
             frame = load_frame(Path("data/normalized"), task)
-            theta, path = generate(model, prediction, decoder, scale, frame, y[task], settings, generator, what=task)
-            write_tensors(folder / f"{task}.safetensors", {"theta": theta, "trajectories": path})
+            write_tensors(folder / f"{task}.safetensors", generate(generator, frame, y[task], settings, random, task))
 
 
 if __name__ == "__main__":

@@ -6,10 +6,12 @@ from condpdiff import condition_file, diffusion
 from condpdiff.condition_file import load_conditions
 from condpdiff.errors import run
 from condpdiff.files import new_directory
+from condpdiff.hardware import rank, shared
 from condpdiff.latents import load_latents
 from condpdiff.params.condition import Condition
 from condpdiff.params.ldm import Ldm
 from condpdiff.params.section import section, tasks
+from condpdiff.performance import load_performance
 
 OUT = Path("data/ldm")
 
@@ -18,12 +20,17 @@ def main() -> None:
     settings = section("ldm", Ldm)
     z = load_latents(Path("data/latents"), tasks())
     y = load_conditions(Path("data/conditions") / condition_file.FILE, tasks())
+    p = load_performance(
+        Path("data/performance"), tasks(), {task: len(rows) for task, rows in z.items()}, settings.performance
+    )
     learnable = section("condition", Condition).kind == "learnable"
-    model, curve = diffusion.train(z, y, settings, learnable)
+    model, curve = diffusion.train(z, y, p, settings, learnable)
+    if rank() > 0:
+        return
     with new_directory(OUT) as folder:
-        diffusion.save(folder / diffusion.FILE, model, settings.prediction)
+        diffusion.save(folder / diffusion.FILE, model, diffusion.Process(settings.prediction, settings.schedule))
         curve.to_csv(folder / "curve.csv", index=False)
 
 
 if __name__ == "__main__":
-    run(main)
+    run(shared(main))

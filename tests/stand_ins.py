@@ -14,8 +14,7 @@ from condpdiff.layout import Entry, Layout, layout_of
 from condpdiff.params.collect import Collect
 from condpdiff.params.section import parse
 from condpdiff.params.task import Task
-from condpdiff.text.finetune import head_state
-from condpdiff.text.models import load_classifier, lora_config
+from condpdiff.text.models import head_modules, head_state, load_classifier, lora_config
 from condpdiff.zoo import Zoo
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -122,7 +121,7 @@ def make_zoo(base: Path, model_type: str, count: int = 6, num_outputs: int = 2) 
         "rank": 2,
         "alpha": 4.0,
         "target_modules": sorted(lora.target_modules),
-        "modules_to_save": sorted(lora.modules_to_save),
+        "modules_to_save": head_modules(model),
         "task": "films",
         "num_outputs": num_outputs,
     }

@@ -67,6 +67,7 @@ def test_pca_gaussian_has_the_variance_of_the_zoo_along_each_axis() -> None:
     torch.testing.assert_close(found.std(0), (centred @ basis.T).std(0, correction=0), rtol=0.04, atol=0)
 
 
+@pytest.mark.filterwarnings("error")
 def test_pca_gaussian_of_one_checkpoint_is_that_checkpoint() -> None:
     torch.testing.assert_close(pca_gaussian(make_zoo(1), 4, 3, generator()), make_zoo(1).expand(3, -1))
 
@@ -86,9 +87,11 @@ def test_evenly_spaced_indices_are_different_and_in_order(total: int) -> None:
     assert (found.diff() > 0).all()
 
 
+@pytest.mark.filterwarnings("error")
 def test_spread_is_the_root_mean_square_distance_to_the_mean() -> None:
     assert spread(torch.tensor([[0.0, 0.0], [2.0, 0.0]])) == 1.0
     assert spread(torch.zeros(3, 4)) == 0.0
+    assert spread(torch.ones(1, 4)) == 0.0
     theta = make_zoo()
     assert spread(theta) == pytest.approx(float(theta.var(0, correction=0).sum().sqrt()), rel=1e-5)
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from condpdiff.denoiser import Denoiser, denoiser_config
+from condpdiff.denoiser import CrossAttention, Denoiser, denoiser_config
 
 
-def make(tasks: int = 0, **changes: int) -> Denoiser:
+def make(tasks: int = 0, **changes: object) -> Denoiser:
     """A denoiser whose zeroed last layers got random weights, as a few training steps would give."""
     torch.manual_seed(0)
     model = Denoiser(**{"C": 2, "L": 8, "channels": (8, 12, 16), "blocks": 1, "d_cond": 6, "tasks": tasks, **changes})
@@ -77,9 +77,31 @@ def test_learnable_condition_is_an_index_into_learned_vectors() -> None:
 
 
 def test_config_builds_the_same_network() -> None:
-    model = make(tasks=3)
+    model = make(tasks=3, performance=True, conditioning="cross_attention")
     again = Denoiser(**denoiser_config(model))
     again.load_state_dict(model.state_dict())
     z, t, _ = inputs()
     y = torch.tensor([[0.0], [1.0], [2.0]])
     assert torch.equal(again.eval()(z, t, y), model(z, t, y))
+
+
+def test_performance_not_a_number_asks_for_none_row_by_row() -> None:
+    model = make(performance=True)
+    z, t, y = inputs()
+    y = y[:1].expand(3, -1)
+    none, mixed = model(z, t, y), model(z, t, y, p=torch.tensor([torch.nan, 0.0, 1.0]))
+    torch.testing.assert_close(mixed[0], none[0])
+    assert not torch.allclose(mixed[1], mixed[0], atol=1e-3)
+    assert not torch.allclose(mixed[1], mixed[2], atol=1e-3)
+
+
+def test_attention_adds_its_own_way_for_the_condition() -> None:
+    model = make(conditioning="cross_attention")
+    z, t, y = inputs()
+    out = model(z, t, y)
+    for module in model.modules():
+        if isinstance(module, CrossAttention):
+            module.out.weight.data.zero_()
+            module.out.bias.data.zero_()
+    assert out.shape == z.shape
+    assert not torch.allclose(model(z, t, y), out, atol=1e-3)

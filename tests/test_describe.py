@@ -117,7 +117,7 @@ def test_says_where_each_input_comes_from(empty_caches: Path) -> None:
     ("keys", "says"),
     [
         ({"kind": "one_hot"}, "not needed"),
-        ({"encoder": "clip", "model": "ViT-B-32/local-dir:nowhere"}, "no such directory"),
+        ({"encoder": "clip", "model": "local-dir:nowhere"}, "no such directory"),
         ({"encoder": "clip", "model": "ViT-B-32/openai"}, "open_clip downloads it if its cache has not got it"),
         ({"model": "local-dir:nowhere"}, "no such directory with a config.json"),
         ({"model": "hub:a/b"}, "not cached: needs the hub"),

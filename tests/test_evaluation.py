@@ -9,12 +9,23 @@ import pytest
 import torch
 
 from condpdiff.autoencoder import encode_all
-from condpdiff.evaluation import Arm, build_arms, score_arms, winner, write_geometry
+from condpdiff.evaluation import (
+    Arm,
+    build_arms,
+    count_passes,
+    run_arm,
+    score_arms,
+    score_doses,
+    splits,
+    winner,
+    write_geometry,
+)
 from condpdiff.files import read_json, read_tensors
-from condpdiff.normalization import normalise, statistics_of
+from condpdiff.normalization import Moments, normalise, statistics_of
 from condpdiff.normalized import Frame
 from condpdiff.params.ae import Autoencoder as AeSettings
 from condpdiff.params.eval import Eval
+from condpdiff.params.performance import Performance
 from condpdiff.params.section import parse
 from condpdiff.text.score import Scorer
 from condpdiff.train_autoencoder import train
@@ -29,6 +40,8 @@ SETTINGS = parse(
     "eval",
 )
 
+RACING = SETTINGS.model_copy(update={"select": "racing"})
+
 
 @pytest.fixture
 def zoo(base) -> Zoo:
@@ -37,7 +50,7 @@ def zoo(base) -> Zoo:
 
 @pytest.fixture
 def frame(zoo: Zoo) -> Frame:
-    statistics = statistics_of("task", {"films": zoo.theta}, zoo.layout)["films"]
+    statistics = statistics_of("task", {"films": Moments.of([zoo.theta])}, zoo.layout)["films"]
     return Frame(statistics, zoo.theta.double().mean(0).float(), torch.arange(zoo.layout.K))
 
 
@@ -53,8 +66,26 @@ def arms(zoo: Zoo, frame: Frame) -> dict[str, Arm]:
 
 @pytest.fixture
 def scorer(base, zoo: Zoo) -> Scorer:
-    splits = {"select": make_rows(10, 2), "validation": make_rows(20, 3)}
-    return Scorer(base("bert"), zoo, make_task(), splits, SETTINGS.batch_tokens)
+    return make_scorer(base("bert"), zoo, SETTINGS)
+
+
+@pytest.fixture
+def racing_scorer(base, zoo: Zoo) -> Scorer:
+    return make_scorer(base("bert"), zoo, RACING)
+
+
+def make_scorer(base: Path, zoo: Zoo, settings: Eval) -> Scorer:
+    rows = splits(make_rows(16, 2), make_rows(20, 3), settings, Performance(rows=6))
+    return Scorer(base, zoo, make_task(), rows, settings.batch_tokens)
+
+
+def test_candidates_are_selected_on_other_held_out_rows_than_rate_checkpoints() -> None:
+    held_out = make_rows(16, 2)
+    rows = splits(held_out, make_rows(20, 3), RACING, Performance(rows=6))
+    assert rows["loss"]["text"].tolist() == held_out["text"][:6].tolist()
+    assert rows["select"]["text"].tolist() == held_out["text"][6:].tolist()
+    assert [len(rows[name]) for name in rows if name.startswith("select ")] == [2, 3, 5]
+    assert set(splits(held_out, held_out, SETTINGS, Performance(rows=6))) == {"select", "validation", "loss"}
 
 
 def test_arms_stand_in_the_order_of_the_report_with_their_counts(arms: dict[str, Arm]) -> None:
@@ -77,9 +108,9 @@ def test_zero_decode_is_the_soup_under_task(arms: dict[str, Arm]) -> None:
 
 def test_every_candidate_of_every_arm_is_one_row(scorer: Scorer, arms: dict[str, Arm], zoo: Zoo) -> None:
     labels = np.array([1.0, 1.0, 0.0])
-    scores, predictions = score_arms(scorer, arms, zoo.theta, labels)
+    scores, predictions = score_arms(scorer, arms, zoo.theta, labels, SETTINGS)
     assert list(scores.columns) == [
-        "arm", "candidate", "checkpoint", "select", "validation",
+        "arm", "candidate", "checkpoint", "rows", "select", "validation",
         "validation_accuracy", "validation_f1", "distance",
     ]  # fmt: skip
     assert list(dict.fromkeys(scores["arm"])) == ["majority", "no_lora", *ARMS]
@@ -90,6 +121,7 @@ def test_every_candidate_of_every_arm_is_one_row(scorer: Scorer, arms: dict[str,
     for i, row in scores.iterrows():  # the stored predictions are those that were scored
         assert row["validation"] == pytest.approx(100 * np.mean(predictions[i] == scorer.labels["validation"]))
     assert (predictions[0] == 1).all()  # the majority of the training labels
+    assert (scores["rows"] == 10).all()
     assert scores["select"].between(0, 100).all()
     assert scores.loc[scores["arm"] == "condpdiff", "select"].nunique() > 1  # candidates differ
 
@@ -97,8 +129,9 @@ def test_every_candidate_of_every_arm_is_one_row(scorer: Scorer, arms: dict[str,
 def test_arms_of_equal_vectors_score_equal_and_no_lora_is_untouched_by_others(
     scorer: Scorer, arms: dict[str, Arm], zoo: Zoo
 ) -> None:
-    _, first = score_arms(scorer, arms, zoo.theta, np.array([0.0]))
-    again, second = score_arms(scorer, {"zero": arms["zero_decode"], "soup": arms["soup"]}, zoo.theta, np.array([0.0]))
+    _, first = score_arms(scorer, arms, zoo.theta, np.array([0.0]), SETTINGS)
+    same = {"zero": arms["zero_decode"], "soup": arms["soup"]}
+    again, second = score_arms(scorer, same, zoo.theta, np.array([0.0]), SETTINGS)
     assert (second[2] == second[3]).all()
     assert (first[1] == second[1]).all()  # no LoRA, before and after all merges
     assert again["candidate"].tolist() == [0, 0, 0, 0]
@@ -110,7 +143,7 @@ def test_distance_is_to_the_nearest_checkpoint_and_for_originals_to_the_nearest_
     theta = zoo.theta.clone()
     theta[6] = theta[7] + 0.5 / theta.shape[1] ** 0.5  # 0.5 from the last one
     few = {"original": Arm(theta[[2, 7]], [2, 7]), "condpdiff": Arm(theta[[3]], [None])}
-    scores, _ = score_arms(scorer, few, theta, np.array([0.0]))
+    scores, _ = score_arms(scorer, few, theta, np.array([0.0]), SETTINGS)
     found = scores.set_index(["arm", "candidate"])["distance"]
     assert found["original", 1] == pytest.approx(0.5, rel=1e-3)
     others = torch.cdist(theta[[2]].double(), theta[torch.arange(8) != 2].double()).min()
@@ -122,11 +155,99 @@ def test_distance_is_to_the_nearest_checkpoint_and_for_originals_to_the_nearest_
 
 def test_original_of_a_single_checkpoint_has_itself_for_neighbour(scorer: Scorer, zoo: Zoo) -> None:
     one = zoo.theta[:1]
-    scores, _ = score_arms(scorer, {"original": Arm(one, [0])}, one, np.array([0.0]))
+    scores, _ = score_arms(scorer, {"original": Arm(one, [0])}, one, np.array([0.0]), SETTINGS)
     assert scores["distance"].iloc[-1] == 0.0
 
 
-@pytest.mark.parametrize(("select", "expected"), [([1.0, 3.0, 3.0], 1), ([5.0, 5.0, 5.0], 0), ([1.0, 2.0, 3.0], 2)])
+def test_only_the_winner_of_a_race_has_validation_scores_and_only_finalists_a_select_score(
+    racing_scorer: Scorer, arms: dict[str, Arm], zoo: Zoo
+) -> None:
+    scores, predictions = score_arms(racing_scorer, arms, zoo.theta, np.array([1.0]), RACING)
+    validation = [c for c in scores if c.startswith("validation")]
+    for arm, rows in scores.groupby("arm"):
+        finalist, best = (rows["rows"] == 10).to_numpy(), winner(scores, str(arm))
+        assert finalist[best]
+        assert (rows["select"].notna() == finalist).all()
+        others = rows.index != rows.index[best]
+        assert rows[validation].isna().all(axis=1).tolist() == others.tolist()
+        assert np.isnan(predictions[rows.index]).all(axis=1).tolist() == others.tolist()
+    assert (scores["rows"] < 10).any()
+
+
+def test_a_finalist_of_a_race_scores_as_in_full(
+    scorer: Scorer, racing_scorer: Scorer, arms: dict[str, Arm], zoo: Zoo
+) -> None:
+    some = {"original": arms["original"], "condpdiff": arms["condpdiff"]}
+    full, expected = score_arms(scorer, some, zoo.theta, np.array([1.0]), SETTINGS)
+    found, predictions = score_arms(racing_scorer, some, zoo.theta, np.array([1.0]), RACING)
+    finalists, scored = found["rows"] == 10, found["validation"].notna()
+    pd.testing.assert_frame_equal(found[scored], full[scored])
+    assert found["select"][finalists].tolist() == full["select"][finalists].tolist()
+    assert np.array_equal(predictions[scored], expected[scored])
+
+
+def test_a_race_that_none_drops_out_of_is_won_by_the_winner_in_full(
+    scorer: Scorer, racing_scorer: Scorer, zoo: Zoo
+) -> None:
+    two = zoo.theta[:2]  # the better half is one, and the other one never clearly worse
+    endless = RACING.model_copy(update={"race_z": 1e9})
+    found = run_arm(racing_scorer, "two", two, endless)
+    full = run_arm(scorer, "two", two, SETTINGS)
+    assert [c.rows for c in found] == [10, 10]
+    select = [scorer.score("select", c.select)["accuracy"] for c in full]
+    assert found[int(np.argmax(select))].validation is not None
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, RACING], ids=["full", "racing"])
+def test_passes_tell_what_was_done_and_what_full_would_have_done(
+    base, arms: dict[str, Arm], zoo: Zoo, settings: Eval
+) -> None:
+    scorer = make_scorer(base("bert"), zoo, settings)
+    scores, _ = score_arms(scorer, arms, zoo.theta, np.array([1.0]), settings)
+    doses = score_doses(scorer, zoo.theta, zoo.theta[:6].unflatten(0, (3, 2)), torch.tensor([0.0, 0.5, 1.0]), settings)
+    passes = count_passes(scorer, scores, doses, settings)
+    assert passes["select"] == settings.select
+    full = {"select": 26 * 10, "validation": (26 + 7) * 20, "loss": 7 * 6}
+    assert {split: counts["full"] for split, counts in passes["rows"].items()} == full
+    done = {split: counts["done"] for split, counts in passes["rows"].items()}
+    if settings.select == "full":
+        assert done == full
+    else:
+        raced = scores[scores["arm"] != "majority"]
+        assert done == {"select": raced["rows"].sum(), "validation": 9 * 20, "loss": 7 * 6}  # a winner an arm
+
+
+def test_doses_stand_beside_the_soup_with_their_loss(scorer: Scorer, zoo: Zoo) -> None:
+    doses = zoo.theta[:6].unflatten(0, (2, 3))
+    found = score_doses(scorer, zoo.theta, doses, torch.tensor([0.1, 1.0]), SETTINGS)
+    assert list(found.columns) == ["arm", "asked", "candidate", "loss", "validation"]
+    assert found["arm"].tolist() == ["soup"] + ["condpdiff"] * 6
+    assert found["asked"].tolist()[1:] == [0.1, 0.1, 0.1, 1.0, 1.0, 1.0]
+    assert np.isnan(found["asked"][0])
+    assert found["candidate"].tolist() == [0, 0, 1, 2, 0, 1, 2]
+    scorer.merge(doses[1, 2])
+    assert found["loss"].iloc[-1] == pytest.approx(scorer.losses("loss").mean())
+    assert found["validation"].iloc[-1] == scorer.score("validation", scorer.predict("validation"))["accuracy"]
+
+
+def test_doses_have_no_validation_score_in_racing(racing_scorer: Scorer, zoo: Zoo) -> None:
+    found = score_doses(racing_scorer, zoo.theta, zoo.theta[None, :2], torch.tensor([0.5]), RACING)
+    assert found["loss"].notna().all()
+    assert found["validation"].isna().all()
+    assert racing_scorer.passes == {"loss": 3 * 6}
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (5, 0)])
+def test_no_doses_are_a_header_alone(scorer: Scorer, zoo: Zoo, shape: tuple[int, int]) -> None:
+    found = score_doses(scorer, zoo.theta, torch.zeros(*shape, zoo.layout.K), torch.zeros(shape[0]), SETTINGS)
+    assert found.to_csv(index=False) == "arm,asked,candidate,loss,validation\n"
+    assert not scorer.passes
+
+
+@pytest.mark.parametrize(
+    ("select", "expected"),
+    [([1.0, 3.0, 3.0], 1), ([5.0, 5.0, 5.0], 0), ([1.0, 2.0, 3.0], 2), ([np.nan, -2.0, -1.0], 2), ([np.nan] * 3, 0)],
+)
 def test_winner_is_the_best_on_select_and_the_first_of_equals(select: list[float], expected: int) -> None:
     other = {"arm": "original", "candidate": [0, 1], "select": [9.0, 99.0], "validation": [1.0, 1.0]}
     ours = {"arm": "condpdiff", "candidate": [0, 1, 2], "select": select, "validation": [9.0, 0.0, 0.0]}

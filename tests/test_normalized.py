@@ -7,17 +7,18 @@ import torch
 
 from condpdiff.errors import UserError
 from condpdiff.files import write_tensors
-from condpdiff.normalization import normalise, statistics_of
-from condpdiff.normalized import Frame, W, load_frame, load_w, save_task
+from condpdiff.normalization import Moments, statistics_of
+from condpdiff.normalized import Frame, W, load_frame, load_rows, load_w, save_task
+from condpdiff.rows import Resident, whole
 from tests.stand_ins import make_layout
 
 
 def frame_of(theta: torch.Tensor, layers: tuple[int, int] | None) -> tuple[Frame, torch.Tensor]:
     """What the stage normalize makes of one task's theta [N, K_all]: its frame, and w [N, K]."""
     chosen, positions = make_layout().select_layers(layers)
-    part = theta[:, positions]
-    statistics = statistics_of("task", {"a": part}, chosen)["a"]
-    return Frame(statistics, theta.double().mean(0).float(), positions), normalise(part, statistics)
+    statistics = statistics_of("task", {"a": Moments.of([theta[:, positions]])}, chosen)["a"]
+    frame = Frame(statistics, theta.double().mean(0).float(), positions)
+    return frame, frame.to_w(theta)
 
 
 @pytest.fixture
@@ -56,8 +57,9 @@ def test_to_theta_leaves_the_soup_untouched(theta: torch.Tensor) -> None:
 def test_saved_task_comes_back_equal(theta: torch.Tensor, tmp_path: Path) -> None:
     frame, w = frame_of(theta, (0, 1))
     make_layout().select_layers((0, 1))[0].save(tmp_path)
-    save_task(tmp_path / "a", w, frame)
+    save_task(tmp_path / "a", Resident(theta), frame)
     assert torch.equal(load_w(tmp_path, ["a"])["a"], w)
+    assert torch.equal(whole(load_rows(tmp_path, ["a"])["a"]), w)
     found = load_frame(tmp_path, "a")
     assert torch.equal(found.to_theta(w), frame.to_theta(w))
     assert torch.equal(found.positions, frame.positions)
@@ -67,7 +69,23 @@ def test_saved_task_comes_back_equal(theta: torch.Tensor, tmp_path: Path) -> Non
 def test_w_and_layout_that_disagree_are_one_line(theta: torch.Tensor, tmp_path: Path) -> None:
     frame, w = frame_of(theta, None)
     make_layout().save(tmp_path)
-    save_task(tmp_path / "a", w, frame)
+    save_task(tmp_path / "a", Resident(theta), frame)
     write_tensors(tmp_path / "a" / W, {"w": w[:, :-1]})
     with pytest.raises(UserError, match="w.safetensors: found 79 weights, allowed: the layout's K = 80"):
-        load_w(tmp_path, ["a"])
+        load_rows(tmp_path, ["a"])
+
+
+def test_w_written_in_parts_is_what_is_written_at_once(
+    theta: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame, w = frame_of(theta, (0, 1))
+    write_tensors(tmp_path / "expected", {"w": w})
+    monkeypatch.setattr("condpdiff.rows.PART_BYTES", 2 * 4 * theta.shape[1])
+    save_task(tmp_path / "a", Resident(theta), frame)
+    assert (tmp_path / "a" / W).read_bytes() == (tmp_path / "expected").read_bytes()
+
+
+def test_to_w_and_to_theta_are_inverses(theta: torch.Tensor) -> None:
+    for layers in (None, (1, 2)):
+        frame, w = frame_of(theta, layers)
+        torch.testing.assert_close(frame.to_w(frame.to_theta(w)), w, rtol=1e-4, atol=1e-4)

@@ -1,13 +1,15 @@
 """A zoo folder: the last N checkpoints, and one line when its files disagree."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from condpdiff.errors import UserError
 from condpdiff.files import write_tensors
-from condpdiff.zoo import HEAD, THETA, load_zoo
+from condpdiff.rows import whole
+from condpdiff.zoo import HEAD, THETA, load_zoo, open_zoo
 from tests.stand_ins import make_layout
 
 CONFIG = {"rank": 2, "alpha": 4.0}
@@ -31,15 +33,27 @@ def test_last_n_checkpoints_are_read_with_layout_head_and_config(folder: Path) -
     assert part.config == CONFIG
 
 
-def test_more_checkpoints_than_there_are_is_one_line(folder: Path) -> None:
+def test_last_n_checkpoints_are_read_in_parts(folder: Path) -> None:
+    for last in (7, 3):
+        theta, layout = open_zoo(folder, last)
+        assert torch.equal(whole(theta), load_zoo(folder, last).theta)
+        assert layout == make_layout()
+
+
+READERS = pytest.mark.parametrize("read", [load_zoo, open_zoo])
+
+
+@READERS
+def test_more_checkpoints_than_there_are_is_one_line(folder: Path, read: Any) -> None:
     with pytest.raises(UserError, match=r"^params.yaml: normalize.n_checkpoints: found 8, allowed: at most 7 \(.*\)$"):
-        load_zoo(folder, 8)
+        read(folder, 8)
 
 
-def test_layout_and_weights_that_disagree_are_one_line(folder: Path) -> None:
+@READERS
+def test_layout_and_weights_that_disagree_are_one_line(folder: Path, read: Any) -> None:
     make_layout(2).save(folder)
     with pytest.raises(UserError) as error:
-        load_zoo(folder, 3)
+        read(folder, 3)
     assert f"found {make_layout().K} weights, allowed: the layout's K = {make_layout(2).K}" in str(error.value)
     assert THETA in str(error.value)
 

@@ -10,4 +10,4 @@ class Condition(Section):
     encoder: Literal["minilm", "clip"]
     """Text encoder of the first three kinds."""
     model: str
-    """minilm: `package:NAME`, `hub:ID` or `local-dir:PATH`. clip: `ARCH/PRETRAINED`, or `ARCH/local-dir:PATH`."""
+    """minilm: `package:NAME`, `hub:ID` or `local-dir:PATH`. clip: `ARCH/PRETRAINED`, or `local-dir:PATH`."""

@@ -1,6 +1,8 @@
 """Section `eval`: how candidates are scored."""
 
-from pydantic import Field, PositiveInt
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from condpdiff.params.section import Section
 
@@ -11,7 +13,11 @@ class Eval(Section):
     extra_candidates: PositiveInt
     """Candidates of soup_16 and ae_reconstruction."""
     select_rows: PositiveInt
-    """Training rows of the fixed subset that candidates are selected on."""
+    """Held-out rows that candidates are selected on."""
+    select: Literal["full", "racing"] = "full"
+    """`full`: every candidate is scored on all rows; `racing`: an arm's worse half drops out early (`racing.py`)."""
+    race_z: NonNegativeFloat = 1.0
+    """Standard errors within which a candidate of the worse half still stays in the race."""
     pca_axes: PositiveInt
     """Axes of the PCA-Gaussian control."""
     batch_tokens: PositiveInt

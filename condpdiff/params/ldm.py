@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from condpdiff.params.section import Section
 
@@ -14,11 +14,29 @@ class Ldm(Section):
     """Residual blocks at each length."""
     prediction: Literal["epsilon", "v_prediction", "sample"]
     """What the network predicts; the paper's Eq. 8 is epsilon."""
+    schedule: Literal["linear", "linear_zero_snr"] = "linear"
+    """Noise schedule; `linear_zero_snr` rescales the paper's so that t = T - 1 is pure noise (arXiv 2305.08891)."""
+    min_snr: PositiveFloat | None = None
+    """gamma of min-SNR loss weighting (arXiv 2303.09556); null: all timesteps weigh the same in `prediction`."""
+    conditioning: Literal["film", "cross_attention"] = "film"
+    """How time and conditions enter the network; `cross_attention` comes beside FiLM."""
     condition_dropout: float = Field(ge=0, lt=1)
     """Share of training rows whose condition is replaced by the null condition."""
+    performance: Literal["none", "rank", "loss"]
+    """Which figure of a checkpoint is a second condition: its loss on the score-zoo rows, ranked or as it is."""
+    performance_dropout: float = Field(0.2, ge=0, lt=1)
+    """Share of training rows that ask for no performance; guidance goes from these to the good."""
     ema: float = Field(ge=0, lt=1)
     """Largest decay of the exponential moving average of the weights."""
     steps: PositiveInt
     batch_size: PositiveInt
     lr: PositiveFloat
     seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _terminal(self) -> "Ldm":
+        if self.schedule == "linear_zero_snr" and self.prediction == "epsilon":
+            raise ValueError(
+                "schedule: linear_zero_snr, allowed: linear with prediction: epsilon (at SNR 0 eps says nothing of z_0)"
+            )
+        return self

@@ -13,6 +13,7 @@ from condpdiff.params.data import Data
 from condpdiff.params.eval import Eval
 from condpdiff.params.ldm import Ldm
 from condpdiff.params.normalize import Normalize
+from condpdiff.params.performance import Performance
 from condpdiff.params.report import Report
 from condpdiff.params.sample import Sample
 from condpdiff.params.section import PARAMS, Section, parse, read_yaml
@@ -27,6 +28,7 @@ class Params(Section):
     data: Data
     base: Base
     collect: Collect
+    performance: Performance
     normalize: Normalize
     ae: Autoencoder
     condition: Condition
@@ -44,8 +46,15 @@ class Params(Section):
                 f"normalize.n_checkpoints: {self.normalize.n_checkpoints}, allowed: at most "
                 f"collect.max_checkpoints = {self.collect.max_checkpoints}"
             )
+        needed = self.performance.rows + self.eval.select_rows
+        if self.data.held_out < needed:
+            raise ValueError(
+                f"data.held_out: {self.data.held_out}, allowed: at least performance.rows + eval.select_rows = {needed}"
+            )
         if self.ae.latent_length % 4:
             raise ValueError(f"ae.latent_length: {self.ae.latent_length}, allowed: a multiple of 4")
+        if self.ldm.performance == "none" and self.sample.performance is not None:
+            raise ValueError(f"sample.performance: {self.sample.performance}, allowed: null with ldm.performance: none")
         return self
 
 

@@ -149,9 +149,13 @@ METRICS: dict[str, Scorer] = {
 
 
 def verdict(comparisons: dict[str, Comparison], summary: Summary, flags: dict[str, str]) -> list[str]:
-    """The figures in words: the first sentence is the verdict, the others qualify it."""
+    """The figures in words: the first sentence is the verdict, the others qualify it.
+
+    Args:
+        comparisons: `control`, `soup` and, where every candidate has a score, `original mean`.
+    """
     picked, means = pivot(summary, "selected"), pivot(summary, "mean")
-    control, soup, mean = comparisons["control"], comparisons["soup"], comparisons["original mean"]
+    control, soup, mean = comparisons["control"], comparisons["soup"], comparisons.get("original mean")
     n = len(control.tasks)
     over = f"Over the mean of {n} tasks" if n > 1 else f"On {next(iter(control.tasks))}"
     lines = [
@@ -165,14 +169,16 @@ def verdict(comparisons: dict[str, Comparison], summary: Summary, flags: dict[st
             f"Task by task it beats {control.arm} on {control.count('beats')}, ties on {control.count('ties with')} "
             f"and loses on {control.count('loses to')} of {n}."
         )
-    lines.append(
-        f"Mean against mean, a generated candidate ({means['condpdiff']['average']:.2f}) **{mean.average.word}** "
-        f"a single checkpoint ({means['original']['average']:.2f}): {_words(mean.average)}."
-    )
-    if mean.average.word == "beats" and control.average.word != "beats":
+    if mean is not None:
         lines.append(
-            f"Since {control.arm} does at least as well without a trained generator, that gain does not speak for one."
+            f"Mean against mean, a generated candidate ({means['condpdiff']['average']:.2f}) **{mean.average.word}** "
+            f"a single checkpoint ({means['original']['average']:.2f}): {_words(mean.average)}."
         )
+        if mean.average.word == "beats" and control.average.word != "beats":
+            lines.append(
+                f"Since {control.arm} does at least as well without a trained generator, "
+                "that gain does not speak for one."
+            )
     if flags:
         lines.append(
             f"{len(flags)} of {n} {'task was' if len(flags) == 1 else 'tasks were'} not learned "

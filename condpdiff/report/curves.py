@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from condpdiff.report.tables import Summary, read_csv
+from condpdiff.report.tables import Evaluation, Summary, read_csv
 
 
 def read_task_curves(zoo: Path, tasks: list[str], file: str, y: str) -> pd.DataFrame:
@@ -17,6 +18,12 @@ def read_curve(path: Path) -> tuple[pd.DataFrame, list[str]]:
     frame = read_csv(path, ["step", "loss"])
     ys = [y for y in ("loss", "validation") if y in frame and frame[y].notna().any()]
     return frame[["step", *ys]], ys
+
+
+def read_zoo_losses(folder: Path, evaluations: list[Evaluation], last: int) -> dict[str, np.ndarray]:
+    """Loss [N] float64 of the last N = `last` checkpoints of every task with doses, from `folder/<task>.csv`."""
+    frames = {e.name: read_csv(folder / f"{e.name}.csv", ["checkpoint", "loss"]) for e in evaluations if len(e.doses)}
+    return {task: frame["loss"].to_numpy(dtype=np.float64)[-last:] for task, frame in frames.items()}
 
 
 def arms_table(summary: Summary) -> pd.DataFrame:

@@ -27,7 +27,7 @@ def arms(e: Evaluation) -> Image:
     with style():
         names = e.arms
         fig, ax = figure(PANEL, 0.9 + 0.27 * len(names))
-        values = {arm: column(e.scores, candidates(e.scores, arm), "validation") for arm in names}
+        values = {arm: _scored(column(e.scores, candidates(e.scores, arm), "validation")) for arm in names}
         chosen = {arm: column(e.scores, np.array([selected(e.scores, arm)]), "validation")[0] for arm in names}
         low, high = _range([v for arm, vs in values.items() if arm not in ("majority", "no_lora") for v in vs])
         soup = values["soup"][0]
@@ -44,6 +44,10 @@ def arms(e: Evaluation) -> Image:
         ax.set_title(e.name)
         picked = ", ".join(f"{a} {chosen[a]:.1f}" for a in names)
         return image(fig, f"arms-{e.name}", f"{e.name}: {e.metric} of every arm; selected candidates: {picked}")
+
+
+def _scored(values: np.ndarray) -> np.ndarray:
+    return values[~np.isnan(values)]
 
 
 def _strip(ax: Axes, y: int, arm: str, values: np.ndarray, picked: float, low: float, high: float) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from condpdiff.params.schema import Params
-from condpdiff.report import figures, text
+from condpdiff.report import doses, figures, text
 from condpdiff.report.blocks import Block, Figures, Section, Table, Text, Verbatim, inline_html, markdown_table
 from condpdiff.report.compare import Comparison, best_control, compare, signed, verdict
 from condpdiff.report.svg import FONT, THEME, Image
@@ -41,6 +41,7 @@ class Inputs:
     finetune_validation: pd.DataFrame  # task, step, score
     autoencoder: tuple[pd.DataFrame, list[str]]  # step, loss[, validation]; the columns to draw
     ldm: tuple[pd.DataFrame, list[str]]
+    zoo_losses: dict[str, np.ndarray]  # task with doses -> loss [N] of its checkpoints
     paper: pd.DataFrame  # Table 1: model, rank, lora_params, task, condpdiff, original, soup
 
 
@@ -72,18 +73,26 @@ def build(inputs: Inputs) -> Report:
         "control": compare(evaluations, control, "selected", settings.seed),
         "soup": compare(evaluations, "soup", "selected", settings.seed),
         "original": compare(evaluations, "original", "selected", settings.seed),
-        "original mean": compare(evaluations, "original", "mean", settings.seed),
     }
+    racing = any(e.racing for e in evaluations)
+    if not racing:  # every candidate has a score
+        comparisons["original mean"] = compare(evaluations, "original", "mean", settings.seed)
     warnings = [f"Task `{task}` was not learned: {why}." for task, why in flags.items()]
     warnings += [
         f"Task `{e.name}`: {e.unscored} candidates have no score (their predictions are not numbers); they count as 0."
         for e in evaluations
         if e.unscored
     ]
+    warnings += [
+        f"Task `{e.name}`: {count} samples of asked-for performance have no loss; they are left out."
+        for e in doses.with_doses(evaluations)
+        if (count := doses.unscored(e))
+    ]
     sections = [
         Section("results", "What beats what", _results(inputs, summary, comparisons)),
-        Section("rules", "All candidates, and the paper's rule", _rules(inputs, summary)),
-        Section("novelty", "Where the generated weights lie", _novelty(inputs)),
+        Section("rules", text.RULES_RACING if racing else text.RULES, _rules(inputs, summary, racing)),
+        Section("novelty", "Where the generated weights lie", _novelty(inputs, racing)),
+        *_doses(inputs),
         Section("training", "Training curves", _training(inputs)),
         Section("paper", "The paper's figures, for context", _paper(inputs.paper)),
         Section("settings", "Settings", _settings(inputs)),
@@ -119,7 +128,7 @@ def _accent(rows: list[list[str]]) -> frozenset[int]:
 def _tiles(summary: Summary, comparisons: dict[str, Comparison]) -> list[tuple[str, str, str]]:
     average = {arm: row["average"] for arm, row in pivot(summary, "selected").items()}
     shown = list(dict.fromkeys(["soup", comparisons["control"].arm, "original", "no_lora"]))
-    tiles = [("condpdiff", f"{average['condpdiff']:.1f}", "selected on train rows")]
+    tiles = [("condpdiff", f"{average['condpdiff']:.1f}", "selected on held-out rows")]
     return tiles + [
         (arm, f"{average[arm]:.1f}", f"condpdiff {signed(average['condpdiff'] - average[arm])}") for arm in shown
     ]
@@ -128,71 +137,82 @@ def _tiles(summary: Summary, comparisons: dict[str, Comparison]) -> list[tuple[s
 def _results(inputs: Inputs, summary: Summary, comparisons: dict[str, Comparison]) -> list[Block]:
     evaluations = inputs.evaluations
     shown = list({c.arm: c for k, c in comparisons.items() if k in ("original", "soup", "control")}.values())
-    columns = [(f"minus {c.arm}", c) for c in shown] + [("mean minus mean original", comparisons["original mean"])]
+    columns = [(f"minus {c.arm}", c) for c in shown]
+    if mean := comparisons.get("original mean"):
+        columns.append(("mean minus mean original", mean))
     rows = [[e.name, *(str(c.tasks[e.name]) for _, c in columns)] for e in evaluations]
     if len(evaluations) > 1:
         rows.append(["mean of tasks", *(str(c.average) for _, c in columns)])
     rows.append(["verdict: condpdiff", *(c.average.word.split()[0] for _, c in columns)])
     accent = frozenset({len(rows) - 2, len(rows) - 1})
-    differences = Table(text.DIFFERENCES, ["condpdiff", *(name for name, _ in columns)], rows, accent=accent)
+    caption = text.DIFFERENCES + (text.DIFFERENCES_MEAN if mean else "")
+    differences = Table(caption, ["condpdiff", *(name for name, _ in columns)], rows, accent=accent)
     return [
         Text(text.rows_and_seeds(inputs.params, evaluations)),
         Figures(text.FOREST, [figures.forest(shown)], wide=True),
         results_table(summary, evaluations),
         differences,
-        Figures(text.ARMS_FIGURE, [figures.arms(e) for e in evaluations]),
+        Figures(text.ARMS_FIGURE if mean else text.RACING_FIGURE, [figures.arms(e) for e in evaluations]),
         Table("What each arm is.", ["arm", "what it is"], [[a, t] for a, t in ARMS.items()], numeric=False),
     ]
 
 
-def _rules(inputs: Inputs, summary: Summary) -> list[Block]:
+def _rules(inputs: Inputs, summary: Summary, racing: bool) -> list[Block]:
+    metrics = _all_metrics(inputs, summary)
+    if racing:
+        return [Text(text.racing(inputs.evaluations)), *metrics]
+    return [_candidates(inputs, summary), _paper_rule(inputs, summary), *metrics]
+
+
+def _candidates(inputs: Inputs, summary: Summary) -> Table:
     tasks = [e.name for e in inputs.evaluations]
     cells = {(s.task, s.arm): s for s in summary}
-    arms = list(dict.fromkeys(s.arm for s in summary))
     spread = []
-    for arm in arms:
+    for arm in dict.fromkeys(s.arm for s in summary):
         row = [arm, str(max(cells[t, arm].candidates for t in tasks if (t, arm) in cells))]
         for t in tasks:
             r = cells.get((t, arm))
             row.append("–" if r is None else f"{r.mean:.1f}" if r.candidates == 1 else
                        f"{r.mean:.1f} ± {r.std:.1f} ({r.best:.1f})")  # fmt: skip
         spread.append(row)
+    return Table(text.CANDIDATES, ["arm", "candidates", *tasks], spread, accent=_accent(spread))
+
+
+def _paper_rule(inputs: Inputs, summary: Summary) -> Table:
     ours, theirs = pivot(summary, "selected"), pivot(summary, "paper")
     shown = _columns(inputs.evaluations)
     gain = [signed(theirs["condpdiff"][t] - theirs["original"][t]) for t in shown]
     rules = [
-        ["original, picked on train (ours)", *(_number(ours["original"][t], 1) for t in shown)],
+        ["original, picked on held-out rows (ours)", *(_number(ours["original"][t], 1) for t in shown)],
         ["original, picked on validation (paper)", *(_number(theirs["original"][t], 1) for t in shown)],
         ["soup", *(_number(ours["soup"][t], 1) for t in shown)],
-        ["condpdiff, picked on train (both)", *(_number(ours["condpdiff"][t], 1) for t in shown)],
+        ["condpdiff, picked on held-out rows", *(_number(ours["condpdiff"][t], 1) for t in shown)],
         ["condpdiff minus original, paper's rule", *gain],
     ]
-    blocks: list[Block] = [
-        Table(text.CANDIDATES, ["arm", "candidates", *tasks], spread, accent=_accent(spread)),
-        Table(
-            text.PAPER_RULE,
-            ["arm and rule", *(t.replace("average", "mean") for t in shown)],
-            rules,
-            accent=frozenset({3}),
-        ),
-    ]
+    columns = ["arm and rule", *(t.replace("average", "mean") for t in shown)]
+    return Table(text.PAPER_RULE, columns, rules, accent=frozenset({3}))
+
+
+def _all_metrics(inputs: Inputs, summary: Summary) -> list[Block]:
+    """Nothing where every task has one metric."""
+    tasks = [e.name for e in inputs.evaluations]
+    cells = {(s.task, s.arm): s for s in summary}
     pairs = [(e, m) for e in inputs.evaluations for m in e.task.metrics]
-    if len(pairs) > len(tasks):
-        rows = [
-            [arm, *(_number(_metric(e, cells[e.name, arm], m), 1) for e, m in pairs)]
-            for arm in arms
-            if all((t, arm) in cells for t in tasks)
-        ]
-        columns = ["arm", *(f"{e.name} {m}" for e, m in pairs)]
-        blocks.append(Table(text.ALL_METRICS, columns, rows, accent=_accent(rows)))
-    return blocks
+    if len(pairs) == len(tasks):
+        return []
+    rows = [
+        [arm, *(_number(_metric(e, cells[e.name, arm], m), 1) for e, m in pairs)]
+        for arm in dict.fromkeys(s.arm for s in summary)
+        if all((t, arm) in cells for t in tasks)
+    ]
+    return [Table(text.ALL_METRICS, ["arm", *(f"{e.name} {m}" for e, m in pairs)], rows, accent=_accent(rows))]
 
 
 def _metric(e: Evaluation, score: ArmScore, name: str) -> float:
     return float(column(e.scores, np.array([score.row]), f"validation_{name}")[0])
 
 
-def _novelty(inputs: Inputs) -> list[Block]:
+def _novelty(inputs: Inputs, racing: bool) -> list[Block]:
     evaluations, settings = inputs.evaluations, inputs.params.report
     columns = ["arm", *(e.name for e in evaluations)]
 
@@ -206,13 +226,24 @@ def _novelty(inputs: Inputs) -> list[Block]:
     steps = ["one step of fine-tuning", *(_number(consecutive_distance(e)) for e in evaluations)]
     distance = replace(distance, rows=[*distance.rows, steps])
     overlap = table(text.OVERLAP, ("original", "soup", "gaussian", "pca_gaussian", "condpdiff"), _overlap)
+    classes = any(e.task.data.kind == "classification" for e in evaluations)
     return [
         spread,
         distance,
-        Figures(text.NOVELTY_FIGURE, [figures.novelty(e) for e in evaluations]),
-        *([overlap] if any(e.task.data.kind == "classification" for e in evaluations) else []),
+        Figures(
+            text.NOVELTY_FIGURE + (text.NOVELTY_RACING if racing else ""), [figures.novelty(e) for e in evaluations]
+        ),
+        *([overlap] if classes and not racing else []),
         Figures(text.TSNE, [figures.tsne(e, settings.perplexity, settings.seed) for e in evaluations]),
     ]
+
+
+def _doses(inputs: Inputs) -> list[Section]:
+    """Nothing where no performance was asked for."""
+    if not doses.with_doses(inputs.evaluations):
+        return []
+    blocks = doses.blocks(inputs.evaluations, inputs.zoo_losses, inputs.params.ldm.performance)
+    return [Section("doses", "Asked-for against obtained performance", blocks)]
 
 
 def _spread(e: Evaluation, arm: str) -> str:

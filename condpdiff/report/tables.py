@@ -37,15 +37,24 @@ class Evaluation:
     name: str
     task: Task
     scores: pd.DataFrame
-    """[R] arm, candidate, checkpoint, select, validation, validation_<metric>..., distance; index 0..R-1."""
-    predictions: np.ndarray  # [R, V]: class index or value
+    """[R] arm, candidate, checkpoint, rows, select, validation, validation_<metric>..., distance; index 0..R-1.
+
+    In racing `select` is NaN where a candidate dropped out, and validation where it did not win.
+    """
+    predictions: np.ndarray  # [R, V]: class index or value; NaN where validation is
     labels: np.ndarray  # [V]
     distances: np.ndarray  # [M, M]: L2 between points of theta space
     points: pd.DataFrame  # [M]: arm, candidate
     spread: dict[str, float]
     """Root mean square distance of each arm's candidates to their own mean; `checkpoint` is the zoo."""
     unscored: int
-    """Rows without a score (not a number); they count as 0."""
+    """Candidates that were scored and whose score is not a number; they count as 0."""
+    passes: dict[str, dict[str, int]]
+    """Split -> rows through the model: `done`, and what `full` selection would have cost."""
+    racing: bool
+    """Each arm's winner alone was scored on validation."""
+    doses: pd.DataFrame
+    """arm, asked, candidate, loss, validation: the soup (asked: NaN) and every dose's candidates; or no row."""
 
     @property
     def metric(self) -> str:
@@ -65,15 +74,10 @@ def read_evaluation(root: Path, name: str, task: Task) -> Evaluation:
         UserError: a file is absent or broken, a column or an arm is missing, or sizes disagree.
     """
     folder = root / name
-    path = folder / "scores.csv"
-    scores = read_csv(path, ["arm", "candidate", "checkpoint", "select", "validation", "distance"])
-    columns = ["select", "validation", *(f"validation_{m}" for m in task.metrics)]
-    if missing := [c for c in columns if c not in scores]:
-        raise UserError(f"{path}: no column {missing[0]!r}, which metrics of task {name!r} ask for")
-    if absent := [arm for arm in ARMS if arm not in set(scores["arm"])]:
-        raise UserError(f"{path}: no row of arm {absent[0]!r}, needed: {', '.join(ARMS)}; run `dvc repro` again")
-    unscored = int(scores[["select", "validation"]].isna().any(axis=1).sum())
-    scores[columns] = scores[columns].fillna(0.0)
+    passes = read_json(folder / "passes.json")
+    racing = passes["select"] == "racing"
+    scores, unscored = _read_scores(folder / "scores.csv", name, task, racing)
+    doses = read_csv(folder / "doses.csv", ["arm", "asked", "candidate", "loss", "validation"])
 
     tensors = read_arrays(folder / "predictions.safetensors", ["predictions", "labels"])
     predictions, labels = tensors["predictions"], tensors["labels"]
@@ -90,7 +94,25 @@ def read_evaluation(root: Path, name: str, task: Task) -> Evaluation:
             f"needed: [{len(points)}, {len(points)}], one for each row of points.csv"
         )
     spread = {str(k): float(v) for k, v in read_json(folder / "spread.json").items()}
-    return Evaluation(name, task, scores, predictions, labels, distances, points, spread, unscored)
+    return Evaluation(
+        name, task, scores, predictions, labels, distances, points, spread, unscored, passes["rows"], racing, doses
+    )
+
+
+def _read_scores(path: Path, name: str, task: Task, racing: bool) -> tuple[pd.DataFrame, int]:
+    """scores.csv, and how many candidates were scored without success: their validation scores become 0."""
+    scores = read_csv(path, ["arm", "candidate", "checkpoint", "rows", "select", "validation", "distance"])
+    validation = ["validation", *(f"validation_{m}" for m in task.metrics)]
+    if missing := [c for c in validation if c not in scores]:
+        raise UserError(f"{path}: no column {missing[0]!r}, which metrics of task {name!r} ask for")
+    if absent := [arm for arm in ARMS if arm not in set(scores["arm"])]:
+        raise UserError(f"{path}: no row of arm {absent[0]!r}, needed: {', '.join(ARMS)}; run `dvc repro` again")
+    winners = [selected(scores, arm) for arm in scores["arm"].unique()]
+    scored = scores.index.isin(winners) if racing else np.ones(len(scores), dtype=bool)
+    seen = scores["rows"] == scores["rows"].max()
+    unscored = scores.index[(scored & scores["validation"].isna()) | (seen & scores["select"].isna())]
+    scores.loc[scored, validation] = scores.loc[scored, validation].fillna(0.0)
+    return scores, len(unscored)
 
 
 def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
@@ -139,23 +161,26 @@ def column(scores: pd.DataFrame, rows: np.ndarray, name: str) -> np.ndarray:
 
 
 def selected(scores: pd.DataFrame, arm: str) -> int:
-    """Our one rule: the row that is best on the fixed train subset; ties go to the lowest candidate."""
+    """Our one rule: the row that is best on the held-out select rows; ties go to the lowest candidate."""
     return _best(scores, arm, "select")
 
 
 def paper_pick(scores: pd.DataFrame, arm: str) -> int:
-    """The paper's rule: `original` is picked on validation itself, everything else on train."""
+    """The paper's rule: `original` is picked on validation itself, everything else as ours."""
     return _best(scores, arm, "validation" if arm == "original" else "select")
 
 
 def _best(scores: pd.DataFrame, arm: str, by: str) -> int:
     rows = candidates(scores, arm)
-    return int(rows[np.argmax(column(scores, rows, by))])
+    return int(rows[np.argmax(np.nan_to_num(column(scores, rows, by), nan=-np.inf))])
 
 
 @dataclass(frozen=True)
 class ArmScore:
-    """One arm of one task; every score is on validation, in percent."""
+    """One arm of one task; every score is on validation, in percent.
+
+    In racing all but `selected` are NaN for an arm of several candidates: they need every candidate's score.
+    """
 
     task: str
     arm: str
@@ -194,7 +219,7 @@ def summarise(evaluations: list[Evaluation]) -> Summary:
                     std=float(values.std(ddof=1)) if len(values) > 1 else float("nan"),
                     best=float(values.max()),
                     worst=float(values.min()),
-                    paper=float(validation[paper_pick(e.scores, arm)]),
+                    paper=float("nan") if np.isnan(values).any() else float(validation[paper_pick(e.scores, arm)]),
                 )
             )
     return summary

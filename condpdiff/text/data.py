@@ -1,4 +1,4 @@
-"""A task's rows, made ready: columns `text`, `text_pair`, `label`, splits `train` and `validation`."""
+"""A task's rows, made ready: columns `text`, `text_pair`, `label`, splits `train`, `held_out` and `validation`."""
 
 import html
 import re
@@ -20,8 +20,9 @@ def prepare(data: TaskData, name: str, limits: Data) -> dict[str, pd.DataFrame]:
     """Read, clean, label and subsample the rows of a task; the same input gives the same rows in the same order.
 
     Returns:
-        `train` and `validation`, each with columns `text` (str), `text_pair` (str, "" when the
-        task has none) and `label` (float64: the class index, or the regression target).
+        `train`, `held_out` (training rows set aside, in random order) and `validation`, each with columns
+        `text` (str), `text_pair` (str, "" when the task has none) and `label` (float64: the class index, or the
+        regression target).
 
     Raises:
         UserError: the source or its content is wrong; names the file or key, what was found, what is allowed.
@@ -53,6 +54,8 @@ def prepare(data: TaskData, name: str, limits: Data) -> dict[str, pd.DataFrame]:
     }
     for split in SPLITS:
         _check_split(data, frames[split], rows[split].where, f"params.yaml: data.max_{split}", most[split])
+    if limits.held_out:
+        frames |= _hold_out(data, frames["train"], limits, rows["train"].where)
     return frames
 
 
@@ -117,6 +120,23 @@ def _subsample(frame: pd.DataFrame, limit: int, rng: np.random.Generator) -> pd.
     """At most `limit` rows, in their old order; a larger limit keeps the rows of a smaller one."""
     kept = np.sort(rng.permutation(len(frame))[:limit])
     return frame.iloc[kept].reset_index(drop=True)
+
+
+def _hold_out(data: TaskData, train: pd.DataFrame, limits: Data, place: str) -> dict[str, pd.DataFrame]:
+    """Set `limits.held_out` training rows aside, in random order; a larger number keeps the first of a smaller one."""
+    key = "params.yaml: data.held_out"
+    if limits.held_out > len(train) // 2:
+        raise UserError(
+            f"{key}: found {limits.held_out}, allowed: at most half of the {len(train)} training rows of {place}"
+        )
+    order = np.random.default_rng([limits.seed, len(SPLITS)]).permutation(len(train))
+    held_out = train.iloc[order[: limits.held_out]]
+    kept = train.drop(held_out.index)
+    kept = kept[~_keys(kept).isin(_keys(held_out))]  # a text that stands twice is not trained on either
+    frames = {"train": kept.reset_index(drop=True), "held_out": held_out.reset_index(drop=True)}
+    for frame in frames.values():
+        _check_split(data, frame, place, key, limits.held_out)
+    return frames
 
 
 def _check_split(data: TaskData, frame: pd.DataFrame, place: str, key: str, limit: int) -> None:

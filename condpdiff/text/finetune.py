@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import math
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
-from peft import PeftModel, get_peft_model
+from peft import PeftModel
 from torch import Tensor
 from transformers import (
     AutoTokenizer,
@@ -23,15 +25,14 @@ from transformers import (
     set_seed,
 )
 from transformers.trainer_callback import ProgressCallback
-from transformers.trainer_utils import get_last_checkpoint
 
-from condpdiff.errors import UserError
 from condpdiff.files import new_directory, read_config, read_tensors, write_tensors
+from condpdiff.hardware import device, rank, share
 from condpdiff.layout import Layout, flatten, layout_of
 from condpdiff.params.collect import Collect
 from condpdiff.params.task import Task
 from condpdiff.text.metrics import TaskMetrics, constant_prediction, score
-from condpdiff.text.models import load_classifier, lora_config
+from condpdiff.text.models import freeze_head, head_modules, head_state, peft_classifier, set_head, target_modules
 from condpdiff.text.rows import length_grouped_order, read_rows, tokenize
 from condpdiff.zoo import HEAD, THETA
 
@@ -56,24 +57,27 @@ class Bar(ProgressCallback):
 class Collector(TrainerCallback):
     """Keeps the LoRA states of the window in memory, and the curves.
 
-    The head learns until the window opens and is frozen there: every state of the window has the same head.
+    The head learns until step `freeze_at` and is frozen there, at the latest where the window opens: every state has
+    the same head.
     """
 
-    def __init__(self, layout: Layout, opens: int, every: int, count: int) -> None:
-        self.layout, self.opens, self.every = layout, opens, every
-        self.theta = torch.zeros(count, layout.K)  # [N_max, K]
+    def __init__(self, layout: Layout, opens: int, every: int, count: int, freeze_at: int) -> None:
+        self.layout, self.opens, self.every, self.freeze_at = layout, opens, every, freeze_at
+        self.theta = torch.zeros(count, layout.K)  # [count, K]
         self.steps = torch.zeros(count, dtype=torch.int64)
         self.losses: list[tuple[int, float]] = []
         self.scores: list[tuple[int, float]] = []
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kw: Any) -> None:
-        if state.global_step >= self.opens:  # resumed inside the window
+        if state.global_step >= self.freeze_at:  # resumed after it, or 0
             freeze_head(kw["model"])
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kw: Any) -> None:
         step = state.global_step
-        if step == self.opens:
+        if step == self.freeze_at:
             freeze_head(kw["model"])
+        # A log is the mean since the last one, which a resume point does not hold: so that none reaches across one.
+        control.should_log |= control.should_save
         index, rest = divmod(step - self.opens, self.every)
         if step > self.opens and rest == 0:
             self.theta[index - 1] = lora_state(kw["model"], self.layout)
@@ -88,6 +92,8 @@ class Collector(TrainerCallback):
             self.scores.append((state.global_step, float(logs["eval_score"])))
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kw: Any) -> None:
+        if rank() > 0:
+            return
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         curves = {"losses": self.losses, "scores": self.scores}
         partial = folder / f"{WINDOW}.partial"
@@ -107,28 +113,12 @@ def lora_state(model: torch.nn.Module, layout: Layout) -> Tensor:
     return flatten({name.replace(".default.", "."): p for name, p in model.named_parameters()}, layout)
 
 
-def freeze_head(model: torch.nn.Module) -> None:
-    """Stop training everything but the LoRA matrices."""
-    for name, parameter in model.named_parameters():
-        if "modules_to_save" in name:
-            parameter.requires_grad_(False)
-            parameter.grad = None
-
-
-def head_state(model: torch.nn.Module) -> dict[str, Tensor]:
-    """The trained head under the keys of a PEFT adapter file."""
-    return {
-        name.replace("modules_to_save.default.", ""): parameter.detach().clone()
-        for name, parameter in model.named_parameters()
-        if "modules_to_save" in name
-    }
-
-
 def optimizer_and_schedule(model: PeftModel, task: Task, collect: Collect) -> tuple[Any, Any]:
     """AdamW with one group for the LoRA and one for the head.
 
-    Both rates rise over the warm-up. The LoRA's then stays, so that the window does not hold N copies of one
-    checkpoint; the head's falls to 0 where the window opens and the head is frozen.
+    Both rates rise over the warm-up. The LoRA's then stays, or goes down and up again inside the window with
+    `lr_cycle`, so that the window does not hold N copies of one checkpoint; the head's falls to 0 where the window
+    opens and the head is frozen.
     """
     ft = task.finetune
     lora = [p for n, p in model.named_parameters() if ".lora_" in n]
@@ -141,100 +131,157 @@ def optimizer_and_schedule(model: PeftModel, task: Task, collect: Collect) -> tu
     def rise(step: int) -> float:
         return min(1.0, (step + 1) / warm)
 
+    def cycle(step: int) -> float:
+        if collect.lr_cycle is None:
+            return 1.0
+        done = (step - ft.steps) % collect.lr_cycle / max(1, collect.lr_cycle - 1)  # 0 to 1
+        return 0.55 + 0.45 * math.cos(math.pi * done)
+
     return optimizer, torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         [
-            lambda step: rise(step) if step < ft.steps else window,
+            lambda step: rise(step) if step < ft.steps else window * cycle(step),
             lambda step: rise(step) * max(0.0, 1 - step / ft.steps),
         ],
     )
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What all runs of a task share."""
+
+    name: str
+    task: Task
+    collect: Collect
+    base: Path
+    tokenizer: Any
+    datasets: dict[str, Dataset]
+    unfinished: Path
+    """Folder of the resume points, one below it a run."""
+
+    @property
+    def count(self) -> int:
+        """States of one run."""
+        return self.collect.max_checkpoints // self.collect.runs
+
+    @property
+    def steps(self) -> int:
+        """Steps of one run."""
+        return self.task.finetune.steps + self.count * self.collect.every
+
+
 def finetune(name: str, task: Task, collect: Collect, data: Path, base: Path, out: Path) -> None:
     """Fine-tune on one task and write its zoo folder; an interrupted run goes on from its last resume point.
 
+    Several runs differ in their seed: of the LoRA's first values, the order of rows and the dropout.
+
     Raises:
-        UserError: the data can't be read; the model has no such target modules.
+        UserError: the data can't be read; the model has no such target modules; the processes can't share a batch.
     """
     steps = collect.steps or task.finetune.steps
     task = task.model_copy(update={"finetune": task.finetune.model_copy(update={"steps": steps})})
-    total = steps + collect.max_checkpoints * collect.every
     rows = {split: read_rows(data, split) for split in ("train", "validation")}
-
-    set_seed(collect.seed)
     tokenizer = AutoTokenizer.from_pretrained(base)
-    classifier = load_classifier(base, task.data.num_outputs, collect.seed)
-    model_type = classifier.config.model_type
-    lora = lora_config(model_type, collect.rank, collect.alpha, collect.target_modules)
-    try:
-        model = get_peft_model(classifier, lora)
-    except ValueError as error:
-        found = f"found {collect.target_modules}: {' '.join(str(error).split())}"
-        raise UserError(f"params.yaml: collect.target_modules: {found}") from None
-    layout = layout_of(model)
-
     datasets_ = {split: _dataset(rows[split], tokenizer, task) for split in rows}
-    lengths = np.array([len(ids) for ids in datasets_["train"]["input_ids"]])
-    order = length_grouped_order(lengths, task.finetune.batch_size, total, collect.seed)
-    by_length = np.argsort([len(ids) for ids in datasets_["validation"]["input_ids"]], kind="stable")
+    unfinished = UNFINISHED / f"{name}-{_key(task, collect, data, base)}"
+    job = _Job(name, task, collect, base, tokenizer, datasets_, unfinished)
 
-    resume_dir = UNFINISHED / f"{name}-{_key(task, collect, data, base)}"
-    collector = Collector(layout, steps, collect.every, collect.max_checkpoints)
+    model, first = _train(job, 0)
+    collectors = [first] + [_train(job, number, head_state(model))[1] for number in range(1, collect.runs)]
+    if rank() > 0:
+        return
+    for number, collector in enumerate(collectors):
+        _warn_if_not_learned(_label(job, number), task, rows, collector.scores)
+    config = {
+        "rank": collect.rank,
+        "alpha": collect.alpha,
+        "target_modules": target_modules(model.config.model_type, collect.target_modules),
+        "modules_to_save": head_modules(model),
+        "task": name,
+        "num_outputs": task.data.num_outputs,
+    }
+    tensors = {what: torch.cat([getattr(c, what) for c in collectors]) for what in ("theta", "steps")}
+    with new_directory(out) as folder:
+        write_tensors(folder / THETA, tensors, config)
+        write_tensors(folder / HEAD, head_state(model))
+        first.layout.save(folder)
+        _curve(name, first.losses, "loss").to_csv(folder / "loss.csv", index=False)
+        _curve(name, first.scores, "score").to_csv(folder / "validation.csv", index=False)
+    shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _train(job: _Job, number: int, head: dict[str, Tensor] | None = None) -> tuple[PeftModel, Collector]:
+    """One run from its first step or its last resume point to its end; a head that is given stays as it is."""
+    task, collect, seed = job.task, job.collect, job.collect.seed + number
+    set_seed(seed)
+    num_outputs, modules = task.data.num_outputs, collect.target_modules
+    model = peft_classifier(job.base, num_outputs, seed, collect.rank, collect.alpha, modules)
+    if head is not None:
+        set_head(model, head)
+    lengths = {split: np.array([len(ids) for ids in job.datasets[split]["input_ids"]]) for split in job.datasets}
+    order = length_grouped_order(lengths["train"], task.finetune.batch_size, job.steps, seed)
+    by_length = np.argsort(lengths["validation"], kind="stable")
+
+    opens = task.finetune.steps
+    collector = Collector(layout_of(model), opens, collect.every, job.count, opens if head is None else 0)
     metrics = TaskMetrics(task)
+    folder = job.unfinished / str(number)
     trainer = Trainer(
         model=model,
-        args=_arguments(resume_dir, task, collect, total),
-        train_dataset=datasets_["train"].select(order),
-        eval_dataset=datasets_["validation"].select(by_length),
-        processing_class=tokenizer,
-        data_collator=DataCollatorWithPadding(tokenizer),
+        args=_arguments(folder, job, seed),
+        train_dataset=job.datasets["train"].select(order),
+        eval_dataset=job.datasets["validation"].select(by_length),
+        processing_class=job.tokenizer,
+        data_collator=DataCollatorWithPadding(job.tokenizer),
         compute_metrics=lambda p: {"score": _first(metrics, p, task)},
         optimizers=optimizer_and_schedule(model, task, collect),
         callbacks=[collector],
     )
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(Bar())
-    last = _last_complete(resume_dir)
+    if rank() > 0:
+        torch.manual_seed(seed + 2**32 * rank())  # else all processes would drop out the same units
+    last = _last_complete(folder)
     if last is not None:
-        print(f"{name}: going on from {last.name}", flush=True)
+        if rank() == 0:
+            print(f"{_label(job, number)}: going on from {last.name}", flush=True)
         collector.restore(last)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
-
-    _warn_if_not_learned(name, task, rows, collector.scores)
-    config = {
-        "rank": collect.rank,
-        "alpha": collect.alpha,
-        "target_modules": sorted(lora.target_modules or []),
-        "modules_to_save": sorted(lora.modules_to_save or []),
-        "task": name,
-        "num_outputs": task.data.num_outputs,
-    }
-    with new_directory(out) as folder:
-        write_tensors(folder / THETA, {"theta": collector.theta, "steps": collector.steps}, config)
-        write_tensors(folder / HEAD, head_state(model))
-        layout.save(folder)
-        _curve(name, collector.losses, "loss").to_csv(folder / "loss.csv", index=False)
-        _curve(name, collector.scores, "score").to_csv(folder / "validation.csv", index=False)
-    shutil.rmtree(resume_dir, ignore_errors=True)
+    return model, collector
 
 
-def _arguments(folder: Path, task: Task, collect: Collect, total: int) -> TrainingArguments:
+def _label(job: _Job, number: int) -> str:
+    """What a run is called in a print."""
+    return job.name if job.collect.runs == 1 else f"{job.name}, run {number + 1} of {job.collect.runs}"
+
+
+def _arguments(folder: Path, job: _Job, seed: int) -> TrainingArguments:
+    """The order of rows is in the data set.
+
+    Of n processes, Accelerate gives number p the batches p, p + n, p + 2 n, ... of a sequential sampler. With
+    batches of batch_size / n rows, step i takes together the rows [i batch_size, (i + 1) batch_size): the ones that
+    it takes in one process.
+    """
+    collect = job.collect
+    on_cuda = device() != "cpu"
     return TrainingArguments(
         output_dir=str(folder),
-        max_steps=total,
-        per_device_train_batch_size=task.finetune.batch_size,
+        max_steps=job.steps,
+        per_device_train_batch_size=share(job.task.finetune.batch_size),
         per_device_eval_batch_size=64,
-        train_sampling_strategy="sequential",  # the order is in the data set
+        train_sampling_strategy="sequential",
+        average_tokens_across_devices=False,  # would take the loss times n: it is a mean over rows, whatever n is
         logging_steps=LOG_EVERY,
         eval_strategy="steps",
         eval_steps=collect.validate_every,
         save_strategy="steps",
         save_steps=collect.save_every,
         save_total_limit=1,
-        seed=collect.seed,
+        seed=seed,
         report_to="none",
-        use_cpu=not torch.cuda.is_available(),
-        dataloader_pin_memory=torch.cuda.is_available(),
+        use_cpu=not on_cuda,
+        bf16=on_cuda,  # the products alone: weights, gradients and Adam's moments stay float32
+        dataloader_pin_memory=on_cuda,
         label_names=["labels"],
         log_level="error",
         disable_tqdm=False,  # a quiet log would take the bar away
@@ -278,10 +325,10 @@ def _key(task: Task, collect: Collect, data: Path, base: Path) -> str:
 
 
 def _last_complete(folder: Path) -> Path | None:
-    """The newest resume point that was written to its end; a half-written one is removed."""
-    while folder.is_dir() and (found := get_last_checkpoint(str(folder))):
-        last = Path(found)
-        if (last / WINDOW).is_file():
-            return last
-        shutil.rmtree(last)
-    return None
+    """The newest resume point that was written to its end: the window is its last file. Half-written ones go."""
+    points = sorted(folder.glob("checkpoint-*"), key=lambda point: int(point.name.rpartition("-")[2]))
+    whole = [point for point in points if (point / WINDOW).is_file()]
+    if rank() == 0:  # the Trainer would take one for the newest, and keep it in place of one that it writes
+        for point in set(points) - set(whole):
+            shutil.rmtree(point)
+    return whole[-1] if whole else None

@@ -7,14 +7,15 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
 
 from condpdiff.errors import UserError
 
-# Loading a base model takes a second and always finds a new head: no bar, no table of missing weights.
 # PEFT still reads an attribute that transformers renamed; nothing that a user can mend.
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+# Loading a base model takes a second and always finds a new head: no bar, no table of missing weights.
 logging.set_verbosity_error()
 logging.disable_progress_bar()
 
@@ -50,7 +51,7 @@ def target_modules(model_type: str, asked: str | Sequence[str]) -> list[str]:
         UserError: `auto` on a model family that is not known.
     """
     if asked != "auto":
-        return sorted(asked)
+        return sorted(set(asked))
     if model_type not in ATTENTION:
         raise UserError(
             f"params.yaml: collect.target_modules: found 'auto' for model type {model_type!r}, "
@@ -71,6 +72,12 @@ def lora_config(model_type: str, rank: int, alpha: float, asked: str | Sequence[
     )
 
 
+def head_modules(model: torch.nn.Module) -> list[str]:
+    """Names of the modules of a PEFT model that are its head: its own configuration lists some that it has not got."""
+    names = (name.partition(".modules_to_save.") for name, _ in model.named_parameters())
+    return sorted({module.rpartition(".")[2] for module, inside, _ in names if inside})
+
+
 def load_classifier(base: Path, num_outputs: int, seed: int = 0) -> PreTrainedModel:
     """The base model with a fresh head; the head's initial weights depend on `seed` alone."""
     torch.manual_seed(seed)
@@ -79,12 +86,54 @@ def load_classifier(base: Path, num_outputs: int, seed: int = 0) -> PreTrainedMo
     )
 
 
+def peft_classifier(
+    base: Path, num_outputs: int, seed: int, rank: int, alpha: float, asked: str | Sequence[str]
+) -> PeftModel:
+    """The base model with a LoRA and a head of fresh values, which depend on `seed` alone.
+
+    Raises:
+        UserError: the model has no module of those names.
+    """
+    classifier = load_classifier(base, num_outputs, seed)
+    lora = lora_config(classifier.config.model_type, rank, alpha, asked)
+    try:
+        return get_peft_model(classifier, lora)
+    except ValueError as error:
+        found = f"found {asked}: {' '.join(str(error).split())}"
+        raise UserError(f"params.yaml: collect.target_modules: {found}") from None
+
+
 def empty_peft_model(config: dict[str, Any], rank: int, alpha: float, asked: str | Sequence[str]) -> PeftModel:
     """The architecture without memory for its weights (meta device), with its LoRA placed: for counting K."""
     settings = AutoConfig.for_model(**config)
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(settings)
         return get_peft_model(model, lora_config(settings.model_type, rank, alpha, asked), low_cpu_mem_usage=True)
+
+
+def freeze_head(model: torch.nn.Module) -> None:
+    """Stop training everything but the LoRA matrices."""
+    for name, parameter in model.named_parameters():
+        if "modules_to_save" in name:
+            parameter.requires_grad_(False)
+            parameter.grad = None
+
+
+def head_state(model: torch.nn.Module) -> dict[str, Tensor]:
+    """The trained head under the keys of a PEFT adapter file."""
+    return {
+        name.replace("modules_to_save.default.", ""): parameter.detach().clone()
+        for name, parameter in model.named_parameters()
+        if "modules_to_save" in name
+    }
+
+
+def set_head(model: torch.nn.Module, head: dict[str, Tensor]) -> None:
+    """Put what `head_state` gave into another model of the same task."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "modules_to_save" in name:
+                parameter.copy_(head[name.replace("modules_to_save.default.", "")])
 
 
 def _has_sdpa(base: Path) -> bool:

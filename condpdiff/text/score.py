@@ -1,15 +1,19 @@
 """Merge a LoRA into the base model and score it: W = W0 + (alpha / r) B A."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import log_softmax
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import AutoTokenizer, PreTrainedModel
 
 from condpdiff.errors import UserError
+from condpdiff.hardware import device
 from condpdiff.layout import unflatten
 from condpdiff.params.task import Task
 from condpdiff.text.metrics import score
@@ -29,7 +33,7 @@ class Scorer:
     def __init__(self, base: Path, zoo: Zoo, task: Task, splits: dict[str, pd.DataFrame], tokens: int) -> None:
         self.task, self.layout = task, zoo.layout
         self.scale = zoo.config["alpha"] / zoo.config["rank"]
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = device()
         self.model = load_classifier(base, task.data.num_outputs).eval().requires_grad_(False)
         load_head(self.model, zoo.head)
         self.model.to(self.device)
@@ -38,6 +42,8 @@ class Scorer:
         tokenizer = AutoTokenizer.from_pretrained(base)
         self.batches = {k: Batches.of(v, tokenizer, task.finetune.max_length, tokens) for k, v in splits.items()}
         self.labels = {k: v["label"].to_numpy() for k, v in splits.items()}
+        self.passes: Counter[str] = Counter()
+        """Rows that went through the model so far, by split."""
 
     def merge(self, theta: Tensor | None) -> None:
         """Set the model's weights to W0 + (alpha / r) B A; None restores W0 (no LoRA)."""
@@ -51,24 +57,45 @@ class Scorer:
             module.weight.data.copy_(weight)
 
     @torch.inference_mode()
-    def predict(self, split: str) -> np.ndarray:
-        """Class indices or values [V] of the model as it is merged now."""
-        batches, outputs = self.batches[split], []
-        for inputs in batches.inputs:
-            logits = self.model(**{k: v.to(self.device) for k, v in inputs.items()}).logits  # [rows, outputs]
-            outputs.append(logits[:, 0] if self.task.data.kind == "regression" else logits.argmax(-1))
+    def outputs(self, split: str) -> np.ndarray:
+        """Logits [V, classes], or values [V, 1], of the model as it is merged now: float32, in split order."""
+        batches = self.batches[split]
+        outputs = [self.model(**{k: v.to(self.device) for k, v in inputs.items()}).logits for inputs in batches.inputs]
+        self.passes[split] += len(batches.order)
         return batches.in_split_order(outputs)
+
+    def predict(self, split: str) -> np.ndarray:
+        """Class indices or values [V] float32 of the model as it is merged now."""
+        return self.predictions_of(self.outputs(split))
+
+    def losses(self, split: str) -> np.ndarray:
+        """Loss of each row [V] float64 of the model as it is merged now, in split order."""
+        return self.losses_of(self.outputs(split), self.labels[split])
+
+    def predictions_of(self, outputs: np.ndarray) -> np.ndarray:
+        """Class indices or values [V] float32 that outputs [V, classes] or [V, 1] stand for."""
+        return outputs[:, 0] if self.task.data.kind == "regression" else outputs.argmax(1).astype(np.float32)
+
+    def losses_of(self, outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Cross entropy in nats (of [V, classes]) or squared error (of [V, 1]) against labels [V]: [V] float64."""
+        outputs = outputs.astype(np.float64)
+        if self.task.data.kind == "regression":
+            return (outputs[:, 0] - labels) ** 2
+        return -log_softmax(outputs, axis=1)[np.arange(len(labels)), labels.astype(int)]
 
     def score(self, split: str, predictions: np.ndarray) -> dict[str, float]:
         """The task's metrics of predictions [V] on a split, in percent."""
         return score(predictions, self.labels[split], self.task.metrics)
 
-    def predict_all(self, vectors: Tensor, what: str) -> dict[str, list[np.ndarray]]:
-        """Merge and predict each row of `vectors` [M, K] on every split."""
-        found: dict[str, list[np.ndarray]] = {split: [] for split in self.batches}
+    def predict_all(
+        self, vectors: Tensor, what: str, splits: Sequence[str] | None = None
+    ) -> dict[str, list[np.ndarray]]:
+        """Merge and predict each row of `vectors` [M, K] on every split, or on `splits` alone."""
+        splits = list(self.batches) if splits is None else splits
+        found: dict[str, list[np.ndarray]] = {split: [] for split in splits}
         for theta in tqdm(vectors, desc=what, unit="candidate", leave=False):
             self.merge(theta)
-            for split in self.batches:
+            for split in splits:
                 found[split].append(self.predict(split))
         return found
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 REPO = Path(__file__).parents[2]
 N, V, K = 40, 200, 24
@@ -19,13 +19,24 @@ SKILL = {  # share of right predictions (classification) or of signal (regressio
 TASKS = {"movies": "classification", "tweets": "regression", "moods": "classification"}
 
 
-def build(root: Path, tasks: tuple[str, ...] = ("movies", "tweets"), n: int = N, v: int = V, count: int = 6) -> Path:
+def build(
+    root: Path,
+    tasks: tuple[str, ...] = ("movies", "tweets"),
+    n: int = N,
+    v: int = V,
+    count: int = 6,
+    doses: int = 4,
+    racing: bool = False,
+) -> Path:
     """Write params.yaml, task files, zoo, curves and evaluations of `tasks` under `root`."""
     root.mkdir(parents=True, exist_ok=True)
     params = yaml.safe_load((REPO / "params.yaml").read_text())
     params["tasks"] = list(tasks)
     params["sample"]["count"] = params["eval"]["candidates"] = count
     params["collect"]["max_checkpoints"] = params["normalize"]["n_checkpoints"] = n
+    params["ldm"]["performance"] = "rank" if doses else "none"
+    params["sample"] |= {"performance": 1.0 if doses else None, "doses": doses}
+    params["eval"]["select"] = "racing" if racing else "full"
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     shutil.copytree(REPO / "configs/paper", root / "configs/paper")
     for i, name in enumerate(tasks):
@@ -35,6 +46,9 @@ def build(root: Path, tasks: tuple[str, ...] = ("movies", "tweets"), n: int = N,
         _evaluation(
             root / "data/eval" / name, np.random.default_rng([1, i]), kind, n, v, count, 3 if name == "moods" else 2
         )
+        _doses(root, name, np.random.default_rng([2, i]), n, doses)
+        if racing:
+            _race(root / "data/eval" / name)
     rng = np.random.default_rng(9)
     for name, floor in (("autoencoder", 0.08), ("ldm", 0.2)):
         steps = np.arange(0, 1500, 10)
@@ -77,6 +91,40 @@ def _zoo(folder: Path, rng: np.random.Generator, kind: str) -> None:
     _csv(pd.DataFrame({"task": folder.name, "step": steps[49::50], "score": score}), folder / "validation.csv")
 
 
+def _doses(root: Path, name: str, rng: np.random.Generator, n: int, count: int) -> None:
+    """The zoo's losses, and samples of which better ones were asked for and got, with some noise."""
+    loss = rng.uniform(0.4, 0.6, n)
+    _csv(pd.DataFrame({"checkpoint": range(n), "loss": loss}), root / f"data/performance/{name}.csv")
+    rows = [("soup", None, 0, 0.42, 84.0)] if count else []
+    for p in (0.0, 0.25, 0.5, 0.75, 1.0):
+        for c in range(count):
+            rows.append(("condpdiff", p, c, 0.6 - 0.2 * p + rng.normal(0, 0.02), 80 + 4 * p + rng.normal()))
+    columns = ["arm", "asked", "candidate", "loss", "validation"]
+    _csv(pd.DataFrame(rows, columns=columns), root / f"data/eval/{name}/doses.csv")
+
+
+def _race(folder: Path) -> None:
+    """As if the evaluation had been a race: the worse half of each arm dropped out, and its winner alone is scored."""
+    scores = pd.read_csv(folder / "scores.csv")
+    tensors = load_file(folder / "predictions.safetensors")
+    validation = [c for c in scores if c.startswith("validation")]
+    for _, rows in scores.groupby("arm"):
+        order = rows["select"].sort_values(ascending=False, kind="stable").index
+        scores.loc[order[(len(order) + 1) // 2 :], ["rows", "select"]] = [12, np.nan]
+        scores.loc[order[1:], validation] = np.nan
+        tensors["predictions"][order[1:]] = np.nan
+    _csv(scores, folder / "scores.csv")
+    save_file(tensors, folder / "predictions.safetensors")
+    doses = pd.read_csv(folder / "doses.csv").assign(validation=np.nan)
+    _csv(doses, folder / "doses.csv")
+    counts = {"select": {"done": 1500, "full": 3000}, "validation": {"done": 2000, "full": 7000}}
+    _passes(folder, "racing", counts)
+
+
+def _passes(folder: Path, select: str, counts: dict[str, dict[str, int]]) -> None:
+    (folder / "passes.json").write_text(json.dumps({"select": select, "rows": counts}))
+
+
 def _evaluation(folder: Path, rng: np.random.Generator, kind: str, n: int, v: int, count: int, classes: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     labels = rng.integers(0, classes, v).astype(np.float32) if kind == "classification" else rng.normal(0, 1.5, v)
@@ -98,7 +146,7 @@ def _evaluation(folder: Path, rng: np.random.Generator, kind: str, n: int, v: in
             bare = arm in ("majority", "no_lora")
             rows.append(
                 {
-                    "arm": arm, "candidate": c, "checkpoint": pick if arm == "original" else None,
+                    "arm": arm, "candidate": c, "checkpoint": pick if arm == "original" else None, "rows": 96,
                     "select": score[0] + rng.normal(0, 0.5), "validation": score[0],
                     **{f"validation_{m}": x for m, x in zip(metrics, score, strict=True)},
                     "distance": None if bare else np.linalg.norm(walk - theta, axis=1).min(),
@@ -108,6 +156,7 @@ def _evaluation(folder: Path, rng: np.random.Generator, kind: str, n: int, v: in
             if arm in ("soup", "gaussian", "pca_gaussian", "condpdiff"):
                 points.append((arm, c, theta))
     _csv(pd.DataFrame(rows), folder / "scores.csv")
+    _passes(folder, "full", {"select": {"done": 3000, "full": 3000}, "validation": {"done": 7000, "full": 7000}})
     _csv(pd.DataFrame([p[:2] for p in points], columns=["arm", "candidate"]), folder / "points.csv")
     x = np.stack([p[2] for p in points])
     distances = np.linalg.norm(x[:, None] - x[None], axis=-1).astype(np.float32)

@@ -84,3 +84,12 @@ def test_the_verdict_says_what_the_interval_says(run: Path, interval: tuple[floa
     )
     assert f"**{word}** the best control, gaussian" in lines[0]
     assert any("1 of 2 task was not learned (tweets)" in line for line in lines)
+
+
+def test_the_verdict_of_a_race_has_no_mean_against_mean(run: Path) -> None:
+    summary = summarise(both(run))
+    d = Difference(1.0, 0.5, 1.5)
+    control = Comparison("soup", "selected", {"movies": d, "tweets": d}, d)
+    lines = verdict({"control": control, "soup": control}, summary, {})
+    assert lines[0].startswith("Over the mean of 2 tasks, condpdiff")
+    assert "Mean against mean" not in " ".join(lines)

@@ -36,8 +36,10 @@ def test_everything_is_written(run: Path) -> None:
     report.main()
     written = set(files(run / "report"))
     assert {"metrics.json", "report.md", "results.md", "index.html"} <= written
-    assert {f"plots/{n}.csv" for n in ("arms", "finetune_loss", "finetune_validation", "autoencoder", "ldm")} <= written
-    assert {f"figures/{kind}-{t}.svg" for kind in ("arms", "novelty", "tsne") for t in ("movies", "tweets")} <= written
+    plots = ("arms", "doses", "finetune_loss", "finetune_validation", "autoencoder", "ldm")
+    assert {f"plots/{name}.csv" for name in plots} <= written
+    kinds = ("arms", "dose", "novelty", "tsne")
+    assert {f"figures/{kind}-{t}.svg" for kind in kinds for t in ("movies", "tweets")} <= written
     assert json.loads(Path("report/metrics.json").read_text())["tasks_not_learned"] == 0
     arms = pd.read_csv("report/plots/arms.csv")
     assert list(arms.columns) == ["task", "arm", "score", "low", "high"]
@@ -112,6 +114,54 @@ def test_smallest_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root)
     report.main()
     assert "figures/autoencoder.svg" not in files(root / "report")
+
+
+def test_a_race_is_reported_without_what_needs_every_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(build(tmp_path / "race", tasks=("movies",), n=8, racing=True))
+    report.main()
+    page, results = Path("report/report.md").read_text(), Path("report/results.md").read_text()
+    assert "Mean against mean" not in results
+    assert "the best control" in results and "95 % interval" in results
+    for absent in ("mean ± sample standard deviation", "picked on validation (paper)", "same mistakes", "count as 0"):
+        assert absent not in page
+    assert page.count("selected by racing (`eval.select`)") == 1
+    assert "3,500 rows went through the models in place of 10,000" in page
+    assert "nan" not in re.sub(r"[a-z]nan|nan[a-z]", "", page.lower())
+    arms = pd.read_csv("report/plots/arms.csv")
+    assert arms["score"].notna().all()
+    assert arms.loc[arms["arm"] == "condpdiff", ["low", "high"]].isna().all(axis=None)
+    html = Path("report/index.html").read_text()
+    assert "NaN" not in html and "nan" not in re.findall(r' d="(.*?)"', html)
+
+
+def test_no_doses_no_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = build(tmp_path / "none", tasks=("movies",), n=8, doses=0)
+    for path in (root / "data/performance").iterdir():
+        path.unlink()  # not even looked at
+    monkeypatch.chdir(root)
+    report.main()
+    assert "Asked-for against obtained" not in Path("report/report.md").read_text()
+    assert not list(Path("report/figures").glob("dose-*"))
+    assert Path("report/plots/doses.csv").read_text() == "task,asked,candidate,loss,validation\n"
+
+
+def test_samples_of_asked_for_performance_without_a_loss_are_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = build(tmp_path / "small", tasks=("movies",), n=8)
+    path = root / "data/eval/movies/doses.csv"
+    doses = pd.read_csv(path)
+    doses.loc[[3, 9], "loss"] = float("nan")
+    doses.to_csv(path, index=False)
+    monkeypatch.chdir(root)
+    report.main()
+    assert "Task `movies`: 2 samples of asked-for performance have no loss" in capsys.readouterr().err
+
+
+def test_the_table_of_checkpoints_losses_is_named_if_it_is_not_there(run: Path) -> None:
+    (run / "data/performance/tweets.csv").unlink()
+    with pytest.raises(UserError, match=r"data/performance/tweets.csv: no such file; run `dvc repro`"):
+        report.main()
 
 
 def test_a_task_that_learned_nothing_is_warned_of_everywhere(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

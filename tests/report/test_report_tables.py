@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from fake_run import build
 
 from condpdiff.errors import UserError
 from condpdiff.params.task import load_task
@@ -168,3 +169,59 @@ def test_a_score_that_is_no_number_counts_as_zero_and_is_counted(run: Path) -> N
 def test_the_papers_tables_name_their_source_and_can_be_read(path: Path) -> None:
     assert path.read_text().startswith("# Source: ") and "2408.01415" in path.read_text()
     assert len(read_csv(path, [])) >= 3
+
+
+def test_the_selected_candidates_of_a_race_are_those_of_full(run: Path, tmp_path: Path) -> None:
+    raced = build(tmp_path / "race", racing=True)
+    found = [metrics(summarise([read(root)]), {}) for root in (run, raced)]
+    assert found[0] == found[1]
+
+
+def race(run: Path) -> tuple[Path, pd.DataFrame]:
+    """movies' scores after a race whose winner is the third candidate of each arm of several."""
+    path = run / "data/eval/movies/scores.csv"
+    (path.parent / "passes.json").write_text('{"select": "racing", "rows": {}}')
+    scores = pd.read_csv(path)
+    many = scores.groupby("arm")["candidate"].transform("size") > 1
+    dropped, won = many & (scores["candidate"] > 3), ~many | (scores["candidate"] == 2)
+    scores.loc[many, "select"] = np.where(won[many], 90.0, 80.0)
+    scores.loc[dropped, ["rows", "select"]] = [12, np.nan]
+    scores.loc[~won, [c for c in scores if c.startswith("validation")]] = np.nan
+    return path, scores
+
+
+def test_in_racing_a_candidate_that_was_not_scored_does_not_count_as_zero(run: Path) -> None:
+    path, scores = race(run)
+    scores.to_csv(path, index=False)
+    e = read(run)
+    assert e.racing and e.unscored == 0
+    row = next(s for s in summarise([e]) if s.arm == "condpdiff")
+    assert (e.scores["candidate"][row.row], row.candidates) == (2, 6)
+    assert row.selected == scores["validation"][row.row] > 0
+    assert all(math.isnan(x) for x in (row.mean, row.std, row.best, row.worst, row.paper))
+    soup = next(s for s in summarise([e]) if s.arm == "soup")
+    assert soup.selected == soup.mean == soup.best == soup.worst == soup.paper
+
+
+def test_in_racing_a_winner_whose_score_is_no_number_counts_as_zero(run: Path) -> None:
+    path, scores = race(run)
+    best = selected(scores, "condpdiff")
+    scores.loc[best, [c for c in scores if c.startswith("validation")]] = np.nan
+    scores.to_csv(path, index=False)
+    e = read(run)
+    assert e.unscored == 1
+    assert pivot(summarise([e]), "selected")["condpdiff"]["movies"] == 0
+
+
+def test_in_racing_a_task_is_flagged_by_its_selected_checkpoint(run: Path) -> None:
+    path, scores = race(run)
+    scores.loc[selected(scores, "original"), "validation"] = 60.0
+    scores.loc[scores["arm"] == "majority", "validation"] = 59.0
+    scores.to_csv(path, index=False)
+    e = read(run)
+    assert "is not 2 points above the majority class" in not_learned([e], summarise([e]), 2.0)["movies"]
+
+
+def test_a_select_score_that_is_no_number_is_never_the_best() -> None:
+    scores = table([("a", 0, math.nan, 90), ("a", 1, -5, 70), ("a", 2, math.nan, 99)])
+    assert selected(scores, "a") == 1

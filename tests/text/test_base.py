@@ -68,7 +68,7 @@ def test_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 
 def test_unreachable_hub_says_how_to_give_the_model_locally(no_hub: None, tmp_path: Path) -> None:
     message = message_of("hub", "some/encoder", tmp_path / "base")
-    assert message.startswith("params.yaml: base: hub 'some/encoder' can't be loaded as a base model (")
+    assert message.startswith("params.yaml: base.name: base model 'some/encoder' (hub) can't be loaded (")
     assert message.endswith("set base: {source: local, name: DIRECTORY}")
 
 

@@ -146,6 +146,33 @@ def test_subsample_is_seeded_keeps_order_and_grows_with_the_limit() -> None:
     assert set(texts(10)) < set(texts(15))
 
 
+def test_held_out_rows_are_training_rows_that_train_lacks_and_leave_validation_alone() -> None:
+    def split(count: int) -> dict[str, list[str]]:
+        frames = prepare(make_data(), "mine", Data(max_train=1000, max_validation=1000, held_out=count))
+        return {name: list(frame["text"]) for name, frame in frames.items()}
+
+    none, few, more = split(0), split(4), split(7)
+    assert len(few["held_out"]) == 4
+    assert not set(few["held_out"]) & set(few["train"])
+    assert sorted(few["held_out"] + few["train"]) == sorted(none["train"])
+    assert [t for t in none["train"] if t in few["train"]] == few["train"]  # in the old order
+    assert more["held_out"][:4] == few["held_out"]
+    assert few["validation"] == none["validation"]
+
+
+def test_text_that_stands_twice_is_not_both_trained_on_and_held_out() -> None:
+    lines = [f"{'twice' if i < 10 else f'once {i}'},{'bad' if i % 2 else 'good'}\n" for i in range(20)]
+    Path("train.csv").write_text("text,label\n" + "".join(lines))
+    frames = prepare(make_data(), "mine", Data(max_train=1000, max_validation=1000, held_out=9))
+    assert len(frames["held_out"]) == 9
+    assert not set(frames["train"]["text"]) & set(frames["held_out"]["text"])
+
+
+def test_more_than_half_can_not_be_held_out() -> None:
+    message = message_of(make_data(), Data(max_train=1000, max_validation=1000, held_out=11))
+    assert message == "params.yaml: data.held_out: found 11, allowed: at most half of the 20 training rows of train.csv"
+
+
 @pytest.mark.parametrize(
     ("labels", "values", "expected"),
     [

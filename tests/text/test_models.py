@@ -8,8 +8,17 @@ from transformers import BertConfig, DebertaConfig, RobertaConfig
 
 from condpdiff.errors import UserError
 from condpdiff.layout import layout_of
-from condpdiff.text.finetune import head_state
-from condpdiff.text.models import ATTENTION, HEADS, empty_peft_model, load_classifier, lora_config, target_modules
+from condpdiff.text.models import (
+    ATTENTION,
+    HEADS,
+    empty_peft_model,
+    head_modules,
+    head_state,
+    load_classifier,
+    lora_config,
+    set_head,
+    target_modules,
+)
 from tests.stand_ins import make_zoo
 
 
@@ -37,6 +46,9 @@ def test_model_for_counting_holds_no_weights() -> None:
 def test_head_is_what_the_base_does_not_hold(model_type: str, base) -> None:
     _, model = make_zoo(base(model_type), model_type)
     assert {key.split(".")[2] for key in head_state(model)} == set(HEADS[model_type])
+    assert head_modules(model) == sorted(
+        HEADS[model_type]
+    )  # each once, and no `score`, which PEFT adds to its own list
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert all(".lora_" in name or "modules_to_save" in name for name in trained)
 
@@ -48,6 +60,13 @@ def test_head_depends_on_its_seed_alone(base) -> None:
 
     assert torch.equal(head(0), head(0))
     assert not torch.equal(head(0), head(1))
+
+
+def test_head_of_one_model_can_be_set_in_another(base) -> None:
+    (_, one), (_, other) = make_zoo(base("deberta"), "deberta"), make_zoo(base("deberta"), "deberta")
+    head = {key: torch.rand(value.shape) for key, value in head_state(one).items()}
+    set_head(other, head)
+    assert all(torch.equal(head_state(other)[key], head[key]) for key in head)
 
 
 def test_two_bases_of_one_folder_are_equal(base) -> None:

@@ -81,6 +81,39 @@ def test_predict_all_is_merge_and_predict_of_each(scorer: Scorer, zoo: Zoo) -> N
             assert np.array_equal(found[split][i], scorer.predict(split))
 
 
+def test_predict_all_can_be_asked_for_one_split_alone(scorer: Scorer, zoo: Zoo) -> None:
+    assert set(scorer.predict_all(zoo.theta[:2], "test", ["select"])) == {"select"}
+    assert scorer.passes == {"select": 2 * 9}
+
+
+def test_losses_are_the_cross_entropy_of_each_row(scorer: Scorer, zoo: Zoo) -> None:
+    scorer.merge(zoo.theta[2])
+    logits, labels = torch.tensor(scorer.outputs("validation")), torch.tensor(scorer.labels["validation"]).long()
+    found = scorer.losses("validation")
+    assert found.dtype == np.float64
+    expected = torch.nn.functional.cross_entropy(logits.double(), labels, reduction="none")
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-9)
+
+
+def test_losses_of_huge_logits_are_finite(scorer: Scorer) -> None:
+    outputs = np.array([[1e4, -1e4], [-1e4, 1e4]], dtype=np.float32)
+    np.testing.assert_allclose(scorer.losses_of(outputs, np.array([0.0, 0.0])), [0, 2e4])
+
+
+def test_losses_of_regression_are_squared_errors(base) -> None:
+    zoo, _ = make_zoo(base("bert"), "bert", num_outputs=1)
+    rows = {"loss": make_rows(9, 0, "regression")}
+    scorer = Scorer(base("bert"), zoo, make_task("regression"), rows, tokens=64)
+    expected = (scorer.predict("loss").astype(np.float64) - rows["loss"]["label"].to_numpy()) ** 2
+    np.testing.assert_allclose(scorer.losses("loss"), expected)
+
+
+def test_rows_that_went_through_the_model_are_counted(scorer: Scorer, zoo: Zoo) -> None:
+    scorer.predict_all(zoo.theta, "test")
+    scorer.losses("select")
+    assert scorer.passes == {"select": 7 * 9, "validation": 6 * 21}
+
+
 def test_score_is_the_tasks_metrics_on_the_split(scorer: Scorer) -> None:
     labels = ROWS["validation"]["label"].to_numpy()
     assert scorer.score("validation", labels) == {"accuracy": 100.0, "f1": 100.0}

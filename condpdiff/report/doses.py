@@ -1,0 +1,147 @@
+"""Asked-for against obtained performance: do samples get better as better ones are asked for?"""
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from condpdiff.report.blocks import Block, Figures, Table
+from condpdiff.report.compare import METRICS
+from condpdiff.report.figures import PANEL, colour
+from condpdiff.report.svg import LIGHT, Image, image, style
+from condpdiff.report.tables import Evaluation, pivot, summarise
+
+SHOWN = (0.0, 0.5, 1.0)
+"""Doses of the table."""
+FIGURE = (
+    "Loss of samples that were asked for performance p, 0 being the zoo's worst checkpoint and 1 its best: each sample "
+    "(dots) and their mean (line), on the held-out training rows that p is measured on. Blue: the checkpoints "
+    "themselves at their own p. Dashed: soup."
+)
+FIGURE_VALIDATION = " Below: the same samples' validation score; blue: the mean of the scored checkpoints."
+TABLE = (
+    "Spearman correlation of p with the negative loss, over all doses' samples: 1 means that asking for better gives "
+    "better, 0 that asking has no effect. Then the mean loss at p, and soup's."
+)
+TABLE_VALIDATION = " Last the mean validation score at p, in percent."
+
+
+def with_doses(evaluations: list[Evaluation]) -> list[Evaluation]:
+    """The tasks that samples of asked-for performance were scored of."""
+    return [e for e in evaluations if len(e.doses)]
+
+
+def frame(evaluations: list[Evaluation]) -> pd.DataFrame:
+    """task, asked, candidate, loss, validation: every dose's candidates of all tasks, for `dvc plots`."""
+    columns = ["task", "asked", "candidate", "loss", "validation"]
+    parts = [_samples(e).assign(task=e.name)[columns] for e in with_doses(evaluations)]
+    return pd.concat(parts) if parts else pd.DataFrame(columns=columns)
+
+
+def blocks(evaluations: list[Evaluation], zoo: dict[str, np.ndarray], kind: str) -> list[Block]:
+    """Figure and table of the tasks that have doses.
+
+    Args:
+        zoo: task -> loss [N] of its checkpoints.
+        kind: `ldm.performance`, how p comes from the loss: `rank` or `loss`.
+    """
+    shown = with_doses(evaluations)
+    scored = not any(e.racing for e in shown)
+    return [
+        Figures(
+            FIGURE + (FIGURE_VALIDATION if scored else ""), [figure(e, zoo_curve(zoo[e.name], kind)) for e in shown]
+        ),
+        _table(shown, scored),
+    ]
+
+
+def zoo_curve(loss: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """p and loss [N] of the checkpoints, worst first."""
+    loss = np.sort(loss)[::-1]
+    span = loss[0] - loss[-1]
+    if len(loss) == 1 or (kind == "loss" and span == 0):
+        return np.ones(len(loss)), loss
+    return (np.linspace(0, 1, len(loss)) if kind == "rank" else (loss[0] - loss) / span), loss
+
+
+def figure(e: Evaluation, checkpoints: tuple[np.ndarray, np.ndarray]) -> Image:
+    """Loss by dose, and below it the validation score where there is one."""
+    with style():
+        rows = 1 if e.racing else 2
+        fig = Figure(figsize=(PANEL, 0.8 + 1.9 * rows), layout="constrained")
+        axes = fig.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
+        axes[0].plot(*checkpoints, color=colour("original"), lw=1.5, label="checkpoints")
+        _doses(axes[0], e, "loss")
+        axes[0].axhline(_soup(e, "loss"), color=colour("soup"), lw=1, ls=(0, (4, 3)), label="soup")
+        axes[0].set_ylabel("loss on held-out rows")
+        axes[0].set_title(e.name)
+        if not e.racing:
+            _doses(axes[1], e, "validation")
+            axes[1].axhline(_mean_original(e), color=colour("original"), lw=1.5)
+            axes[1].axhline(_soup(e, "validation"), color=colour("soup"), lw=1, ls=(0, (4, 3)))
+            axes[1].set_ylabel(f"{e.metric} on validation, %")
+        axes[-1].set_xlabel("performance asked for, p")
+        fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=3, columnspacing=1.2)
+        alt = f"{e.name}: loss of samples by asked-for performance; Spearman correlation {_cell(correlation(e))}"
+        return image(fig, f"dose-{e.name}", alt)
+
+
+def _doses(ax: Axes, e: Evaluation, y: str) -> None:
+    """Candidates as dots, spread a little over x, and the line of their means."""
+    samples = _samples(e)
+    jitter = 0.02 * (((samples["candidate"] * 0.618034) % 1) * 2 - 1)  # golden ratio: even, and not random
+    ax.scatter(samples["asked"] + jitter, samples[y], s=11, color=colour("condpdiff"), alpha=0.5, linewidths=0)
+    means = samples.groupby("asked")[y].mean()
+    ax.plot(
+        means.index, means, "-D", color=colour("condpdiff"), lw=1.6, ms=4.5, mec=LIGHT["panel"], mew=0.7,
+        label="condpdiff, mean",
+    )  # fmt: skip
+
+
+def _table(shown: list[Evaluation], scored: bool) -> Table:
+    columns = ["task", "Spearman", *(f"loss, p = {p:g}" for p in SHOWN), "loss, soup"]
+    columns += [f"validation, p = {p:g}" for p in SHOWN] if scored else []
+    rows = []
+    for e in shown:
+        row = [e.name, _cell(correlation(e)), *(_cell(_mean_at(e, p, "loss"), 3) for p in SHOWN)]
+        row += [_cell(_soup(e, "loss"), 3), *(_cell(_mean_at(e, p, "validation"), 1) for p in SHOWN if scored)]
+        rows.append(row)
+    return Table(TABLE + (TABLE_VALIDATION if scored else ""), columns, rows)
+
+
+def correlation(e: Evaluation) -> float:
+    """Spearman's, of the performance asked for with the negative loss; losses that are not numbers are left out."""
+    samples = _samples(e).dropna(subset="loss")
+    if len(samples) < 2:
+        return math.nan
+    asked, loss = (samples[c].to_numpy(dtype=np.float64) for c in ("asked", "loss"))
+    return float(METRICS["spearman"](asked, -loss, np.ones((1, len(loss))))[0]) / 100
+
+
+def unscored(e: Evaluation) -> int:
+    """Doses' samples whose loss is not a number."""
+    return int(_samples(e)["loss"].isna().sum())
+
+
+def _samples(e: Evaluation) -> pd.DataFrame:
+    return e.doses[e.doses["arm"] == "condpdiff"]
+
+
+def _soup(e: Evaluation, column: str) -> float:
+    return float(e.doses.loc[e.doses["arm"] == "soup", column].iloc[0])
+
+
+def _mean_at(e: Evaluation, p: float, column: str) -> float:
+    """NaN if p was not asked for."""
+    samples = _samples(e)
+    return float(samples.loc[np.isclose(samples["asked"], p, atol=1e-6), column].mean())
+
+
+def _mean_original(e: Evaluation) -> float:
+    return pivot(summarise([e]), "mean")["original"][e.name]
+
+
+def _cell(value: float, decimals: int = 2) -> str:
+    return "–" if math.isnan(value) else f"{value:.{decimals}f}".replace("-", "−")

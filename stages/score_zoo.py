@@ -1,0 +1,36 @@
+"""score-zoo TASK: the loss of every checkpoint on the held-out rows."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from condpdiff.errors import run
+from condpdiff.params.eval import Eval
+from condpdiff.params.performance import Performance
+from condpdiff.params.section import section
+from condpdiff.params.task import load_task
+from condpdiff.performance import loss_rows
+from condpdiff.text.rows import read_rows
+from condpdiff.text.score import Scorer
+from condpdiff.zoo import load_zoo
+
+OUT = Path("data/performance")
+
+
+def main() -> None:
+    task = sys.argv[1]
+    zoo = load_zoo(Path("data/zoo", task))
+    rows = loss_rows(read_rows(Path("data/tasks", task), "held_out"), section("performance", Performance))
+    scorer = Scorer(Path("data/base"), zoo, load_task(task), {"loss": rows}, section("eval", Eval).batch_tokens)
+    losses = []
+    for theta in tqdm(zoo.theta, desc=f"score-zoo {task}", unit="checkpoint"):
+        scorer.merge(theta)
+        losses.append(float(scorer.losses("loss").mean()))
+    OUT.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame({"checkpoint": range(len(losses)), "loss": losses}).to_csv(OUT / f"{task}.csv", index=False)
+
+
+if __name__ == "__main__":
+    run(main)
