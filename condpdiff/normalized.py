@@ -13,6 +13,7 @@ from condpdiff.rows import RowFile, Rows, row_writer, whole
 
 W = "w.safetensors"
 STATISTICS = "statistics.safetensors"
+FEW = 16  # rows normalised at a time: what is computed stays in the processor's cache until it is written
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ def save_task(folder: Path, theta: Rows, frame: Frame) -> None:
     folder.mkdir(parents=True)
     with row_writer(folder / W, "w", (theta.shape[0], len(frame.positions))) as write:
         for part in theta.parts():
-            write(frame.to_w(part))
+            for few in part.split(FEW):
+                write(frame.to_w(few))
     statistics = {"mean": frame.statistics.mean, "std": frame.statistics.std}
     write_tensors(folder / STATISTICS, {**statistics, "soup": frame.soup, "positions": frame.positions})
 

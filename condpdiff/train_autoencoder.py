@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -69,19 +70,20 @@ def batches(rows: Rows, size: int) -> Generator[tuple[Tensor, Tensor], None, Non
     if resident is None:
         _give_back_large_blocks()
 
-    def start(picked: Tensor) -> Callable[[], Tensor]:
+    def start() -> tuple[Tensor, Callable[[], Tensor]]:
+        picked = torch.randint(count, (size,))
         if resident is not None:
-            return lambda: resident[_to(where, _pinned(where, picked))]
-        return reader.submit(lambda: _pinned(where, rows.take(picked))).result
+            return picked, lambda: resident[_to(where, _pinned(where, picked))]
+        return picked, reader.submit(lambda: _pinned(where, rows.take(picked))).result
+
+    def finish(picked: Tensor, get: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+        return picked, _to(where, get())
 
     with reader:
-        picked = torch.randint(count, (size,))
-        ready = start(picked)
+        started = deque([start()])
         while True:
-            now, get = picked, ready
-            picked = torch.randint(count, (size,))
-            ready = start(picked)
-            yield now, _to(where, get())
+            started.append(start())
+            yield finish(*started.popleft())  # held by nothing here, so that it goes before the optimiser's turn
 
 
 def _give_back_large_blocks() -> None:
