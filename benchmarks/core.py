@@ -145,7 +145,8 @@ def samples(sizes: list[int], count: int = 20) -> None:
         print(f"| {K:,} | {1e3 * times[-1]:.2f} |", flush=True)
     slope, base = np.polyfit(sizes, times, 1)
     line = slope * np.array(sizes) + base
-    explained = 1 - np.square(times - line).sum() / np.square(times - np.mean(times)).sum()
+    residual, variance = np.array(times) - line, np.var(times)
+    explained = 1 - np.square(residual).mean() / variance
     print(f"\nms a sample = {1e3 * base:.2f} + {1e9 * slope:.2f} K / 10^6; R^2 of the line {explained:.4f}")
 
 
@@ -154,7 +155,8 @@ def task(name: str, steps: int = 20) -> None:
     params, tasks = load_params()
     model, process = diffusion.load(DATA / "ldm" / diffusion.FILE)
     decoder = autoencoder.load(DATA / "autoencoder" / autoencoder.FILE)
-    generator = Generator(model.to(device()), process, decoder, load_scale(DATA / "latents"))
+    model.to(device())  # type: ignore[arg-type]  # mypy does not bind the method that diffusers wraps
+    generator = Generator(model, process, decoder, load_scale(DATA / "latents"))
     y = load_conditions(DATA / "conditions" / condition_file.FILE, params.tasks)[name]
     frame, settings = load_frame(DATA / "normalized", name), params.sample
     settings = settings.model_copy(update={"count": 20, "doses": 0, "trajectories": 0})

@@ -49,9 +49,9 @@ def fit(
     curve, since = [], []
     bar = trange(1, steps + 1, desc=what, unit="step", mininterval=1, disable=rank() > 0)
     for step in bar:
+        optimizer.zero_grad(set_to_none=True)  # before the forward pass, whose activations are the peak of memory
         with accelerator.autocast():
             value = loss(network)
-        optimizer.zero_grad(set_to_none=True)
         accelerator.backward(value)
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
