@@ -176,7 +176,7 @@ def verdict(comparisons: dict[str, Comparison], summary: Summary, flags: dict[st
         )
         if mean.average.word == "beats" and control.average.word != "beats":
             lines.append(
-                f"Since {control.arm} does at least as well without a trained generator, "
+                f"Since {control.arm} is not measurably worse without a trained generator, "
                 "that gain does not speak for one."
             )
     if flags:
