@@ -28,12 +28,14 @@ BASE = "models/random-stand-in"
 SMALL: dict[str, Any] = {
     "tasks": list(TASKS),
     "base": {"source": "local", "name": BASE},
+    "data": {"held_out": 24},
     "collect": {"max_checkpoints": 4, "validate_every": 6},
+    "performance": {"rows": 8},
     "normalize": {"n_checkpoints": 4},
     "ae": {"latent_channels": 2, "latent_length": 8, "patch": 64, "width": 8, "steps": 20, "batch_size": 8},
     "condition": {"model": f"local-dir:{BASE}"},
     "ldm": {"channels": [8, 8, 16], "steps": 20, "batch_size": 8},
-    "sample": {"count": 2, "steps": 4, "trajectories": 1, "trajectory_points": 2},
+    "sample": {"count": 2, "steps": 4, "doses": 1, "trajectories": 1, "trajectory_points": 2},
     "eval": {"candidates": 2, "extra_candidates": 1, "select_rows": 16, "pca_axes": 2},
 }
 
@@ -44,20 +46,22 @@ FROM_LDM = {"train-ldm"} | FROM_SAMPLE
 FROM_AE = {"train-ae", "encode-latents"} | FROM_LDM
 FROM_NORMALIZE = {"normalize"} | FROM_AE
 FROM_CONDITIONS = {"encode-conditions"} | FROM_LDM
-ALL = {f"{stage}@{task}" for stage in ("prepare-data", "finetune-collect") for task in TASKS}
+ALL = {f"{stage}@{task}" for stage in ("prepare-data", "finetune-collect", "score-zoo") for task in TASKS}
 ALL |= {"check-params", "prepare-base"} | FROM_NORMALIZE | FROM_CONDITIONS
 
 FILMS = "configs/tasks/films.yaml"
 # File, key, new value, and the stages that run besides check-params, which reads every key.
 CHANGES: list[tuple[str, str, Any, set[str]]] = [
-    (FILMS, "finetune.lr", 0.02, {"finetune-collect@films"} | FROM_NORMALIZE),
+    (FILMS, "finetune.lr", 0.02, {"finetune-collect@films", "score-zoo@films"} | FROM_NORMALIZE),
     (FILMS, "condition.description", "Tell great films from awful ones.", {"prepare-data@films"} | FROM_CONDITIONS),
     ("params.yaml", "normalize.n_checkpoints", 3, FROM_NORMALIZE),  # Table 3
     ("params.yaml", "normalize.method", "task_tensor", FROM_NORMALIZE),  # Table 4a
     ("params.yaml", "normalize.layers", [0, 0], FROM_NORMALIZE),  # Table 4c
     ("params.yaml", "condition.kind", "one_hot", FROM_CONDITIONS),  # Table 4b
     ("params.yaml", "sample.guidance", 2.0, FROM_SAMPLE),
-    ("params.yaml", "sample.steps", 5, FROM_SAMPLE),
+    ("params.yaml", "sample.performance", 1.0, FROM_SAMPLE),
+    ("params.yaml", "performance.rows", 6, {"score-zoo@films", "score-zoo@ratings"} | FROM_LDM),
+    ("params.yaml", "eval.select", "racing", FROM_EVAL),
     ("params.yaml", "report.learned_margin", 1.0, {"report"}),
 ]
 
@@ -119,7 +123,7 @@ def small_clone(folder: Path) -> Path:
         task = make_task(kind).model_dump(mode="json", exclude_none=True)
         task["data"]["source"] |= {split: f"rows/{name}-{split}.csv" for split in ("train", "validation")}
         (folder / f"configs/tasks/{name}.yaml").write_text(yaml.safe_dump(task, sort_keys=False), encoding="utf-8")
-        for split, count in (("train", 40), ("validation", 24)):
+        for split, count in (("train", 64), ("validation", 24)):
             rows = make_rows(count, 10 * seed + count, kind)
             if kind == "classification":
                 rows["label"] = [task["data"]["labels"][int(label)] for label in rows["label"]]
