@@ -154,5 +154,5 @@ def test_docs_name_every_tensor_with_shape_and_type() -> None:
 
 def test_examples_of_the_docs_run(clone: Path) -> None:
     examples = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(examples) > 10 and all(example.count("\n") == 2 for example in examples)
+    assert len(examples) > 10 and all(example.count("\n") <= 3 for example in examples)
     run(clone, "python", "-c", "\n".join(examples))
