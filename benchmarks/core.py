@@ -14,6 +14,7 @@ import tempfile
 from contextlib import redirect_stdout
 from pathlib import Path
 from timeit import default_timer as now
+from timeit import repeat
 from typing import Any
 
 import numpy as np
@@ -186,12 +187,7 @@ def task(name: str, steps: int = 20) -> None:
 
 def best(work: Any, times: int = 3) -> float:
     """Seconds of the fastest of some calls."""
-    found = []
-    for _ in range(times):
-        began = now()
-        work()
-        found.append(now() - began)
-    return min(found)
+    return min(repeat(work, number=1, repeat=times))
 
 
 def main() -> None:

@@ -40,6 +40,15 @@ _CONFIGS = {
     "deberta": lambda: DebertaConfig(**_SHARED, relative_attention=True, pos_att_type=["c2p", "p2c"]),
 }
 
+COUNTED_BERT = {  # one small layer, whose operations tests count by hand
+    "model_type": "bert",
+    "hidden_size": 8,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "vocab_size": 10,
+}
+
 
 def save_base(model_type: str, folder: Path) -> Path:
     """A random encoder of a family with its word tokenizer, as prepare-base leaves a real one."""

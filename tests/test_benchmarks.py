@@ -11,17 +11,11 @@ from benchmarks import stages
 from condpdiff.autoencoder import PatchedAutoencoder
 from condpdiff.errors import UserError
 from condpdiff.text.models import empty_peft_model
+from tests.stand_ins import COUNTED_BERT
 
-B, S, H, I, R, O = 3, 5, 8, 32, 2, 4  # noqa: E741  rows, tokens, hidden, intermediate, rank, outputs
-BERT = {
-    "model_type": "bert",
-    "hidden_size": H,
-    "intermediate_size": I,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "vocab_size": 10,
-    "num_labels": O,
-}
+B, S, R, O = 3, 5, 2, 4  # noqa: E741  rows, tokens, rank, outputs
+H, I = COUNTED_BERT["hidden_size"], COUNTED_BERT["intermediate_size"]  # noqa: E741
+BERT = COUNTED_BERT | {"num_labels": O}
 # One layer: four H x H projections with their LoRA, Q K and A V, the feed-forward pair, pooler and head on one token.
 FORWARD = 2 * B * S * (4 * H * H + 4 * 2 * H * R + 2 * S * H + 2 * H * I) + 2 * B * (H * H + H * O)
 # Backward through the frozen weights gives their inputs' gradients alone, and q, k, v (on the embeddings) need none.

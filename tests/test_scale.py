@@ -13,16 +13,10 @@ from condpdiff import autoencoder
 from condpdiff.params.ae import Autoencoder
 from condpdiff.params.schema import Params
 from condpdiff.presets import load_preset
+from tests.stand_ins import COUNTED_BERT
 
-S, H, I, R = 5, 8, 32, 1  # noqa: E741  tokens, hidden, intermediate, rank
-BERT = {
-    "model_type": "bert",
-    "hidden_size": H,
-    "intermediate_size": I,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "vocab_size": 10,
-}
+S, R = 5, 1  # tokens, rank
+H, I = COUNTED_BERT["hidden_size"], COUNTED_BERT["intermediate_size"]  # noqa: E741
 # A row's forward pass: four H x H projections with their LoRA, Q K and A V, the feed-forward pair; pooler and head.
 FORWARD = 2 * S * (4 * H * H + 4 * 2 * H * R + 2 * S * H + 2 * H * I) + 2 * (H * H + 2 * H)
 MERGE = 4 * 2 * H * R * H
@@ -37,7 +31,7 @@ def params() -> Params:
 
 @pytest.fixture(scope="module")
 def passes(params: Params) -> Passes:
-    return Passes(BERT, params)
+    return Passes(COUNTED_BERT, params)
 
 
 def settings(params: Params, **changed: object) -> Autoencoder:
@@ -124,14 +118,14 @@ def test_the_closed_form_start_is_proportional_to_the_weights(params: Params) ->
 
 def test_many_tasks_are_seen_as_often(params: Params) -> None:
     preset = load_preset("default")
-    many = scale.of_many_tasks(Setting(params, preset.tasks, BERT, {}), 500)
+    many = scale.of_many_tasks(Setting(params, preset.tasks, COUNTED_BERT, {}), 500)
     assert (len(many.params.tasks), many.rows()) == (500, 75_000)
     assert (many.params.ae.steps, many.params.ldm.steps) == (100 * params.ae.steps, 100 * params.ldm.steps)
 
 
 def test_the_adapters_storage_and_reading(params: Params) -> None:
     preset = load_preset("default")
-    stages, ae = scale.adapters(Setting(params, preset.tasks, BERT, {}), 1500, 400_000)
+    stages, ae = scale.adapters(Setting(params, preset.tasks, COUNTED_BERT, {}), 1500, 400_000)
     read = {work.stage: work.read for work in stages}
     assert ae.steps == 2 * params.ae.steps
     assert read["normalize"] == 3 * 4 * 1500 * 400_000
