@@ -18,6 +18,7 @@ from torch import Tensor
 
 from condpdiff import autoencoder, controls, diffusion, normalized
 from condpdiff.autoencoder import Autoencoder, encode_all
+from condpdiff.axes import evenly_spaced
 from condpdiff.condition import conditions
 from condpdiff.delta_w import UpdateLoss
 from condpdiff.errors import UserError, nearest, run
@@ -99,7 +100,7 @@ class Bench:
         if (ae, condition, ldm) == (self.params.ae, self.params.condition, self.params.ldm):
             denoiser, process = diffusion.load(DATA / "ldm" / diffusion.FILE)
             return Generator(denoiser, process, model, scale)
-        p = load_performance(DATA / "performance", list(z), {q: len(rows) for q, rows in z.items()}, ldm.performance)
+        p = load_performance(DATA / "performance", {q: len(rows) for q, rows in z.items()}, ldm.performance)
         denoiser, _ = diffusion.train(z, self.conditions(condition), p, ldm, condition.kind == "learnable")
         return Generator(denoiser, diffusion.Process(ldm.prediction, ldm.schedule), model, scale)
 
@@ -159,7 +160,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = read_rows_of(ROWS, arguments.rows)
     bench = Bench(arguments.samples)
-    picked = {name: controls.evenly_spaced(len(zoo.theta), 20) for name, zoo in bench.zoos.items()}
+    picked = {name: evenly_spaced(len(zoo.theta), 20) for name, zoo in bench.zoos.items()}
     references = {
         "original": {q: bench.score(q, zoo.theta[picked[q]]) for q, zoo in bench.zoos.items()},
         "soup": {q: bench.score(q, controls.soup(zoo.theta)) for q, zoo in bench.zoos.items()},

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.stages import machine, matmul_rate
-from condpdiff import autoencoder, condition_file, controls, diffusion
+from condpdiff import autoencoder, condition_file, diffusion
+from condpdiff.axes import evenly_spaced
 from condpdiff.condition_file import load_conditions
 from condpdiff.errors import run
 from condpdiff.generate import Generator, generate
@@ -78,7 +79,7 @@ def measure(arch: str, path: Path, steps: int) -> dict[str, Any]:
     if arch == "conv1d":
         model.fit_closed_form(rows)
     start = now() - began
-    shown = rows.take(controls.evenly_spaced(rows.shape[0], settings.batch_size))
+    shown = rows.take(evenly_spaced(rows.shape[0], settings.batch_size))
     errors = [error(model, shown)]
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr)
     seconds, drawn = [], batches(rows, settings.batch_size)

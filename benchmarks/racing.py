@@ -16,16 +16,16 @@ import torch
 
 from condpdiff import autoencoder
 from condpdiff.errors import run
-from condpdiff.evaluation import Arm, build_arms, score_arms, splits, winner
 from condpdiff.files import read_tensors
 from condpdiff.normalized import load_frame
 from condpdiff.params.eval import Eval
 from condpdiff.params.normalize import Normalize
 from condpdiff.params.performance import Performance
 from condpdiff.params.section import section, tasks
-from condpdiff.params.task import load_task
+from condpdiff.text.evaluation import Arm, build_arms, score_arms, splits, winner
 from condpdiff.text.rows import read_rows
 from condpdiff.text.score import Scorer
+from condpdiff.text.task import load_task
 from condpdiff.zoo import Zoo, load_zoo
 
 DATA = Path("data")

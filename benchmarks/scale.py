@@ -27,10 +27,10 @@ from condpdiff.layout import layout_of
 from condpdiff.params.ae import Autoencoder as Settings
 from condpdiff.params.sample import DOSES
 from condpdiff.params.schema import Params
-from condpdiff.params.task import Task
 from condpdiff.presets import TABLE_1_RANKS, load_preset
 from condpdiff.rows import FLOAT
 from condpdiff.text.models import empty_peft_model
+from condpdiff.text.task import Task
 from condpdiff.train_autoencoder import RESIDENT_BYTES
 
 PARTS = ("default", "paper", "tasks", "adapters")

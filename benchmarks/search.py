@@ -11,13 +11,14 @@ import tempfile
 from pathlib import Path
 
 from condpdiff import controls
+from condpdiff.axes import evenly_spaced
 from condpdiff.params.collect import Collect
 from condpdiff.params.eval import Eval
 from condpdiff.params.section import section
-from condpdiff.params.task import load_task
 from condpdiff.text.finetune import finetune
 from condpdiff.text.rows import read_rows
 from condpdiff.text.score import Scorer
+from condpdiff.text.task import load_task
 from condpdiff.zoo import load_zoo
 
 BASE = Path("data/base")
@@ -59,7 +60,7 @@ def try_rate(name: str, lr: float, collect: Collect) -> list[float]:
     scorer.merge(None)
     none = score()
     found = []
-    for theta in zoo.theta[controls.evenly_spaced(len(zoo.theta), CHECKPOINTS)]:
+    for theta in zoo.theta[evenly_spaced(len(zoo.theta), CHECKPOINTS)]:
         scorer.merge(theta)
         found.append(score())
     scorer.merge(controls.soup(zoo.theta)[0])

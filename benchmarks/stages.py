@@ -40,13 +40,13 @@ from condpdiff.hardware import device
 from condpdiff.latents import load_latents, load_scale
 from condpdiff.normalized import load_frame, load_w
 from condpdiff.params.schema import Params, load_params
-from condpdiff.params.task import Task
 from condpdiff.performance import load_performance, loss_rows, select_rows
 from condpdiff.presets import apply, load_preset
 from condpdiff.text.description import DESCRIPTION
 from condpdiff.text.models import empty_peft_model
 from condpdiff.text.rows import length_grouped_order, read_rows, tokenize
 from condpdiff.text.score import Scorer
+from condpdiff.text.task import Task
 from condpdiff.train_autoencoder import reconstruction_error, train
 from condpdiff.zoo import load_zoo
 
@@ -162,7 +162,7 @@ def flops(stage: str, name: str) -> int | None:
     z, y = load_latents(DATA / "latents", tasks), load_conditions(DATA / "conditions" / FILE, tasks)
     if stage == "train-ldm":
         learnable, ldm = params.condition.kind == "learnable", params.ldm
-        p = load_performance(DATA / "performance", tasks, {q: len(rows) for q, rows in z.items()}, ldm.performance)
+        p = load_performance(DATA / "performance", {q: len(rows) for q, rows in z.items()}, ldm.performance)
         return repeated(lambda n: diffusion.train(z, y, p, ldm.model_copy(update={"steps": n}), learnable), ldm.steps)
     generator = Generator(*diffusion.load(DATA / "ldm" / diffusion.FILE), model, load_scale(DATA / "latents"))
     frame = load_frame(DATA / "normalized", tasks[0])

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from condpdiff.axes import column_groups, evenly_spaced, gram_of, leading, principal_axes
+from condpdiff.axes import CLOSED_FORM_ROWS, column_groups, evenly_spaced, gram_of, leading, principal_axes
 from condpdiff.files import read_config, read_tensors, write_tensors
 from condpdiff.layout import Layout
 from condpdiff.params.ae import Autoencoder as Settings
@@ -130,7 +130,7 @@ class PatchedAutoencoder(Autoencoder):
         far.
         """
         rows = as_rows(w)
-        picked = evenly_spaced(rows.shape[0])
+        picked = evenly_spaced(rows.shape[0], CLOSED_FORM_ROWS)
         own = isinstance(self.fold, PatchLinear)
         folded = (self._start_own if own else self._start_shared)(rows, picked).flatten(1)  # [n, width P], centred
         axes = principal_axes(folded, self.C * self.L)  # [m, width P]
@@ -242,7 +242,7 @@ class PcaAutoencoder(Autoencoder):
     @torch.no_grad()
     def fit_closed_form(self, w: Rows | Tensor) -> bool:
         rows = as_rows(w)
-        picked = evenly_spaced(rows.shape[0])
+        picked = evenly_spaced(rows.shape[0], CLOSED_FORM_ROWS)
         groups = list(column_groups(self.K, len(picked)))
 
         def centred() -> Iterator[Tensor]:

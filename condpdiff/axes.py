@@ -32,10 +32,9 @@ def leading(gram: Tensor, count: int) -> Tensor:
     return vectors.flip(1)[:, :count][:, keep]
 
 
-def evenly_spaced(total: int) -> Tensor:
-    """Up to `CLOSED_FORM_ROWS` row numbers, evenly spread."""
-    count = min(total, CLOSED_FORM_ROWS)
-    return torch.arange(count) * total // count
+def evenly_spaced(total: int, count: int) -> Tensor:
+    """Up to `count` indices spread over 0..total-1, the last one included."""
+    return torch.linspace(total - 1, 0, min(count, total)).round().long().flip(0)
 
 
 def column_groups(width: int, rows: int, step: int = 1) -> Iterator[slice]:

@@ -1,38 +1,35 @@
-"""The condition y of each task: text through a frozen encoder, a one-hot vector, or an index to learn (Table 4b)."""
+"""The condition y of each task: its description through a frozen encoder, a one-hot vector, or an index to learn."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from condpdiff.params.condition import Condition
-from condpdiff.text_encoder import load_encoder
+
+Encode = Callable[[Sequence[Any]], Tensor]
 
 
 def conditions(
-    settings: Condition, described: dict[str, dict[str, list[str]]]
-) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
-    """Conditions of every task.
+    settings: Condition, inputs: Mapping[str, Sequence[Any]], load_encoder: Callable[[Condition], Encode]
+) -> dict[str, Tensor]:
+    """Conditions of every task (Table 4b).
 
-    A task has as many text conditions as it has descriptions times two-shot draws: the condition is a
-    distribution, of which training draws one a row.
+    A task has as many conditions as it has inputs (descriptions times two-shot draws, or draws of style images): the
+    condition is a distribution, of which training draws one a row.
 
     Args:
-        described: `task_info` and `few_shot` texts of each task.
+        inputs: what each task's conditions are encoded from; read for kinds that have an encoder alone.
+        load_encoder: the domain's; its encoder takes inputs and gives [V, d_cond].
 
     Returns:
-        y [V, d_cond] float32 of each task (`learnable`: task indices [1, 1]), and the texts behind them.
+        y [V, d_cond] float32 of each task (`learnable`: task indices [1, 1]).
     """
     if settings.kind == "one_hot":
-        eye = torch.eye(len(described))
-        return {name: eye[q : q + 1] for q, name in enumerate(described)}, {}
+        eye = torch.eye(len(inputs))
+        return {name: eye[q : q + 1] for q, name in enumerate(inputs)}
     if settings.kind == "learnable":
-        return {name: torch.tensor([[float(q)]]) for q, name in enumerate(described)}, {}
-    texts = {name: condition_texts(settings.kind, parts) for name, parts in described.items()}
+        return {name: torch.tensor([[float(q)]]) for q, name in enumerate(inputs)}
     encode = load_encoder(settings)
-    return {name: encode(lines) for name, lines in texts.items()}, texts
-
-
-def condition_texts(kind: str, parts: dict[str, list[str]]) -> list[str]:
-    """All texts of a task under one of the three text kinds."""
-    if kind != "task_info_few_shot":
-        return parts[kind]
-    return [f"{info}\n{shots}" for info in parts["task_info"] for shots in parts["few_shot"]]
+    return {name: encode(each) for name, each in inputs.items()}

@@ -1,4 +1,4 @@
-"""The folder `data/conditions/`: y [V, d_cond] of every task, and the texts behind it."""
+"""The folder `data/conditions/`: y [V, d_cond] of every task, and what it was made of, in words."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from torch import Tensor
 from condpdiff.files import read_tensors, write_tensors
 
 FILE = "conditions.safetensors"
-TEXTS = "texts.json"
+SHOWN = "shown.json"
 
 
 def save_conditions(path: Path, y: dict[str, Tensor]) -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import Generator, Tensor
 
-from condpdiff.autoencoder import principal_axes
+from condpdiff.axes import principal_axes
 
 
 def soup(theta: Tensor) -> Tensor:
@@ -31,11 +31,6 @@ def pca_gaussian(theta: Tensor, axes: int, count: int, generator: Generator) -> 
     std = along.std(0, correction=0) if len(directions) else along.new_zeros(0)  # [n]; std() warns of no axes
     noise = torch.randn(count, axes, generator=generator)[:, : len(directions)]
     return soup(theta) + (noise * std) @ directions
-
-
-def evenly_spaced(total: int, count: int) -> Tensor:
-    """Up to `count` indices spread over 0..total-1, the last one included."""
-    return torch.linspace(total - 1, 0, min(count, total)).round().long().flip(0)
 
 
 def spread(vectors: Tensor) -> float:

@@ -18,7 +18,7 @@ from condpdiff.params.condition import Condition
 from condpdiff.params.sample import DOSES
 from condpdiff.params.schema import Params
 from condpdiff.params.section import read_yaml
-from condpdiff.params.task import HubSource, PackageSource, Task
+from condpdiff.text.task import HubSource, PackageSource, Task
 
 MODELS = Path("configs/models")
 DATA = Path("data/tasks")

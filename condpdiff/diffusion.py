@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
@@ -52,14 +53,14 @@ Predict = Callable[[Tensor, Tensor], Tensor]
 
 
 def train(
-    z: dict[str, Tensor], y: dict[str, Tensor], p: dict[str, Tensor], settings: Ldm, learnable: bool
+    z: dict[str, Tensor], y: dict[str, Tensor], p: dict[str, np.ndarray] | None, settings: Ldm, learnable: bool
 ) -> tuple[Denoiser, pd.DataFrame]:
     """Train the denoiser on all tasks together.
 
     Args:
         z: normalised latents [N, C, L] of each task.
         y: conditions [V, d_cond] of each task; every row of a batch draws one of its task's V.
-        p: performance [N] of each task's checkpoints; not read for `ldm.performance: none`.
+        p: performance [N] of each task's checkpoints; None for `ldm.performance: none`.
         learnable: conditions are task indices [V, 1].
 
     Returns:
@@ -74,7 +75,7 @@ def train(
 
     on = model.device
     latents = torch.cat(list(z.values())).to(on)  # [Q N, C, L]
-    performance = torch.cat([p[task] for task in z]).to(on)  # [Q N]
+    performance = None if p is None else torch.from_numpy(np.concatenate([p[task] for task in z])).to(on)  # [Q N]
     task_of = torch.cat([torch.full((len(rows),), q) for q, rows in enumerate(z.values())]).to(on)
     counts = torch.tensor([len(rows) for rows in y.values()], device=on)  # [Q]
     first = counts.cumsum(0) - counts
@@ -87,7 +88,7 @@ def train(
         variant = (torch.rand(rows, device=on) * counts[q]).long()
         drop = torch.rand(rows, device=on) < settings.condition_dropout
         asked = None
-        if settings.performance != "none":
+        if performance is not None:
             unasked = torch.rand(rows, device=on) < settings.performance_dropout
             asked = torch.where(unasked, torch.nan, performance[picked])
         t = torch.randint(len(weights), (rows,), device=on)  # one a row

@@ -20,11 +20,14 @@ def nearest(found: str, allowed: Iterable[str]) -> str:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a stage's `main`; a `UserError` or a full disk ends it with one line and status 1."""
+    """Run a stage's `main`; a `UserError` or a full disk ends it with one line and status 1.
+
+    Of several processes that share a stage, the first alone prints it: all of them meet the same error.
+    """
     try:
         main()
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(1 if os.environ.get("RANK", "0") != "0" else f"error: {error}")
     except Exception as error:
         if _disk_is_full(error):
             where = getattr(error, "filename", None) or Path.cwd()

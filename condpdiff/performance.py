@@ -7,10 +7,9 @@ Validation rows play no part, and candidates are selected on other rows than the
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-import torch
 from scipy.stats import rankdata
-from torch import Tensor
 
 from condpdiff.errors import UserError
 from condpdiff.params.performance import Performance
@@ -45,33 +44,31 @@ def read_performance(path: Path) -> pd.DataFrame:
     return frame
 
 
-def performance_of(loss: Tensor, kind: str) -> Tensor:
+def performance_of(loss: np.ndarray, kind: str) -> np.ndarray:
     """loss [N] of a task's checkpoints -> p [N] float32 in 0..1, 1 the best.
 
     Args:
         kind: `rank`: evenly spaced by order, equal losses sharing their mean; `loss`: linear in the loss.
     """
     if len(loss) == 1 or (kind == "loss" and loss.max() == loss.min()):
-        return torch.ones(len(loss))  # the only one is the best
+        return np.ones(len(loss), np.float32)  # the only one is the best
     if kind == "loss":
-        return ((loss.max() - loss) / (loss.max() - loss.min())).float()
-    ranks = rankdata(-loss.numpy())  # 1 the worst
-    return torch.tensor((ranks - 1) / (len(loss) - 1), dtype=torch.float32)
+        return ((loss.max() - loss) / (loss.max() - loss.min())).astype(np.float32)
+    return ((rankdata(-loss) - 1) / (len(loss) - 1)).astype(np.float32)  # rank 1 is the worst
 
 
-def load_performance(folder: Path, tasks: list[str], counts: dict[str, int], kind: str) -> dict[str, Tensor]:
-    """p [N] of the last N = `counts[task]` checkpoints of every task; all NaN for `kind: none`.
+def load_performance(folder: Path, counts: dict[str, int], kind: str) -> dict[str, np.ndarray] | None:
+    """p [N] of the last N = `counts[task]` checkpoints of every task; None for `kind: none`, which reads nothing.
 
     Raises:
         UserError: a table can't be read or has fewer checkpoints.
     """
+    if kind == "none":
+        return None
     found = {}
-    for task in tasks:
-        n, path = counts[task], folder / f"{task}.csv"
-        if kind == "none":
-            found[task] = torch.full((n,), torch.nan)
-            continue
-        loss = torch.tensor(read_performance(path)["loss"].to_numpy(), dtype=torch.float64)
+    for task, n in counts.items():
+        path = folder / f"{task}.csv"
+        loss = read_performance(path)["loss"].to_numpy(dtype=np.float64)
         if len(loss) < n:
             raise UserError(f"{path}: found {len(loss)} checkpoints, needed: {n}; run `dvc repro` from score-zoo")
         found[task] = performance_of(loss[-n:], kind)

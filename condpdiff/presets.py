@@ -17,9 +17,8 @@ from typing import Any
 import yaml
 
 from condpdiff.errors import UserError, nearest
-from condpdiff.params.schema import Params
+from condpdiff.params.schema import Params, load_tasks
 from condpdiff.params.section import PARAMS, parse, read_yaml
-from condpdiff.params.task import Task, load_task
 
 CONFIGS = Path("configs")
 DEFAULT = "default"
@@ -36,7 +35,7 @@ class Preset:
     values: dict[str, str]
     """Dotted key of params.yaml -> the value's YAML text, as it stands in the file of configs/."""
     params: Params
-    tasks: dict[str, Task]
+    tasks: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def load_preset(name: str) -> Preset:
     if rank:
         values |= {"collect.rank": rank, "collect.alpha": f"{rank}.0"}
     params = parse(Params, _nested(values), str(path))
-    return Preset(name, values, params, {task: load_task(task) for task in params.tasks})
+    return Preset(name, values, params, load_tasks(params))
 
 
 def changes(preset: Preset, path: Path = PARAMS) -> list[Change]:

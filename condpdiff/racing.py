@@ -7,13 +7,15 @@ A few rows rank candidates by their mean loss far better than by hits, of which 
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 from tqdm import tqdm
 
-from condpdiff.text.score import Scorer
+if TYPE_CHECKING:
+    from condpdiff.text.score import Scorer
 
 PREFIXES = (1 / 8, 1 / 4, 1 / 2, 1)
 """Shares of the rows seen by the end of each round."""
@@ -44,7 +46,7 @@ def parts(split: str, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {f"{split} {start}:{end}": rows[start:end] for start, end in pairwise([0, *ends(len(rows))])}
 
 
-def race(scorer: Scorer, vectors: Tensor, split: str, z: float, what: str) -> list[Runner]:
+def race(scorer: "Scorer", vectors: Tensor, split: str, z: float, what: str) -> list[Runner]:
     """Race the candidates `vectors` [M, K] over the scorer's `parts` of a split; the finalists saw all its rows."""
     losses: dict[int, list[np.ndarray]] = {i: [] for i in range(len(vectors))}
     predictions: dict[int, list[np.ndarray]] = {i: [] for i in range(len(vectors))}

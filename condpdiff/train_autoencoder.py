@@ -22,6 +22,8 @@ from condpdiff.training import fit
 
 RESIDENT_BYTES = 512 * 2**20  # rows up to this size lie on the device while training
 LARGE_BLOCK = 16 * 2**20
+REFERENCE_K = 18_432
+"""K at which `ae.lr` is the rate itself."""
 
 
 def train(
@@ -53,8 +55,17 @@ def train(
             picked, batch = next(drawn)
             return network(batch, settings.noise, settings.input_noise, further, picked)
 
-        curve = fit(model, loss, steps=settings.steps, lr=settings.lr, what="train-ae")
+        curve = fit(model, loss, steps=settings.steps, lr=rate(settings, rows.shape[1]), what="train-ae")
     return model.cpu().eval(), config, curve
+
+
+def rate(settings: Settings, K: int) -> float:  # noqa: N803  the paper's letter
+    """The learning rate at this K.
+
+    The patched autoencoder's bottleneck sums over K / patch positions: with a rate that does not fall with K, Adam's
+    equal steps of all its weights add up, and the first of them undo the closed-form start. `pdiff` keeps its rate.
+    """
+    return settings.lr * min(1.0, REFERENCE_K / K) ** 0.5 if settings.arch == "conv1d" else settings.lr
 
 
 def batches(rows: Rows, size: int) -> Generator[tuple[Tensor, Tensor], None, None]:

@@ -3,22 +3,23 @@
 from pathlib import Path
 
 from condpdiff.condition import conditions
-from condpdiff.condition_file import FILE, TEXTS, save_conditions
+from condpdiff.condition_file import FILE, SHOWN, save_conditions
+from condpdiff.domain import module
 from condpdiff.errors import run
-from condpdiff.files import new_directory, read_json, write_json
+from condpdiff.files import new_directory, write_json
 from condpdiff.params.condition import Condition
 from condpdiff.params.section import section, tasks
-from condpdiff.text.description import DESCRIPTION
 
 OUT = Path("data/conditions")
 
 
 def main() -> None:
-    described = {name: read_json(Path("data/tasks", name, DESCRIPTION)) for name in tasks()}
-    y, texts = conditions(section("condition", Condition), described)
+    settings, description = section("condition", Condition), module("description")
+    inputs = {name: description.inputs(Path("data/tasks", name), settings.kind) for name in tasks()}
+    y = conditions(settings, inputs, module("encoder").load_encoder)
     with new_directory(OUT) as folder:
         save_conditions(folder / FILE, y)
-        write_json(folder / TEXTS, texts)
+        write_json(folder / SHOWN, {name: [description.shown(one) for one in each] for name, each in inputs.items()})
 
 
 if __name__ == "__main__":

@@ -3,19 +3,18 @@
 import sys
 from pathlib import Path
 
+from condpdiff.domain import module
 from condpdiff.errors import run
 from condpdiff.hardware import shared
 from condpdiff.params.collect import Collect
 from condpdiff.params.section import section
-from condpdiff.params.task import load_task
-from condpdiff.text.finetune import finetune
 
 
 def main() -> None:
     name = sys.argv[1]
-    finetune(
+    module("finetune").finetune(
         name,
-        load_task(name),
+        module("task").load_task(name),
         section("collect", Collect),
         data=Path("data/tasks", name),
         base=Path("data/base"),

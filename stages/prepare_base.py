@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
+from condpdiff.domain import module
 from condpdiff.errors import run
 from condpdiff.params.base import Base
 from condpdiff.params.section import section
-from condpdiff.text.base import prepare_base
 
 OUT = Path("data/base")
 
 
 def main() -> None:
-    prepare_base(section("base", Base), OUT)
+    module("base").prepare_base(section("base", Base), OUT)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,12 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
+from condpdiff.domain import module
 from condpdiff.errors import run
 from condpdiff.params.eval import Eval
 from condpdiff.params.performance import Performance
 from condpdiff.params.section import section
-from condpdiff.params.task import load_task
 from condpdiff.performance import loss_rows
-from condpdiff.text.rows import read_rows
-from condpdiff.text.score import Scorer
 from condpdiff.zoo import load_zoo
 
 OUT = Path("data/performance")
@@ -22,8 +20,10 @@ OUT = Path("data/performance")
 def main() -> None:
     task = sys.argv[1]
     zoo = load_zoo(Path("data/zoo", task))
-    rows = loss_rows(read_rows(Path("data/tasks", task), "held_out"), section("performance", Performance))
-    scorer = Scorer(Path("data/base"), zoo, load_task(task), {"loss": rows}, section("eval", Eval).batch_tokens)
+    held_out = module("rows").read_rows(Path("data/tasks", task), "held_out")
+    rows = {"loss": loss_rows(held_out, section("performance", Performance))}
+    tokens = section("eval", Eval).batch_tokens
+    scorer = module("score").Scorer(Path("data/base"), zoo, module("task").load_task(task), rows, tokens)
     losses = []
     for theta in tqdm(zoo.theta, desc=f"score-zoo {task}", unit="checkpoint"):
         scorer.merge(theta)

@@ -20,9 +20,8 @@ def main() -> None:
     settings = section("ldm", Ldm)
     z = load_latents(Path("data/latents"), tasks())
     y = load_conditions(Path("data/conditions") / condition_file.FILE, tasks())
-    p = load_performance(
-        Path("data/performance"), tasks(), {task: len(rows) for task, rows in z.items()}, settings.performance
-    )
+    counts = {task: len(rows) for task, rows in z.items()}
+    p = load_performance(Path("data/performance"), counts, settings.performance)
     learnable = section("condition", Condition).kind == "learnable"
     model, curve = diffusion.train(z, y, p, settings, learnable)
     if rank() > 0:

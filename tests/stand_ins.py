@@ -13,8 +13,8 @@ from transformers import AutoModel, BertConfig, DebertaConfig, PreTrainedTokeniz
 from condpdiff.layout import Entry, Layout, layout_of
 from condpdiff.params.collect import Collect
 from condpdiff.params.section import parse
-from condpdiff.params.task import Task
 from condpdiff.text.models import head_modules, head_state, load_classifier, lora_config
+from condpdiff.text.task import Task
 from condpdiff.zoo import Zoo
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]

@@ -221,8 +221,8 @@ def test_closed_form_of_more_rows_than_it_looks_at(arch: str, monkeypatch: pytes
 
 
 def test_rows_that_a_closed_form_looks_at_are_spread_over_all() -> None:
-    assert torch.equal(axes.evenly_spaced(7), torch.arange(7))
-    found = axes.evenly_spaced(20_000)
+    assert torch.equal(axes.evenly_spaced(7, axes.CLOSED_FORM_ROWS), torch.arange(7))
+    found = axes.evenly_spaced(20_000, axes.CLOSED_FORM_ROWS)
     assert len(found) == axes.CLOSED_FORM_ROWS == len(found.unique())
     assert int(found[0]) == 0 and int(found[-1]) >= 20_000 - 20
     assert set(found.diff().tolist()) == {19, 20}

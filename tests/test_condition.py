@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from condpdiff.condition import condition_texts, conditions
+from condpdiff.condition import conditions
 from condpdiff.condition_file import FILE, load_conditions, save_conditions
 from condpdiff.params.condition import Condition
 from condpdiff.params.section import parse

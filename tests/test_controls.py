@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from condpdiff.controls import distances, evenly_spaced, gaussian, pca_gaussian, soup, soup_of, spread
+from condpdiff.axes import evenly_spaced
+from condpdiff.controls import distances, gaussian, pca_gaussian, soup, soup_of, spread
 
 
 def generator(seed: int = 0) -> Generator:

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from condpdiff.params.schema import Params
-from condpdiff.params.task import Task
+from condpdiff.params.section import DOMAINS
+from condpdiff.text.task import Task
 
 ROOT = Path(__file__).parent.parent
 DVC_YAML = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
@@ -41,19 +42,39 @@ def tree(file: str) -> ast.Module:
 def imports(file: str) -> set[str]:
     """Files of this project that one file imports, wherever in it the import stands."""
     names: set[str] = set()
-    for node in ast.walk(tree(file)):
+    typing = {id(n) for guard in ast.walk(tree(file)) if for_typing(guard) for n in ast.walk(guard)}
+    for node in (n for n in ast.walk(tree(file)) if id(n) not in typing):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: a relative import"
             names |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    for call, _ in calls(file, "module"):
+        assert isinstance(call.args[0], ast.Constant), f"{file}: a domain's module whose name is not in the source"
+        names |= {f"condpdiff.{domain}.{call.args[0].value}" for domain in DOMAINS}
     paths = {name.replace(".", "/") + ".py" for name in names if name.split(".")[0] in CODE}
     return {path for path in paths if (ROOT / path).is_file()}
 
 
-@cache
+def for_typing(node: ast.AST) -> bool:
+    """An `if TYPE_CHECKING:`, which imports nothing when the program runs."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def of_any_domain(file: str) -> str:
+    """As dvc.yaml names the file: modules of a domain by `${domain}`."""
+    package, _, rest = file.removeprefix("condpdiff/").partition("/")
+    return f"condpdiff/${{domain}}/{rest}" if package in DOMAINS else file
+
+
 def code_of(stage: str) -> set[str]:
-    """Files of this project that a stage imports, directly or not, its own included."""
+    """Files that a stage imports in one domain or another, as dvc.yaml names them."""
+    return {of_any_domain(file) for file in files_of(stage)}
+
+
+@cache
+def files_of(stage: str) -> set[str]:
+    """Files of this project that a stage imports, directly or not, its own included, in all domains."""
     found: set[str] = set()
     todo = {module_file(stage)}
     while todo:
@@ -88,6 +109,8 @@ def keys_read(stage: str) -> set[str]:
         found.add(f"{name.value}.{attribute.attr}" if isinstance(attribute, ast.Attribute) else name.value)
     if any(calls(file, "tasks")):
         found.add("tasks")
+    if any(calls(file, "module")):
+        found.add("domain")
     if any(calls(file, "load_params")):
         found |= set(Params.model_fields)
     return found
@@ -95,9 +118,9 @@ def keys_read(stage: str) -> set[str]:
 
 def task_sections_read(stage: str) -> set[str]:
     """Sections of a task file that a stage's code takes from `task` or `something.task`, if it loads one."""
-    if not any(calls(module_file(stage), "load_task")):
+    if "load_task" not in {n.attr for n in ast.walk(tree(module_file(stage))) if isinstance(n, ast.Attribute)}:
         return set()
-    attributes = [n for file in code_of(stage) for n in ast.walk(tree(file)) if isinstance(n, ast.Attribute)]
+    attributes = [n for file in files_of(stage) for n in ast.walk(tree(file)) if isinstance(n, ast.Attribute)]
     owned = {(getattr(n.value, "id", None) or getattr(n.value, "attr", None), n.attr) for n in attributes}
     return {attr for owner, attr in owned if owner == "task" and attr in Task.model_fields}
 
@@ -149,7 +172,7 @@ def test_no_import_escapes_the_static_walk() -> None:
     assert set(loaded) == set(names)
     for stage in STAGES:
         files = {name.replace(".", "/") + ".py" for name in loaded[Path(module_file(stage)).stem]}
-        assert {file for file in files if (ROOT / file).is_file()} <= code_of(stage)
+        assert {file for file in files if (ROOT / file).is_file()} <= files_of(stage)
 
 
 def test_init_files_hold_no_code() -> None:
@@ -162,8 +185,10 @@ def test_init_files_hold_no_code() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_dependency_that_no_stage_writes_is_there(stage: str) -> None:
+    """A domain has every module that another one has: DVC stops at a dependency that is not there."""
     for dep in STAGES[stage]["deps"]:
-        assert dep.startswith("data/") or (ROOT / dep).exists(), dep
+        paths = [ROOT / dep.replace("${domain}", domain) for domain in DOMAINS]
+        assert dep.startswith("data/") or all(path.exists() for path in paths), dep
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from benchmarks import search
-from condpdiff.params.task import Task
+from condpdiff.text.task import Task
 from tests.stand_ins import make_collect, make_task
 
 

@@ -15,8 +15,8 @@ from peft import PeftModel
 from safetensors import safe_open
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from condpdiff.params.task import load_task
 from condpdiff.report.tables import ARMS, HEADLINE
+from condpdiff.text.task import load_task
 from tests.clone import ROOT, run
 from tests.smoke import smoke
 

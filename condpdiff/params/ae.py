@@ -33,4 +33,5 @@ class Autoencoder(Section):
     steps: PositiveInt
     batch_size: PositiveInt
     lr: PositiveFloat
+    """Peak rate; of conv1d, at K = 18,432, from where it falls as 1 / sqrt(K)."""
     seed: int = Field(0, ge=0)

@@ -1,10 +1,11 @@
 """The whole of params.yaml, checked before the first stage does work."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from condpdiff.domain import module
 from condpdiff.params.ae import Autoencoder
 from condpdiff.params.base import Base
 from condpdiff.params.collect import Collect
@@ -17,7 +18,6 @@ from condpdiff.params.performance import Performance
 from condpdiff.params.report import Report
 from condpdiff.params.sample import Sample
 from condpdiff.params.section import PARAMS, Section, parse, read_yaml
-from condpdiff.params.task import Task, load_task
 
 
 class Params(Section):
@@ -58,11 +58,17 @@ class Params(Section):
         return self
 
 
-def load_params(path: Path = PARAMS) -> tuple[Params, dict[str, Task]]:
+def load_params(path: Path = PARAMS) -> tuple[Params, dict[str, Any]]:
     """Check params.yaml and the file of every task that it names.
 
     Raises:
         UserError: the first thing wrong, in one line.
     """
     params = parse(Params, read_yaml(path), str(path))
-    return params, {name: load_task(name) for name in params.tasks}
+    return params, load_tasks(params)
+
+
+def load_tasks(params: Params) -> dict[str, Any]:
+    """The file of every task of a run, as its domain reads it."""
+    load_task = module("task", params.domain).load_task
+    return {name: load_task(name) for name in params.tasks}

@@ -53,6 +53,21 @@ def section(name: str, model: type[S], path: Path = PARAMS) -> S:
     return parse(model, read_yaml(path).get(name), str(path), name)
 
 
+DOMAINS = ("text",)
+
+
+def domain(path: Path = PARAMS) -> str:
+    """What the run's tasks are.
+
+    Raises:
+        UserError: there is no such domain.
+    """
+    found = read_yaml(path).get("domain")
+    if found not in DOMAINS:
+        raise UserError(f"{path}: domain: found {found!r}, allowed: {' or '.join(DOMAINS)}")
+    return str(found)
+
+
 def tasks(path: Path = PARAMS) -> list[str]:
     """The names of the run's tasks, in the order of params.yaml.
 

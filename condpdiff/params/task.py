@@ -1,164 +1,13 @@
-"""A task file, `configs/tasks/<task>.yaml`: what the task is, where its rows come from, how it is learned."""
+"""Task files, `configs/tasks/<task>.yaml`; what stands in one is its domain's to say (`condpdiff/<domain>/task.py`)."""
 
 from pathlib import Path
-from typing import Annotated, Literal
-
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from typing import TypeVar
 
 from condpdiff.errors import UserError, nearest
 from condpdiff.params.section import Section, parse, read_yaml
 
 TASKS = Path("configs/tasks")
-
-Metric = Literal["accuracy", "f1", "matthews", "pearson", "spearman"]
-METRICS: dict[str, tuple[Metric, ...]] = {
-    "classification": ("accuracy", "f1", "matthews"),
-    "regression": ("pearson", "spearman"),
-}
-
-
-class Split(Section):
-    """How one file of rows becomes train and validation."""
-
-    validation: float = Field(gt=0, lt=1)
-    """Share of the rows (or of the groups) that goes to validation."""
-    group_prefix: str | None = None
-    """Rows whose `id` agrees up to this separator stay together (snippets of one text)."""
-    seed: int = 0
-
-
-class PackageSource(Section):
-    """Rows out of a file that an ordinary package ships."""
-
-    type: Literal["package"]
-    package: str
-    member: str
-    """Path of the file in the package; `a.tar.gz!b.txt` reads a file of a nested archive."""
-    format: Literal["csv", "tsv"]
-    header: list[str] | None = None
-    """Column names, when the file has no header line."""
-    split: Split
-
-
-class HubSource(Section):
-    """Rows out of a data set on the Hugging Face hub."""
-
-    type: Literal["hub"]
-    dataset: str
-    config: str | None = None
-    train: str = "train"
-    validation: str = "validation"
-
-
-class FilesSource(Section):
-    """Rows out of the user's own csv, tsv, jsonl or parquet files."""
-
-    type: Literal["files"]
-    train: str
-    validation: str
-    header: list[str] | None = None
-    """Column names, when csv or tsv files have no header line (as CoLA's)."""
-
-
-class Columns(Section):
-    """Names of the columns that hold the text, the second text of a pair, and the label."""
-
-    text: str
-    text_pair: str | None = None
-    label: str
-
-
-class Binarize(Section):
-    """Turns a rating into two classes and drops the rows in between."""
-
-    below: float
-    above: float
-
-
-class FewShot(Section):
-    """Two examples that stand in the condition beside the description."""
-
-    draws: PositiveInt = 8
-    """How many pairs of training rows are drawn."""
-    seed: int = 0
-    examples: list[tuple[str, str | float]] | None = None
-    """Fixed examples (text, label) in place of draws."""
-
-
-class Finetune(Section):
-    """Fine-tuning settings of one task; `condpdiff` learns each task with its own."""
-
-    steps: PositiveInt
-    """Steps before the collection window opens; the head is trained here alone."""
-    batch_size: PositiveInt = 16
-    lr: PositiveFloat
-    """Peak learning rate of the LoRA matrices."""
-    head_lr: PositiveFloat
-    """Peak learning rate of the classification head."""
-    warmup: float = Field(0.06, ge=0, le=1)
-    """Share of `steps` over which both rates rise linearly from 0."""
-    weight_decay: float = Field(0.0, ge=0)
-    max_length: PositiveInt = 128
-    """Tokens a row; longer rows are cut."""
-
-
-class TaskData(Section):
-    """Where the task's rows come from, and what its labels mean."""
-
-    kind: Literal["classification", "regression"]
-    labels: list[str] | None = None
-    """Class names in the order of their indices (classification)."""
-    range: tuple[float, float] | None = None
-    """Smallest and largest label (regression)."""
-    source: Annotated[PackageSource | HubSource | FilesSource, Field(discriminator="type")]
-    columns: Columns
-    binarize: Binarize | None = None
-
-    @model_validator(mode="after")
-    def _kind_fits(self) -> "TaskData":
-        if self.kind == "classification":
-            if not self.labels or len(set(self.labels)) < 2:
-                raise ValueError("kind: classification, allowed: with at least two different labels")
-        else:
-            if self.range is None:
-                raise ValueError("kind: regression, allowed: with range: [smallest, largest]")
-            if self.range[0] >= self.range[1]:
-                raise ValueError(f"range: {list(self.range)}, allowed: [smallest, largest]")
-            if self.labels or self.binarize:
-                raise ValueError("kind: regression, allowed: with neither labels nor binarize")
-        if self.binarize and (len(self.labels or []) != 2 or self.binarize.below > self.binarize.above):
-            raise ValueError(f"binarize: {self.binarize!r}, allowed: with two labels, and below <= above")
-        return self
-
-    @property
-    def num_outputs(self) -> int:
-        """Width of the head: one for each class, one for regression."""
-        return len(self.labels) if self.labels else 1
-
-
-class TaskCondition(Section):
-    """What tells the generator about the task."""
-
-    description: str
-    paraphrases: list[str] = []
-    few_shot: FewShot = FewShot()
-
-
-class Task(Section):
-    """One text task, in sections, so that a stage depends on just its part."""
-
-    data: TaskData
-    condition: TaskCondition
-    metrics: list[Metric] = Field(min_length=1)
-    """The first one ranks candidates; all are reported, in percent."""
-    finetune: Finetune
-
-    @model_validator(mode="after")
-    def _metrics_fit(self) -> "Task":
-        allowed = METRICS[self.data.kind]
-        if not set(self.metrics) <= set(allowed):
-            raise ValueError(f"metrics: {self.metrics}, allowed: {', '.join(allowed)} (data.kind: {self.data.kind})")
-        return self
+T = TypeVar("T", bound=Section)
 
 
 def task_path(name: str) -> Path:
@@ -174,7 +23,7 @@ def task_path(name: str) -> Path:
     return path
 
 
-def load_task(name: str) -> Task:
+def read_task(name: str, model: type[T]) -> T:
     """Read and check `configs/tasks/<name>.yaml`."""
     path = task_path(name)
-    return parse(Task, read_yaml(path), str(path))
+    return parse(model, read_yaml(path), str(path))

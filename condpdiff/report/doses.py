@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from condpdiff.performance import performance_of
 from condpdiff.report.blocks import Block, Figures, Table
 from condpdiff.report.compare import METRICS
 from condpdiff.report.figures import PANEL, colour
@@ -60,10 +61,7 @@ def blocks(evaluations: list[Evaluation], zoo: dict[str, np.ndarray], kind: str)
 def zoo_curve(loss: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """p and loss [N] of the checkpoints, worst first."""
     loss = np.sort(loss)[::-1]
-    span = loss[0] - loss[-1]
-    if len(loss) == 1 or (kind == "loss" and span == 0):
-        return np.ones(len(loss)), loss
-    return (np.linspace(0, 1, len(loss)) if kind == "rank" else (loss[0] - loss) / span), loss
+    return performance_of(loss, kind), loss
 
 
 def figure(e: Evaluation, checkpoints: tuple[np.ndarray, np.ndarray]) -> Image:

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from condpdiff.errors import UserError
 from condpdiff.files import read_json
-from condpdiff.params.task import Task
+from condpdiff.text.task import Task
 
 ARMS = {  # in the order of every table
     "majority": "the most frequent class of the training rows (regression: their mean), no model",

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from condpdiff.files import new_directory, write_json
+from condpdiff.base_file import save_source
+from condpdiff.files import new_directory
 from condpdiff.params.base import Base
 from condpdiff.pretrained import load_pretrained
-from condpdiff.text.models import SOURCE
 
 
 def prepare_base(base: Base, out: Path) -> None:
@@ -18,7 +18,7 @@ def prepare_base(base: Base, out: Path) -> None:
     shown = f"base model {base.name!r} ({base.source})"
     model, tokenizer = load_pretrained(base.source, base.name, "params.yaml: base.name", shown, locally)
     with new_directory(out) as folder:
-        write_json(folder / SOURCE, {"source": base.source, "name": base.name, "load": _load_as(base, out)})
+        save_source(folder, base.source, base.name, _load_as(base, out))
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 

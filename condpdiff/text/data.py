@@ -3,17 +3,35 @@
 import html
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from condpdiff.errors import UserError, nearest
+from condpdiff.files import new_directory, write_json
 from condpdiff.params.data import Data
-from condpdiff.params.task import TASKS, Binarize, PackageSource, TaskData
+from condpdiff.params.task import TASKS
+from condpdiff.text.description import DESCRIPTION, describe
 from condpdiff.text.sources import Rows, read_source
+from condpdiff.text.task import Binarize, PackageSource, Task, TaskData
 
 SPLITS = ("train", "validation")
+
+
+def prepare_data(name: str, task: Task, limits: Data, out: Path) -> None:
+    """Write a task's splits as parquet files, and its description, to `out`.
+
+    Raises:
+        UserError: as `prepare`.
+    """
+    frames = prepare(task.data, name, limits)
+    with new_directory(out) as folder:
+        for split, frame in frames.items():
+            frame.to_parquet(folder / f"{split}.parquet", index=False)
+        write_json(folder / DESCRIPTION, describe(task, frames["train"]))
+    print(f"{name}: " + ", ".join(f"{split} {label_summary(task.data, frame)}" for split, frame in frames.items()))
 
 
 def prepare(data: TaskData, name: str, limits: Data) -> dict[str, pd.DataFrame]:

@@ -1,9 +1,12 @@
 """What tells the generator about a text task: descriptions and two-shot examples."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
-from condpdiff.params.task import Task, TaskData
+from condpdiff.files import read_json
+from condpdiff.text.task import Task, TaskData
 
 DESCRIPTION = "description.json"
 
@@ -18,6 +21,23 @@ def describe(task: Task, train: pd.DataFrame) -> dict[str, list[str]]:
         "task_info": [task.condition.description, *task.condition.paraphrases],
         "few_shot": two_shots(task, train),
     }
+
+
+def inputs(folder: Path, kind: str) -> list[str]:
+    """The texts of a prepared task under a kind of condition; none for kinds that read no text."""
+    return condition_texts(kind, read_json(folder / DESCRIPTION))
+
+
+def condition_texts(kind: str, parts: dict[str, list[str]]) -> list[str]:
+    """All texts of a task: every description, every two-shot draw, or every pair of them."""
+    if kind == "task_info_few_shot":
+        return [f"{info}\n{shots}" for info in parts["task_info"] for shots in parts["few_shot"]]
+    return parts.get(kind, [])
+
+
+def shown(text: str) -> str:
+    """An input in words."""
+    return text
 
 
 def two_shots(task: Task, train: pd.DataFrame) -> list[str]:

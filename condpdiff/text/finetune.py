@@ -30,10 +30,10 @@ from condpdiff.files import new_directory, read_config, read_tensors, write_tens
 from condpdiff.hardware import device, rank, share
 from condpdiff.layout import Layout, flatten, layout_of
 from condpdiff.params.collect import Collect
-from condpdiff.params.task import Task
 from condpdiff.text.metrics import TaskMetrics, constant_prediction, score
 from condpdiff.text.models import freeze_head, head_modules, head_state, peft_classifier, set_head, target_modules
 from condpdiff.text.rows import length_grouped_order, read_rows, tokenize
+from condpdiff.text.task import Task
 from condpdiff.zoo import HEAD, THETA
 
 UNFINISHED = Path("tmp/finetune")

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 from sklearn import metrics as sk
 
-from condpdiff.params.task import Task
+from condpdiff.text.task import Task
 
 
 class TaskMetrics(evaluate.Metric):

@@ -19,8 +19,27 @@ warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", categ
 logging.set_verbosity_error()
 logging.disable_progress_bar()
 
-# Beside the base model's weights: where they came from, and what a generated adapter names as its base.
-SOURCE = "source.json"
+TASK_TYPE = TaskType.SEQ_CLS.value
+CARD = """---
+base_model: {base}
+library_name: peft
+tags: [lora, condpdiff]
+---
+# {task}: a generated LoRA
+
+Sampled by Cond P-Diff for the task `{task}` (rank {rank}, alpha {alpha:g}); the classification head is the task's own,
+trained before the checkpoints were collected.
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+base = AutoModelForSequenceClassification.from_pretrained("{base}", num_labels={num_outputs})
+model = PeftModel.from_pretrained(base, "{folder}").eval()
+tokenizer = AutoTokenizer.from_pretrained("{base}")
+```
+"""
+"""Model card of a generated adapter."""
 
 # All four attention projections of a layer: this gives the K of the paper's Table 1
 # (73,728 at r = 1 for BERT-base and RoBERTa-base, 92,160 for DeBERTa-base).
@@ -63,7 +82,7 @@ def target_modules(model_type: str, asked: str | Sequence[str]) -> list[str]:
 def lora_config(model_type: str, rank: int, alpha: float, asked: str | Sequence[str]) -> LoraConfig:
     """PEFT's configuration of a run; the head travels under `modules_to_save`."""
     return LoraConfig(
-        task_type=TaskType.SEQ_CLS,
+        task_type=TASK_TYPE,
         r=rank,
         lora_alpha=alpha,  # type: ignore[arg-type]
         lora_dropout=0.0,

@@ -15,10 +15,10 @@ from transformers import AutoTokenizer, PreTrainedModel
 from condpdiff.errors import UserError
 from condpdiff.hardware import device
 from condpdiff.layout import unflatten
-from condpdiff.params.task import Task
 from condpdiff.text.metrics import score
 from condpdiff.text.models import load_classifier
 from condpdiff.text.rows import Batches
+from condpdiff.text.task import Task
 from condpdiff.zoo import Zoo
 
 _PREFIX = "base_model.model."

@@ -16,7 +16,7 @@ import pandas as pd
 
 from condpdiff import packages
 from condpdiff.errors import UserError
-from condpdiff.params.task import FilesSource, HubSource, PackageSource, Split, TaskData
+from condpdiff.text.task import FilesSource, HubSource, PackageSource, Split, TaskData
 
 SEPARATORS = {"csv": ",", "tsv": "\t"}
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from condpdiff.params.task import load_task
 from condpdiff.report.compare import METRICS, Comparison, Difference, compare, signed, verdict
 from condpdiff.report.tables import Evaluation, read_evaluation, selected, summarise
+from condpdiff.text.task import load_task
 
 
 def both(run: Path) -> list[Evaluation]:

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from condpdiff.params.task import load_task
 from condpdiff.report import doses
 from condpdiff.report.blocks import Table
 from condpdiff.report.tables import Evaluation, read_evaluation
+from condpdiff.text.task import load_task
 
 
 @pytest.fixture

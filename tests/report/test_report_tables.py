@@ -11,7 +11,6 @@ import pytest
 from fake_run import build
 
 from condpdiff.errors import UserError
-from condpdiff.params.task import load_task
 from condpdiff.report.tables import (
     ARMS,
     Evaluation,
@@ -25,6 +24,7 @@ from condpdiff.report.tables import (
     summarise,
     wrong_overlap,
 )
+from condpdiff.text.task import load_task
 
 
 def read(run: Path, name: str = "movies") -> Evaluation:

@@ -18,8 +18,9 @@ from condpdiff import packages
 from condpdiff.errors import UserError
 from condpdiff.params.data import Data
 from condpdiff.params.section import parse
-from condpdiff.params.task import TASKS, PackageSource, TaskData, load_task
+from condpdiff.params.task import TASKS
 from condpdiff.text.data import label_summary, prepare
+from condpdiff.text.task import PackageSource, TaskData, load_task
 
 ALL = Data(max_train=1000, max_validation=1000)
 ROOT = Path(__file__).parents[2]

@@ -1,4 +1,4 @@
-"""merge-eval: score every arm's candidates with one head, one rule, on the same rows."""
+"""Score every arm's candidates with one head, one rule, on the same rows."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,64 +7,57 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from tqdm import tqdm
 
 from condpdiff import controls
-from condpdiff.autoencoder import Autoencoder, decode_all, encode_all
+from condpdiff.arms import Arm, distance_to_zoo, first_best
 from condpdiff.files import write_json, write_tensors
-from condpdiff.normalization import normalise
-from condpdiff.normalized import Frame
 from condpdiff.params.eval import Eval
 from condpdiff.params.performance import Performance
 from condpdiff.performance import loss_rows, select_rows
 from condpdiff.racing import parts, race
 from condpdiff.text.metrics import constant_prediction
+from condpdiff.text.rows import read_rows
 from condpdiff.text.score import Scorer
+from condpdiff.text.task import Task
+from condpdiff.zoo import Zoo
 
-SOUP_OF = 16
 Splits = dict[str, pd.DataFrame]
 DOSES = ["arm", "asked", "candidate", "loss", "validation"]
 
 
-@dataclass(frozen=True)
-class Arm:
-    """One arm of the comparison."""
-
-    vectors: Tensor
-    """[M, K] its candidates."""
-    checkpoints: list[int | None]
-    """Index in the zoo of each candidate that is, or comes from, one checkpoint."""
-
-
-def build_arms(
-    theta: Tensor, samples: Tensor, frame: Frame, autoencoder: Autoencoder, settings: Eval, generator: Generator
-) -> dict[str, Arm]:
-    """All arms that are vectors, in the report's order.
+def evaluate(
+    task: Task,
+    zoo: Zoo,
+    arms: dict[str, Arm],
+    samples: dict[str, Tensor],
+    settings: Eval,
+    performance: Performance,
+    data: Path,
+    base: Path,
+    out: Path,
+) -> pd.DataFrame:
+    """Score everything and write scores.csv, doses.csv, passes.json and predictions.safetensors to the folder `out`.
 
     Args:
-        theta: the zoo [N, K_all].
-        samples: the generated LoRAs [S, K_all].
+        samples: what `generate` made for the task.
+        data: the task's prepared rows.
+
+    Returns:
+        The scores, one row a candidate.
     """
-    many, few = settings.candidates, settings.extra_candidates
-    picked = controls.evenly_spaced(len(theta), many)
-    rebuilt = controls.evenly_spaced(len(theta), few)
-    w = normalise(theta[rebuilt][:, frame.positions], frame.statistics)
-    zero = torch.zeros(1, len(frame.positions))
-
-    def arm(vectors: Tensor, checkpoints: Tensor | None = None) -> Arm:
-        return Arm(vectors, [None] * len(vectors) if checkpoints is None else checkpoints.tolist())
-
-    return {
-        "original": arm(theta[picked], picked),
-        "soup": arm(controls.soup(theta)),
-        "soup_16": arm(controls.soup_of(theta, SOUP_OF, few, generator)),
-        "gaussian": arm(controls.gaussian(theta, many, generator)),
-        "pca_gaussian": arm(controls.pca_gaussian(theta, settings.pca_axes, many, generator)),
-        "ae_reconstruction": arm(frame.to_theta(decode_all(autoencoder, encode_all(autoencoder, w))), rebuilt),
-        "zero_decode": arm(frame.to_theta(zero)),
-        "condpdiff": arm(samples),
-    }
+    train, held_out, validation = (read_rows(data, name) for name in ("train", "held_out", "validation"))
+    scorer = Scorer(base, zoo, task, splits(held_out, validation, settings, performance), settings.batch_tokens)
+    scores, predictions = score_arms(scorer, arms, zoo.theta, train["label"].to_numpy(), settings)
+    doses = score_doses(scorer, zoo.theta, samples["doses"], samples["asked"], settings)
+    scores.to_csv(out / "scores.csv", index=False)
+    doses.to_csv(out / "doses.csv", index=False)
+    write_json(out / "passes.json", count_passes(scorer, scores, doses, settings))
+    found = {"predictions": predictions, "labels": scorer.labels["validation"]}
+    tensors = {name: torch.tensor(value, dtype=torch.float32) for name, value in found.items()}
+    write_tensors(out / "predictions.safetensors", tensors)
+    return scores
 
 
 @dataclass(frozen=True)
@@ -123,9 +116,8 @@ def score_arms(
     for name, arm in arms.items():
         found = run_arm(scorer, name, arm.vectors, settings)
         for i, (candidate, checkpoint) in enumerate(zip(found, arm.checkpoints, strict=True)):
-            others = theta if name != "original" or len(theta) == 1 else theta[torch.arange(len(theta)) != checkpoint]
-            distance = float(torch.linalg.vector_norm(others - arm.vectors[i], dim=1).min())
-            add(name, i, checkpoint, candidate, distance)
+            itself = checkpoint if name == "original" else None
+            add(name, i, checkpoint, candidate, distance_to_zoo(arm.vectors[i], theta, itself))
     frame = pd.DataFrame(rows).astype({"checkpoint": "Int64"})
     return frame, np.stack(predictions)
 
@@ -138,7 +130,7 @@ def run_arm(scorer: Scorer, name: str, vectors: Tensor, settings: Eval) -> list[
         return [Candidate(len(select), select, validation) for select, validation in pairs]
     runners = race(scorer, vectors, "select", settings.race_z, name)
     candidates = [Candidate(runner.rows, runner.predictions, None) for runner in runners]
-    best = _first_best(np.array([_scores(scorer, c)["select"] for c in candidates]))
+    best = first_best(np.array([_scores(scorer, c)["select"] for c in candidates]))
     scorer.merge(vectors[best])
     candidates[best] = replace(candidates[best], validation=scorer.predict("validation"))
     return candidates
@@ -194,23 +186,3 @@ def count_passes(scorer: Scorer, scores: pd.DataFrame, doses: pd.DataFrame, sett
     full = {"select": models * rows["select"], "validation": (models + len(doses)) * rows["validation"]}
     full["loss"] = len(doses) * rows["loss"]
     return {"select": settings.select, "rows": {k: {"done": done[k], "full": full[k]} for k in done}}
-
-
-def write_geometry(folder: Path, arms: dict[str, Arm], theta: Tensor) -> None:
-    """Write what the figures need of the vectors: `distances.safetensors` [M, M], `points.csv`, `spread.json`."""
-    shown = {"checkpoint": theta} | {k: a.vectors for k, a in arms.items() if k not in ("original", "zero_decode")}
-    points = [(name, i) for name, vectors in shown.items() for i in range(len(vectors))]
-    pd.DataFrame(points, columns=["arm", "candidate"]).to_csv(folder / "points.csv", index=False)
-    write_tensors(folder / "distances.safetensors", {"distances": controls.distances(torch.cat(list(shown.values())))})
-    many = {name: vectors for name, vectors in shown.items() if len(vectors) > 1}
-    write_json(folder / "spread.json", {name: round(controls.spread(vectors), 6) for name, vectors in many.items()})
-
-
-def winner(scores: pd.DataFrame, arm: str) -> int:
-    """Index of the arm's candidate that is best on the select rows; the first of equals."""
-    return _first_best(scores.loc[scores["arm"] == arm, "select"].to_numpy())
-
-
-def _first_best(select: np.ndarray) -> int:
-    """The first of the highest; a score that is not a number is no candidate's best."""
-    return int(np.where(np.isnan(select), -np.inf, select).argmax())

@@ -12,7 +12,7 @@ from transformers import AutoModel, AutoTokenizer
 from condpdiff.errors import UserError
 from condpdiff.params.condition import Condition
 from condpdiff.params.section import parse
-from condpdiff.text_encoder import BATCH, load_encoder, unit_variance
+from condpdiff.text.encoder import BATCH, load_encoder, unit_variance
 from tests.stand_ins import HIDDEN
 
 

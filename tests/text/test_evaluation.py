@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from condpdiff.autoencoder import encode_all
-from condpdiff.evaluation import (
+from condpdiff.files import read_json, read_tensors
+from condpdiff.normalization import Moments, normalise, statistics_of
+from condpdiff.normalized import Frame
+from condpdiff.params.ae import Autoencoder as AeSettings
+from condpdiff.params.eval import Eval
+from condpdiff.params.performance import Performance
+from condpdiff.params.section import parse
+from condpdiff.text.evaluation import (
     Arm,
     build_arms,
     count_passes,
@@ -20,13 +27,6 @@ from condpdiff.evaluation import (
     winner,
     write_geometry,
 )
-from condpdiff.files import read_json, read_tensors
-from condpdiff.normalization import Moments, normalise, statistics_of
-from condpdiff.normalized import Frame
-from condpdiff.params.ae import Autoencoder as AeSettings
-from condpdiff.params.eval import Eval
-from condpdiff.params.performance import Performance
-from condpdiff.params.section import parse
 from condpdiff.text.score import Scorer
 from condpdiff.train_autoencoder import train
 from condpdiff.zoo import Zoo

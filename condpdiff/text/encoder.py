@@ -1,6 +1,6 @@
 """Frozen text encoders of the condition: a sentence encoder (MiniLM) or CLIP's text tower."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -10,7 +10,7 @@ from condpdiff.errors import UserError, nearest
 from condpdiff.params.condition import Condition
 from condpdiff.pretrained import cannot_load, load_pretrained
 
-Encode = Callable[[list[str]], Tensor]
+Encode = Callable[[Sequence[str]], Tensor]
 """texts -> [V, d_cond] float32, each of length sqrt(d_cond): a standard deviation of 1 a coordinate."""
 
 KEY = "params.yaml: condition.model"
@@ -36,7 +36,7 @@ def _sentence_encoder(model: str) -> Encode:
     )
 
     @torch.inference_mode()
-    def encode(texts: list[str]) -> Tensor:
+    def encode(texts: Sequence[str]) -> Tensor:
         found = []
         for i in range(0, len(texts), BATCH):
             tokens = tokenizer(texts[i : i + BATCH], padding=True, truncation=True, max_length=256, return_tensors="pt")
@@ -68,7 +68,7 @@ def _clip(model: str) -> Encode:
     network.eval()
 
     @torch.inference_mode()
-    def encode(texts: list[str]) -> Tensor:
+    def encode(texts: Sequence[str]) -> Tensor:
         parts = [network.encode_text(tokenizer(texts[i : i + BATCH])) for i in range(0, len(texts), BATCH)]
         return unit_variance(torch.cat(parts).float())
 
