@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from condpdiff import autoencoder
+from condpdiff.arms import Arm, build_arms, winner
 from condpdiff.errors import run
 from condpdiff.files import read_tensors
 from condpdiff.normalized import load_frame
@@ -22,7 +23,7 @@ from condpdiff.params.eval import Eval
 from condpdiff.params.normalize import Normalize
 from condpdiff.params.performance import Performance
 from condpdiff.params.section import section, tasks
-from condpdiff.text.evaluation import Arm, build_arms, score_arms, splits, winner
+from condpdiff.text.evaluation import score_arms, splits
 from condpdiff.text.rows import read_rows
 from condpdiff.text.score import Scorer
 from condpdiff.text.task import load_task

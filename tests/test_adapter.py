@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from condpdiff.adapter import export_adapter
 from condpdiff.layout import unflatten
+from condpdiff.text.models import CARD, TASK_TYPE
 from condpdiff.text.score import Scorer
 from condpdiff.zoo import Zoo
 from tests.stand_ins import make_rows, make_task, make_zoo
@@ -30,7 +31,7 @@ def load_in_peft(base: Path, folder: Path) -> PeftModel:
 def exported(request: pytest.FixtureRequest, base, tmp_path: Path) -> tuple[Path, Zoo, Path]:
     folder = base(request.param)
     zoo, _ = make_zoo(folder, request.param)
-    export_adapter(tmp_path, zoo.theta[3], zoo, str(folder), "data/adapters/films")
+    export_adapter(tmp_path, zoo.theta[3], zoo, str(folder), "data/adapters/films", TASK_TYPE, CARD)
     return folder, zoo, tmp_path
 
 
@@ -85,7 +86,7 @@ def test_same_weights_give_the_same_bytes(exported: tuple[Path, Zoo, Path], tmp_
     folder, zoo, adapter = exported
     again = tmp_path / "again"
     again.mkdir()
-    export_adapter(again, zoo.theta[3], zoo, str(folder), "data/adapters/films")
+    export_adapter(again, zoo.theta[3], zoo, str(folder), "data/adapters/films", TASK_TYPE, CARD)
     for path in again.iterdir():
         assert path.read_bytes() == (adapter / path.name).read_bytes()
 

@@ -21,5 +21,11 @@ class Eval(Section):
     pca_axes: PositiveInt
     """Axes of the PCA-Gaussian control."""
     batch_tokens: PositiveInt
-    """Tokens a forward pass: rows are batched by length."""
+    """Tokens a forward pass: rows are batched by length; an image counts its latent patches."""
+    images: PositiveInt = 96
+    """Images generated for a candidate (style domain)."""
+    image_steps: PositiveInt = 10
+    """Denoising steps an image (style domain)."""
+    image_guidance: float = Field(1.0, ge=0)
+    """Classifier-free guidance of the text-to-image model; 1: none (style domain)."""
     seed: int = Field(0, ge=0)

@@ -23,7 +23,7 @@ from condpdiff.params.section import PARAMS, Section, parse, read_yaml
 class Params(Section):
     """One section a stage; the only truth of a run."""
 
-    domain: Literal["text"]
+    domain: Literal["text", "style"]
     tasks: list[str] = Field(min_length=1)
     data: Data
     base: Base

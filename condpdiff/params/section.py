@@ -53,7 +53,7 @@ def section(name: str, model: type[S], path: Path = PARAMS) -> S:
     return parse(model, read_yaml(path).get(name), str(path), name)
 
 
-DOMAINS = ("text",)
+DOMAINS = ("text", "style")
 
 
 def domain(path: Path = PARAMS) -> str:

@@ -1,8 +1,11 @@
 """Descriptions: as many texts as the task file says, and two-shot examples that show what the labels mean."""
 
+from pathlib import Path
+
 import pytest
 
-from condpdiff.text.description import describe, two_shots
+from condpdiff.files import write_json
+from condpdiff.text.description import DESCRIPTION, condition_texts, describe, inputs, two_shots
 from tests.stand_ins import make_rows, make_task
 
 
@@ -79,3 +82,20 @@ def test_ratings_of_which_most_are_equal_still_have_two_halves(ratings: list[flo
     for text in two_shots(with_shots("regression", draws=5), rows):
         one, two = (line.rpartition(" Output: ")[2] for line in text.split("\n"))
         assert one != two
+
+
+PARTS = {"task_info": ["tell good films", "is the film good"], "few_shot": ["good", "bad", "fine"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"), [("task_info", 2), ("few_shot", 3), ("task_info_few_shot", 6), ("one_hot", 0), ("learnable", 0)]
+)
+def test_a_kind_reads_its_texts_of_the_prepared_task(kind: str, count: int, tmp_path: Path) -> None:
+    write_json(tmp_path / DESCRIPTION, PARTS)
+    assert len(inputs(tmp_path, kind)) == count
+
+
+def test_every_description_meets_every_two_shot_draw() -> None:
+    assert condition_texts("task_info_few_shot", PARTS) == [
+        f"{info}\n{shot}" for info in ("tell good films", "is the film good") for shot in ("good", "bad", "fine")
+    ]

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from condpdiff.arms import Arm, build_arms, winner, write_geometry
 from condpdiff.autoencoder import encode_all
 from condpdiff.files import read_json, read_tensors
 from condpdiff.normalization import Moments, normalise, statistics_of
@@ -16,17 +17,7 @@ from condpdiff.params.ae import Autoencoder as AeSettings
 from condpdiff.params.eval import Eval
 from condpdiff.params.performance import Performance
 from condpdiff.params.section import parse
-from condpdiff.text.evaluation import (
-    Arm,
-    build_arms,
-    count_passes,
-    run_arm,
-    score_arms,
-    score_doses,
-    splits,
-    winner,
-    write_geometry,
-)
+from condpdiff.text.evaluation import count_passes, run_arm, score_arms, score_doses, splits
 from condpdiff.text.score import Scorer
 from condpdiff.train_autoencoder import train
 from condpdiff.zoo import Zoo
@@ -242,17 +233,6 @@ def test_no_doses_are_a_header_alone(scorer: Scorer, zoo: Zoo, shape: tuple[int,
     found = score_doses(scorer, zoo.theta, torch.zeros(*shape, zoo.layout.K), torch.zeros(shape[0]), SETTINGS)
     assert found.to_csv(index=False) == "arm,asked,candidate,loss,validation\n"
     assert not scorer.passes
-
-
-@pytest.mark.parametrize(
-    ("select", "expected"),
-    [([1.0, 3.0, 3.0], 1), ([5.0, 5.0, 5.0], 0), ([1.0, 2.0, 3.0], 2), ([np.nan, -2.0, -1.0], 2), ([np.nan] * 3, 0)],
-)
-def test_winner_is_the_best_on_select_and_the_first_of_equals(select: list[float], expected: int) -> None:
-    other = {"arm": "original", "candidate": [0, 1], "select": [9.0, 99.0], "validation": [1.0, 1.0]}
-    ours = {"arm": "condpdiff", "candidate": [0, 1, 2], "select": select, "validation": [9.0, 0.0, 0.0]}
-    scores = pd.concat([pd.DataFrame(other), pd.DataFrame(ours)], ignore_index=True)
-    assert winner(scores, "condpdiff") == expected
 
 
 def test_geometry_covers_the_zoo_and_every_arm_but_copies_of_it(arms: dict[str, Arm], zoo: Zoo, tmp_path: Path) -> None:
