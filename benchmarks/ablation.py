@@ -22,7 +22,6 @@ from condpdiff.axes import evenly_spaced
 from condpdiff.condition import conditions
 from condpdiff.delta_w import UpdateLoss
 from condpdiff.errors import UserError, nearest, run
-from condpdiff.files import read_json
 from condpdiff.generate import Generator
 from condpdiff.latents import Scale
 from condpdiff.layout import Layout
@@ -30,7 +29,8 @@ from condpdiff.params.schema import Params, load_params
 from condpdiff.params.section import PARAMS, parse, read_yaml
 from condpdiff.performance import load_performance, select_rows
 from condpdiff.rows import Joined
-from condpdiff.text.description import DESCRIPTION
+from condpdiff.text.description import inputs
+from condpdiff.text.encoder import load_encoder
 from condpdiff.text.rows import read_rows
 from condpdiff.text.score import Scorer
 from condpdiff.train_autoencoder import reconstruction_error, train
@@ -76,10 +76,9 @@ class Bench:
         self.layout = Layout.load(DATA / "normalized")
         self.frames = {name: normalized.load_frame(DATA / "normalized", name) for name in names}
         self.zoos = {name: load_zoo(DATA / "zoo" / name, n) for name in names}
-        self.described = {name: read_json(DATA / "tasks" / name / DESCRIPTION) for name in names}
         # Sections of params.yaml are frozen and compare by value: they are the keys of what was trained with them.
         self.autoencoder = cache(self._autoencoder)
-        self.conditions = cache(lambda condition: conditions(condition, self.described)[0])
+        self.conditions = cache(self._conditions)
         self.ldm = cache(self._ldm)
 
     def _autoencoder(self, ae: Any) -> tuple[Autoencoder, float, dict[str, Tensor], Scale]:
@@ -94,6 +93,9 @@ class Bench:
         z = {name: encode_all(model, w) for name, w in self.w.items()}
         scale = Scale.of(torch.cat(list(z.values())))
         return model, reconstruction_error(model, rows), {name: scale.apply(rows) for name, rows in z.items()}, scale
+
+    def _conditions(self, condition: Any) -> dict[str, Tensor]:
+        return conditions(condition, {q: inputs(DATA / "tasks" / q, condition.kind) for q in self.w}, load_encoder)
 
     def _ldm(self, ae: Any, condition: Any, ldm: Any) -> Generator:
         model, _, z, scale = self.autoencoder(ae)

@@ -42,7 +42,8 @@ from condpdiff.normalized import load_frame, load_w
 from condpdiff.params.schema import Params, load_params
 from condpdiff.performance import load_performance, loss_rows, select_rows
 from condpdiff.presets import apply, load_preset
-from condpdiff.text.description import DESCRIPTION
+from condpdiff.text.description import inputs
+from condpdiff.text.encoder import load_encoder
 from condpdiff.text.models import empty_peft_model
 from condpdiff.text.rows import length_grouped_order, read_rows, tokenize
 from condpdiff.text.score import Scorer
@@ -150,8 +151,8 @@ def flops(stage: str, name: str) -> int | None:
     if stage in ("score-zoo", "merge-eval"):
         return scoring_flops(stage, name, read[name], params)
     if stage == "encode-conditions":
-        described = {task: read_json(DATA / "tasks" / task / DESCRIPTION) for task in tasks}
-        return counted(conditions, params.condition, described)
+        texts = {task: inputs(DATA / "tasks" / task, params.condition.kind) for task in tasks}
+        return counted(conditions, params.condition, texts, load_encoder)
     w, model = load_w(DATA / "normalized", tasks), autoencoder.load(DATA / "autoencoder" / autoencoder.FILE)
     if stage == "train-ae":
         rows = torch.cat(list(w.values()))

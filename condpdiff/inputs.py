@@ -16,7 +16,11 @@ def model_input(source: str, name: str) -> str:
         return package_input(name)
     if source == "hub":
         return hub_input("models", name)
-    return "there" if (Path(name) / "config.json").is_file() else "no such directory with a config.json"
+    if source == "trained":
+        path = Path("configs/models", f"{name}.yaml")
+        return f"trained here, by {path}" if path.is_file() else f"no such file: {path}"
+    files = ("config.json", "model_index.json", "transformer/config.json")
+    return "there" if any((Path(name) / file).is_file() for file in files) else "no such directory with a config.json"
 
 
 def encoder_input(condition: Condition) -> str:
@@ -28,9 +32,14 @@ def encoder_input(condition: Condition) -> str:
             return "open_clip downloads it if its cache has not got it"
         return "there" if Path(condition.model.removeprefix("local-dir:")).is_dir() else "no such directory"
     source, _, name = condition.model.partition(":")
+    if source == "torchvision":
+        return "torchvision downloads it if its cache has not got it"
+    if source == "local-file":
+        return "there" if Path(name).is_file() else "no such file"
     if source not in ("package", "hub", "local-dir"):
         raise UserError(
-            f"params.yaml: condition.model: found {condition.model!r}, allowed: package:, hub: or local-dir:"
+            f"params.yaml: condition.model: found {condition.model!r}, "
+            "allowed: package:, hub:, local-dir:, local-file: or torchvision:"
         )
     return model_input(source.removesuffix("-dir"), name)
 

@@ -1,18 +1,17 @@
-"""The whole DAG with configs/smoke.yaml in a throwaway clone, in plain sight: `python -m tests.smoke`."""
+"""The whole DAG with a small preset in a throwaway clone, in plain sight: `python -m tests.smoke [PRESET]`."""
 
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 from tests.clone import environment, throwaway_clone
 
-COMMANDS = ("condpdiff preset smoke", "dvc repro", "python -m condpdiff.report.show")
 
-
-def smoke(folder: Path) -> Path:
+def smoke(folder: Path, preset: str = "smoke") -> Path:
     """Clone the working tree into `folder` and run everything there, with this process's stdout and stderr."""
     clone = throwaway_clone(folder)
-    for command in COMMANDS:
+    for command in (f"condpdiff preset {preset}", "dvc repro", "python -m condpdiff.report.show"):
         print(f"$ {command}", flush=True)
         subprocess.run(command.split(), cwd=clone, env=environment(), check=True)
     return clone
@@ -20,4 +19,4 @@ def smoke(folder: Path) -> Path:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        smoke(Path(folder))
+        smoke(Path(folder), *sys.argv[1:])

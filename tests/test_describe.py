@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from condpdiff import inputs
-from condpdiff.describe import RUNTIME, count, describe, disk, memory, render, stage_states
+from condpdiff.describe import RUNTIME, describe, disk, memory, render, stage_states
 from condpdiff.errors import UserError
 from condpdiff.packages import PACKAGES
 from condpdiff.params.base import Base
@@ -29,6 +29,9 @@ K = {
     "deberta-base-r1": 92_160,
     "deberta-base-r2": 184_320,
     "deberta-base-r4": 368_640,
+    "style-pixart": 516_096,
+    "style-small": 36_864,
+    "style-smoke": 2_048,
 }
 
 
@@ -52,10 +55,7 @@ def test_every_preset_s_k_is_known() -> None:
 
 @pytest.mark.parametrize("name", sorted(K))
 def test_k_is_the_paper_s(name: str) -> None:
-    params = load_preset(name).params
-    config, _ = model_config(params.base)
-    assert config is not None
-    assert count(config, params)["K"] == K[name]
+    assert told(name)["lora"]["K"] == K[name]
 
 
 def test_base_parameters_are_the_published_ones() -> None:

@@ -19,6 +19,20 @@ from condpdiff.params.report import Report
 from condpdiff.params.sample import Sample
 from condpdiff.params.section import PARAMS, Section, parse, read_yaml
 
+# What the shared sections may name in each domain.
+ALLOWED = {
+    "text": {
+        "base.source": ("package", "hub", "local"),
+        "condition.kind": ("task_info_few_shot", "task_info", "few_shot", "one_hot", "learnable"),
+        "condition.encoder": ("minilm", "clip"),
+    },
+    "style": {
+        "base.source": ("trained", "hub", "local"),
+        "condition.kind": ("style_images", "one_hot", "learnable"),
+        "condition.encoder": ("efficientnet_lite0", "resnet18"),
+    },
+}
+
 
 class Params(Section):
     """One section a stage; the only truth of a run."""
@@ -36,6 +50,14 @@ class Params(Section):
     sample: Sample
     eval: Eval
     report: Report
+
+    @model_validator(mode="after")
+    def _domain_has_them(self) -> "Params":
+        for key, allowed in ALLOWED[self.domain].items():
+            section, name = key.split(".")
+            if (found := getattr(getattr(self, section), name)) not in allowed:
+                raise ValueError(f"{key}: {found}, allowed: {', '.join(allowed)} (domain: {self.domain})")
+        return self
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Params":

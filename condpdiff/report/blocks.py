@@ -1,10 +1,12 @@
 """What a section of the report is made of; one content, rendered as HTML and as Markdown."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
 
+from condpdiff.report.png import Picture
 from condpdiff.report.svg import Image
 
 
@@ -29,9 +31,21 @@ class Figures:
     """One figure, or one for each task, under one caption."""
 
     caption: str
-    images: list[Image]
+    images: Sequence[Image | Picture]
     wide: bool = False
     kind: str = "figures"
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures in a table with a caption; the first column names the row."""
+
+    caption: str
+    columns: list[str]
+    rows: list[tuple[str, list[Picture]]]
+    accent: int = -1
+    """Column that stands out: our method."""
+    kind: str = "gallery"
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,7 @@ class Verbatim:
     kind: str = "verbatim"
 
 
-Block = Table | Figures | Text | Verbatim
+Block = Table | Figures | Gallery | Text | Verbatim
 
 
 @dataclass(frozen=True)
@@ -81,6 +95,17 @@ def markdown_table(table: Table) -> str:
 
     rule = "|" + "|".join("-" * (w + 1) + (":" if r else "-") for w, r in zip(widths, right, strict=True)) + "|"
     return "\n".join([line(table.columns), rule, *map(line, cells)])
+
+
+def markdown_gallery(gallery: Gallery) -> str:
+    """The pictures by the names of their files in `figures/`."""
+    rows = [[name, *map(markdown_image, pictures)] for name, pictures in gallery.rows]
+    return markdown_table(Table(gallery.caption, gallery.columns, rows, numeric=False))
+
+
+def markdown_image(image: Image | Picture) -> str:
+    """An image or picture that lies in `figures/`."""
+    return f"![{image.alt.replace('[', '(').replace(']', ')')}](figures/{image.file})"
 
 
 def _pad(text: str, width: int, right: bool) -> str:

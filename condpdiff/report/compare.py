@@ -1,5 +1,6 @@
 """Is a difference between two arms more than the luck of the validation rows? Paired bootstrap, and words for it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,19 +13,24 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Difference:
-    """condpdiff minus another arm, in points, with a 95 % interval."""
+    """condpdiff minus another arm, with an interval: of 95 % in text tasks, of the candidates' spread in styles."""
 
     value: float
     low: float
     high: float
+    """Both NaN where no interval is known."""
+    lower: bool = False
+    """A negative difference is the better one."""
 
     @property
     def word(self) -> str:
         """`ties` means that the interval holds 0: these rows can't tell the two apart."""
-        return "beats" if self.low > 0 else "loses to" if self.high < 0 else "ties with"
+        above, below = ("loses to", "beats") if self.lower else ("beats", "loses to")
+        return above if self.low > 0 else below if self.high < 0 else "ties with"
 
     def __str__(self) -> str:
-        return f"{signed(self.value)} [{signed(self.low)}, {signed(self.high)}]"
+        interval = "" if math.isnan(self.low) else f" [{signed(self.low)}, {signed(self.high)}]"
+        return signed(self.value) + interval
 
 
 @dataclass(frozen=True)
@@ -46,10 +52,10 @@ def signed(value: float) -> str:
     return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")
 
 
-def best_control(summary: Summary) -> str:
-    """The control with the highest average over tasks, picked with hindsight: the hardest one to beat."""
+def best_control(summary: Summary, lower: bool = False) -> str:
+    """The control with the best average over tasks, picked with hindsight: the hardest one to beat."""
     picked = pivot(summary, "selected")
-    return max(CONTROLS, key=lambda arm: picked[arm]["average"])
+    return (min if lower else max)(CONTROLS, key=lambda arm: picked[arm]["average"])
 
 
 def compare(evaluations: list[Evaluation], arm: str, rule: str, seed: int) -> Comparison:

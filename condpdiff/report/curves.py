@@ -1,11 +1,12 @@
 """Training curves of every stage, and the tables that `dvc plots` draws."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from condpdiff.report.tables import Evaluation, Summary, read_csv
+from condpdiff.report.tables import Scored, Summary, read_csv
 
 
 def read_task_curves(zoo: Path, tasks: list[str], file: str, y: str) -> pd.DataFrame:
@@ -20,15 +21,15 @@ def read_curve(path: Path) -> tuple[pd.DataFrame, list[str]]:
     return frame[["step", *ys]], ys
 
 
-def read_zoo_losses(folder: Path, evaluations: list[Evaluation], last: int) -> dict[str, np.ndarray]:
+def read_zoo_losses(folder: Path, evaluations: Sequence[Scored], last: int) -> dict[str, np.ndarray]:
     """Loss [N] float64 of the last N = `last` checkpoints of every task with doses, from `folder/<task>.csv`."""
     frames = {e.name: read_csv(folder / f"{e.name}.csv", ["checkpoint", "loss"]) for e in evaluations if len(e.doses)}
     return {task: frame["loss"].to_numpy(dtype=np.float64)[-last:] for task, frame in frames.items()}
 
 
 def arms_table(summary: Summary) -> pd.DataFrame:
-    """task, arm, score, low, high: the selected candidate between the arm's worst and best, on validation."""
-    rows = [(s.task, s.arm, s.selected, s.worst, s.best) for s in summary]
+    """task, arm, score, low, high: the selected candidate between the arm's lowest and highest, on validation."""
+    rows = [(s.task, s.arm, s.selected, min(s.worst, s.best), max(s.worst, s.best)) for s in summary]
     return pd.DataFrame(rows, columns=["task", "arm", "score", "low", "high"]).round(4)
 
 

@@ -1,6 +1,7 @@
 """Asked-for against obtained performance: do samples get better as better ones are asked for?"""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from condpdiff.report.blocks import Block, Figures, Table
 from condpdiff.report.compare import METRICS
 from condpdiff.report.figures import PANEL, colour
 from condpdiff.report.svg import LIGHT, Image, image, style
-from condpdiff.report.tables import Evaluation, pivot, summarise
+from condpdiff.report.tables import Scored, pivot, summarise
 
 SHOWN = (0.0, 0.5, 1.0)
 """Doses of the table."""
@@ -29,19 +30,19 @@ TABLE = (
 TABLE_VALIDATION = " Last the mean validation score at p, in percent."
 
 
-def with_doses(evaluations: list[Evaluation]) -> list[Evaluation]:
+def with_doses(evaluations: Sequence[Scored]) -> list[Scored]:
     """The tasks that samples of asked-for performance were scored of."""
     return [e for e in evaluations if len(e.doses)]
 
 
-def frame(evaluations: list[Evaluation]) -> pd.DataFrame:
+def frame(evaluations: Sequence[Scored]) -> pd.DataFrame:
     """task, asked, candidate, loss, validation: every dose's candidates of all tasks, for `dvc plots`."""
     columns = ["task", "asked", "candidate", "loss", "validation"]
     parts = [_samples(e).assign(task=e.name)[columns] for e in with_doses(evaluations)]
     return pd.concat(parts) if parts else pd.DataFrame(columns=columns)
 
 
-def blocks(evaluations: list[Evaluation], zoo: dict[str, np.ndarray], kind: str) -> list[Block]:
+def blocks(evaluations: Sequence[Scored], zoo: dict[str, np.ndarray], kind: str) -> list[Block]:
     """Figure and table of the tasks that have doses.
 
     Args:
@@ -49,7 +50,7 @@ def blocks(evaluations: list[Evaluation], zoo: dict[str, np.ndarray], kind: str)
         kind: `ldm.performance`, how p comes from the loss: `rank` or `loss`.
     """
     shown = with_doses(evaluations)
-    scored = not any(e.racing for e in shown)
+    scored = all(e.doses_scored for e in shown)
     return [
         Figures(
             FIGURE + (FIGURE_VALIDATION if scored else ""), [figure(e, zoo_curve(zoo[e.name], kind)) for e in shown]
@@ -64,10 +65,10 @@ def zoo_curve(loss: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
     return performance_of(loss, kind), loss
 
 
-def figure(e: Evaluation, checkpoints: tuple[np.ndarray, np.ndarray]) -> Image:
+def figure(e: Scored, checkpoints: tuple[np.ndarray, np.ndarray]) -> Image:
     """Loss by dose, and below it the validation score where there is one."""
     with style():
-        rows = 1 if e.racing else 2
+        rows = 2 if e.doses_scored else 1
         fig = Figure(figsize=(PANEL, 0.8 + 1.9 * rows), layout="constrained")
         axes = fig.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
         axes[0].plot(*checkpoints, color=colour("original"), lw=1.5, label="checkpoints")
@@ -75,18 +76,18 @@ def figure(e: Evaluation, checkpoints: tuple[np.ndarray, np.ndarray]) -> Image:
         axes[0].axhline(_soup(e, "loss"), color=colour("soup"), lw=1, ls=(0, (4, 3)), label="soup")
         axes[0].set_ylabel("loss on held-out rows")
         axes[0].set_title(e.name)
-        if not e.racing:
+        if e.doses_scored:
             _doses(axes[1], e, "validation")
             axes[1].axhline(_mean_original(e), color=colour("original"), lw=1.5)
             axes[1].axhline(_soup(e, "validation"), color=colour("soup"), lw=1, ls=(0, (4, 3)))
-            axes[1].set_ylabel(f"{e.metric} on validation, %")
+            axes[1].set_ylabel(e.label)
         axes[-1].set_xlabel("performance asked for, p")
         fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=3, columnspacing=1.2)
         alt = f"{e.name}: loss of samples by asked-for performance; Spearman correlation {_cell(correlation(e))}"
         return image(fig, f"dose-{e.name}", alt)
 
 
-def _doses(ax: Axes, e: Evaluation, y: str) -> None:
+def _doses(ax: Axes, e: Scored, y: str) -> None:
     """Candidates as dots, spread a little over x, and the line of their means."""
     samples = _samples(e)
     jitter = 0.02 * (((samples["candidate"] * 0.618034) % 1) * 2 - 1)  # golden ratio: even, and not random
@@ -98,7 +99,7 @@ def _doses(ax: Axes, e: Evaluation, y: str) -> None:
     )  # fmt: skip
 
 
-def _table(shown: list[Evaluation], scored: bool) -> Table:
+def _table(shown: list[Scored], scored: bool) -> Table:
     columns = ["task", "Spearman", *(f"loss, p = {p:g}" for p in SHOWN), "loss, soup"]
     columns += [f"validation, p = {p:g}" for p in SHOWN] if scored else []
     rows = []
@@ -109,7 +110,7 @@ def _table(shown: list[Evaluation], scored: bool) -> Table:
     return Table(TABLE + (TABLE_VALIDATION if scored else ""), columns, rows)
 
 
-def correlation(e: Evaluation) -> float:
+def correlation(e: Scored) -> float:
     """Spearman's, of the performance asked for with the negative loss; losses that are not numbers are left out."""
     samples = _samples(e).dropna(subset="loss")
     if len(samples) < 2:
@@ -118,26 +119,26 @@ def correlation(e: Evaluation) -> float:
     return float(METRICS["spearman"](asked, -loss, np.ones((1, len(loss))))[0]) / 100
 
 
-def unscored(e: Evaluation) -> int:
+def unscored(e: Scored) -> int:
     """Doses' samples whose loss is not a number."""
     return int(_samples(e)["loss"].isna().sum())
 
 
-def _samples(e: Evaluation) -> pd.DataFrame:
+def _samples(e: Scored) -> pd.DataFrame:
     return e.doses[e.doses["arm"] == "condpdiff"]
 
 
-def _soup(e: Evaluation, column: str) -> float:
+def _soup(e: Scored, column: str) -> float:
     return float(e.doses.loc[e.doses["arm"] == "soup", column].iloc[0])
 
 
-def _mean_at(e: Evaluation, p: float, column: str) -> float:
+def _mean_at(e: Scored, p: float, column: str) -> float:
     """NaN if p was not asked for."""
     samples = _samples(e)
     return float(samples.loc[np.isclose(samples["asked"], p, atol=1e-6), column].mean())
 
 
-def _mean_original(e: Evaluation) -> float:
+def _mean_original(e: Scored) -> float:
     return pivot(summarise([e]), "mean")["original"][e.name]
 
 

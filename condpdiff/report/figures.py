@@ -11,10 +11,12 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from condpdiff.report.compare import Comparison
 from condpdiff.report.svg import LIGHT, SERIES, Image, figure, image, style
-from condpdiff.report.tables import Evaluation, candidates, column, consecutive_distance, selected
+from condpdiff.report.tables import Scored, candidates, column, consecutive_distance
 
 MARKERS = {"condpdiff": "D", "soup": "s", "soup_16": "P", "gaussian": "^", "pca_gaussian": "v", "zero_decode": "X"}
 EARLY_LATE = LinearSegmentedColormap.from_list("steps", ["#a5c8ff", "#5b91f5", "#2b57cf"])
+BARE = ("majority", "no_lora")
+"""Arms whose scores may lie far from all others'; the range of a figure does not stretch to them."""
 PANEL = 3.9  # inches: two abreast on a desktop, one on a phone, without unreadable text
 
 
@@ -22,27 +24,29 @@ def colour(arm: str) -> str:
     return LIGHT.get(arm, LIGHT["muted"])
 
 
-def arms(e: Evaluation) -> Image:
+def arms(e: Scored) -> Image:
     """One row an arm: its candidates as dots, their mean as a bar, the selected one as a ringed diamond."""
     with style():
         names = e.arms
         fig, ax = figure(PANEL, 0.9 + 0.27 * len(names))
         values = {arm: _scored(column(e.scores, candidates(e.scores, arm), "validation")) for arm in names}
-        chosen = {arm: column(e.scores, np.array([selected(e.scores, arm)]), "validation")[0] for arm in names}
-        low, high = _range([v for arm, vs in values.items() if arm not in ("majority", "no_lora") for v in vs])
+        chosen = {arm: e.picked(arm) for arm in names}
+        low, high = _range([v for arm, vs in values.items() if arm not in (*BARE, "floor") for v in vs])
+        if "floor" in values and high - (floor := _range(values["floor"])[0]) < 3 * (high - low):
+            low = min(low, floor)
         soup = values["soup"][0]
         ax.axvline(soup, color=colour("soup"), lw=1, ls=(0, (4, 3)), zorder=1)
         for i, arm in enumerate(names):
-            _strip(ax, i, arm, values[arm], chosen[arm], low, high)
+            _strip(ax, i, arm, values[arm], chosen[arm], low, high, e.decimals)
         ax.set_xlim(low, high)
         ax.set_ylim(len(names) - 0.4, -0.6)
         ax.set_yticks(range(len(names)), names)
         ax.tick_params(axis="y", length=0)
         ax.get_yticklabels()[names.index("condpdiff")].set_fontweight("bold")
         ax.grid(axis="y", visible=False)
-        ax.set_xlabel(f"{e.metric} on validation, %")
+        ax.set_xlabel(e.label)
         ax.set_title(e.name)
-        picked = ", ".join(f"{a} {chosen[a]:.1f}" for a in names)
+        picked = ", ".join(f"{a} {chosen[a]:.{e.decimals}f}" for a in names)
         return image(fig, f"arms-{e.name}", f"{e.name}: {e.metric} of every arm; selected candidates: {picked}")
 
 
@@ -50,15 +54,18 @@ def _scored(values: np.ndarray) -> np.ndarray:
     return values[~np.isnan(values)]
 
 
-def _strip(ax: Axes, y: int, arm: str, values: np.ndarray, picked: float, low: float, high: float) -> None:
-    """One arm; what falls left of the range is an arrow at its edge, so that the rest keeps its resolution."""
+def _strip(
+    ax: Axes, y: int, arm: str, values: np.ndarray, picked: float, low: float, high: float, decimals: int
+) -> None:
+    """One arm; what falls out of the range is an arrow at its edge, so that the rest keeps its resolution."""
     c = colour(arm)
     ax.annotate(
-        f"{picked:.1f}", (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=8,
+        f"{picked:.{decimals}f}", (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=8,
         color=LIGHT["ink"], fontweight="bold" if arm == "condpdiff" else "normal", annotation_clip=False,
     )  # fmt: skip
-    if picked < low:
-        ax.plot(low + 0.012 * (high - low), y, "<", color=c, ms=5, clip_on=False)
+    if not low <= picked <= high:
+        edge, marker = (low + 0.012 * (high - low), "<") if picked < low else (high - 0.012 * (high - low), ">")
+        ax.plot(edge, y, marker, color=c, ms=5, clip_on=False)
         return
     if len(values) > 1:
         jitter = 0.26 * (((np.arange(len(values)) * 0.618034) % 1) * 2 - 1)  # golden ratio: even, and not random
@@ -67,17 +74,17 @@ def _strip(ax: Axes, y: int, arm: str, values: np.ndarray, picked: float, low: f
     ax.plot(picked, y, "D", ms=5.5, mfc=c, mec=LIGHT["panel"], mew=1, zorder=4)
 
 
-def _range(values: Sequence[float]) -> tuple[float, float]:
+def _range(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     low, high = min(values), max(values)
     pad = max(0.06 * (high - low), 0.25)
     return low - pad, high + pad
 
 
-def forest(comparisons: Sequence[Comparison]) -> Image:
-    """condpdiff minus each other arm with its interval, for each task and for their mean: right of 0 is better."""
+def forest(comparisons: Sequence[Comparison], unit: str = "points", noun: str = "tasks") -> Image:
+    """condpdiff minus each other arm with its interval, for each task and for their mean."""
     with style():
         tasks = list(comparisons[0].tasks)
-        rows = [*tasks, "mean of tasks"] if len(tasks) > 1 else tasks
+        rows = [*tasks, f"mean of {noun}"] if len(tasks) > 1 else tasks
         fig, ax = figure(4.4, 1.0 + (0.13 * len(comparisons) + 0.1) * len(rows))
         ax.axvline(0, color=LIGHT["ink"], lw=1)
         for j, c in enumerate(comparisons):
@@ -99,10 +106,10 @@ def forest(comparisons: Sequence[Comparison]) -> Image:
             ax.get_yticklabels()[-1].set_fontweight("bold")
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="y", visible=False)
-        ax.set_xlabel("condpdiff minus the other arm, points")
+        ax.set_xlabel(f"condpdiff minus the other arm, {unit}")
         fig.legend(loc="outside upper left", ncols=len(comparisons), handletextpad=0.3, columnspacing=1.2)
         alt = "; ".join(f"condpdiff minus {c.arm}: {c.average}" for c in comparisons)
-        return image(fig, "differences", f"Differences between selected candidates, mean of tasks: {alt}")
+        return image(fig, "differences", f"Differences between selected candidates, mean of {noun}: {alt}")
 
 
 def task_curves(
@@ -149,7 +156,7 @@ def _finish_curve(ax: Axes, label: str, log: bool) -> None:
         ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def novelty(e: Evaluation) -> Image:
+def novelty(e: Scored) -> Image:
     """L2 to the nearest checkpoint against the score, every candidate a dot."""
     with style():
         fig, ax = figure(PANEL, 3.3)
@@ -171,20 +178,20 @@ def novelty(e: Evaluation) -> Image:
                 textcoords="offset points", color=LIGHT["muted"],
             )  # fmt: skip
         ax.set_xlabel("L2 to the nearest checkpoint")
-        ax.set_ylabel(f"{e.metric} on validation, %")
+        ax.set_ylabel(e.label)
         ax.set_title(e.name)
         fig.legend(loc="outside lower left", ncols=3, handletextpad=0.2, columnspacing=1)
         return image(fig, f"novelty-{e.name}", f"{e.name}: distance to the nearest checkpoint against {e.metric}")
 
 
-def tsne(e: Evaluation, perplexity: float, seed: int) -> Image:
+def tsne(e: Scored, perplexity: float, seed: int) -> Image:
     """Zoo and arms in two dimensions, from the distances in theta space alone."""
     xy = embed(e.distances, perplexity, seed)
     with style():
         fig, ax = figure(PANEL, 3.5)
         zoo = candidates(e.points, "checkpoint")
         ax.scatter(xy[zoo, 0], xy[zoo, 1], c=np.arange(len(zoo)), cmap=EARLY_LATE, s=15, linewidths=0)
-        handles = [_dot(EARLY_LATE(x), "o", f"checkpoint, {word}") for x, word in ((0.0, "first"), (1.0, "last"))]
+        handles = [dot(EARLY_LATE(x), "o", f"checkpoint, {word}") for x, word in ((0.0, "first"), (1.0, "last"))]
         for arm in e.arms:
             mine = candidates(e.points, arm)
             if not len(mine):
@@ -194,7 +201,7 @@ def tsne(e: Evaluation, perplexity: float, seed: int) -> Image:
                 xy[mine, 0], xy[mine, 1], s=60 if single else 20, marker=marker, color=colour(arm), linewidths=0.5,
                 edgecolors=LIGHT["panel"], zorder=4 if single else 3,
             )  # fmt: skip
-            handles.append(_dot(colour(arm), marker, arm))
+            handles.append(dot(colour(arm), marker, arm))
         ax.set_xticks([])
         ax.set_yticks([])
         ax.margins(0.06)
@@ -203,8 +210,9 @@ def tsne(e: Evaluation, perplexity: float, seed: int) -> Image:
         return image(fig, f"tsne-{e.name}", f"{e.name}: t-SNE of checkpoints, controls and generated weights")
 
 
-def _dot(c: object, marker: str, label: str) -> Line2D:
-    return Line2D([], [], ls="", marker=marker, color=c, mec=LIGHT["panel"], mew=0.5, ms=6, label=label)  # type: ignore[arg-type]
+def dot(c: object, marker: str, label: str, edge: str = LIGHT["panel"]) -> Line2D:
+    """A legend's handle."""
+    return Line2D([], [], ls="", marker=marker, color=c, mec=edge, mew=0.5, ms=6, label=label)  # type: ignore[arg-type]
 
 
 def embed(distances: np.ndarray, perplexity: float, seed: int) -> np.ndarray:

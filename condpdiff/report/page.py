@@ -1,8 +1,8 @@
 """Puts the report together: one content, as a self-contained HTML page and as Markdown."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -12,21 +12,42 @@ import pandas as pd
 
 from condpdiff.params.schema import Params
 from condpdiff.report import doses, figures, text
-from condpdiff.report.blocks import Block, Figures, Section, Table, Text, Verbatim, inline_html, markdown_table
+from condpdiff.report.blocks import (
+    Block,
+    Figures,
+    Gallery,
+    Section,
+    Table,
+    Text,
+    Verbatim,
+    inline_html,
+    markdown_gallery,
+    markdown_image,
+    markdown_table,
+)  # fmt: skip
 from condpdiff.report.compare import Comparison, best_control, compare, signed, verdict
+from condpdiff.report.overlap import wrong_overlap
+from condpdiff.report.parts import (
+    accent,
+    arm_table,
+    candidates_table,
+    columns_of,
+    distance_table,
+    number,
+    spread_table,
+    training,
+)  # fmt: skip
+from condpdiff.report.png import Picture
 from condpdiff.report.svg import FONT, THEME, Image
 from condpdiff.report.tables import (
     ARMS,
     ArmScore,
     Evaluation,
     Summary,
-    candidates,
     column,
-    consecutive_distance,
     not_learned,
     pivot,
     summarise,
-    wrong_overlap,
 )  # fmt: skip
 
 
@@ -60,7 +81,19 @@ class Report:
 
     @property
     def images(self) -> list[Image]:
-        return [i for s in self.sections for b in s.blocks if isinstance(b, Figures) for i in b.images]
+        return [i for i in self._drawn if isinstance(i, Image)]
+
+    @property
+    def pictures(self) -> list[Picture]:
+        return [i for i in self._drawn if isinstance(i, Picture)]
+
+    @property
+    def _drawn(self) -> Iterator[Image | Picture]:
+        for block in (b for s in self.sections for b in s.blocks):
+            if isinstance(block, Figures):
+                yield from block.images
+            elif isinstance(block, Gallery):
+                yield from (picture for _, row in block.rows for picture in row)
 
 
 def build(inputs: Inputs) -> Report:
@@ -106,23 +139,14 @@ def build(inputs: Inputs) -> Report:
 def results_table(summary: Summary, evaluations: list[Evaluation]) -> Table:
     """Arms x tasks, the selected candidates; the README shows it too."""
     picked = pivot(summary, "selected")
-    tasks = _columns(evaluations)
+    tasks = columns_of(evaluations)
     columns = ["arm", *(f"{e.name} ({e.metric})" for e in evaluations), *(["mean"] if len(evaluations) > 1 else [])]
-    rows = [[arm, *(_number(row[t], 1) for t in tasks)] for arm, row in picked.items()]
+    rows = [[arm, *(number(row[t], 1) for t in tasks)] for arm, row in picked.items()]
     top = {t: max(round(row[t], 1) for row in picked.values() if not math.isnan(row[t])) for t in tasks}
     best = frozenset(
         (i, j + 1) for i, row in enumerate(picked.values()) for j, t in enumerate(tasks) if round(row[t], 1) == top[t]
     )
-    return Table(text.RESULTS, columns, rows, best, _accent(rows))
-
-
-def _columns(evaluations: list[Evaluation]) -> list[str]:
-    """Keys of a pivot's row that a table shows: a single task needs no average."""
-    return [*(e.name for e in evaluations), *(["average"] if len(evaluations) > 1 else [])]
-
-
-def _accent(rows: list[list[str]]) -> frozenset[int]:
-    return frozenset(i for i, row in enumerate(rows) if row[0] == "condpdiff")
+    return Table(text.RESULTS, columns, rows, best, accent(rows))
 
 
 def _tiles(summary: Summary, comparisons: dict[str, Comparison]) -> list[tuple[str, str, str]]:
@@ -161,32 +185,18 @@ def _rules(inputs: Inputs, summary: Summary, racing: bool) -> list[Block]:
     metrics = _all_metrics(inputs, summary)
     if racing:
         return [Text(text.racing(inputs.evaluations)), *metrics]
-    return [_candidates(inputs, summary), _paper_rule(inputs, summary), *metrics]
-
-
-def _candidates(inputs: Inputs, summary: Summary) -> Table:
-    tasks = [e.name for e in inputs.evaluations]
-    cells = {(s.task, s.arm): s for s in summary}
-    spread = []
-    for arm in dict.fromkeys(s.arm for s in summary):
-        row = [arm, str(max(cells[t, arm].candidates for t in tasks if (t, arm) in cells))]
-        for t in tasks:
-            r = cells.get((t, arm))
-            row.append("–" if r is None else f"{r.mean:.1f}" if r.candidates == 1 else
-                       f"{r.mean:.1f} ± {r.std:.1f} ({r.best:.1f})")  # fmt: skip
-        spread.append(row)
-    return Table(text.CANDIDATES, ["arm", "candidates", *tasks], spread, accent=_accent(spread))
+    return [candidates_table(inputs.evaluations, summary, text.CANDIDATES), _paper_rule(inputs, summary), *metrics]
 
 
 def _paper_rule(inputs: Inputs, summary: Summary) -> Table:
     ours, theirs = pivot(summary, "selected"), pivot(summary, "paper")
-    shown = _columns(inputs.evaluations)
+    shown = columns_of(inputs.evaluations)
     gain = [signed(theirs["condpdiff"][t] - theirs["original"][t]) for t in shown]
     rules = [
-        ["original, picked on held-out rows (ours)", *(_number(ours["original"][t], 1) for t in shown)],
-        ["original, picked on validation (paper)", *(_number(theirs["original"][t], 1) for t in shown)],
-        ["soup", *(_number(ours["soup"][t], 1) for t in shown)],
-        ["condpdiff, picked on held-out rows", *(_number(ours["condpdiff"][t], 1) for t in shown)],
+        ["original, picked on held-out rows (ours)", *(number(ours["original"][t], 1) for t in shown)],
+        ["original, picked on validation (paper)", *(number(theirs["original"][t], 1) for t in shown)],
+        ["soup", *(number(ours["soup"][t], 1) for t in shown)],
+        ["condpdiff, picked on held-out rows", *(number(ours["condpdiff"][t], 1) for t in shown)],
         ["condpdiff minus original, paper's rule", *gain],
     ]
     columns = ["arm and rule", *(t.replace("average", "mean") for t in shown)]
@@ -201,11 +211,11 @@ def _all_metrics(inputs: Inputs, summary: Summary) -> list[Block]:
     if len(pairs) == len(tasks):
         return []
     rows = [
-        [arm, *(_number(_metric(e, cells[e.name, arm], m), 1) for e, m in pairs)]
+        [arm, *(number(_metric(e, cells[e.name, arm], m), 1) for e, m in pairs)]
         for arm in dict.fromkeys(s.arm for s in summary)
         if all((t, arm) in cells for t in tasks)
     ]
-    return [Table(text.ALL_METRICS, ["arm", *(f"{e.name} {m}" for e, m in pairs)], rows, accent=_accent(rows))]
+    return [Table(text.ALL_METRICS, ["arm", *(f"{e.name} {m}" for e, m in pairs)], rows, accent=accent(rows))]
 
 
 def _metric(e: Evaluation, score: ArmScore, name: str) -> float:
@@ -214,22 +224,12 @@ def _metric(e: Evaluation, score: ArmScore, name: str) -> float:
 
 def _novelty(inputs: Inputs, racing: bool) -> list[Block]:
     evaluations, settings = inputs.evaluations, inputs.params.report
-    columns = ["arm", *(e.name for e in evaluations)]
-
-    def table(caption: str, arms: tuple[str, ...], cell: Callable[[Evaluation, str], str]) -> Table:
-        rows = [[arm, *(cell(e, arm) for e in evaluations)] for arm in arms]
-        return Table(caption, columns, rows, accent=_accent(rows))
-
-    many = ("soup_16", "gaussian", "pca_gaussian", "ae_reconstruction", "condpdiff")
-    spread = table(text.SPREAD, many, _spread)
-    distance = table(text.DISTANCE, ("original", "soup", *many), _distance)
-    steps = ["one step of fine-tuning", *(_number(consecutive_distance(e)) for e in evaluations)]
-    distance = replace(distance, rows=[*distance.rows, steps])
-    overlap = table(text.OVERLAP, ("original", "soup", "gaussian", "pca_gaussian", "condpdiff"), _overlap)
+    arms = ("original", "soup", "gaussian", "pca_gaussian", "condpdiff")
+    overlap = arm_table(evaluations, text.OVERLAP, arms, lambda e, arm: number(wrong_overlap(e, arm)))
     classes = any(e.task.data.kind == "classification" for e in evaluations)
     return [
-        spread,
-        distance,
+        spread_table(evaluations),
+        distance_table(evaluations),
         Figures(
             text.NOVELTY_FIGURE + (text.NOVELTY_RACING if racing else ""), [figures.novelty(e) for e in evaluations]
         ),
@@ -246,39 +246,13 @@ def _doses(inputs: Inputs) -> list[Section]:
     return [Section("doses", "Asked-for against obtained performance", blocks)]
 
 
-def _spread(e: Evaluation, arm: str) -> str:
-    zoo = e.spread.get("checkpoint", 0.0)
-    ratio = e.spread.get(arm, float("nan")) / zoo if zoo else float("nan")
-    return _number(ratio) + (" (narrow)" if arm == "condpdiff" and ratio < text.HEALTHY else "")
-
-
-def _distance(e: Evaluation, arm: str) -> str:
-    return _number(float(np.median(column(e.scores, candidates(e.scores, arm), "distance"))))
-
-
-def _overlap(e: Evaluation, arm: str) -> str:
-    return _number(wrong_overlap(e, arm))
-
-
-def _number(value: float, decimals: int = 2) -> str:
-    return "–" if math.isnan(value) else f"{value:.{decimals}f}"
-
-
 def _training(inputs: Inputs) -> list[Block]:
     opens = {e.name: e.task.finetune.steps for e in inputs.evaluations}
     finetune = [
         figures.task_curves(inputs.finetune_loss, "loss", "finetune-loss", "training loss", opens, smooth=15),
         figures.task_curves(inputs.finetune_validation, "score", "finetune-validation", "validation score, %", opens),
     ]
-    networks = [
-        figures.curve(frame, ys, name, title)
-        for name, title, (frame, ys) in (
-            ("autoencoder", "Autoencoder", inputs.autoencoder),
-            ("ldm", "Latent diffusion model", inputs.ldm),
-        )
-        if len(frame) > 1  # a PCA is not trained
-    ]
-    return [Figures(text.FINETUNE, finetune), *([Figures(text.NETWORKS, networks)] if networks else [])]
+    return training(Figures(text.FINETUNE, finetune), inputs.autoencoder, inputs.ldm)
 
 
 def _paper(paper: pd.DataFrame) -> list[Block]:
@@ -318,14 +292,18 @@ def html(report: Report) -> str:
 def markdown(report: Report) -> str:
     """`report.md`, with the figures beside it in `figures/`."""
     env = jinja2.Environment(autoescape=False, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    env.filters["table"] = markdown_table
+    env.filters |= {"table": markdown_table, "gallery": markdown_gallery, "image": markdown_image}
     return _render(env, "report.md.j2", report)
 
 
 def short(report: Report, evaluations: list[Evaluation]) -> str:
+    """`results.md` of text tasks."""
+    return brief(report, results_table(report.summary, evaluations))
+
+
+def brief(report: Report, table: Table) -> str:
     """`results.md`: verdict and results table, for the README and the terminal."""
     warnings = [f"> **Warning:** {w}\n" for w in report.warnings]
-    table = results_table(report.summary, evaluations)
     return "\n".join([" ".join(report.verdict) + "\n", *warnings, markdown_table(table), "", table.caption]) + "\n"
 
 

@@ -77,6 +77,10 @@ class Image:
     svg: str
 
     @property
+    def file(self) -> str:
+        return f"{self.name}.svg"
+
+    @property
     def inline(self) -> str:
         """The `<svg>` element for the page: themed, without prolog, and with ids that no other figure has."""
         body = self.svg[self.svg.index("<svg") :]

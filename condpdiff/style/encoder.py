@@ -1,0 +1,102 @@
+"""Frozen image networks of the condition: EfficientNet-Lite0, or the paper's ResNet18, both of ImageNet."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from condpdiff.errors import UserError
+from condpdiff.hardware import device
+from condpdiff.packages import read_member
+from condpdiff.params.condition import Condition
+from condpdiff.pretrained import cannot_load
+from condpdiff.style.metrics import LITE0_MEMBER, LITE0_PACKAGE, features, lite0_of, lite0_state, read_state
+
+Encode = Callable[[Sequence[np.ndarray]], Tensor]
+"""draws of style images, each uint8 [images, H, W, 3] -> [V, d_cond] float32, each of length sqrt(d_cond)."""
+
+KEY = "params.yaml: condition.model"
+TORCHVISION = "IMAGENET1K_V1"
+
+
+def load_encoder(settings: Condition) -> Encode:
+    """The encoder that `condition.encoder` and `condition.model` name.
+
+    Raises:
+        UserError: its weights can't be had; says how to give them locally.
+    """
+    network = {"efficientnet_lite0": _lite0, "resnet18": _resnet18}[settings.encoder](settings.model)
+
+    def encode(draws: Sequence[np.ndarray]) -> Tensor:
+        means = [torch.from_numpy(features(network, draw)).mean(dim=0) for draw in draws]
+        return unit_variance(torch.stack(means))
+
+    return encode
+
+
+def unit_variance(vectors: Tensor) -> Tensor:
+    """Give each row [V, d] the length sqrt(d)."""
+    return torch.nn.functional.normalize(vectors, dim=1) * vectors.shape[1] ** 0.5
+
+
+class ResNet18(nn.Module):
+    """torchvision's ResNet18 without its classifier, behind the preprocessing that its weights were trained with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from torchvision.models import ResNet18_Weights, resnet18
+
+        self.network = resnet18()
+        self.network.fc = nn.Identity()
+        self.transform = ResNet18_Weights[TORCHVISION].transforms(antialias=True)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """float32 [V, 3, H, W] in [0, 255] -> [V, 512] float32."""
+        return self.network(self.transform(images / 255))
+
+
+def _lite0(model: str) -> nn.Module:
+    where = f"{KEY}: {model}"
+    if model == f"package:{LITE0_PACKAGE}":
+        content = read_member(LITE0_PACKAGE, LITE0_MEMBER)
+    elif model.startswith("local-file:"):
+        content = _read(model)
+    else:
+        allowed = f"package:{LITE0_PACKAGE} or local-file:PATH"
+        raise UserError(f"{KEY}: found {model!r}, allowed for efficientnet_lite0: {allowed}")
+    return lite0_of(lite0_state(content, where), where)
+
+
+def _resnet18(model: str) -> nn.Module:
+    where = f"{KEY}: {model}"
+    if model == f"torchvision:{TORCHVISION}":
+        state = _download(model)
+    elif model.startswith("local-file:"):
+        state = read_state(_read(model), where)
+    else:
+        allowed = f"torchvision:{TORCHVISION} or local-file:PATH"
+        raise UserError(f"{KEY}: found {model!r}, allowed for resnet18: {allowed}")
+    network = ResNet18()
+    try:
+        network.network.load_state_dict({key: value for key, value in state.items() if not key.startswith("fc.")})
+    except RuntimeError:
+        raise UserError(f"{where}: found other weights, allowed: those of ResNet18") from None
+    return network.to(device()).eval()
+
+
+def _download(model: str) -> dict[str, Tensor]:
+    from torchvision.models import ResNet18_Weights
+
+    try:
+        return dict(ResNet18_Weights[TORCHVISION].get_state_dict(progress=False, check_hash=True))
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash, a RuntimeError
+        raise cannot_load(KEY, f"image encoder {model!r}", error, "give it locally as local-file:PATH") from None
+
+
+def _read(model: str) -> bytes:
+    try:
+        return Path(model.removeprefix("local-file:")).read_bytes()
+    except OSError as error:
+        raise UserError(f"{KEY}: found {model!r}, allowed: a readable file ({error.strerror})") from None

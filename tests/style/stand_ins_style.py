@@ -1,0 +1,103 @@
+"""Random stand-ins of the style domain: a tiny PixArt base and made-up images. Nothing here was trained on anything."""
+
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from diffusers import AutoencoderTiny, DPMSolverMultistepScheduler
+from PIL import Image
+
+from condpdiff.base_file import save_source
+from condpdiff.files import write_json, write_tensors
+from condpdiff.style.base import save_index
+from condpdiff.style.metrics import FEATURES, LITE0, Lite0
+from condpdiff.style.models import build_transformer
+from tests.stand_ins import HIDDEN, save_base, save_tokenizer
+
+SIZE = 32
+"""Pixels a side of the stand-in's images; its latents are 8 x 8."""
+CAPTIONS = ["the film was good", "a really awful plot", "lovely", "the plot was poor"]
+"""Captions in words that the stand-in's tokenizer knows."""
+TRANSFORMER = {
+    "num_attention_heads": 2,
+    "attention_head_dim": 8,
+    "in_channels": 4,
+    "out_channels": 4,
+    "num_layers": 2,
+    "cross_attention_dim": 16,
+    "sample_size": 8,
+    "patch_size": 2,
+    "caption_channels": HIDDEN,
+    "norm_type": "ada_norm_single",
+}
+VAE = {
+    "encoder_block_out_channels": [8, 8, 8],
+    "decoder_block_out_channels": [8, 8, 8],
+    "num_encoder_blocks": [1, 1, 1],
+    "num_decoder_blocks": [1, 1, 1],
+    "latent_channels": 4,
+    "scaling_factor": 0.8,
+}
+SCHEDULER = {
+    "num_train_timesteps": 1000,
+    "beta_start": 1e-4,
+    "beta_end": 2e-2,
+    "beta_schedule": "linear",
+    "prediction_type": "epsilon",
+}
+
+
+def save_style_base(folder: Path, **transformer: object) -> Path:
+    """A random PixArt with a random text encoder, as prepare-base leaves a real one; keys of TRANSFORMER may change."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    model = build_transformer({**TRANSFORMER, **transformer})
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.2)  # far enough from 0 that captions make a difference
+    model.save_pretrained(folder / "transformer")
+    AutoencoderTiny(**VAE).save_pretrained(folder / "vae")
+    DPMSolverMultistepScheduler(**SCHEDULER).save_pretrained(folder / "scheduler")
+    save_base("bert", folder / "text_encoder")
+    save_tokenizer(folder / "tokenizer")
+    save_index(folder, "BertModel", "PreTrainedTokenizerFast", "AutoencoderTiny")
+    save_random_features(folder)
+    save_source(folder, "trained", "tiny", str(folder))
+    write_json(folder / "captions.json", CAPTIONS)
+    return folder
+
+
+def save_random_features(folder: Path) -> None:
+    """Random weights for the feature network."""
+    (folder / FEATURES).mkdir()
+    write_tensors(folder / FEATURES / LITE0, random_lite0())
+
+
+@cache
+def random_lite0() -> dict[str, torch.Tensor]:
+    """Weights of an EfficientNet-Lite0 that has learned nothing."""
+    torch.manual_seed(0)
+    return Lite0().state_dict()
+
+
+def make_images(count: int, seed: int, size: int = SIZE) -> np.ndarray:
+    """Smooth colour gradients: uint8 [count, size, size, 3]."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (count, 3, 3, 3), dtype=np.uint8)
+    return np.stack([np.asarray(Image.fromarray(one).resize((size, size), Image.Resampling.BICUBIC)) for one in coarse])
+
+
+def make_style_rows(count: int, seed: int, size: int = SIZE) -> pd.DataFrame:
+    """Rows of a prepared style: captions in turn, and images as PNG."""
+    rows = [(CAPTIONS[i % len(CAPTIONS)], png(image)) for i, image in enumerate(make_images(count, seed, size))]
+    return pd.DataFrame(rows, columns=["caption", "image"])
+
+
+def png(image: np.ndarray) -> bytes:
+    """An image [H, W, 3] as the bytes of a PNG."""
+    file = BytesIO()
+    Image.fromarray(image).save(file, format="PNG")
+    return file.getvalue()
