@@ -14,6 +14,7 @@ Every domain is a package of the same modules, each with the same entry points:
     metrics     (score's, evaluation's)
     score       Scorer                      merge a vector of LoRA weights, and score it
     evaluation  evaluate                    every arm's candidates, by one rule
+    between     unseen_inputs, score_between    what lies between two tasks
     report      make                        the page
 """
 

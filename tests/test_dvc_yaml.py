@@ -117,7 +117,12 @@ def keys_read(stage: str) -> set[str]:
 
 
 def task_sections_read(stage: str) -> set[str]:
-    """Sections of a task file that a stage's code takes from `task` or `something.task`, if it loads one."""
+    """Sections of a task file that a stage's code takes from `task` or `something.task`, if it loads one.
+
+    None for a stage that depends on all task files whole.
+    """
+    if "configs/tasks" in STAGES[stage]["deps"]:
+        return set()
     if "load_task" not in {n.attr for n in ast.walk(tree(module_file(stage))) if isinstance(n, ast.Attribute)}:
         return set()
     attributes = [n for file in files_of(stage) for n in ast.walk(tree(file)) if isinstance(n, ast.Attribute)]

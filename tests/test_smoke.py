@@ -114,6 +114,7 @@ def documented() -> Iterator[tuple[str, str, str, str]]:
 
 
 def with_tasks(name: str) -> list[str]:
+    name = name.replace("<one>", TASKS[0]).replace("<other>", TASKS[1])
     return [name.replace("<task>", task) for task in TASKS] if "<task>" in name else [name]
 
 

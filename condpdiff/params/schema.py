@@ -12,6 +12,7 @@ from condpdiff.params.collect import Collect
 from condpdiff.params.condition import Condition
 from condpdiff.params.data import Data
 from condpdiff.params.eval import Eval
+from condpdiff.params.interpolate import Interpolate
 from condpdiff.params.ldm import Ldm
 from condpdiff.params.normalize import Normalize
 from condpdiff.params.performance import Performance
@@ -48,6 +49,7 @@ class Params(Section):
     condition: Condition
     ldm: Ldm
     sample: Sample
+    interpolate: Interpolate
     eval: Eval
     report: Report
 
@@ -77,6 +79,12 @@ class Params(Section):
             raise ValueError(f"ae.latent_length: {self.ae.latent_length}, allowed: a multiple of 4")
         if self.ldm.performance == "none" and self.sample.performance is not None:
             raise ValueError(f"sample.performance: {self.sample.performance}, allowed: null with ldm.performance: none")
+        if self.domain == "style" and self.eval.image_steps < 2:
+            raise ValueError(f"eval.image_steps: {self.eval.image_steps}, allowed: at least 2 (diffusers' pipeline)")
+        if self.interpolate.samples > self.sample.count:
+            raise ValueError(
+                f"interpolate.samples: {self.interpolate.samples}, allowed: at most sample.count = {self.sample.count}"
+            )
         return self
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from condpdiff.params.schema import Params
-from condpdiff.report import doses, figures, text
+from condpdiff.report import between, doses, figures, text
 from condpdiff.report.blocks import (
     Block,
     Figures,
@@ -63,6 +63,7 @@ class Inputs:
     autoencoder: tuple[pd.DataFrame, list[str]]  # step, loss[, validation]; the columns to draw
     ldm: tuple[pd.DataFrame, list[str]]
     zoo_losses: dict[str, np.ndarray]  # task with doses -> loss [N] of its checkpoints
+    pairs: list[between.Between]  # what lies between them
     paper: pd.DataFrame  # Table 1: model, rank, lora_params, task, condpdiff, original, soup
 
 
@@ -126,6 +127,7 @@ def build(inputs: Inputs) -> Report:
         Section("rules", text.RULES_RACING if racing else text.RULES, _rules(inputs, summary, racing)),
         Section("novelty", "Where the generated weights lie", _novelty(inputs, racing)),
         *_doses(inputs),
+        *between.sections(inputs.pairs, evaluations),
         Section("training", "Training curves", _training(inputs)),
         Section("paper", "The paper's figures, for context", _paper(inputs.paper)),
         Section("settings", "Settings", _settings(inputs)),

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from condpdiff.params.schema import Params
-from condpdiff.report import doses, figures, style_figures
+from condpdiff.report import between, doses, figures, style_figures
 from condpdiff.report import style_text as text
 from condpdiff.report.blocks import Block, Figures, Gallery, Section, Table, Text, Verbatim
 from condpdiff.report.compare import Comparison, best_control, signed
@@ -47,6 +47,7 @@ class Inputs:
     autoencoder: tuple[pd.DataFrame, list[str]]  # step, loss[, validation]; the columns to draw
     ldm: tuple[pd.DataFrame, list[str]]
     zoo_losses: dict[str, np.ndarray]  # style with doses -> loss [N] of its checkpoints
+    pairs: list[between.Between]  # what lies between them
     paper: pd.DataFrame  # Table 2: style, original, soup, no_lora, condpdiff
     base: BaseModel | None  # None: not trained here
 
@@ -65,6 +66,7 @@ def build(inputs: Inputs) -> Report:
         Section("candidates", "What racing leaves out" if racing else "All candidates", _candidates(inputs, summary)),
         Section("novelty", "Where the generated weights lie", _novelty(inputs)),
         *_doses(inputs),
+        *between.sections(inputs.pairs, evaluations),
         *_base(inputs.base),
         Section("training", "Training curves", _training(inputs)),
         Section("paper", "The paper's figures, for context", _paper(inputs.paper)),

@@ -72,7 +72,7 @@ class Photographs(Section):
 
 
 class Training(Section):
-    """One of the two trainings."""
+    """That of the autoencoder."""
 
     steps: PositiveInt
     batch_size: PositiveInt
@@ -80,8 +80,6 @@ class Training(Section):
 
 
 class DenoiserTraining(Training):
-    """The transformer's."""
-
     caption_dropout: float = Field(ge=0, lt=1)
     """Share of captions that are replaced by the empty one, so that guidance works."""
 
@@ -317,14 +315,13 @@ def _train_denoiser(model: SmallModel, examples: Examples, folder: Path) -> nn.M
     transformer: Any = build_transformer(model.transformer)
     transformer.to(device())
     scheduler, settings = load_scheduler(folder), model.denoiser
-    levels = model.scheduler["num_train_timesteps"]
     empty = len(examples.embeddings) - 1
 
     def loss(network: nn.Module) -> Tensor:
         batch = examples[torch.randint(len(examples), (settings.batch_size,)).to(device())]
         dropped = torch.rand(len(batch), device=device()) < settings.caption_dropout
         batch = Examples(batch.latents, batch.caption.masked_fill(dropped, empty), batch.embeddings, batch.mask)
-        timesteps = torch.randint(levels, (len(batch),)).to(device())
+        timesteps = torch.randint(len(scheduler.alphas_cumprod), (len(batch),)).to(device())
         return denoising_errors(network, scheduler, batch, torch.randn_like(batch.latents), timesteps).mean()
 
     curve = fit(transformer, loss, steps=settings.steps, lr=settings.lr, what="denoiser")

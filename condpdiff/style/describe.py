@@ -42,8 +42,8 @@ def batches(tasks: Mapping[str, Task]) -> list[tuple[int, int]]:
 def activations(config: Mapping[str, Any], batches: Iterable[tuple[int, int]]) -> int:
     """Bytes that the layers hold in the largest of some fine-tuning steps, without gradient checkpointing.
 
-    As of a language model's layers, 2 s b h (34 + 5 a s / h) in float32 (s tokens, b images, h hidden, a heads), and the
-    cross-attention's projections, 2 s b h 12 more.
+    As of a language model's layers, 2 s b h (34 + 5 a s / h) in float32 (s tokens, b images, h hidden, a heads), and
+    2 s b h 12 more for the cross-attention's projections.
     """
     h, a, layers, s = _hidden(config), config["num_attention_heads"], config["num_layers"], _tokens(config)
     return max(int(2 * s * b * h * (46 + 5 * a * s / h)) * layers for b, _ in batches)

@@ -9,7 +9,7 @@ import io
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -49,10 +49,8 @@ class Lite0(nn.Module):
         super().__init__()
         import timm  # seconds
 
-        network = timm.create_model("tf_efficientnet_lite0")
-        self.stem: nn.Module = network.conv_stem
-        self.norm: nn.Module = network.bn1
-        self.blocks: nn.Module = network.blocks
+        network: Any = timm.create_model("tf_efficientnet_lite0")
+        self.stem, self.norm, self.blocks = network.conv_stem, network.bn1, network.blocks
 
     def forward(self, images: Tensor) -> Tensor:
         """float32 [V, 3, H, W] in [0, 255] -> [V, 320] float32."""

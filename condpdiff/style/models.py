@@ -206,7 +206,7 @@ def embed_captions(base: Path, captions: Sequence[str]) -> tuple[Tensor, Tensor]
     try:
         tokenizer = AutoTokenizer.from_pretrained(base / "tokenizer")
         encoder = AutoModelForTextEncoding.from_pretrained(base / "text_encoder", dtype="auto").eval().to(device())
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError) as error:  # T5's tokenizer asks for sentencepiece
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{base}/text_encoder: can't be loaded ({first})") from None
     clean = [caption.lower().strip() for caption in captions]  # as PixArtAlphaPipeline does

@@ -9,6 +9,7 @@ from condpdiff.files import new_directory, write_json
 from condpdiff.params.schema import Params
 from condpdiff.params.section import PARAMS
 from condpdiff.report import doses
+from condpdiff.report.between import read_between
 from condpdiff.report.curves import arms_table, read_curve, read_task_curves, read_zoo_losses, write_plots
 from condpdiff.report.page import html, markdown
 from condpdiff.report.png import read_picture
@@ -35,6 +36,7 @@ def make(params: Params, tasks: dict[str, Any], out: Path) -> None:
         autoencoder=read_curve(DATA / "autoencoder/curve.csv"),
         ldm=read_curve(DATA / "ldm/curve.csv"),
         zoo_losses=read_zoo_losses(DATA / "performance", evaluations, params.normalize.n_checkpoints),
+        pairs=read_between(DATA / "interpolation", params.interpolate.pairs_of(params.tasks), images=True),
         paper=read_csv(PAPER, ["style", "condpdiff", "original", "soup", "no_lora"]),
         base=read_base(DATA / "base") if params.base.source == "trained" else None,
     )

@@ -49,7 +49,8 @@ class Scorer:
         self.batch = max(1, tokens // (config.sample_size // config.patch_size) ** 2)
         """Images a forward pass."""
         self.scheduler = cast(Any, load_scheduler(base))
-        self.examples = {name: found.to(self.device) for name, found in load_examples(base, splits).items()}
+        examples = load_examples(base, splits) if splits else {}  # none, where images alone are asked for
+        self.examples = {name: found.to(self.device) for name, found in examples.items()}
         levels = self.scheduler.config.num_train_timesteps
         shape = (config.in_channels, config.sample_size, config.sample_size)
         self.draws = {name: fixed_draws(rows.index.tolist(), shape, levels) for name, rows in splits.items()}

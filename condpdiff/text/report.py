@@ -8,6 +8,7 @@ from condpdiff.files import new_directory, write_json
 from condpdiff.params.schema import Params
 from condpdiff.params.section import PARAMS
 from condpdiff.report import doses
+from condpdiff.report.between import read_between
 from condpdiff.report.curves import arms_table, read_curve, read_task_curves, read_zoo_losses, write_plots
 from condpdiff.report.page import Inputs, build, html, markdown, short
 from condpdiff.report.tables import metrics, read_csv, read_evaluation
@@ -28,6 +29,7 @@ def make(params: Params, tasks: dict[str, Any], out: Path) -> None:
         autoencoder=read_curve(DATA / "autoencoder/curve.csv"),
         ldm=read_curve(DATA / "ldm/curve.csv"),
         zoo_losses=read_zoo_losses(DATA / "performance", evaluations, params.normalize.n_checkpoints),
+        pairs=read_between(DATA / "interpolation", params.interpolate.pairs_of(params.tasks), images=False),
         paper=read_csv(PAPER, ["model", "rank", "task", "condpdiff", "original", "soup"]),
     )
     report = build(inputs)

@@ -67,6 +67,39 @@ def test_wrong_run_is_refused_in_one_line(default: dict[str, Any], keys: dict[st
     assert "\n" not in str(caught.value)
 
 
+STYLE = {
+    "domain": "style",
+    "base": {"source": "trained", "name": "pixart-small", "inception": None},
+    "condition": {"kind": "style_images", "encoder": "efficientnet_lite0", "model": "package:x"},
+}
+
+
+def test_style_names_its_own_base_kinds_and_encoders(default: dict[str, Any]) -> None:
+    assert parse(Params, default | STYLE, "params.yaml").domain == "style"
+
+
+@pytest.mark.parametrize(
+    ("domain", "section", "key", "found", "allowed"),
+    [
+        ("text", "condition", "kind", "style_images", "task_info_few_shot, task_info, few_shot, one_hot, learnable"),
+        ("text", "condition", "encoder", "resnet18", "minilm, clip"),
+        ("text", "base", "source", "trained", "package, hub, local"),
+        ("style", "condition", "kind", "few_shot", "style_images, one_hot, learnable"),
+        ("style", "condition", "encoder", "minilm", "efficientnet_lite0, resnet18"),
+        ("style", "base", "source", "package", "trained, hub, local"),
+    ],
+)
+def test_what_belongs_to_the_other_domain_is_refused_in_one_line(
+    default: dict[str, Any], domain: str, section: str, key: str, found: str, allowed: str
+) -> None:
+    run = default | (STYLE if domain == "style" else {})
+    run[section] = run[section] | {key: found}
+    with pytest.raises(UserError) as caught:
+        parse(Params, run, "params.yaml")
+    wanted = f"params.yaml: {section}.{key}: found {found!r}, allowed: {allowed} (domain: {domain})"
+    assert str(caught.value) == wanted
+
+
 def test_missing_section_is_named(default: dict[str, Any]) -> None:
     del default["ldm"]
     with pytest.raises(UserError, match="^params.yaml: key 'ldm' is missing$"):

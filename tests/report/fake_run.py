@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,9 @@ def build(
     count: int = 6,
     doses: int = 4,
     racing: bool = False,
+    pairs: int = 1,
 ) -> Path:
-    """Write params.yaml, task files, zoo, curves and evaluations of `tasks` under `root`."""
+    """Write params.yaml, task files, zoo, curves, evaluations and interpolations of `tasks` under `root`."""
     root.mkdir(parents=True, exist_ok=True)
     params = yaml.safe_load((REPO / "params.yaml").read_text())
     params["tasks"] = list(tasks)
@@ -36,6 +38,7 @@ def build(
     params["collect"]["max_checkpoints"] = params["normalize"]["n_checkpoints"] = n
     params["ldm"]["performance"] = "rank" if doses else "none"
     params["sample"] |= {"performance": 1.0 if doses else None, "doses": doses}
+    params["interpolate"] |= {"pairs": pairs, "samples": min(count, 2)}
     params["eval"]["select"] = "racing" if racing else "full"
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     shutil.copytree(REPO / "configs/paper", root / "configs/paper")
@@ -49,8 +52,26 @@ def build(
         _doses(root, name, np.random.default_rng([2, i]), n, doses)
         if racing:
             _race(root / "data/eval" / name)
+    for one, other in list(pairwise(tasks))[:pairs]:
+        write_between(root, one, other, min(count, 2), 85.0, 50.0)
     write_networks(root)
     return root
+
+
+def write_between(root: Path, one: str, other: str, samples: int, own: float, far: float) -> Path:
+    """Scores between two tasks: `own` for a task's own LoRAs, `far` for the other's; unseen conditions lose a point."""
+    folder = root / f"data/interpolation/{one}--{other}"
+    rng = np.random.default_rng(0)
+    rows = []
+    for sample in range(samples):
+        for task, end in ((one, 0), (other, 1)):
+            for kind in ("weights", "condition"):
+                for at in (0.0, 0.25, 0.5, 0.75, 1.0):
+                    score = own + (far - own) * abs(at - end)
+                    rows.append((kind, at, sample, task, score + rng.normal(0, 0.1)))
+            rows += [("unseen", at, sample, task, (own if at == end else far) - 1) for at in (0.0, 1.0)]
+    write_csv(pd.DataFrame(rows, columns=["kind", "lambda", "sample", "task", "score"]), folder / "scores.csv")
+    return folder
 
 
 def write_networks(root: Path) -> None:

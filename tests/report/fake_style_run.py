@@ -1,12 +1,13 @@
 """A small run on styles as merge-eval and the others leave it, out of random numbers: nothing here was trained."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import yaml
-from fake_run import REPO, write_csv, write_networks, write_passes
+from fake_run import REPO, write_between, write_csv, write_networks, write_passes
 from PIL import Image, PngImagePlugin
 from safetensors.numpy import save_file
 
@@ -29,6 +30,8 @@ PROMPTS = [
     for what in ("a cat, whole", "a rocket, close-up left", "a cup of coffee, whole", "a rose")
 ]
 
+STRIPS = {"weights": (0.0, 0.25, 0.5, 0.75, 1.0), "condition": (0.0, 0.25, 0.5, 0.75, 1.0), "unseen": (0.0, 1.0)}
+
 
 def build_styles(
     root: Path,
@@ -40,7 +43,7 @@ def build_styles(
     racing: bool = False,
     size: int = 64,
 ) -> Path:
-    """Write params.yaml, task files, base, zoo, curves and evaluations of `styles` under `root`."""
+    """Write params.yaml, task files, base, zoo, curves, evaluations and interpolations of `styles` under `root`."""
     root.mkdir(parents=True, exist_ok=True)
     params = yaml.safe_load((REPO / "params.yaml").read_text())
     params |= {"domain": "style", "tasks": list(styles), "base": {"source": "trained", "name": "pixart-small"}}
@@ -49,6 +52,7 @@ def build_styles(
     params["collect"]["max_checkpoints"] = params["normalize"]["n_checkpoints"] = n
     params["ldm"]["performance"] = "rank" if doses else "none"
     params["sample"] |= {"performance": 1.0 if doses else None, "doses": doses, "trajectories": trajectories}
+    params["interpolate"]["samples"] = min(count, 2)
     params["eval"]["select"] = "racing" if racing else "full"
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     for i, name in enumerate(styles):
@@ -65,6 +69,8 @@ def build_styles(
         _trajectories(folder, rng, walk, trajectories)
         _images(folder, i, size)
         _doses(root, name, rng, n, doses)
+    for one, other in list(pairwise(styles))[:1]:
+        _strips(write_between(root, one, other, min(count, 2), 11.0, 60.0), size)
     write_networks(root)
     _base(root / "data/base")
     (root / "configs/paper").mkdir(parents=True)
@@ -150,6 +156,18 @@ def _images(folder: Path, style: int, size: int) -> None:
     write_csv(
         pd.DataFrame(rows, columns=["arm", "file", "prompt", "seed"]).astype({"seed": "Int64"}), folder / "images.csv"
     )
+
+
+def _strips(folder: Path, size: int) -> None:
+    """Images along lambda, of styles and of unseen conditions."""
+    rows = []
+    for kind, lambdas in STRIPS.items():
+        for number, at in enumerate(lambdas):
+            for i, prompt in enumerate(PROMPTS):
+                file = f"images/{kind}/{number}-{i}.png"
+                _png(folder / file, [4, i, number], size, grey=True, text=prompt)
+                rows.append((kind, at, file, prompt, i))
+    write_csv(pd.DataFrame(rows, columns=["kind", "lambda", "file", "prompt", "seed"]), folder / "images.csv")
 
 
 def _png(path: Path, seed: list[int], size: int, grey: bool = False, text: str = "") -> None:

@@ -40,6 +40,7 @@ def test_everything_is_written(run: Path) -> None:
     assert {f"plots/{name}.csv" for name in plots} <= written
     kinds = ("arms", "dose", "novelty", "tsne")
     assert {f"figures/{kind}-{t}.svg" for kind in kinds for t in ("movies", "tweets")} <= written
+    assert "figures/between-movies--tweets.svg" in written
     assert json.loads(Path("report/metrics.json").read_text())["tasks_not_learned"] == 0
     arms = pd.read_csv("report/plots/arms.csv")
     assert list(arms.columns) == ["task", "arm", "score", "low", "high"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fake_style_run import PROMPTS, build_styles
+from fake_style_run import PROMPTS, STRIPS, build_styles
 from PIL import Image
 from test_report_page import Checker, files
 
@@ -85,8 +85,9 @@ def test_the_page_holds_its_images_and_asks_no_host_for_anything(made: Path) -> 
     assert all(x.startswith(("#", "data:")) for x in checker.fetched)
     assert not re.search(r"https?://|@import|url\((?!#)|<script", html)
     assert len(set(checker.ids)) == len(checker.ids)
-    assert html.count('src="data:image/png;base64,') == 2 * len(SHOWN) * len(PROMPTS) + 1  # and the sample sheet
-    assert all(html.count(f'<th scope="row">{prompt}</th>') == 2 for prompt in PROMPTS)
+    images = 2 * len(SHOWN) + sum(map(len, STRIPS.values()))
+    assert html.count('src="data:image/png;base64,') == images * len(PROMPTS) + 1  # and the sample sheet
+    assert all(html.count(f'<th scope="row">{prompt}</th>') == 2 + len(STRIPS) for prompt in PROMPTS)
     assert "nan" not in re.sub(r"[a-z]nan|nan[a-z]", "", re.sub(r"base64,[^\"]*", "", html).lower())
 
 
@@ -250,6 +251,9 @@ def test_smallest_run_has_no_doses_no_trajectories_and_no_base_of_its_own(
         ("data/eval/chalk/trajectories.csv", "no such file; run `dvc repro`"),
         ("data/eval/chalk/trajectories.safetensors", "no such file; run `dvc repro`"),
         ("data/eval/chalk/passes.json", "no such file"),
+        ("data/interpolation/charcoal--chalk/scores.csv", "no such file; run `dvc repro`"),
+        ("data/interpolation/charcoal--chalk/images.csv", "no such file; run `dvc repro`"),
+        ("data/interpolation/charcoal--chalk/images/weights/4-0.png", "no such file; run `dvc repro`"),
         ("data/zoo/chalk/validation.csv", "no such file; run `dvc repro`"),
         ("data/base/samples.png", "no such file; run `dvc repro`"),
         ("data/base/denoiser.csv", "no such file; run `dvc repro`"),

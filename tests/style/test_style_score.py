@@ -156,6 +156,11 @@ def test_same_call_gives_the_same_images_and_a_merge_gives_others(scorer: Scorer
     assert np.array_equal(scorer.generate(CAPTIONS, range(4), 3, 1.0), first)
 
 
+def test_scorer_without_rows_generates_the_same(base: Path, zoo: Zoo, scorer: Scorer) -> None:
+    alone = Scorer(base, zoo, make_style_task(), {}, TOKENS)
+    assert np.array_equal(alone.generate(CAPTIONS, range(4), 2, 1.0), scorer.generate(CAPTIONS, range(4), 2, 1.0))
+
+
 def test_guidance_changes_the_images(scorer: Scorer) -> None:
     plain, guided = (scorer.generate(CAPTIONS[:2], [0, 1], 3, guidance) for guidance in (1.0, 6.0))
     assert not np.array_equal(plain, guided)

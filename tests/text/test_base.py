@@ -8,11 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
+from condpdiff.base_file import SOURCE
 from condpdiff.errors import UserError
 from condpdiff.files import read_json
 from condpdiff.params.base import Base
 from condpdiff.text.base import prepare_base
-from condpdiff.text.models import SOURCE, load_classifier
+from condpdiff.text.models import load_classifier
 
 
 def message_of(source: str, name: str, out: Path) -> str:

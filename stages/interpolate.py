@@ -1,0 +1,58 @@
+"""interpolate: LoRAs between two tasks and under conditions that training never drew, scored on both tasks."""
+
+from pathlib import Path
+
+from condpdiff import autoencoder, condition_file, diffusion
+from condpdiff.condition_file import load_conditions
+from condpdiff.domain import module
+from condpdiff.errors import run
+from condpdiff.files import new_directory, read_tensors
+from condpdiff.generate import Generator
+from condpdiff.hardware import device
+from condpdiff.interpolation import Between, Scoring, weights
+from condpdiff.latents import load_scale
+from condpdiff.normalized import load_frame
+from condpdiff.params.condition import Condition
+from condpdiff.params.eval import Eval
+from condpdiff.params.interpolate import Interpolate, pair_folder
+from condpdiff.params.sample import Sample
+from condpdiff.params.section import section, tasks
+
+DATA = Path("data")
+
+
+def main() -> None:
+    settings, condition = section("interpolate", Interpolate), section("condition", Condition)
+    sample, domain = section("sample", Sample), module("between")
+    scoring = Scoring(
+        section("eval", Eval).batch_tokens,
+        section("eval", Eval).images,
+        section("eval", Eval).image_steps,
+        section("eval", Eval).image_guidance,
+    )
+    model, process = diffusion.load(DATA / "ldm" / diffusion.FILE)
+    decoder = autoencoder.load(DATA / "autoencoder" / autoencoder.FILE)
+    model.to(device())  # type: ignore[arg-type]  # mypy does not bind the method that diffusers wraps
+    generator = Generator(model, process, decoder, load_scale(DATA / "latents"))
+    y = load_conditions(DATA / "conditions" / condition_file.FILE, tasks())
+    with new_directory(DATA / "interpolation") as out:
+        for number, pair in enumerate(settings.pairs_of(tasks())):
+            where, files = out / pair_folder(*pair), {name: module("task").load_task(name) for name in pair}
+            where.mkdir()
+            one, other = (read_tensors(DATA / "samples" / f"{name}.safetensors")["theta"] for name in pair)
+            points = weights(one[: settings.samples], other[: settings.samples], settings.lambdas)
+            frames = (load_frame(DATA / "normalized", pair[0]), load_frame(DATA / "normalized", pair[1]))
+            seed, what = settings.seed * 1000 + number, " to ".join(pair)
+            between = Between(generator, frames, sample, settings.samples, seed, what)
+            if condition.kind != "learnable":  # there is nothing between two indices
+                points += between.condition((y[pair[0]], y[pair[1]]), settings.lambdas)
+            unseen = [domain.unseen_inputs(files[name], DATA / "tasks" / name, condition.kind) for name in pair]
+            if any(unseen):
+                encode = module("encoder").load_encoder(condition)
+                points += [between.unseen(encode(found), task) for task, found in enumerate(unseen) if found]
+            folders = {"data": DATA / "tasks", "zoos": DATA / "zoo", "base": DATA / "base", "out": where}
+            domain.score_between(points, files, scoring, **folders).to_csv(where / "scores.csv", index=False)
+
+
+if __name__ == "__main__":
+    run(main)
