@@ -199,7 +199,7 @@ def test_two_processes_collect_nearly_the_states_of_one(base, films: Path) -> No
     shutil.copytree(base("bert"), "data/base")
     settings = read_json(Path("data/base/config.json"))
     write_json(Path("data/base/config.json"), settings | dict.fromkeys(DROPOUTS, 0.0))
-    write_json(Path("params.yaml"), {"collect": make_collect().model_dump()})
+    write_json(Path("params.yaml"), {"domain": "text", "collect": make_collect().model_dump()})
     Path("configs/tasks").mkdir(parents=True)
     write_json(Path("configs/tasks/films.yaml"), make_task().model_dump(exclude_none=True))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
