@@ -1,17 +1,14 @@
 """The report of styles: what the page is made from, and everything that is written beside it."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from condpdiff.errors import UserError
-from condpdiff.files import new_directory, write_json
 from condpdiff.params.schema import Params
 from condpdiff.params.section import PARAMS
-from condpdiff.report import doses
 from condpdiff.report.between import read_between
-from condpdiff.report.curves import arms_table, read_curve, read_task_curves, read_zoo_losses, write_plots
-from condpdiff.report.page import html, markdown
+from condpdiff.report.curves import read_curve, read_task_curves, read_zoo_losses
+from condpdiff.report.output import write
 from condpdiff.report.png import read_picture
 from condpdiff.report.style_page import BaseModel, Inputs, build, short
 from condpdiff.report.style_tables import metrics, read_style
@@ -41,29 +38,7 @@ def make(params: Params, tasks: dict[str, Any], out: Path) -> None:
         base=read_base(DATA / "base") if params.base.source == "trained" else None,
     )
     report = build(inputs)
-    for warning in report.warnings:
-        sys.stderr.write(f"warning: {warning}\n")
-
-    out.mkdir(exist_ok=True)
-    with new_directory(out / "figures") as folder:
-        for image in report.images:
-            (folder / image.file).write_text(image.svg, encoding="utf-8")
-        for picture in report.pictures:
-            (folder / picture.file).write_bytes(picture.png)
-    frames = {
-        "arms": arms_table(report.summary),
-        "doses": doses.frame(evaluations),
-        "finetune_loss": inputs.finetune_loss,
-        "finetune_validation": inputs.finetune_validation,
-        "autoencoder": inputs.autoencoder[0],
-        "ldm": inputs.ldm[0],
-    }
-    with new_directory(out / "plots") as folder:
-        write_plots(folder, frames)
-    (out / "index.html").write_text(html(report), encoding="utf-8")
-    (out / "report.md").write_text(markdown(report), encoding="utf-8")
-    (out / "results.md").write_text(short(report, inputs), encoding="utf-8")
-    write_json(out / "metrics.json", metrics(report.summary, report.flags))
+    write(out, report, inputs, short(report, inputs), metrics(report.summary, report.flags))
 
 
 def same_metric(tasks: dict[str, Any]) -> None:
