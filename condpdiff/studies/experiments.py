@@ -1,4 +1,4 @@
-"""The experiments that are there: DVC's named commits, read with plain Git, and found by the settings they were run with.
+"""The experiments that are there: DVC's named commits, read with plain Git and found by their settings.
 
 A DVC experiment is a commit under refs/exps/<its baseline commit>/<name>; params.yaml, the tasks' files, dvc.lock and
 report/metrics.json of a run stand in it.
@@ -46,12 +46,13 @@ class Experiments:
     """All finished experiments of a repository, by name and by settings; of equal ones the newest."""
 
     def __init__(self) -> None:
-        listed = _git("for-each-ref", "--sort=committerdate", "--format=%(refname) %(objectname)", "refs/exps")
-        refs = [line.split() for line in listed.splitlines() if _REF.match(line)]
+        output = _git("for-each-ref", "--sort=committerdate", "--format=%(refname) %(objectname)", "refs/exps")
+        refs = [line.split() for line in output.splitlines() if _REF.match(line)]
         files = [(commit, path) for _, commit in refs for path in (str(PARAMS), METRICS)]
         first = dict(zip(files, contents(files), strict=True))
         parsed = {commit: _yaml(first[commit, str(PARAMS)]) for _, commit in refs}
-        tasks = {commit: params.get("tasks") or [] for commit, params in parsed.items()}
+        listed = {commit: params.get("tasks") for commit, params in parsed.items()}
+        tasks = {commit: names if isinstance(names, list) else [] for commit, names in listed.items()}
         files = [(commit, f"{TASKS / str(task)}.yaml") for commit, names in tasks.items() for task in names]
         task_files = dict(zip(files, contents(files), strict=True))
         self.by_name: dict[str, list[Experiment]] = {}
@@ -61,7 +62,7 @@ class Experiments:
             if found is None or (metrics := first[commit, METRICS]) is None:
                 continue  # saved by hand before it had a result
             baseline = found["start"] + found["rest"]
-            experiment = Experiment(found["name"], ref, commit, baseline, json.loads(metrics))
+            experiment = Experiment(found["name"], ref, commit, baseline, _yaml(metrics))
             self.by_name.setdefault(experiment.name, []).append(experiment)
             texts = {str(task): task_files[commit, f"{TASKS / str(task)}.yaml"] for task in tasks[commit]}
             try:

@@ -48,8 +48,8 @@ class SizeFile(Section):
     seeds: list[Seed] = Field([0], min_length=1)
     seed_keys: list[str] | None = None
     """In place of the study's."""
-    rows: dict[Name, RowFile] = {}
-    """After the rows that both sizes have."""
+    rows: dict[Name, Any] = {}
+    """Each a `RowFile`; they come after the rows that both sizes have."""
 
 
 class StudyFile(Section):
@@ -61,9 +61,10 @@ class StudyFile(Section):
     """File of configs/paper with the paper's figures."""
     seed_keys: list[str] = ["ae.seed", "ldm.seed", "sample.seed"]
     """What a seed sets; these are the generator's."""
-    sizes: dict[Literal["embedded", "paper"], SizeFile]
-    rows: dict[Name, RowFile] = {}
-    """Rows of both sizes."""
+    sizes: dict[Literal["embedded", "paper"], Any]
+    """Each a `SizeFile`."""
+    rows: dict[Name, Any] = {}
+    """Rows of both sizes, each a `RowFile`."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ class Row:
     runs: list[Run]
     paper: dict[str, str | float] | None
     shared: bool
-    """Its settings are the ones that all rows share: what the others are compared with."""
+    """Its settings are the ones that all rows share: what the others are compared with. No row is, where rows
+    have presets of their own."""
     changed: frozenset[str]
     """Keys in which it differs from the shared settings, seeds apart."""
 
@@ -140,13 +142,16 @@ def load_study(name: str, size: str = "embedded") -> Study:
     file = parse(StudyFile, read_yaml(path), str(path))
     if size not in file.sizes:
         raise UserError(f"{path}: sizes: found {', '.join(file.sizes)}, asked for {size!r}")
-    shared = file.sizes[size]  # type: ignore[index]
+    # Piece by piece, so that an error tells the keys that are allowed in that piece.
+    shared = parse(SizeFile, file.sizes[size], str(path), f"sizes.{size}")
+    files = {row: parse(RowFile, data, str(path), f"rows.{row}") for row, data in {**file.rows, **shared.rows}.items()}
     seed_keys = file.seed_keys if shared.seed_keys is None else shared.seed_keys
     prefix = name if size == "embedded" else f"{name}-{size}"
     load = cache(load_preset)
     base = _preset(load(shared.preset), shared.keys, f"{path}: sizes.{size}")
     rows = []
-    for row_name, row in {**file.rows, **shared.rows}.items():
+    comparable = len(files) > 1 and not any(row.preset for row in files.values())
+    for row_name, row in files.items():
         where = f"{path}: rows.{row_name}"
         keys = {**shared.keys, **row.keys}
         plain = _preset(load(row.preset or shared.preset), keys, where)
@@ -157,7 +162,7 @@ def load_study(name: str, size: str = "embedded") -> Study:
             suffix = f"-s{seed}" if seed else ""
             runs.append(Run(f"{prefix}-{row_name}{suffix}", seed, seeded, task_keys))
         changed = _changed(base, plain)
-        rows.append(Row(row_name, runs, row.paper, not changed, changed))
+        rows.append(Row(row_name, runs, row.paper, shared=comparable and not changed, changed=changed))
     if not rows:
         raise UserError(f"{path}: found no rows of size {size!r}")
     csv = None if file.paper is None else CONFIGS / "paper" / file.paper
@@ -175,7 +180,9 @@ def pick_rows(study: Study, names: list[str]) -> list[Row]:
     known = [row.name for row in study.rows]
     for name in names:
         if name not in known:
-            raise UserError(f"study {study.name}: unknown row {name!r}{nearest(name, known)}; allowed: {', '.join(known)}")
+            raise UserError(
+                f"study {study.name}: unknown row {name!r}{nearest(name, known)}; allowed: {', '.join(known)}"
+            )
     return [row for row in study.rows if not names or row.name in names]
 
 
@@ -226,7 +233,7 @@ def _changed(base: Preset, other: Preset) -> frozenset[str]:
 def _leaves(preset: Preset) -> dict[str, Any]:
     """`section.key` of params.yaml, and `configs/tasks/NAME.yaml:section.key` of its tasks' files, -> value."""
     trees = {"": preset.params, **{f"{TASKS / name}.yaml:": task for name, task in preset.tasks.items()}}
-    leaves = {}
+    leaves: dict[str, Any] = {}
     for prefix, tree in trees.items():
         for section, value in tree.model_dump(mode="json").items():
             below = value if isinstance(value, dict) else {"": value}

@@ -39,7 +39,7 @@ def run_rows(rows: list[Row], jobs: int, force: bool, dry_run: bool, say: Say) -
         say: prints one line.
 
     Raises:
-        UserError: a name is taken by other settings (nothing has run then), or experiments failed (the others have run).
+        UserError: a name is taken by other settings (nothing has run then), or experiments failed (the others ran).
     """
     experiments, missing = Experiments(), []
     for run in (run for row in rows for run in row.runs):
@@ -65,8 +65,8 @@ def run_rows(rows: list[Row], jobs: int, force: bool, dry_run: bool, say: Say) -
         there = Experiments().by_settings
         failed |= {run.name for run in missing if run.settings not in there}
     if failed:
-        logs = ", ".join(str(LOGS / f"{run.name}.log") for run in missing if run.name in failed)
-        raise UserError(f"{len(failed)} of {len(missing)} experiments failed; see {logs}")
+        logs = ", ".join(f"{run.name} ({LOGS / run.name}.log)" for run in missing if run.name in failed)
+        raise UserError(f"{len(failed)} of {len(missing)} experiments failed: {logs}")
     say(f"{len(missing)} run, all there" if missing else "all there")
 
 
@@ -168,9 +168,10 @@ def _call(words: list[str], log: str, show: Callable[[str], Any] | None) -> int:
             env={**os.environ, "PATH": path},
         ) as process,
     ):
+        output: Any = process.stdout
         try:
             # A piece is a line, or what a progress bar ends with a carriage return.
-            for piece in io.TextIOWrapper(process.stdout, encoding="utf-8", errors="replace", newline=""):  # type: ignore[arg-type]
+            for piece in io.TextIOWrapper(output, encoding="utf-8", errors="replace", newline=""):
                 file.write(piece)
                 file.flush()
                 if show is not None:
