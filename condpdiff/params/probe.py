@@ -18,4 +18,4 @@ class Probe(Section):
         """The tasks left out in turn: none where `condition.kind` says nothing of a task never seen, or no other task
         is left to train on."""
         is_described = kind not in ("one_hot", "learnable")
-        return tasks[: self.unseen] if self.samples and is_described and len(tasks) > 1 else []
+        return tasks[: self.unseen] if is_described and len(tasks) > 1 else []

@@ -168,9 +168,10 @@ def sections(found: Probed, evaluations: Sequence[Scored], method: str, seed: in
     blocks += _unseen(found, evaluations, method, seed) if found.left_out else []
     if found.unscored:
         worst = "the worst" if evaluations[0].lower else "0"
-        blocks.append(
-            Text(f"{found.unscored} LoRAs have no score (what they give is not numbers); they count as {worst}.")
-        )
+        says = "have no score (what they give is no number); they count as"
+        if found.unscored == 1:
+            says = "has no score (what it gives is no number); it counts as"
+        blocks.append(Text(f"{_count(found.unscored, 'LoRA')} {says} {worst}."))
     return [Section("condition", "What the condition does", blocks)]
 
 
