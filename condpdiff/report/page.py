@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from condpdiff.params.schema import Params
-from condpdiff.report import between, doses, figures, text
+from condpdiff.report import between, doses, figures, probe, text
 from condpdiff.report.blocks import (
     Block,
     Figures,
@@ -64,6 +64,7 @@ class Inputs:
     ldm: tuple[pd.DataFrame, list[str]]
     zoo_losses: dict[str, np.ndarray]  # task with doses -> loss [N] of its checkpoints
     pairs: list[between.Between]  # what lies between them
+    probed: probe.Probed  # what the condition does
     paper: pd.DataFrame  # Table 1: model, rank, lora_params, task, condpdiff, original, soup
 
 
@@ -128,13 +129,14 @@ def build(inputs: Inputs) -> Report:
         Section("novelty", "Where the generated weights lie", _novelty(inputs, racing)),
         *_doses(inputs),
         *between.sections(inputs.pairs, evaluations),
+        *probe.sections(inputs.probed, evaluations, inputs.params.normalize.method, settings.seed),
         Section("training", "Training curves", _training(inputs)),
         Section("paper", "The paper's figures, for context", _paper(inputs.paper)),
         Section("settings", "Settings", _settings(inputs)),
     ]
     return Report(
-        verdict(comparisons, summary, flags), comparisons["control"].average.word,
-        _tiles(summary, comparisons), warnings, sections, summary, flags,
+        verdict(comparisons, summary, flags) + probe.verdict(inputs.probed, evaluations, settings.seed),
+        comparisons["control"].average.word, _tiles(summary, comparisons), warnings, sections, summary, flags,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from condpdiff.report.between import read_between
 from condpdiff.report.curves import read_curve, read_task_curves, read_zoo_losses
 from condpdiff.report.output import write
 from condpdiff.report.png import read_picture
+from condpdiff.report.probe import effect, read_probe
 from condpdiff.report.style_page import BaseModel, Inputs, build, short
 from condpdiff.report.style_tables import metrics, read_style
 from condpdiff.report.tables import read_csv
@@ -34,11 +35,13 @@ def make(params: Params, tasks: dict[str, Any], out: Path) -> None:
         ldm=read_curve(DATA / "ldm/curve.csv"),
         zoo_losses=read_zoo_losses(DATA / "performance", evaluations, params.normalize.n_checkpoints),
         pairs=read_between(DATA / "interpolation", params.interpolate.pairs_of(params.tasks), images=True),
+        probed=read_probe(DATA / "probe", lower=True),
         paper=read_csv(PAPER, ["style", "condpdiff", "original", "soup", "no_lora"]),
         base=read_base(DATA / "base") if params.base.source == "trained" else None,
     )
     report = build(inputs)
-    write(out, report, inputs, short(report, inputs), metrics(report.summary, report.flags))
+    figures = metrics(report.summary, report.flags) | effect(inputs.probed, evaluations)
+    write(out, report, inputs, short(report, inputs), figures)
 
 
 def same_metric(tasks: dict[str, Any]) -> None:

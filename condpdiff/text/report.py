@@ -9,6 +9,7 @@ from condpdiff.report.between import read_between
 from condpdiff.report.curves import read_curve, read_task_curves, read_zoo_losses
 from condpdiff.report.output import write
 from condpdiff.report.page import Inputs, build, short
+from condpdiff.report.probe import effect, read_probe
 from condpdiff.report.tables import metrics, read_csv, read_evaluation
 
 DATA = Path("data")
@@ -28,7 +29,9 @@ def make(params: Params, tasks: dict[str, Any], out: Path) -> None:
         ldm=read_curve(DATA / "ldm/curve.csv"),
         zoo_losses=read_zoo_losses(DATA / "performance", evaluations, params.normalize.n_checkpoints),
         pairs=read_between(DATA / "interpolation", params.interpolate.pairs_of(params.tasks), images=False),
+        probed=read_probe(DATA / "probe", lower=False),
         paper=read_csv(PAPER, ["model", "rank", "task", "condpdiff", "original", "soup"]),
     )
     report = build(inputs)
-    write(out, report, inputs, short(report, evaluations), metrics(report.summary, report.flags))
+    figures = metrics(report.summary, report.flags) | effect(inputs.probed, evaluations)
+    write(out, report, inputs, short(report, evaluations), figures)
