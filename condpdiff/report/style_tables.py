@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from condpdiff.report.tables import (
     Summary,
     candidates,
     column,
+    headline_means,
     pivot,
     read_common,
     read_csv,
@@ -143,16 +144,19 @@ def not_learned(evaluations: Sequence[StyleEvaluation], summary: Summary, margin
     return flags
 
 
-def metrics(summary: Summary, flags: dict[str, str]) -> dict[str, dict[str, dict[str, float]] | int]:
-    """What `dvc metrics show` and `dvc exp show` show: style -> arm -> selected, and of several candidates more."""
+def metrics(summary: Summary, flags: dict[str, str]) -> dict[str, dict[str, Any] | int]:
+    """What `dvc metrics show` and `dvc exp show` show: style -> arm -> selected, and of several candidates more.
+
+    The means stand beside the arms too, under the keys that every domain has.
+    """
     fields = ("selected", "mean", "std", "best")
     tables = {field: pivot(summary, field) for field in fields}
-    result: dict[str, dict[str, dict[str, float]] | int] = {}
-    for style in tables["selected"]["condpdiff"]:
+    result: dict[str, dict[str, Any] | int] = {}
+    for style, means in headline_means(summary, 3).items():
         cells = {arm: {field: tables[field][arm][style] for field in fields} for arm in HEADLINE}
         result[style] = {
             arm: {k: round(v, 3) for k, v in cell.items() if k == "selected" or not np.isnan(cell["std"])}
             for arm, cell in cells.items()
-        }
+        } | means
     result["tasks_not_learned"] = len(flags)
     return result

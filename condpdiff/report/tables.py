@@ -32,6 +32,7 @@ ARMS = {  # in the order of every table
 CONTROLS = ("soup", "soup_16", "gaussian", "pca_gaussian")
 """What a generator of checkpoints must beat: none of them needs a trained generator."""
 HEADLINE = ("condpdiff", "original", "soup", "gaussian")
+MEANS = ("condpdiff", "original")
 
 
 @dataclass(frozen=True)
@@ -326,14 +327,20 @@ def not_learned(evaluations: list[Evaluation], summary: Summary, margin: float) 
 
 
 def metrics(summary: Summary, flags: dict[str, str]) -> dict[str, dict[str, float] | int]:
-    """What `dvc metrics show` and `dvc exp show` show: the selected candidates' validation scores."""
-    picked = pivot(summary, "selected")
-    columns = list(picked["condpdiff"])
+    """What `dvc metrics show` and `dvc exp show` show: validation scores of the selected candidates, and means."""
+    picked, means = pivot(summary, "selected"), headline_means(summary, 2)
     result: dict[str, dict[str, float] | int] = {
-        task: {arm: round(picked[arm][task], 2) for arm in HEADLINE} for task in columns
+        task: {arm: round(picked[arm][task], 2) for arm in HEADLINE} | means[task] for task in means
     }
     result["tasks_not_learned"] = len(flags)
     return result
+
+
+def headline_means(summary: Summary, decimals: int) -> dict[str, dict[str, float]]:
+    """Task -> `<arm>_mean`, over all candidates; none in racing, where not all have a score."""
+    means = pivot(summary, "mean")
+    found = {task: {f"{arm}_mean": means[arm][task] for arm in MEANS} for task in means["condpdiff"]}
+    return {t: {k: round(v, decimals) for k, v in row.items() if not np.isnan(v)} for t, row in found.items()}
 
 
 def consecutive_distance(e: Scored) -> float:

@@ -205,6 +205,7 @@ def test_metrics_are_nested_by_style_and_arm(styles: Path) -> None:
     assert list(row["condpdiff"]) == ["selected", "mean", "std", "best"]
     assert list(row["soup"]) == list(row["no_lora"]) == ["selected"]
     assert row["condpdiff"]["mean"] == pytest.approx(pivot(summary, "mean")["condpdiff"]["average"], abs=1e-3)
+    assert row["condpdiff_mean"] == row["condpdiff"]["mean"] and row["original_mean"] == row["original"]["mean"]
 
 
 def test_the_table_for_dvc_plots_goes_from_lowest_to_highest(made: Path) -> None:
@@ -223,7 +224,7 @@ def test_a_race_is_reported_without_what_needs_every_candidate(tmp_path: Path, m
     assert "1,500 images went through the models in place of 3,000" in page
     assert "nan" not in re.sub(r"[a-z]nan|nan[a-z]", "", page.lower())
     found = json.loads(Path("report/metrics.json").read_text())
-    assert list(found["charcoal"]["condpdiff"]) == ["selected"]
+    assert list(found["charcoal"]["condpdiff"]) == ["selected"] and "condpdiff_mean" not in found["charcoal"]
 
 
 def test_smallest_run_has_no_doses_no_trajectories_and_no_base_of_its_own(
