@@ -10,6 +10,7 @@ import pandas as pd
 
 from condpdiff.errors import UserError
 from condpdiff.report.png import Picture, read_picture
+from condpdiff.report.readers import read_csv, read_distances
 from condpdiff.report.tables import ARMS as VECTORS
 from condpdiff.report.tables import (
     Scored,
@@ -19,8 +20,6 @@ from condpdiff.report.tables import (
     headline_means,
     pivot,
     read_common,
-    read_csv,
-    read_distances,
     read_scores,
 )  # fmt: skip
 

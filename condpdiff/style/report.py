@@ -3,16 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from condpdiff.errors import UserError
 from condpdiff.params.schema import Params
 from condpdiff.params.section import PARAMS
 from condpdiff.report.between import read_between
 from condpdiff.report.curves import read_curve, read_task_curves, read_zoo_losses
 from condpdiff.report.output import write
 from condpdiff.report.png import read_picture
+from condpdiff.report.readers import read_csv
 from condpdiff.report.style_page import BaseModel, Inputs, build, short
 from condpdiff.report.style_tables import metrics, read_style
-from condpdiff.report.tables import read_csv
 
 DATA = Path("data")
 PAPER = Path("configs/paper/table2_style_fid.csv")
@@ -22,7 +21,6 @@ SHEET = 1024
 
 def make(params: Params, tasks: dict[str, Any], out: Path) -> None:
     """Read the stages' small outputs and write page, tables, figures, images, plots and metrics.json to `out`."""
-    same_metric(tasks)
     evaluations = [read_style(DATA / "eval", name, task) for name, task in tasks.items()]
     inputs = Inputs(
         params=params,
@@ -39,21 +37,6 @@ def make(params: Params, tasks: dict[str, Any], out: Path) -> None:
     )
     report = build(inputs)
     write(out, report, inputs, short(report, inputs), metrics(report.summary, report.flags))
-
-
-def same_metric(tasks: dict[str, Any]) -> None:
-    """Means over styles are of one distance.
-
-    Raises:
-        UserError: two styles' first metrics differ.
-    """
-    (first, task), *others = tasks.items()
-    for name, other in others:
-        if other.metrics[0] != task.metrics[0]:
-            raise UserError(
-                f"configs/tasks/{name}.yaml: metrics: found {other.metrics[0]!r} first, allowed: "
-                f"{task.metrics[0]!r} first, as {first!r} has it: the report takes means over styles"
-            )
 
 
 def read_base(folder: Path) -> BaseModel:

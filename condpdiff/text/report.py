@@ -9,7 +9,8 @@ from condpdiff.report.between import read_between
 from condpdiff.report.curves import read_curve, read_task_curves, read_zoo_losses
 from condpdiff.report.output import write
 from condpdiff.report.page import Inputs, build, short
-from condpdiff.report.tables import metrics, read_csv, read_evaluation
+from condpdiff.report.readers import read_csv
+from condpdiff.report.tables import metrics, read_evaluation
 
 DATA = Path("data")
 PAPER = Path("configs/paper/table1_glue.csv")

@@ -12,6 +12,7 @@ from fake_run import build
 
 from condpdiff.errors import UserError
 from condpdiff.report.overlap import wrong_overlap
+from condpdiff.report.readers import read_csv
 from condpdiff.report.tables import (
     ARMS,
     Evaluation,
@@ -19,7 +20,6 @@ from condpdiff.report.tables import (
     not_learned,
     paper_pick,
     pivot,
-    read_csv,
     read_evaluation,
     selected,
     summarise,
