@@ -1,13 +1,14 @@
 """Reads the tables and tensors that the report is made from; what is wrong with a file is one line that names it."""
 
-import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors import SafetensorError, safe_open
 
 from condpdiff.errors import UserError
 
@@ -31,21 +32,33 @@ def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
     return frame
 
 
-def read_arrays(path: Path, names: list[str]) -> dict[str, np.ndarray]:
-    """Tensors of a safetensors file as NumPy arrays.
+@contextmanager
+def open_arrays(path: Path, names: Sequence[str]) -> Iterator[list[Any]]:
+    """Tensors of a safetensors file as slices: `slice[a:b]` reads a part, `slice.get_shape()` nothing.
 
     Raises:
         UserError: the file is absent or broken, or lacks a tensor.
     """
     try:
-        arrays = load_file(path)
+        with safe_open(path, framework="numpy") as file:
+            found = sorted(file.keys())
+            if missing := [n for n in names if n not in found]:
+                raise UserError(f"{path}: no tensor {missing[0]!r}, found: {', '.join(found)}")
+            yield [file.get_slice(n) for n in names]
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run `dvc repro`") from None
-    except (SafetensorError, json.JSONDecodeError) as error:
+    except SafetensorError as error:
         raise UserError(f"{path}: not a readable safetensors file ({error})") from None
-    if missing := [n for n in names if n not in arrays]:
-        raise UserError(f"{path}: no tensor {missing[0]!r}, found: {', '.join(sorted(arrays))}")
-    return arrays
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Tensors of a safetensors file as NumPy arrays.
+
+    Raises:
+        UserError: the file is absent or broken, or lacks a tensor.
+    """
+    with open_arrays(path, names) as slices:
+        return {name: part[:] for name, part in zip(names, slices, strict=True)}
 
 
 def read_distances(table: Path, tensors: Path, columns: list[str]) -> tuple[pd.DataFrame, np.ndarray]:

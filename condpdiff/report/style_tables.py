@@ -22,6 +22,7 @@ from condpdiff.report.tables import (
     read_common,
     read_scores,
 )  # fmt: skip
+from condpdiff.report.tsne import Points
 
 if TYPE_CHECKING:
     from condpdiff.style.task import Task
@@ -36,20 +37,17 @@ SHOWN = ("real", "no_lora", "original", "soup", "gaussian", "condpdiff")
 """Columns of the grid of images."""
 LABELS = {"fd_lite0": "FD-Lite0", "fid": "FID"}
 """A Fréchet distance is called FID only where Inception's features stand behind it."""
-NOISE = "condpdiff"
-"""Arm of trajectories.csv whose rows are the points of denoising; a candidate is one noise."""
 
 
 @dataclass(frozen=True)
 class StyleEvaluation(Scored):
-    """One style; T points of the trajectories' figure."""
+    """One style."""
 
     task: "Task"
     prompts: list[str]  # P
     pictures: dict[str, list[Picture]]
     """Column of SHOWN -> [P]: the selected candidate's images, and real ones of the same captions."""
-    trajectories: tuple[pd.DataFrame, np.ndarray]
-    """[T] arm, candidate, point; and the distances [T, T] between the checkpoints, the soup and what noises become."""
+    trajectories: Points
 
     known: ClassVar[dict[str, str]] = ARMS
     lower: ClassVar[bool] = True

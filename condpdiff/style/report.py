@@ -10,11 +10,15 @@ from condpdiff.report.curves import read_curve, read_task_curves, read_zoo_losse
 from condpdiff.report.output import write
 from condpdiff.report.png import read_picture
 from condpdiff.report.readers import read_csv
-from condpdiff.report.style_page import BaseModel, Inputs, build, short
+from condpdiff.report.render import brief
+from condpdiff.report.revision import revision
+from condpdiff.report.studies import read_studies
+from condpdiff.report.style_page import BaseModel, Inputs, build, results_table
 from condpdiff.report.style_tables import metrics, read_style
 
 DATA = Path("data")
 PAPER = Path("configs/paper/table2_style_fid.csv")
+STUDIES = Path("docs/studies")
 SHEET = 1024
 """Pixels of the sample sheet's longer side in the page."""
 
@@ -32,11 +36,15 @@ def make(params: Params, tasks: dict[str, Any], out: Path) -> None:
         ldm=read_curve(DATA / "ldm/curve.csv"),
         zoo_losses=read_zoo_losses(DATA / "performance", evaluations, params.normalize.n_checkpoints),
         pairs=read_between(DATA / "interpolation", params.interpolate.pairs_of(params.tasks), images=True),
+        studies=read_studies(STUDIES),
+        revision=revision(),
         paper=read_csv(PAPER, ["style", "condpdiff", "original", "soup", "no_lora"]),
         base=read_base(DATA / "base") if params.base.source == "trained" else None,
     )
     report = build(inputs)
-    write(out, report, inputs, short(report, inputs), metrics(report.summary, report.flags))
+    write(
+        out, report, inputs, brief(report, results_table(report.summary, inputs)), metrics(report.summary, report.flags)
+    )
 
 
 def read_base(folder: Path) -> BaseModel:

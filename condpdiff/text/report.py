@@ -8,12 +8,17 @@ from condpdiff.params.section import PARAMS
 from condpdiff.report.between import read_between
 from condpdiff.report.curves import read_curve, read_task_curves, read_zoo_losses
 from condpdiff.report.output import write
-from condpdiff.report.page import Inputs, build, short
+from condpdiff.report.page import Inputs, build, results_table
 from condpdiff.report.readers import read_csv
+from condpdiff.report.render import brief
+from condpdiff.report.revision import revision
+from condpdiff.report.studies import read_studies
 from condpdiff.report.tables import metrics, read_evaluation
+from condpdiff.report.trajectories import read_trajectories
 
 DATA = Path("data")
 PAPER = Path("configs/paper/table1_glue.csv")
+STUDIES = Path("docs/studies")
 
 
 def make(params: Params, tasks: dict[str, Any], out: Path) -> None:
@@ -29,7 +34,14 @@ def make(params: Params, tasks: dict[str, Any], out: Path) -> None:
         ldm=read_curve(DATA / "ldm/curve.csv"),
         zoo_losses=read_zoo_losses(DATA / "performance", evaluations, params.normalize.n_checkpoints),
         pairs=read_between(DATA / "interpolation", params.interpolate.pairs_of(params.tasks), images=False),
+        trajectories={
+            name: read_trajectories(DATA / "samples", DATA / "zoo", name, params.normalize.n_checkpoints)
+            for name in params.tasks
+        },
+        studies=read_studies(STUDIES),
+        revision=revision(),
         paper=read_csv(PAPER, ["model", "rank", "task", "condpdiff", "original", "soup"]),
     )
     report = build(inputs)
-    write(out, report, inputs, short(report, evaluations), metrics(report.summary, report.flags))
+    results = brief(report, results_table(report.summary, evaluations))
+    write(out, report, inputs, results, metrics(report.summary, report.flags))
