@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -60,8 +61,8 @@ def spread_table(evaluations: Sequence[Scored]) -> Table:
 def distance_table(evaluations: Sequence[Scored]) -> Table:
     """Distance to the nearest checkpoint, and one step of fine-tuning as its yardstick."""
     table = arm_table(evaluations, text.DISTANCE, ("original", "soup", *MANY), _distance)
-    table.rows.append(["one step of fine-tuning", *(number(consecutive_distance(e)) for e in evaluations)])
-    return table
+    step = ["one step of fine-tuning", *(number(consecutive_distance(e)) for e in evaluations)]
+    return replace(table, rows=[*table.rows, step], foot=1)
 
 
 def followed(ways: dict[str, Points], perplexity: float, seed: int) -> list[Block]:

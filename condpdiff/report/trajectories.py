@@ -10,12 +10,13 @@ from condpdiff.errors import UserError
 from condpdiff.report.readers import open_arrays
 from condpdiff.report.tsne import NOISE, Points
 
+COLUMNS = ["arm", "candidate", "point"]
 PART = 1 << 16
 """Weights of every vector that are in memory at a time."""
 
 
 def read_trajectories(samples: Path, zoo: Path, task: str, last: int) -> Points:
-    """The last N = `last` checkpoints, their soup, and the decoded latents of J noises at P points.
+    """The last N = `last` checkpoints, their soup, and the decoded latents of J noises at P points; nothing if J is 0.
 
     Raises:
         UserError: a file is absent or broken, or sizes disagree.
@@ -27,6 +28,8 @@ def read_trajectories(samples: Path, zoo: Path, task: str, last: int) -> Points:
         if k != k_zoo or n_max < last:
             found = f"{theirs}: theta is [{n_max}, {k_zoo}], needed: [at least {last}, {k}]"
             raise UserError(f"{found}, as the trajectories of {ours} have it")
+        if not count:
+            return pd.DataFrame(columns=COLUMNS), np.zeros((0, 0), np.float32)
         gram = np.zeros((last + 1 + count * points,) * 2)  # [M, M]
         with threadpool_limits(1):  # sums over threads differ by machine
             for start in range(0, k, PART):
@@ -39,4 +42,4 @@ def read_trajectories(samples: Path, zoo: Path, task: str, last: int) -> Points:
     rows += [("soup", 0, 0), *((NOISE, i, point) for i in range(count) for point in range(points))]
     squares = np.diag(gram)
     distances = np.sqrt(np.maximum(squares[:, None] + squares[None, :] - 2 * gram, 0)).astype(np.float32)
-    return pd.DataFrame(rows, columns=["arm", "candidate", "point"]), distances
+    return pd.DataFrame(rows, columns=COLUMNS), distances
