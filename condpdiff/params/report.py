@@ -9,5 +9,6 @@ class Report(Section):
     perplexity: PositiveFloat
     """Of the t-SNE figures."""
     learned_margin: float = Field(ge=0)
-    """Points by which the best original must beat both the constant and no-LoRA, or the task is flagged."""
+    """Below it a task is flagged as not learned. Text: points by which the selected checkpoint must beat both a
+    constant and no LoRA. Styles: percent of the way from no LoRA to the floor that it must have gone."""
     seed: int = Field(0, ge=0)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from condpdiff.domain import module
+from condpdiff.errors import UserError
 from condpdiff.params.ae import Autoencoder
 from condpdiff.params.base import Base
 from condpdiff.params.collect import Collect
@@ -101,6 +102,24 @@ def load_params(path: Path = PARAMS) -> tuple[Params, dict[str, Any]]:
 
 
 def load_tasks(params: Params) -> dict[str, Any]:
-    """The file of every task of a run, as its domain reads it."""
+    """The file of every task of a run, as its domain reads it.
+
+    Raises:
+        UserError: a file is wrong, or two styles' first metrics differ.
+    """
     load_task = module("task", params.domain).load_task
-    return {name: load_task(name) for name in params.tasks}
+    tasks = {name: load_task(name) for name in params.tasks}
+    if params.domain == "style":
+        _same_metric(tasks)
+    return tasks
+
+
+def _same_metric(tasks: dict[str, Any]) -> None:
+    """Means over styles are of one distance; the scores of text tasks have percent in common."""
+    (first, task), *others = tasks.items()
+    for name, other in others:
+        if other.metrics[0] != task.metrics[0]:
+            raise UserError(
+                f"configs/tasks/{name}.yaml: metrics: found {other.metrics[0]!r} first, allowed: "
+                f"{task.metrics[0]!r} first, as {first!r} has it: the report takes means over styles"
+            )

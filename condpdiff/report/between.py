@@ -14,8 +14,9 @@ from condpdiff.report.blocks import Block, Figures, Gallery, Section, Table
 from condpdiff.report.figures import PANEL
 from condpdiff.report.parts import label_of, number
 from condpdiff.report.png import Picture, read_picture
+from condpdiff.report.readers import read_csv
 from condpdiff.report.svg import LIGHT, SERIES, Image, image, style
-from condpdiff.report.tables import Scored, read_csv
+from condpdiff.report.tables import Scored
 
 LINES = {"weights": "interpolated weights", "condition": "interpolated condition"}
 FIGURE = (

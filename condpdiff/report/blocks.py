@@ -21,6 +21,8 @@ class Table:
     """(row, column) of the cells that stand out."""
     accent: frozenset[int] = frozenset()
     """Rows that stand out: our method."""
+    foot: int = 0
+    """So many last rows sum up those above; they stay there when a reader sorts the table."""
     numeric: bool = True
     """Right-align everything but the first column."""
     kind: str = "table"

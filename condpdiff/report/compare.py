@@ -154,6 +154,15 @@ METRICS: dict[str, Scorer] = {
 }
 
 
+def correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman's, -1 to 1, over the pairs that have both; NaN below two of them, and where one never varies."""
+    known = ~(np.isnan(x) | np.isnan(y))
+    x, y = x[known], y[known]
+    if len(x) < 2 or not np.ptp(x) or not np.ptp(y):
+        return math.nan
+    return float(_spearman(x, y, np.ones((1, len(x))))[0]) / 100
+
+
 def verdict(comparisons: dict[str, Comparison], summary: Summary, flags: dict[str, str]) -> list[str]:
     """The figures in words: the first sentence is the verdict, the others qualify it.
 

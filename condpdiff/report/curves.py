@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from condpdiff.report.tables import Scored, Summary, read_csv
+from condpdiff.report.readers import read_csv
+from condpdiff.report.tables import Scored, Summary
 
 
 def read_task_curves(zoo: Path, tasks: list[str], file: str, y: str) -> pd.DataFrame:

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from condpdiff.performance import performance_of
+from condpdiff.report import compare
 from condpdiff.report.blocks import Block, Figures, Table
-from condpdiff.report.compare import METRICS
 from condpdiff.report.figures import PANEL, colour
 from condpdiff.report.svg import LIGHT, Image, image, style
 from condpdiff.report.tables import Scored, pivot, summarise
@@ -112,11 +112,8 @@ def _table(shown: list[Scored], scored: bool) -> Table:
 
 def correlation(e: Scored) -> float:
     """Spearman's, of the performance asked for with the negative loss; losses that are not numbers are left out."""
-    samples = _samples(e).dropna(subset="loss")
-    if len(samples) < 2:
-        return math.nan
-    asked, loss = (samples[c].to_numpy(dtype=np.float64) for c in ("asked", "loss"))
-    return float(METRICS["spearman"](asked, -loss, np.ones((1, len(loss))))[0]) / 100
+    asked, loss = (_samples(e)[c].to_numpy(dtype=np.float64) for c in ("asked", "loss"))
+    return compare.correlation(asked, -loss)
 
 
 def unscored(e: Scored) -> int:

@@ -1,20 +1,18 @@
 """The report's figures: what beats what, the curves, and where the generated weights lie."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from condpdiff.report.compare import Comparison
+from condpdiff.report.compare import Comparison, correlation
 from condpdiff.report.svg import LIGHT, SERIES, Image, figure, image, style
 from condpdiff.report.tables import Scored, candidates, column, consecutive_distance
 
 MARKERS = {"condpdiff": "D", "soup": "s", "soup_16": "P", "gaussian": "^", "pca_gaussian": "v", "zero_decode": "X"}
-EARLY_LATE = LinearSegmentedColormap.from_list("steps", ["#a5c8ff", "#5b91f5", "#2b57cf"])
 BARE = ("majority", "no_lora")
 """Arms whose scores may lie far from all others'; the range of a figure does not stretch to them."""
 PANEL = 3.9  # inches: two abreast on a desktop, one on a phone, without unreadable text
@@ -158,74 +156,50 @@ def _finish_curve(ax: Axes, label: str, log: bool) -> None:
 
 def novelty(e: Scored) -> Image:
     """L2 to the nearest checkpoint against the score, every candidate a dot."""
+    step = consecutive_distance(e)
+    alt = f"{e.name}: distance to the nearest checkpoint against {e.metric}"
+    distances = column(e.scores, np.arange(len(e.scores)), "distance")
+    return _against_score(e, distances, f"novelty-{e.name}", "L2 to the nearest checkpoint", alt, step)
+
+
+def mistakes(e: Scored, overlap: np.ndarray) -> Image:
+    """Largest IoU [R] of mistakes with a checkpoint's against the score, every candidate a dot."""
+    alt = f"{e.name}: largest overlap of mistakes with those of a checkpoint against {e.metric}"
+    shown = np.where(e.scores["arm"].isin(BARE), np.nan, overlap)
+    return _against_score(e, shown, f"mistakes-{e.name}", "largest IoU of mistakes with a checkpoint's", alt)
+
+
+def _against_score(e: Scored, x: np.ndarray, name: str, label: str, alt: str, step: float = math.nan) -> Image:
+    """Candidates [R] by arm; those whose x is NaN are left out.
+
+    Args:
+        step: x of a dotted line.
+    """
     with style():
         fig, ax = figure(PANEL, 3.3)
         for arm in e.arms:
             rows = candidates(e.scores, arm)
-            distance = column(e.scores, rows, "distance")
-            if np.isnan(distance).all():
+            if np.isnan(x[rows]).all():
                 continue
             ax.scatter(
-                distance, column(e.scores, rows, "validation"), s=34 if len(rows) == 1 else 18,
+                x[rows], column(e.scores, rows, "validation"), s=34 if len(rows) == 1 else 18,
                 marker=MARKERS.get(arm, "o"), color=colour(arm), alpha=0.85, edgecolors=LIGHT["panel"], linewidths=0.5,
                 label=arm, zorder=3 if arm == "condpdiff" else 2,
             )  # fmt: skip
-        step = consecutive_distance(e)
         if np.isfinite(step):
             ax.axvline(step, color=LIGHT["muted"], lw=1, ls=":")
             ax.annotate(
                 "one step", (step, 1), xycoords=("data", "axes fraction"), xytext=(3, -1), va="top", fontsize=7.5,
                 textcoords="offset points", color=LIGHT["muted"],
             )  # fmt: skip
-        ax.set_xlabel("L2 to the nearest checkpoint")
+        ours = candidates(e.scores, "condpdiff")
+        rho = correlation(x[ours], column(e.scores, ours, "validation"))
+        if np.isfinite(rho):
+            said = f"condpdiff: ρ = {rho:.2f}".replace("-", "−")
+            ax.set_title(said, loc="right", fontsize=8, fontweight="normal", color=LIGHT["muted"])
+            alt += f"; Spearman's correlation over condpdiff's candidates {rho:.2f}"
+        ax.set_xlabel(label)
         ax.set_ylabel(e.label)
         ax.set_title(e.name)
         fig.legend(loc="outside lower left", ncols=3, handletextpad=0.2, columnspacing=1)
-        return image(fig, f"novelty-{e.name}", f"{e.name}: distance to the nearest checkpoint against {e.metric}")
-
-
-def tsne(e: Scored, perplexity: float, seed: int) -> Image:
-    """Zoo and arms in two dimensions, from the distances in theta space alone."""
-    xy = embed(e.distances, perplexity, seed)
-    with style():
-        fig, ax = figure(PANEL, 3.5)
-        zoo = candidates(e.points, "checkpoint")
-        ax.scatter(xy[zoo, 0], xy[zoo, 1], c=np.arange(len(zoo)), cmap=EARLY_LATE, s=15, linewidths=0)
-        handles = [dot(EARLY_LATE(x), "o", f"checkpoint, {word}") for x, word in ((0.0, "first"), (1.0, "last"))]
-        for arm in e.arms:
-            mine = candidates(e.points, arm)
-            if not len(mine):
-                continue
-            single, marker = len(mine) == 1, MARKERS.get(arm, "o")
-            ax.scatter(
-                xy[mine, 0], xy[mine, 1], s=60 if single else 20, marker=marker, color=colour(arm), linewidths=0.5,
-                edgecolors=LIGHT["panel"], zorder=4 if single else 3,
-            )  # fmt: skip
-            handles.append(dot(colour(arm), marker, arm))
-        ax.set_xticks([])
-        ax.set_yticks([])
-        ax.margins(0.06)
-        ax.set_title(e.name)
-        fig.legend(handles=handles, loc="outside lower left", ncols=3, handletextpad=0.1, columnspacing=1)
-        return image(fig, f"tsne-{e.name}", f"{e.name}: t-SNE of checkpoints, controls and generated weights")
-
-
-def dot(c: object, marker: str, label: str, edge: str = LIGHT["panel"]) -> Line2D:
-    """A legend's handle."""
-    return Line2D([], [], ls="", marker=marker, color=c, mec=edge, mew=0.5, ms=6, label=label)  # type: ignore[arg-type]
-
-
-def embed(distances: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
-    """t-SNE of a distance matrix [M, M] -> [M, 2]; on one thread, as sums over threads differ by machine."""
-    from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
-
-    m = len(distances)
-    if m < 4:
-        return np.c_[np.arange(m), np.zeros(m)].astype(float)
-    method = "exact" if m <= 600 else "barnes_hut"
-    model = TSNE(
-        metric="precomputed", init="random", random_state=seed, perplexity=min(perplexity, (m - 1) / 3), method=method
-    )
-    with threadpool_limits(1):
-        return model.fit_transform(distances.astype(np.float64))
+        return image(fig, name, alt)

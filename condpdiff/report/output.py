@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from condpdiff.files import new_directory, write_json
-from condpdiff.report import doses, page, style_page
+from condpdiff.report import doses, page, render, style_page
 from condpdiff.report.curves import arms_table, write_plots
 
 
@@ -41,7 +41,7 @@ def write(
     }
     with new_directory(out / "plots") as folder:
         write_plots(folder, frames)
-    (out / "index.html").write_text(page.html(report), encoding="utf-8")
-    (out / "report.md").write_text(page.markdown(report), encoding="utf-8")
+    (out / "index.html").write_text(render.html(report), encoding="utf-8")
+    (out / "report.md").write_text(render.markdown(report), encoding="utf-8")
     (out / "results.md").write_text(results, encoding="utf-8")
     write_json(out / "metrics.json", metrics)

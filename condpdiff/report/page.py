@@ -1,17 +1,14 @@
-"""Puts the report together: one content, as a self-contained HTML page and as Markdown."""
+"""Puts the report on text tasks together."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import resources
-from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 
 from condpdiff.params.schema import Params
-from condpdiff.report import between, doses, figures, probe, text
+from condpdiff.report import between, doses, figures, probe, studies, text
 from condpdiff.report.blocks import (
     Block,
     Figures,
@@ -20,25 +17,22 @@ from condpdiff.report.blocks import (
     Table,
     Text,
     Verbatim,
-    inline_html,
-    markdown_gallery,
-    markdown_image,
-    markdown_table,
 )  # fmt: skip
 from condpdiff.report.compare import Comparison, best_control, compare, signed, verdict
-from condpdiff.report.overlap import wrong_overlap
+from condpdiff.report.overlap import wrong_overlap, wrong_overlaps
 from condpdiff.report.parts import (
     accent,
     arm_table,
     candidates_table,
     columns_of,
     distance_table,
+    followed,
     number,
     spread_table,
     training,
 )  # fmt: skip
 from condpdiff.report.png import Picture
-from condpdiff.report.svg import FONT, THEME, Image
+from condpdiff.report.svg import Image
 from condpdiff.report.tables import (
     ARMS,
     ArmScore,
@@ -49,6 +43,7 @@ from condpdiff.report.tables import (
     pivot,
     summarise,
 )  # fmt: skip
+from condpdiff.report.tsne import Points, has_noises, tsne
 
 
 @dataclass(frozen=True)
@@ -65,6 +60,9 @@ class Inputs:
     zoo_losses: dict[str, np.ndarray]  # task with doses -> loss [N] of its checkpoints
     pairs: list[between.Between]  # what lies between them
     probed: probe.Probed  # what the condition does
+    trajectories: dict[str, Points]  # task -> noises on their way to LoRAs
+    studies: pd.DataFrame  # study, size, row, seed, arm, task, value
+    revision: str  # of Git
     paper: pd.DataFrame  # Table 1: model, rank, lora_params, task, condpdiff, original, soup
 
 
@@ -130,6 +128,7 @@ def build(inputs: Inputs) -> Report:
         *_doses(inputs),
         *between.sections(inputs.pairs, evaluations),
         *probe.sections(inputs.probed, evaluations, inputs.params.normalize.method, settings.seed),
+        *studies.sections(inputs.studies),
         Section("training", "Training curves", _training(inputs)),
         Section("paper", "The paper's figures, for context", _paper(inputs.paper)),
         Section("settings", "Settings", _settings(inputs)),
@@ -172,9 +171,11 @@ def _results(inputs: Inputs, summary: Summary, comparisons: dict[str, Comparison
     if len(evaluations) > 1:
         rows.append(["mean of tasks", *(str(c.average) for _, c in columns)])
     rows.append(["verdict: condpdiff", *(c.average.word.split()[0] for _, c in columns)])
-    accent = frozenset({len(rows) - 2, len(rows) - 1})
+    mean_and_verdict, foot = frozenset({len(rows) - 2, len(rows) - 1}), len(rows) - len(evaluations)
     caption = text.DIFFERENCES + (text.DIFFERENCES_MEAN if mean else "")
-    differences = Table(caption, ["condpdiff", *(name for name, _ in columns)], rows, accent=accent)
+    differences = Table(
+        caption, ["condpdiff", *(name for name, _ in columns)], rows, accent=mean_and_verdict, foot=foot
+    )
     return [
         Text(text.rows_and_seeds(inputs.params, evaluations)),
         Figures(text.FOREST, [figures.forest(shown)], wide=True),
@@ -230,15 +231,19 @@ def _novelty(inputs: Inputs, racing: bool) -> list[Block]:
     evaluations, settings = inputs.evaluations, inputs.params.report
     arms = ("original", "soup", "gaussian", "pca_gaussian", "condpdiff")
     overlap = arm_table(evaluations, text.OVERLAP, arms, lambda e, arm: number(wrong_overlap(e, arm)))
-    classes = any(e.task.data.kind == "classification" for e in evaluations)
+    classes = [e for e in evaluations if e.task.data.kind == "classification" and not racing]
+    ways = {name: found for name, found in inputs.trajectories.items() if has_noises(found)}
     return [
         spread_table(evaluations),
         distance_table(evaluations),
         Figures(
-            text.NOVELTY_FIGURE + (text.NOVELTY_RACING if racing else ""), [figures.novelty(e) for e in evaluations]
+            text.NOVELTY_FIGURE + text.CORRELATION + (text.NOVELTY_RACING if racing else ""),
+            [figures.novelty(e) for e in evaluations],
         ),
-        *([overlap] if classes and not racing else []),
-        Figures(text.TSNE, [figures.tsne(e, settings.perplexity, settings.seed) for e in evaluations]),
+        *([overlap] if classes else []),
+        *([Figures(text.MISTAKES, [figures.mistakes(e, wrong_overlaps(e)) for e in classes])] if classes else []),
+        Figures(text.TSNE, [tsne(e, settings.perplexity, settings.seed) for e in evaluations]),
+        *followed(ways, settings.perplexity, settings.seed),
     ]
 
 
@@ -283,34 +288,8 @@ def _settings(inputs: Inputs) -> list[Block]:
     ]  # fmt: skip
     columns = ["task", "kind", "metrics", "validation rows", "steps", "batch", "LoRA lr", "head lr"]
     caption = "The tasks, from `configs/tasks/`; steps are those before the collection window opens."
-    return [Table(caption, columns, rows), Verbatim("params.yaml", inputs.params_text.strip())]
-
-
-def html(report: Report) -> str:
-    """The page: no script, no request to any host."""
-    env = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    env.filters["inline"] = inline_html
-    return _render(env, "page.html.j2", report, theme=THEME, font=FONT)
-
-
-def markdown(report: Report) -> str:
-    """`report.md`, with the figures beside it in `figures/`."""
-    env = jinja2.Environment(autoescape=False, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    env.filters |= {"table": markdown_table, "gallery": markdown_gallery, "image": markdown_image}
-    return _render(env, "report.md.j2", report)
-
-
-def short(report: Report, evaluations: list[Evaluation]) -> str:
-    """`results.md` of text tasks."""
-    return brief(report, results_table(report.summary, evaluations))
-
-
-def brief(report: Report, table: Table) -> str:
-    """`results.md`: verdict and results table, for the README and the terminal."""
-    warnings = [f"> **Warning:** {w}\n" for w in report.warnings]
-    return "\n".join([" ".join(report.verdict) + "\n", *warnings, markdown_table(table), "", table.caption]) + "\n"
-
-
-def _render(env: jinja2.Environment, name: str, report: Report, **more: Any) -> str:
-    template = resources.files("condpdiff.report").joinpath(name).read_text(encoding="utf-8")
-    return env.from_string(template).render(report=report, **more).rstrip() + "\n"
+    return [
+        Text(text.made_at(inputs.revision)),
+        Table(caption, columns, rows),
+        Verbatim("params.yaml", inputs.params_text.strip()),
+    ]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 from condpdiff.report import figures, text
 from condpdiff.report.blocks import Block, Figures, Table
 from condpdiff.report.tables import Scored, Summary, candidates, column, consecutive_distance
+from condpdiff.report.tsne import Points, trajectories
 
 MANY = ("soup_16", "gaussian", "pca_gaussian", "ae_reconstruction", "condpdiff")
 """Arms of several candidates that are no checkpoints."""
@@ -65,8 +67,14 @@ def spread_table(evaluations: Sequence[Scored]) -> Table:
 def distance_table(evaluations: Sequence[Scored]) -> Table:
     """Distance to the nearest checkpoint, and one step of fine-tuning as its yardstick."""
     table = arm_table(evaluations, text.DISTANCE, ("original", "soup", *MANY), _distance)
-    table.rows.append(["one step of fine-tuning", *(number(consecutive_distance(e)) for e in evaluations)])
-    return table
+    step = ["one step of fine-tuning", *(number(consecutive_distance(e)) for e in evaluations)]
+    return replace(table, rows=[*table.rows, step], foot=1)
+
+
+def followed(ways: dict[str, Points], perplexity: float, seed: int) -> list[Block]:
+    """Noises on their way to LoRAs, a figure a task; nothing where none was followed."""
+    images = [trajectories(name, found, perplexity, seed) for name, found in ways.items()]
+    return [Figures(text.TRAJECTORIES, images)] if images else []
 
 
 def _spread(e: Scored, arm: str) -> str:

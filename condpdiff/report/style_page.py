@@ -6,16 +6,17 @@ import numpy as np
 import pandas as pd
 
 from condpdiff.params.schema import Params
-from condpdiff.report import between, doses, figures, probe, style_figures
+from condpdiff.report import between, doses, figures, probe, studies
 from condpdiff.report import style_text as text
 from condpdiff.report.blocks import Block, Figures, Gallery, Section, Table, Text, Verbatim
 from condpdiff.report.compare import Comparison, best_control, signed
-from condpdiff.report.page import Report, brief
+from condpdiff.report.page import Report
 from condpdiff.report.parts import (
     accent,
     candidates_table,
     columns_of,
     distance_table,
+    followed,
     number,
     spread_table,
     training,
@@ -24,7 +25,8 @@ from condpdiff.report.png import Picture
 from condpdiff.report.style_compare import compare, verdict
 from condpdiff.report.style_tables import ARMS, LABELS, SHOWN, StyleEvaluation, not_learned
 from condpdiff.report.tables import Summary, candidates, column, pivot, summarise
-from condpdiff.report.text import NOVELTY_RACING, TSNE
+from condpdiff.report.text import CORRELATION, NOVELTY_RACING, TSNE, made_at
+from condpdiff.report.tsne import has_noises, tsne
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Inputs:
     zoo_losses: dict[str, np.ndarray]  # style with doses -> loss [N] of its checkpoints
     pairs: list[between.Between]  # what lies between them
     probed: probe.Probed  # what the condition does
+    studies: pd.DataFrame  # study, size, row, seed, arm, task, value
+    revision: str  # of Git
     paper: pd.DataFrame  # Table 2: style, original, soup, no_lora, condpdiff
     base: BaseModel | None  # None: not trained here
 
@@ -69,6 +73,7 @@ def build(inputs: Inputs) -> Report:
         *_doses(inputs),
         *between.sections(inputs.pairs, evaluations),
         *probe.sections(inputs.probed, evaluations, inputs.params.normalize.method, settings.seed),
+        *studies.sections(inputs.studies),
         *_base(inputs.base),
         Section("training", "Training curves", _training(inputs)),
         Section("paper", "The paper's figures, for context", _paper(inputs.paper)),
@@ -80,11 +85,6 @@ def build(inputs: Inputs) -> Report:
         comparisons["control"].average.word, _tiles(summary, comparisons["control"].arm),
         _warnings(evaluations, flags), sections, summary, flags,
     )  # fmt: skip
-
-
-def short(report: Report, inputs: Inputs) -> str:
-    """`results.md` of styles."""
-    return brief(report, results_table(report.summary, inputs))
 
 
 def _warnings(evaluations: list[StyleEvaluation], flags: dict[str, str]) -> list[str]:
@@ -140,7 +140,8 @@ def _results(inputs: Inputs, summary: Summary, comparisons: dict[str, Comparison
         rows.append([f"mean of {noun}", *(str(c.average) for c in shown)])
     rows.append(["verdict: condpdiff", *(c.average.word.split()[0] for c in shown)])
     columns = ["condpdiff", *(f"minus {c.arm}" for c in shown)]
-    differences = Table(text.DIFFERENCES, columns, rows, accent=frozenset({len(rows) - 2, len(rows) - 1}))
+    mean_and_verdict, foot = frozenset({len(rows) - 2, len(rows) - 1}), len(rows) - len(evaluations)
+    differences = Table(text.DIFFERENCES, columns, rows, accent=mean_and_verdict, foot=foot)
     return [
         Text(text.rows_and_seeds(inputs.params, evaluations)),
         Figures(text.FOREST, [figures.forest(shown, label, noun)], wide=True),
@@ -184,15 +185,14 @@ def _all_metrics(evaluations: list[StyleEvaluation], summary: Summary) -> list[B
 
 def _novelty(inputs: Inputs) -> list[Block]:
     evaluations, settings = inputs.evaluations, inputs.params.report
-    followed = [e for e in evaluations if style_figures.has_trajectories(e)]
-    ways = [style_figures.trajectories(e, settings.perplexity, settings.seed) for e in followed]
-    caption = text.NOVELTY + (NOVELTY_RACING if any(e.racing for e in evaluations) else "")
+    ways = {e.name: e.trajectories for e in evaluations if has_noises(e.trajectories)}
+    caption = text.NOVELTY + CORRELATION + (NOVELTY_RACING if any(e.racing for e in evaluations) else "")
     return [
         spread_table(evaluations),
         distance_table(evaluations),
         Figures(caption, [figures.novelty(e) for e in evaluations]),
-        Figures(TSNE, [figures.tsne(e, settings.perplexity, settings.seed) for e in evaluations]),
-        *([Figures(text.TRAJECTORIES, ways)] if ways else []),
+        Figures(TSNE, [tsne(e, settings.perplexity, settings.seed) for e in evaluations]),
+        *followed(ways, settings.perplexity, settings.seed),
     ]
 
 
@@ -229,7 +229,7 @@ def _paper(paper: pd.DataFrame) -> list[Block]:
     average = paper.loc[paper["style"] == "Average"].iloc[0]
     rows = [[str(row["style"]), *(number(float(row[arm])) for arm in arms)] for _, row in paper.iterrows()]
     gain, bare = (signed(average[arm] - average["original"]) for arm in ("condpdiff", "no_lora"))
-    return [Text(text.PAPER.format(gain=gain, bare=bare)), Table(text.PAPER_TABLE, ["style", *arms], rows)]
+    return [Text(text.PAPER.format(gain=gain, bare=bare)), Table(text.PAPER_TABLE, ["style", *arms], rows, foot=1)]
 
 
 def _settings(inputs: Inputs) -> list[Block]:
@@ -241,7 +241,11 @@ def _settings(inputs: Inputs) -> list[Block]:
         for e in inputs.evaluations
     ]  # fmt: skip
     columns = ["style", "description", "images", "pixels", "steps", "batch", "LoRA lr"]
-    return [Table(text.SETTINGS, columns, rows), Verbatim("params.yaml", inputs.params_text.strip())]
+    return [
+        Text(made_at(inputs.revision)),
+        Table(text.SETTINGS, columns, rows),
+        Verbatim("params.yaml", inputs.params_text.strip()),
+    ]
 
 
 def _source(e: StyleEvaluation) -> str:

@@ -3,25 +3,26 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from condpdiff.errors import UserError
 from condpdiff.report.png import Picture, read_picture
+from condpdiff.report.readers import read_csv, read_distances
 from condpdiff.report.tables import ARMS as VECTORS
 from condpdiff.report.tables import (
     Scored,
     Summary,
     candidates,
     column,
+    headline_means,
     pivot,
     read_common,
-    read_csv,
-    read_distances,
     read_scores,
 )  # fmt: skip
+from condpdiff.report.tsne import Points
 
 if TYPE_CHECKING:
     from condpdiff.style.task import Task
@@ -36,20 +37,17 @@ SHOWN = ("real", "no_lora", "original", "soup", "gaussian", "condpdiff")
 """Columns of the grid of images."""
 LABELS = {"fd_lite0": "FD-Lite0", "fid": "FID"}
 """A Fréchet distance is called FID only where Inception's features stand behind it."""
-NOISE = "condpdiff"
-"""Arm of trajectories.csv whose rows are the points of denoising; a candidate is one noise."""
 
 
 @dataclass(frozen=True)
 class StyleEvaluation(Scored):
-    """One style; T points of the trajectories' figure."""
+    """One style."""
 
     task: "Task"
     prompts: list[str]  # P
     pictures: dict[str, list[Picture]]
     """Column of SHOWN -> [P]: the selected candidate's images, and real ones of the same captions."""
-    trajectories: tuple[pd.DataFrame, np.ndarray]
-    """[T] arm, candidate, point; and the distances [T, T] between the checkpoints, the soup and what noises become."""
+    trajectories: Points
 
     known: ClassVar[dict[str, str]] = ARMS
     lower: ClassVar[bool] = True
@@ -143,16 +141,19 @@ def not_learned(evaluations: Sequence[StyleEvaluation], summary: Summary, margin
     return flags
 
 
-def metrics(summary: Summary, flags: dict[str, str]) -> dict[str, dict[str, dict[str, float]] | int]:
-    """What `dvc metrics show` and `dvc exp show` show: style -> arm -> selected, and of several candidates more."""
+def metrics(summary: Summary, flags: dict[str, str]) -> dict[str, dict[str, Any] | int]:
+    """What `dvc metrics show` and `dvc exp show` show: style -> arm -> selected, and of several candidates more.
+
+    The means stand beside the arms too, under the keys that every domain has.
+    """
     fields = ("selected", "mean", "std", "best")
     tables = {field: pivot(summary, field) for field in fields}
-    result: dict[str, dict[str, dict[str, float]] | int] = {}
-    for style in tables["selected"]["condpdiff"]:
+    result: dict[str, dict[str, Any] | int] = {}
+    for style, means in headline_means(summary, 3).items():
         cells = {arm: {field: tables[field][arm][style] for field in fields} for arm in HEADLINE}
         result[style] = {
             arm: {k: round(v, 3) for k, v in cell.items() if k == "selected" or not np.isnan(cell["std"])}
             for arm, cell in cells.items()
-        }
+        } | means
     result["tasks_not_learned"] = len(flags)
     return result

@@ -33,11 +33,6 @@ DOSES = (
     "Loss is the denoising loss on held-out images of the style; what asking brings to the images themselves was not "
     "measured."
 )
-TRAJECTORIES = (
-    "t-SNE of what noises become on the way to a LoRA, decoded at a few denoising steps, among the zoo's checkpoints "
-    "and their soup. A line is one noise; its first point is decoded from pure noise. t-SNE shows who is near whom, "
-    "not how far."
-)
 BASE = (
     "The base model before any LoRA, one of its photographs a column. From the top: a real crop, the same through the "
     "image autoencoder, and images generated from the crop's caption. **It is small and overfits the few photographs "

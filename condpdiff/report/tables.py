@@ -1,6 +1,5 @@
 """Reads what merge-eval wrote and says which candidate of each arm counts and what it scores."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from condpdiff.errors import UserError
 from condpdiff.files import read_json
+from condpdiff.report.readers import read_arrays, read_csv, read_distances
 
 if TYPE_CHECKING:
     from condpdiff.text.task import Task
@@ -32,6 +30,7 @@ ARMS = {  # in the order of every table
 CONTROLS = ("soup", "soup_16", "gaussian", "pca_gaussian")
 """What a generator of checkpoints must beat: none of them needs a trained generator."""
 HEADLINE = ("condpdiff", "original", "soup", "gaussian")
+MEANS = ("condpdiff", "original")
 
 
 @dataclass(frozen=True)
@@ -142,22 +141,6 @@ def read_common(folder: Path) -> dict[str, Any]:
     }
 
 
-def read_distances(table: Path, tensors: Path, columns: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
-    """A table of M points, and the distances [M, M] between them.
-
-    Raises:
-        UserError: a file is absent or broken, or sizes disagree.
-    """
-    points = read_csv(table, columns)
-    distances = read_arrays(tensors, ["distances"])["distances"]
-    if distances.shape != (len(points), len(points)):
-        raise UserError(
-            f"{tensors}: distances are {list(distances.shape)}, "
-            f"needed: [{len(points)}, {len(points)}], one for each row of {table.name}"
-        )
-    return points, distances
-
-
 def _read_scores(path: Path, name: str, task: "Task", racing: bool) -> tuple[pd.DataFrame, int]:
     """scores.csv, and how many candidates were scored without success: their validation scores become 0."""
     scores, scored, unscored = read_scores(path, name, task.metrics, ARMS, racing)
@@ -184,40 +167,6 @@ def read_scores(
     seen = scores["rows"] == scores["rows"].max()
     unscored = scores.index[(scored & scores["validation"].isna()) | (seen & scores["select"].isna())]
     return scores, scored, len(unscored)
-
-
-def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
-    """A table that has at least `columns`; `#` starts a comment line.
-
-    Raises:
-        UserError: the file is absent or broken, or lacks a column.
-    """
-    try:
-        frame = pd.read_csv(path, comment="#")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `dvc repro`") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable table ({error})") from None
-    if missing := [c for c in columns if c not in frame]:
-        raise UserError(f"{path}: no column {missing[0]!r}, found: {', '.join(map(str, frame.columns))}")
-    return frame
-
-
-def read_arrays(path: Path, names: list[str]) -> dict[str, np.ndarray]:
-    """Tensors of a safetensors file as NumPy arrays.
-
-    Raises:
-        UserError: the file is absent or broken, or lacks a tensor.
-    """
-    try:
-        arrays = load_file(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `dvc repro`") from None
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error})") from None
-    if missing := [n for n in names if n not in arrays]:
-        raise UserError(f"{path}: no tensor {missing[0]!r}, found: {', '.join(sorted(arrays))}")
-    return arrays
 
 
 def candidates(scores: pd.DataFrame, arm: str) -> np.ndarray:
@@ -326,14 +275,20 @@ def not_learned(evaluations: list[Evaluation], summary: Summary, margin: float) 
 
 
 def metrics(summary: Summary, flags: dict[str, str]) -> dict[str, dict[str, float] | int]:
-    """What `dvc metrics show` and `dvc exp show` show: the selected candidates' validation scores."""
-    picked = pivot(summary, "selected")
-    columns = list(picked["condpdiff"])
+    """What `dvc metrics show` and `dvc exp show` show: validation scores of the selected candidates, and means."""
+    picked, means = pivot(summary, "selected"), headline_means(summary, 2)
     result: dict[str, dict[str, float] | int] = {
-        task: {arm: round(picked[arm][task], 2) for arm in HEADLINE} for task in columns
+        task: {arm: round(picked[arm][task], 2) for arm in HEADLINE} | means[task] for task in means
     }
     result["tasks_not_learned"] = len(flags)
     return result
+
+
+def headline_means(summary: Summary, decimals: int) -> dict[str, dict[str, float]]:
+    """Task -> `<arm>_mean`, over all candidates; none in racing, where not all have a score."""
+    means = pivot(summary, "mean")
+    found = {task: {f"{arm}_mean": means[arm][task] for arm in MEANS} for task in means["condpdiff"]}
+    return {t: {k: round(v, decimals) for k, v in row.items() if not np.isnan(v)} for t, row in found.items()}
 
 
 def consecutive_distance(e: Scored) -> float:

@@ -55,10 +55,21 @@ NOVELTY_FIGURE = (
     "Distance to the nearest checkpoint against validation score. Dotted: one step of fine-tuning (the median distance "
     "of consecutive checkpoints). Soup and Gaussian also lie away from every checkpoint: distance alone is not novelty."
 )
+CORRELATION = " ρ: Spearman's correlation of the two over condpdiff's candidates."
+MISTAKES = (
+    "Largest IoU of a candidate's wrong predictions with those of any other scored checkpoint against its validation "
+    "score: at the right the same mistakes as some checkpoint, at the left mistakes of its own." + CORRELATION
+)
 NOVELTY_RACING = " The selected candidates alone: no other was scored."
 TSNE = (
     "t-SNE of the distances between weight vectors. Consecutive checkpoints are near copies, so they form a thread; "
-    "anything off the thread, soup and noise included, forms a cluster of its own: a separate cluster is not novelty."
+    "anything off the thread, soup and Gaussian noise included, may form a cluster of its own: a separate cluster is "
+    "not novelty. What is seen at one perplexity or seed and not at the others is t-SNE's doing."
+)
+TRAJECTORIES = (
+    "t-SNE of what noises become on the way to a LoRA, decoded at a few denoising steps, among the zoo's checkpoints "
+    "and their soup. A line is one noise; its first point is decoded from pure noise. t-SNE shows who is near whom, "
+    "not how far."
 )
 FINETUNE = (
     "Fine-tuning: running mean of the training loss, and the validation score (each task's first metric). "
@@ -95,3 +106,7 @@ def paper(cells: int, gain: float) -> str:
         "ours**. They show what size of difference the paper reports: over its "
         f"{cells} cells with a LoRA rank, condpdiff lies {gain:+.3f} points from `original` on average."
     )
+
+
+def made_at(revision: str) -> str:
+    return f"Git revision that the report was made at: {revision}."

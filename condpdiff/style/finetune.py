@@ -148,7 +148,7 @@ def _train(job: _Job, number: int) -> Run:
     model = peft_transformer(job.base, seed, collect.rank, collect.alpha, collect.target_modules)
     model.to(device()).eval()  # the weights beside the LoRA are frozen: nothing is dropped out
     if os.environ.get(CHECKPOINTING) == "1":
-        model.get_base_model().enable_gradient_checkpointing()
+        model.get_base_model().enable_gradient_checkpointing()  # type: ignore[operator]  # to mypy, a Tensor
     lora = [p for name, p in model.named_parameters() if ".lora_" in name]
     optimizer = torch.optim.AdamW(lora, weight_decay=task.finetune.weight_decay)
     layout = layout_of(model)

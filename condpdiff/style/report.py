@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from condpdiff.errors import UserError
 from condpdiff.params.schema import Params
 from condpdiff.params.section import PARAMS
 from condpdiff.report.between import read_between
@@ -11,19 +10,22 @@ from condpdiff.report.curves import read_curve, read_task_curves, read_zoo_losse
 from condpdiff.report.output import write
 from condpdiff.report.png import read_picture
 from condpdiff.report.probe import effect, read_probe
-from condpdiff.report.style_page import BaseModel, Inputs, build, short
+from condpdiff.report.readers import read_csv
+from condpdiff.report.render import brief
+from condpdiff.report.revision import revision
+from condpdiff.report.studies import read_studies
+from condpdiff.report.style_page import BaseModel, Inputs, build, results_table
 from condpdiff.report.style_tables import metrics, read_style
-from condpdiff.report.tables import read_csv
 
 DATA = Path("data")
 PAPER = Path("configs/paper/table2_style_fid.csv")
+STUDIES = Path("docs/studies")
 SHEET = 1024
 """Pixels of the sample sheet's longer side in the page."""
 
 
 def make(params: Params, tasks: dict[str, Any], out: Path) -> None:
     """Read the stages' small outputs and write page, tables, figures, images, plots and metrics.json to `out`."""
-    same_metric(tasks)
     evaluations = [read_style(DATA / "eval", name, task) for name, task in tasks.items()]
     inputs = Inputs(
         params=params,
@@ -36,27 +38,14 @@ def make(params: Params, tasks: dict[str, Any], out: Path) -> None:
         zoo_losses=read_zoo_losses(DATA / "performance", evaluations, params.normalize.n_checkpoints),
         pairs=read_between(DATA / "interpolation", params.interpolate.pairs_of(params.tasks), images=True),
         probed=read_probe(DATA / "probe", lower=True),
+        studies=read_studies(STUDIES),
+        revision=revision(),
         paper=read_csv(PAPER, ["style", "condpdiff", "original", "soup", "no_lora"]),
         base=read_base(DATA / "base") if params.base.source == "trained" else None,
     )
     report = build(inputs)
     figures = metrics(report.summary, report.flags) | effect(inputs.probed, evaluations)
-    write(out, report, inputs, short(report, inputs), figures)
-
-
-def same_metric(tasks: dict[str, Any]) -> None:
-    """Means over styles are of one distance.
-
-    Raises:
-        UserError: two styles' first metrics differ.
-    """
-    (first, task), *others = tasks.items()
-    for name, other in others:
-        if other.metrics[0] != task.metrics[0]:
-            raise UserError(
-                f"configs/tasks/{name}.yaml: metrics: found {other.metrics[0]!r} first, allowed: "
-                f"{task.metrics[0]!r} first, as {first!r} has it: the report takes means over styles"
-            )
+    write(out, report, inputs, brief(report, results_table(report.summary, inputs)), figures)
 
 
 def read_base(folder: Path) -> BaseModel:

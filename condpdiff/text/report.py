@@ -8,12 +8,18 @@ from condpdiff.params.section import PARAMS
 from condpdiff.report.between import read_between
 from condpdiff.report.curves import read_curve, read_task_curves, read_zoo_losses
 from condpdiff.report.output import write
-from condpdiff.report.page import Inputs, build, short
+from condpdiff.report.page import Inputs, build, results_table
 from condpdiff.report.probe import effect, read_probe
-from condpdiff.report.tables import metrics, read_csv, read_evaluation
+from condpdiff.report.readers import read_csv
+from condpdiff.report.render import brief
+from condpdiff.report.revision import revision
+from condpdiff.report.studies import read_studies
+from condpdiff.report.tables import metrics, read_evaluation
+from condpdiff.report.trajectories import read_trajectories
 
 DATA = Path("data")
 PAPER = Path("configs/paper/table1_glue.csv")
+STUDIES = Path("docs/studies")
 
 
 def make(params: Params, tasks: dict[str, Any], out: Path) -> None:
@@ -30,8 +36,15 @@ def make(params: Params, tasks: dict[str, Any], out: Path) -> None:
         zoo_losses=read_zoo_losses(DATA / "performance", evaluations, params.normalize.n_checkpoints),
         pairs=read_between(DATA / "interpolation", params.interpolate.pairs_of(params.tasks), images=False),
         probed=read_probe(DATA / "probe", lower=False),
+        trajectories={
+            name: read_trajectories(DATA / "samples", DATA / "zoo", name, params.normalize.n_checkpoints)
+            for name in params.tasks
+        },
+        studies=read_studies(STUDIES),
+        revision=revision(),
         paper=read_csv(PAPER, ["model", "rank", "task", "condpdiff", "original", "soup"]),
     )
     report = build(inputs)
+    results = brief(report, results_table(report.summary, evaluations))
     figures = metrics(report.summary, report.flags) | effect(inputs.probed, evaluations)
-    write(out, report, inputs, short(report, evaluations), figures)
+    write(out, report, inputs, results, figures)

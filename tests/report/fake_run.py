@@ -31,7 +31,7 @@ def build(
     pairs: int = 1,
     effect: float = 0.0,
 ) -> Path:
-    """Write params.yaml, task files, zoo, curves, evaluations, interpolations and probe of `tasks` under `root`."""
+    """Write params.yaml, task files, zoo, samples, curves, evaluations, interpolations and probe under `root`."""
     root.mkdir(parents=True, exist_ok=True)
     params = yaml.safe_load((REPO / "params.yaml").read_text())
     params["tasks"] = list(tasks)
@@ -47,6 +47,7 @@ def build(
         kind = TASKS.get(name, "classification")
         _task(root / f"configs/tasks/{name}.yaml", kind, three=name == "moods")
         _zoo(root / "data/zoo" / name, np.random.default_rng(i), kind)
+        _trajectories(root, name, np.random.default_rng([3, i]), n, count)
         _evaluation(
             root / "data/eval" / name, np.random.default_rng([1, i]), kind, n, v, count, 3 if name == "moods" else 2
         )
@@ -139,6 +140,28 @@ def _zoo(folder: Path, rng: np.random.Generator, kind: str) -> None:
     write_csv(pd.DataFrame({"task": folder.name, "step": steps, "loss": loss}), folder / "loss.csv")
     score = 84 - 30 * np.exp(-steps[49::50] / 90) + rng.normal(0, 0.8, 8)
     write_csv(pd.DataFrame({"task": folder.name, "step": steps[49::50], "score": score}), folder / "validation.csv")
+
+
+def _trajectories(root: Path, name: str, rng: np.random.Generator, n: int, count: int) -> None:
+    """A zoo of more checkpoints than are generated from, and noises that come nearer to it."""
+    walk = np.cumsum(rng.normal(0, 0.02, (n + 2, K)), axis=0) + 3
+    save_file({"theta": walk.astype(np.float32)}, root / "data/zoo" / name / "theta.safetensors")
+    noise = rng.normal(0, 1, (count, 1, K)) * np.linspace(1, 0.02, 4)[:, None]  # [J, P, K]
+    (root / "data/samples").mkdir(parents=True, exist_ok=True)
+    trajectories = (walk[-1] + noise).astype(np.float32)
+    save_file({"trajectories": trajectories}, root / "data/samples" / f"{name}.safetensors")
+
+
+def write_study(root: Path) -> None:
+    """Two seeds of a study's rows, as `docs/studies` has them, and the paper's figures."""
+    rows: list[tuple[str, str, str, int | None, str, str, float]] = []
+    for row, ours, paper in (("one_hot", 80.0, 79.17), ("task_info", 81.0, 85.1)):
+        for seed in (0, 1):
+            for arm, more in (("condpdiff_mean", 0.0), ("condpdiff", 1.0)):
+                rows += [("table4b", "embedded", row, seed, arm, t, ours + seed + more) for t in ("movies", "average")]
+        rows += [("table4b", "embedded", row, None, "paper", t, paper + d) for t, d in (("SST2", 1), ("STSB", -1))]
+    columns = ["study", "size", "row", "seed", "arm", "task", "value"]
+    write_csv(pd.DataFrame(rows, columns=columns), root / "docs/studies/table4b.csv")
 
 
 def _doses(root: Path, name: str, rng: np.random.Generator, n: int, count: int) -> None:

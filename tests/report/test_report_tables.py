@@ -12,6 +12,7 @@ from fake_run import build
 
 from condpdiff.errors import UserError
 from condpdiff.report.overlap import wrong_overlap
+from condpdiff.report.readers import read_csv
 from condpdiff.report.tables import (
     ARMS,
     Evaluation,
@@ -19,7 +20,6 @@ from condpdiff.report.tables import (
     not_learned,
     paper_pick,
     pivot,
-    read_csv,
     read_evaluation,
     selected,
     summarise,
@@ -104,7 +104,7 @@ def test_metrics_are_few_and_rounded(run: Path) -> None:
     for task in ("movies", "tweets", "average"):
         row = result[task]
         assert isinstance(row, dict)
-        assert list(row) == ["condpdiff", "original", "soup", "gaussian"]
+        assert list(row) == ["condpdiff", "original", "soup", "gaussian", "condpdiff_mean", "original_mean"]
         assert all(value == round(value, 2) for value in row.values())
 
 
@@ -173,8 +173,17 @@ def test_the_papers_tables_name_their_source_and_can_be_read(path: Path) -> None
 
 def test_the_selected_candidates_of_a_race_are_those_of_full(run: Path, tmp_path: Path) -> None:
     raced = build(tmp_path / "race", racing=True)
-    found = [metrics(summarise([read(root)]), {}) for root in (run, raced)]
-    assert found[0] == found[1]
+    found = [metrics(summarise([read(root)]), {})["movies"] for root in (run, raced)]
+    assert found[0] == found[1] | {k: v for k, v in found[0].items() if k.endswith("_mean")}
+    assert not [k for k in found[1] if k.endswith("_mean")]
+
+
+def test_metrics_have_the_mean_over_all_candidates(run: Path) -> None:
+    es = [with_scores(read(run), condpdiff=[80, 82, 84, 86, 88, 90]), read(run, "tweets")]
+    result = metrics(summarise(es), {})
+    mean = {task: result[task]["condpdiff_mean"] for task in ("movies", "tweets", "average")}
+    assert mean["movies"] == 85
+    assert mean["average"] == pytest.approx((85 + mean["tweets"]) / 2, abs=0.01)
 
 
 def race(run: Path) -> tuple[Path, pd.DataFrame]:

@@ -1,0 +1,142 @@
+"""The page in headless Chromium: whole at a phone's and a desktop's width, light and dark, and its tables sort.
+
+Screenshots are kept in `tmp/screenshots/`.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fake_run import REPO, build, write_study
+from fake_style_run import build_styles
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
+
+from stages import report
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+SCREENSHOTS = REPO / "tmp/screenshots"
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path: `apt install chromium`")
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The report of each domain."""
+    found = {"text": build(tmp_path_factory.mktemp("text") / "run"), "style": tmp_path_factory.mktemp("style") / "run"}
+    write_study(found["text"])
+    build_styles(found["style"], styles=("charcoal",))
+    for root in found.values():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(root)
+            report.main()
+    return {domain: root / "report/index.html" for domain, root in found.items()}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, pages: dict[str, Path]) -> Iterator[Page]:
+    """The report on text tasks, open."""
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(pages["text"].as_uri())
+        yield page
+
+
+@pytest.mark.parametrize("domain", ["text", "style"])
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_whole(browser: Browser, pages: dict[str, Path], domain: str, width: int, scheme: str) -> None:
+    said: list[str] = []
+    asked: list[str] = []
+    with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme) as context:  # type: ignore[arg-type]
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(pages[domain].as_uri())
+        page.wait_for_load_state("networkidle")
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=SCREENSHOTS / f"report-{domain}-{width}-{scheme}.png", full_page=True)
+        assert said == []
+        assert [url for url in asked if not url.startswith("data:")] == [pages[domain].as_uri()]
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        assert page.evaluate(
+            "[...document.querySelectorAll('svg text')].every("
+            "t => parseFloat(getComputedStyle(t).fontSize) * Math.hypot(t.getScreenCTM().a, t.getScreenCTM().b) >= 8)"
+        ), "text of a figure below 8 pixels"
+        assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+        red = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0] * 1")
+        assert red > 200 if scheme == "light" else red < 60
+
+
+def column(table: Locator, number: int) -> list[str]:
+    """Texts of a column's cells, the foot apart."""
+    return [text.strip() for text in table.locator(f"tbody tr > :nth-child({number + 1})").all_text_contents()]
+
+
+def value(cell: str) -> float:
+    return float(cell.replace("−", "-"))
+
+
+def test_a_click_sorts_numbers_as_numbers_and_the_third_restores_the_order(page: Page) -> None:
+    table = page.locator("#results ~ figure table.sortable").first
+    heading, button = table.locator("thead th").nth(1), table.locator("thead button").nth(1)
+    before = column(table, 0)
+    button.click()
+    assert heading.get_attribute("aria-sort") == "ascending"
+    assert column(table, 1) == sorted(column(table, 1), key=value)
+    button.click()
+    assert heading.get_attribute("aria-sort") == "descending"
+    assert column(table, 1) == sorted(column(table, 1), key=value, reverse=True)
+    button.click()
+    assert heading.get_attribute("aria-sort") is None
+    assert column(table, 0) == before
+
+
+def test_the_keyboard_sorts_text_as_text(page: Page) -> None:
+    table = page.locator("#results ~ figure table.sortable").first
+    table.locator("thead button").first.focus()
+    page.keyboard.press("Enter")
+    assert column(table, 0) == sorted(column(table, 0))
+    page.keyboard.press("Space")
+    assert column(table, 0) == sorted(column(table, 0), reverse=True)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert column(table, 1) == sorted(column(table, 1), key=value)
+    assert table.locator("thead th[aria-sort]").count() == 1
+
+
+def test_differences_sort_by_sign_and_their_verdict_stays_below(page: Page) -> None:
+    table = page.locator("table", has=page.get_by_text("verdict: condpdiff"))
+    foot = table.locator("tfoot").inner_text()
+    table.locator("thead button").nth(3).click()
+    differences = [value(cell.split(" ")[0]) for cell in column(table, 3)]
+    assert differences == sorted(differences) and len(differences) == 2
+    assert table.locator("tfoot").inner_text() == foot and "mean of tasks" in foot
+
+
+@pytest.mark.parametrize("clicks", [1, 2])
+def test_what_is_not_known_comes_last_in_either_direction(page: Page, clicks: int) -> None:
+    table = page.locator("#results ~ figure table.sortable").first
+    table.evaluate("t => { const c = t.tBodies[0].rows[0].cells[1]; c.textContent = '–'; }")
+    for _ in range(clicks):
+        table.locator("thead button").nth(1).click()
+    assert column(table, 1)[-1] == "–"
+
+
+def test_without_script_the_page_has_no_buttons_and_the_same_words(browser: Browser, pages: dict[str, Path]) -> None:
+    words = []
+    for script in (True, False):
+        with browser.new_context(java_script_enabled=script) as context:
+            page = context.new_page()
+            page.goto(pages["text"].as_uri())
+            assert (page.locator("th button").count() > 0) is script
+            words.append(page.locator("main").inner_text())
+    assert words[0].split() == words[1].split()

@@ -1,0 +1,52 @@
+"""Which Git revision a report says it was made at."""
+
+from pathlib import Path
+
+import pytest
+
+from condpdiff.report.revision import revision
+from tests.clone import commit, run
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("a: 1\n")
+    run(tmp_path, "git", "init", "--quiet")
+    run(tmp_path, "git", "config", "user.name", "test")
+    run(tmp_path, "git", "config", "user.email", "test@example.org")
+    commit(tmp_path, "one")
+    return tmp_path
+
+
+def test_the_commit_and_whether_settings_or_code_differ_from_it(repository: Path) -> None:
+    head = run(repository, "git", "rev-parse", "HEAD").stdout[:12]
+    assert revision() == f"`{head}`"
+    Path("dvc.lock").write_text("every run writes it\n")
+    assert revision() == f"`{head}`"
+    Path("params.yaml").write_text("a: 2\n")
+    assert revision() == f"`{head}` with uncommitted changes"
+
+
+def test_new_code_is_a_change(repository: Path) -> None:
+    Path("condpdiff").mkdir()
+    Path("condpdiff/new.py").write_text("")
+    assert revision().endswith("with uncommitted changes")
+
+
+def test_unknown_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert revision() == "unknown"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert revision() == "unknown"
+
+
+def test_clones_of_equal_content_have_equal_commits(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Or two runs of the whole pipeline could not be compared byte for byte."""
+    other = tmp_path_factory.mktemp("other")
+    (other / "params.yaml").write_text("a: 1\n")
+    run(other, "git", "init", "--quiet")
+    run(other, "git", "config", "user.name", "test")
+    run(other, "git", "config", "user.email", "test@example.org")
+    commit(other, "one")
+    assert run(other, "git", "rev-parse", "HEAD").stdout == run(repository, "git", "rev-parse", "HEAD").stdout

@@ -1,0 +1,52 @@
+"""The section of studies: rows x our mean over seeds and the paper's figure."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from fake_run import write_study
+
+from condpdiff.errors import UserError
+from condpdiff.report.blocks import Table
+from condpdiff.report.studies import read_studies, sections
+from stages import report
+
+FOLDER = Path("docs/studies")
+
+
+def test_a_row_has_the_mean_over_seeds_of_the_average_and_the_papers_mean_over_tasks(run: Path) -> None:
+    write_study(run)
+    (section,) = sections(read_studies(FOLDER))
+    (table,) = section.blocks
+    assert isinstance(table, Table)
+    assert table.columns == ["row", "seeds", "condpdiff_mean", "std", "condpdiff", "paper"]
+    assert table.rows[0] == ["one_hot", "2", "80.50", "0.71", "81.50", "79.17"]
+    assert "`table4b` at the size `embedded`" in table.caption
+
+
+def test_every_study_and_size_has_its_table_and_what_is_missing_is_a_dash(run: Path) -> None:
+    write_study(run)
+    path = FOLDER / "table4b.csv"
+    rows = pd.read_csv(path)
+    rows = rows[(rows["seed"] == 0) & (rows["arm"] == "condpdiff_mean")]
+    rows.assign(size="paper").to_csv(FOLDER / "more.csv", index=False)
+    (section,) = sections(read_studies(FOLDER))
+    assert len(section.blocks) == 2
+    table = next(b for b in section.blocks if isinstance(b, Table) and "`paper`" in b.caption)
+    assert table.rows[0] == ["one_hot", "1", "80.00", "–", "–", "–"]
+
+
+def test_without_studies_there_is_no_section(run: Path) -> None:
+    assert sections(read_studies(FOLDER)) == []
+    report.main()
+    assert "## Studies" not in Path("report/report.md").read_text()
+    write_study(run)
+    report.main()
+    assert "## Studies" in Path("report/report.md").read_text()
+
+
+def test_a_missing_column_is_named(run: Path) -> None:
+    FOLDER.mkdir(parents=True)
+    (FOLDER / "noise.csv").write_text("study,row\nnoise,a\n")
+    with pytest.raises(UserError, match=r"docs/studies/noise.csv: no column 'size'"):
+        read_studies(FOLDER)
