@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
+from condpdiff import cli_study
 from condpdiff.errors import run
 from condpdiff.params.schema import load_params
 from condpdiff.presets import about, apply, as_dvc_options, changes, load_preset, preset_names
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app.add_typer(cli_study.app, name="study")
 
 
 @app.callback()
@@ -24,6 +26,7 @@ def main() -> None:
       condpdiff preset smoke      make params.yaml that run
       condpdiff describe          what params.yaml asks for, and what is already there
       dvc repro                   run it
+      condpdiff study             the paper's tables: run their rows, show them beside the paper's
     """
 
 

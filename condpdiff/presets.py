@@ -82,6 +82,17 @@ def load_preset(name: str) -> Preset:
     return Preset(name, values, params, load_tasks(params))
 
 
+def with_keys(preset: Preset, keys: Mapping[str, Any], where: str) -> Preset:
+    """A preset with other values of some keys, checked as a whole; `where` names them in an error.
+
+    Raises:
+        UserError: no such key, or a value that may not stand there.
+    """
+    values = preset.values | {key: _as_yaml(value) for key, value in keys.items()}
+    params = parse(Params, _nested(values), where)
+    return Preset(preset.name, values, params, preset.tasks if params.tasks == [*preset.tasks] else load_tasks(params))
+
+
 def changes(preset: Preset, path: Path = PARAMS) -> list[Change]:
     """What applying `preset` to params.yaml would change, in the order of default.yaml."""
     text = _read(path)
@@ -152,6 +163,11 @@ def _nested(values: dict[str, str]) -> dict[str, Any]:
         else:
             nested[section] = yaml.safe_load(text)
     return nested
+
+
+def _as_yaml(value: Any) -> str:
+    """Data -> its YAML text, on one line."""
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n").removesuffix("\n...")
 
 
 def _leaves(text: str, path: Path) -> dict[str, tuple[yaml.Node, yaml.Node]]:

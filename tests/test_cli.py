@@ -68,10 +68,25 @@ def test_describe_reads_params(monkeypatch: pytest.MonkeyPatch) -> None:
     assert text.split()[-4:] == ["train-ae", "1", "will", "run"]
 
 
-@pytest.mark.parametrize("words", [(), ("preset",), ("describe",)])
-def test_help_teaches(words: tuple[str, ...]) -> None:
-    text = call(*words, "--help")
-    assert "condpdiff preset smoke" in text or "condpdiff describe --preset" in text
+def test_study_lists_each_with_what_it_is() -> None:
+    lines = call("study").splitlines()
+    assert "table4b  Table 4b: what the condition is made of" in lines
+    assert len(lines) == len(list(Path("configs/studies").glob("*.yaml")))
+
+
+@pytest.mark.parametrize(
+    ("words", "example"),
+    [
+        ((), "condpdiff preset smoke"),
+        (("preset",), "condpdiff preset smoke"),
+        (("describe",), "condpdiff describe --preset"),
+        (("study",), "condpdiff study run table3"),
+        (("study", "run"), "condpdiff study run noise --jobs 2"),
+        (("study", "show"), "condpdiff study show table3 --html"),
+    ],
+)
+def test_help_teaches(words: tuple[str, ...], example: str) -> None:
+    assert example in call(*words, "--help")
 
 
 @pytest.mark.parametrize(
@@ -79,6 +94,8 @@ def test_help_teaches(words: tuple[str, ...]) -> None:
     [
         (("preset", "smok"), "error: unknown preset 'smok' (did you mean 'smoke'?); allowed: default, "),
         (("describe", "--preset", "smok"), "error: unknown preset 'smok' (did you mean 'smoke'?)"),
+        (("study", "show", "tabel3"), "error: unknown study 'tabel3' (did you mean 'table3'?); allowed: noise, "),
+        (("study", "show", "noise", "--md", "--csv"), "error: --md, --csv, --html: found several, allowed: one"),
     ],
 )
 def test_error_is_one_line_on_stderr_and_status_1(words: tuple[str, ...], line: str) -> None:

@@ -86,6 +86,7 @@ def test_metrics_are_distances_of_every_style() -> None:
     metrics = json.loads(Path("report/metrics.json").read_text(encoding="utf-8"))
     for style in STYLES:
         assert metrics[style]["condpdiff"]["selected"] > metrics[style]["floor"]["selected"] > 0
+    assert np.isfinite(metrics["condition_effect"])
 
 
 def test_report_is_one_page_with_its_images_inside() -> None:

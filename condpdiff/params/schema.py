@@ -17,6 +17,7 @@ from condpdiff.params.interpolate import Interpolate
 from condpdiff.params.ldm import Ldm
 from condpdiff.params.normalize import Normalize
 from condpdiff.params.performance import Performance
+from condpdiff.params.probe import Probe
 from condpdiff.params.report import Report
 from condpdiff.params.sample import Sample
 from condpdiff.params.section import PARAMS, Section, parse, read_yaml
@@ -51,6 +52,7 @@ class Params(Section):
     ldm: Ldm
     sample: Sample
     interpolate: Interpolate
+    probe: Probe
     eval: Eval
     report: Report
 

@@ -12,7 +12,7 @@ from condpdiff.errors import UserError
 from condpdiff.params.interpolate import pair_folder
 from condpdiff.report.blocks import Block, Figures, Gallery, Section, Table
 from condpdiff.report.figures import PANEL
-from condpdiff.report.parts import number
+from condpdiff.report.parts import label_of, number
 from condpdiff.report.png import Picture, read_picture
 from condpdiff.report.readers import read_csv
 from condpdiff.report.svg import LIGHT, SERIES, Image, image, style
@@ -112,7 +112,7 @@ def sections(pairs: Sequence[Between], evaluations: Sequence[Scored]) -> list[Se
     """Nothing where no pair was looked at."""
     if not pairs:
         return []
-    lower, label = evaluations[0].lower, _label(evaluations)
+    lower, label = evaluations[0].lower, label_of(evaluations)
     noun = "style" if lower else "task"
     caption = FIGURE.format(noun=f"{noun}s", label=label)
     caption += CONDITION if any(_has(pair, "condition") for pair in pairs) else ""
@@ -122,12 +122,6 @@ def sections(pairs: Sequence[Between], evaluations: Sequence[Scored]) -> list[Se
         blocks.append(_unseen(pairs, evaluations, noun, label))
     blocks += [gallery(pair, kind) for pair in pairs for kind in pair.strips]
     return [Section("between", "Between two tasks", blocks)]
-
-
-def _label(evaluations: Sequence[Scored]) -> str:
-    """What is scored; tasks of different metrics have percent in common."""
-    labels = {e.label for e in evaluations}
-    return labels.pop() if len(labels) == 1 else "first metric on validation, %"
 
 
 def _has(pair: Between, kind: str) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from condpdiff.params.schema import Params
-from condpdiff.report import between, doses, figures, studies, text
+from condpdiff.report import between, doses, figures, probe, studies, text
 from condpdiff.report.blocks import (
     Block,
     Figures,
@@ -59,6 +59,7 @@ class Inputs:
     ldm: tuple[pd.DataFrame, list[str]]
     zoo_losses: dict[str, np.ndarray]  # task with doses -> loss [N] of its checkpoints
     pairs: list[between.Between]  # what lies between them
+    probed: probe.Probed  # what the condition does
     trajectories: dict[str, Points]  # task -> noises on their way to LoRAs
     studies: pd.DataFrame  # study, size, row, seed, arm, task, value
     revision: str  # of Git
@@ -126,14 +127,15 @@ def build(inputs: Inputs) -> Report:
         Section("novelty", "Where the generated weights lie", _novelty(inputs, racing)),
         *_doses(inputs),
         *between.sections(inputs.pairs, evaluations),
+        *probe.sections(inputs.probed, evaluations, inputs.params.normalize.method, settings.seed),
         *studies.sections(inputs.studies),
         Section("training", "Training curves", _training(inputs)),
         Section("paper", "The paper's figures, for context", _paper(inputs.paper)),
         Section("settings", "Settings", _settings(inputs)),
     ]
     return Report(
-        verdict(comparisons, summary, flags), comparisons["control"].average.word,
-        _tiles(summary, comparisons), warnings, sections, summary, flags,
+        verdict(comparisons, summary, flags) + probe.verdict(inputs.probed, evaluations, settings.seed),
+        comparisons["control"].average.word, _tiles(summary, comparisons), warnings, sections, summary, flags,
     )  # fmt: skip
 
 

@@ -33,6 +33,12 @@ def columns_of(evaluations: Sequence[Scored]) -> list[str]:
     return [*(e.name for e in evaluations), *(["average"] if len(evaluations) > 1 else [])]
 
 
+def label_of(evaluations: Sequence[Scored]) -> str:
+    """What is scored; tasks of different metrics have percent in common."""
+    labels = {e.label for e in evaluations}
+    return labels.pop() if len(labels) == 1 else "first metric on validation, %"
+
+
 def arm_table(evaluations: Sequence[E], caption: str, arms: Sequence[str], cell: Callable[[E, str], str]) -> Table:
     """Arms x tasks."""
     rows = [[arm, *(cell(e, arm) for e in evaluations)] for arm in arms]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from condpdiff.params.schema import Params
-from condpdiff.report import between, doses, figures, studies
+from condpdiff.report import between, doses, figures, probe, studies
 from condpdiff.report import style_text as text
 from condpdiff.report.blocks import Block, Figures, Gallery, Section, Table, Text, Verbatim
 from condpdiff.report.compare import Comparison, best_control, signed
@@ -50,6 +50,7 @@ class Inputs:
     ldm: tuple[pd.DataFrame, list[str]]
     zoo_losses: dict[str, np.ndarray]  # style with doses -> loss [N] of its checkpoints
     pairs: list[between.Between]  # what lies between them
+    probed: probe.Probed  # what the condition does
     studies: pd.DataFrame  # study, size, row, seed, arm, task, value
     revision: str  # of Git
     paper: pd.DataFrame  # Table 2: style, original, soup, no_lora, condpdiff
@@ -58,9 +59,9 @@ class Inputs:
 
 def build(inputs: Inputs) -> Report:
     """Select, summarise, compare and draw."""
-    evaluations = inputs.evaluations
+    evaluations, settings = inputs.evaluations, inputs.params.report
     summary = summarise(evaluations)
-    flags = not_learned(evaluations, summary, inputs.params.report.learned_margin)
+    flags = not_learned(evaluations, summary, settings.learned_margin)
     arms = {"control": best_control(summary, lower=True), "original": "original", "soup": "soup"}
     comparisons = {key: compare(summary, arm) for key, arm in arms.items()}
     racing = any(e.racing for e in evaluations)
@@ -71,6 +72,7 @@ def build(inputs: Inputs) -> Report:
         Section("novelty", "Where the generated weights lie", _novelty(inputs)),
         *_doses(inputs),
         *between.sections(inputs.pairs, evaluations),
+        *probe.sections(inputs.probed, evaluations, inputs.params.normalize.method, settings.seed),
         *studies.sections(inputs.studies),
         *_base(inputs.base),
         Section("training", "Training curves", _training(inputs)),
@@ -78,7 +80,8 @@ def build(inputs: Inputs) -> Report:
         Section("settings", "Settings", _settings(inputs)),
     ]
     return Report(
-        verdict(comparisons, summary, flags, evaluations[0].metric, text.noun(evaluations)),
+        verdict(comparisons, summary, flags, evaluations[0].metric, text.noun(evaluations))
+        + probe.verdict(inputs.probed, evaluations, settings.seed),
         comparisons["control"].average.word, _tiles(summary, comparisons["control"].arm),
         _warnings(evaluations, flags), sections, summary, flags,
     )  # fmt: skip

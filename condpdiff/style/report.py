@@ -9,6 +9,7 @@ from condpdiff.report.between import read_between
 from condpdiff.report.curves import read_curve, read_task_curves, read_zoo_losses
 from condpdiff.report.output import write
 from condpdiff.report.png import read_picture
+from condpdiff.report.probe import effect, read_probe
 from condpdiff.report.readers import read_csv
 from condpdiff.report.render import brief
 from condpdiff.report.revision import revision
@@ -36,15 +37,15 @@ def make(params: Params, tasks: dict[str, Any], out: Path) -> None:
         ldm=read_curve(DATA / "ldm/curve.csv"),
         zoo_losses=read_zoo_losses(DATA / "performance", evaluations, params.normalize.n_checkpoints),
         pairs=read_between(DATA / "interpolation", params.interpolate.pairs_of(params.tasks), images=True),
+        probed=read_probe(DATA / "probe", lower=True),
         studies=read_studies(STUDIES),
         revision=revision(),
         paper=read_csv(PAPER, ["style", "condpdiff", "original", "soup", "no_lora"]),
         base=read_base(DATA / "base") if params.base.source == "trained" else None,
     )
     report = build(inputs)
-    write(
-        out, report, inputs, brief(report, results_table(report.summary, inputs)), metrics(report.summary, report.flags)
-    )
+    figures = metrics(report.summary, report.flags) | effect(inputs.probed, evaluations)
+    write(out, report, inputs, brief(report, results_table(report.summary, inputs)), figures)
 
 
 def read_base(folder: Path) -> BaseModel:

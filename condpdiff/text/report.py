@@ -9,6 +9,7 @@ from condpdiff.report.between import read_between
 from condpdiff.report.curves import read_curve, read_task_curves, read_zoo_losses
 from condpdiff.report.output import write
 from condpdiff.report.page import Inputs, build, results_table
+from condpdiff.report.probe import effect, read_probe
 from condpdiff.report.readers import read_csv
 from condpdiff.report.render import brief
 from condpdiff.report.revision import revision
@@ -34,6 +35,7 @@ def make(params: Params, tasks: dict[str, Any], out: Path) -> None:
         ldm=read_curve(DATA / "ldm/curve.csv"),
         zoo_losses=read_zoo_losses(DATA / "performance", evaluations, params.normalize.n_checkpoints),
         pairs=read_between(DATA / "interpolation", params.interpolate.pairs_of(params.tasks), images=False),
+        probed=read_probe(DATA / "probe", lower=False),
         trajectories={
             name: read_trajectories(DATA / "samples", DATA / "zoo", name, params.normalize.n_checkpoints)
             for name in params.tasks
@@ -44,4 +46,5 @@ def make(params: Params, tasks: dict[str, Any], out: Path) -> None:
     )
     report = build(inputs)
     results = brief(report, results_table(report.summary, evaluations))
-    write(out, report, inputs, results, metrics(report.summary, report.flags))
+    figures = metrics(report.summary, report.flags) | effect(inputs.probed, evaluations)
+    write(out, report, inputs, results, figures)

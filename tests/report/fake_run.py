@@ -29,8 +29,9 @@ def build(
     doses: int = 4,
     racing: bool = False,
     pairs: int = 1,
+    effect: float = 0.0,
 ) -> Path:
-    """Write params.yaml, task files, zoo, samples, curves, evaluations and interpolations of `tasks` under `root`."""
+    """Write params.yaml, task files, zoo, samples, curves, evaluations, interpolations and probe under `root`."""
     root.mkdir(parents=True, exist_ok=True)
     params = yaml.safe_load((REPO / "params.yaml").read_text())
     params["tasks"] = list(tasks)
@@ -55,6 +56,7 @@ def build(
             _race(root / "data/eval" / name)
     for one, other in list(pairwise(tasks))[:pairs]:
         write_between(root, one, other, min(count, 2), 85.0, 50.0)
+    write_probe(root, tasks, 85.0, 50.0, effect)
     write_networks(root)
     return root
 
@@ -73,6 +75,28 @@ def write_between(root: Path, one: str, other: str, samples: int, own: float, fa
             rows += [("unseen", at, sample, task, (own if at == end else far) - 1) for at in (0.0, 1.0)]
     write_csv(pd.DataFrame(rows, columns=["kind", "lambda", "sample", "task", "score"]), folder / "scores.csv")
     return folder
+
+
+def write_probe(root: Path, tasks: tuple[str, ...], own: float, bare: float, effect: float) -> None:
+    """Every condition under every statistics, `effect` better under the own one; and each task left out.
+
+    A LoRA of a task never trained on goes half the way from `bare` to `own`, the others' soups a third.
+    """
+    rng = np.random.default_rng(4)
+    swap, unseen = [], []
+    for task in tasks:
+        for condition in (*tasks, "nonsense", "dropped"):
+            gain = effect if condition == task else 0.0
+            swap += [(condition, task, sample, own + gain + rng.normal(0, 0.1)) for sample in range(2)]
+        third, half = bare + (own - bare) / 3, bare + (own - bare) / 2
+        unseen += [(task, "no_lora", "", 0, bare), (task, "soup", "own", 0, own)]
+        for guess in ("mean", "similar"):
+            unseen.append((task, "soup_of_others", guess, 0, third))
+            unseen += [(task, "condpdiff", guess, sample, half + rng.normal(0, 0.1)) for sample in range(2)]
+    rows = unseen if len(tasks) > 1 else []
+    write_csv(pd.DataFrame(swap, columns=["condition", "statistics", "sample", "score"]), root / "data/probe/swap.csv")
+    columns = ["task", "arm", "statistics", "sample", "score"]
+    write_csv(pd.DataFrame(rows, columns=columns), root / "data/probe/unseen.csv")
 
 
 def write_networks(root: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
-from fake_run import REPO, write_between, write_csv, write_networks, write_passes
+from fake_run import REPO, write_between, write_csv, write_networks, write_passes, write_probe
 from PIL import Image, PngImagePlugin
 from safetensors.numpy import save_file
 
@@ -42,8 +42,9 @@ def build_styles(
     trajectories: int = 3,
     racing: bool = False,
     size: int = 64,
+    effect: float = 0.0,
 ) -> Path:
-    """Write params.yaml, task files, base, zoo, curves, evaluations and interpolations of `styles` under `root`."""
+    """Write params.yaml, task files, base, zoo, curves, evaluations, interpolations and probe of `styles`."""
     root.mkdir(parents=True, exist_ok=True)
     params = yaml.safe_load((REPO / "params.yaml").read_text())
     params |= {"domain": "style", "tasks": list(styles), "base": {"source": "trained", "name": "pixart-small"}}
@@ -71,6 +72,7 @@ def build_styles(
         _doses(root, name, rng, n, doses)
     for one, other in list(pairwise(styles))[:1]:
         _strips(write_between(root, one, other, min(count, 2), 11.0, 60.0), size)
+    write_probe(root, styles, 11.0, 88.0, effect)
     write_networks(root)
     _base(root / "data/base")
     (root / "configs/paper").mkdir(parents=True)

@@ -169,6 +169,18 @@ def test_every_image_is_seen_once_before_one_is_seen_again() -> None:
 # --- the same bytes, interrupted or not ---------------------------------------------------------
 
 
+def test_checkpointing_gives_the_same_states(collect_zoo: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, calls = load_zoo(collect_zoo("plain"), 4).theta, []
+    monkeypatch.setenv(module.CHECKPOINTING, "1")
+    work_out_again = torch.utils.checkpoint.checkpoint
+    monkeypatch.setattr(
+        torch.utils.checkpoint, "checkpoint", lambda *a, **k: calls.append(1) or work_out_again(*a, **k)
+    )
+    saving = load_zoo(collect_zoo("saving"), 4).theta
+    assert calls
+    torch.testing.assert_close(saving, plain)
+
+
 def test_two_runs_of_one_seed_give_the_same_bytes_and_another_seed_does_not(collect_zoo: Callable[..., Path]) -> None:
     one, two, other = collect_zoo("one"), collect_zoo("two"), collect_zoo("other", seed=1)
     assert sorted(p.name for p in one.iterdir()) == sorted(FILES)

@@ -1,0 +1,194 @@
+"""What the condition does: LoRAs under other conditions than a task's own, and for tasks left out of training."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+from tqdm import tqdm
+
+from condpdiff import autoencoder, condition_file, diffusion
+from condpdiff.condition_file import load_conditions
+from condpdiff.delta_w import UpdateLoss
+from condpdiff.denoiser import Denoiser
+from condpdiff.generate import Generator
+from condpdiff.hardware import device
+from condpdiff.latents import Scale, load_scale
+from condpdiff.layout import Layout
+from condpdiff.normalization import Statistics
+from condpdiff.normalized import Frame, load_frame, load_rows
+from condpdiff.params.ae import Autoencoder
+from condpdiff.params.ldm import Ldm
+from condpdiff.params.sample import Sample
+from condpdiff.performance import load_performance
+from condpdiff.rows import Joined, Rows
+from condpdiff.train_autoencoder import train
+
+SWAP = ["condition", "statistics", "sample", "score"]
+UNSEEN = ["task", "arm", "statistics", "sample", "score"]
+NONSENSE, DROPPED = "nonsense", "dropped"
+"""Conditions of no task: a description that means nothing, and the null condition of `ldm.condition_dropout`."""
+SHARED = ("batch", "none")
+"""Methods of `normalize.method` by which all tasks have the same statistics."""
+TEMPERATURE = 0.1
+"""Of the softmax over cosine similarities: a task nearer by 0.1 weighs e times as much."""
+
+SwapRow = tuple[str, str, int, float]
+UnseenRow = tuple[str, str, str, int, float]
+Score = Callable[[Tensor | None], float]
+"""theta [K_all], or None for no LoRA -> a task's first metric on all its validation rows, with its own head."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Draws `count` LoRAs, from the same noise whatever it is asked for."""
+
+    settings: Sample
+    count: int
+    seed: int
+
+    def __call__(self, generator: Generator, y: Tensor, what: str) -> Tensor:
+        """w [count, K] for the conditions y [V, d_cond], of which each sample draws one."""
+        random = torch.Generator().manual_seed(self.seed)
+        z, _ = generator.latents(y, self.settings.performance, self.count, self.settings, random, what)
+        return autoencoder.decode_all(generator.decoder, generator.scale.undo(z))
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the stages before left of every task of the run."""
+
+    w: Mapping[str, Rows]
+    """Normalised checkpoints [N, K]."""
+    layout: Layout
+    """Of w."""
+    frames: Mapping[str, Frame]
+    y: Mapping[str, Tensor]
+    """Conditions [V, d_cond]."""
+    p: Mapping[str, np.ndarray] | None
+    """Performance [N] of each task's checkpoints; None for `ldm.performance: none`."""
+
+    @staticmethod
+    def load(data: Path, tasks: list[str], performance: str) -> "Known":
+        """Read it from the folders in `data`.
+
+        Raises:
+            UserError: a file can't be read, or two disagree.
+        """
+        w = load_rows(data / "normalized", tasks)
+        p = load_performance(data / "performance", {task: rows.shape[0] for task, rows in w.items()}, performance)
+        frames = {task: load_frame(data / "normalized", task) for task in tasks}
+        y = load_conditions(data / "conditions" / condition_file.FILE, tasks)
+        return Known(w, Layout.load(data / "normalized"), frames, y, p)
+
+
+def conditioned(
+    data: Path, y: Mapping[str, Tensor], nonsense: Tensor | None, ldm: Ldm, draw: Draw
+) -> dict[str, Tensor]:
+    """w [count, K] of the run's generator under each task's condition, under nonsense, and under none.
+
+    Args:
+        data: where the stages wrote.
+        nonsense: [V, d_cond]; None for kinds of condition that have no such thing.
+    """
+    model, process = diffusion.load(data / "ldm" / diffusion.FILE)
+    model.to(device())  # type: ignore[arg-type]  # mypy does not bind the method that diffusers wraps
+    decoder = autoencoder.load(data / "autoencoder" / autoencoder.FILE)
+    generator = Generator(model, process, decoder, load_scale(data / "latents"))
+    found = {task: draw(generator, each, task) for task, each in y.items()}
+    if nonsense is not None:
+        found[NONSENSE] = draw(generator, nonsense, NONSENSE)
+    if ldm.condition_dropout:  # else the null condition was never trained
+        found[DROPPED] = draw(replace(generator, model=without_condition(model)), next(iter(y.values())), DROPPED)
+    return found
+
+
+def without_condition(model: Denoiser) -> Denoiser:
+    """A copy whose tau gives its null condition for every y; time and performance still enter."""
+    found = copy.deepcopy(model)
+    last = found.tau.project[-1]
+    with torch.no_grad():
+        last.weight.zero_()  # type: ignore[operator]  # a Linear, which mypy does not know
+        last.bias.copy_(found.tau.null)  # type: ignore[operator]
+    return found
+
+
+def swap_rows(w: Mapping[str, Tensor], frame: Frame, task: str, score: Score) -> list[SwapRow]:
+    """Rows of `SWAP`: LoRAs w [count, K] of every condition, denormalised by one task's statistics and scored on it."""
+    return [
+        (condition, task, sample, score(theta))
+        for condition, rows in tqdm(w.items(), desc=f"scores on {task}", unit="condition")
+        for sample, theta in enumerate(frame.to_theta(rows))
+    ]
+
+
+def train_without(task: str, known: Known, ae: Autoencoder, ldm: Ldm, steps: int) -> Generator:
+    """A generator that never saw one of the tasks, trained as the run's but for the denoiser's `steps`."""
+    w = {name: rows for name, rows in known.w.items() if name != task}
+    updates = None
+    if ae.delta_w:
+        statistics = [known.frames[name].statistics for name in w]
+        updates = UpdateLoss(known.layout, statistics, [rows.shape[0] for rows in w.values()], ae.delta_w)
+    decoder, _, _ = train(Joined(list(w.values())), ae, known.layout, updates)
+    z = {name: autoencoder.encode_all(decoder, rows) for name, rows in w.items()}
+    scale = Scale.of(torch.cat(list(z.values())))
+    model, _ = diffusion.train(
+        {name: scale.apply(rows) for name, rows in z.items()},
+        {name: known.y[name] for name in w},
+        None if known.p is None else {name: known.p[name] for name in w},
+        ldm.model_copy(update={"steps": steps}),
+        learnable=False,
+    )
+    model.to(device())  # type: ignore[arg-type]
+    return Generator(model, diffusion.Process(ldm.prediction, ldm.schedule), decoder, scale)
+
+
+def guesses(known: Known, task: str) -> dict[str, Frame]:
+    """Two guesses of the frame of a task never seen, from the other tasks' frames.
+
+    `mean`: their mean. `similar`: kernel regression on the condition, their mean weighted by the softmax of the cosine
+    similarity of mean conditions over `TEMPERATURE`. What is averaged is mean, std and soup, coordinate by coordinate.
+    """
+    frames = {name: frame for name, frame in known.frames.items() if name != task}
+    here = known.y[task].mean(0)
+    near = torch.stack([cosine_similarity(known.y[name].mean(0), here, dim=0) for name in frames])  # [Q - 1]
+    weights = {"mean": torch.full_like(near, 1 / len(near)), "similar": torch.softmax(near / TEMPERATURE, 0)}
+    return {guess: _weighted(list(frames.values()), each) for guess, each in weights.items()}
+
+
+def _weighted(frames: list[Frame], weights: Tensor) -> Frame:
+    """Weights [n] that sum to 1."""
+
+    def mean(rows: list[Tensor]) -> Tensor:
+        return sum(w * row.double() for w, row in zip(weights.tolist(), rows, strict=True)).float()
+
+    statistics = Statistics(mean([f.statistics.mean for f in frames]), mean([f.statistics.std for f in frames]))
+    return Frame(statistics, mean([f.soup for f in frames]), frames[0].positions)
+
+
+def unseen_rows(
+    w: Tensor, own: Frame, guessed: Mapping[str, Frame], method: str, task: str, score: Score
+) -> list[UnseenRow]:
+    """Rows of `UNSEEN`: LoRAs generated for a task never seen, and what needs no generator.
+
+    Args:
+        w: generated [count, K], by a generator of the other tasks.
+        own: the task's own; of it the soup alone is used, as a yardstick, and statistics that all tasks share.
+        guessed: by `guesses`.
+        method: `normalize.method`.
+    """
+    frames = guessed
+    if method in SHARED:
+        frames = {"shared": Frame(own.statistics, guessed["mean"].soup, own.positions)}
+    arms: list[tuple[str, str, Sequence[Tensor | None]]] = [("no_lora", "", [None]), ("soup", "own", [own.soup])]
+    arms += [("soup_of_others", guess, [frame.soup]) for guess, frame in guessed.items()]
+    arms += [("condpdiff", guess, list(frame.to_theta(w))) for guess, frame in frames.items()]
+    return [
+        (task, arm, statistics, sample, score(theta))
+        for arm, statistics, vectors in tqdm(arms, desc=f"scores on {task}, left out", unit="arm")
+        for sample, theta in enumerate(vectors)
+    ]
