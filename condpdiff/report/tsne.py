@@ -14,6 +14,7 @@ from condpdiff.report.tables import Scored, candidates
 EARLY_LATE = LinearSegmentedColormap.from_list("steps", ["#a5c8ff", "#5b91f5", "#2b57cf"])
 FACTORS = (1.0, 0.5, 2.0)
 """Of `report.perplexity`: what is seen at one perplexity alone is t-SNE's doing."""
+ITERATIONS = 1000
 NOISE = "condpdiff"
 """Arm of the points of denoising; a candidate is one noise."""
 
@@ -125,7 +126,8 @@ def embed(distances: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
         return np.c_[np.arange(m), np.zeros(m)].astype(float)
     method = "exact" if m <= 600 else "barnes_hut"
     model = TSNE(
-        metric="precomputed", init="random", random_state=seed, perplexity=min(perplexity, (m - 1) / 3), method=method
-    )
+        metric="precomputed", init="random", random_state=seed, perplexity=min(perplexity, (m - 1) / 3), method=method,
+        max_iter=ITERATIONS,
+    )  # fmt: skip
     with threadpool_limits(1):
         return model.fit_transform(distances.astype(np.float64))

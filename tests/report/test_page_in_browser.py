@@ -138,5 +138,6 @@ def test_without_script_the_page_has_no_buttons_and_the_same_words(browser: Brow
             page = context.new_page()
             page.goto(pages["text"].as_uri())
             assert (page.locator("th button").count() > 0) is script
+            assert page.get_by_role("heading", name="Studies").count() == 1
             words.append(page.locator("main").inner_text())
     assert words[0].split() == words[1].split()
