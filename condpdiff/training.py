@@ -21,6 +21,7 @@ def fit(
     lr: float,
     what: str,
     after_step: Callable[[], None] = lambda: None,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> pd.DataFrame:
     """Minimise `loss(network)` with AdamW; the rate rises over 5 % of the steps and falls along a cosine to 0.
 
@@ -30,6 +31,8 @@ def fit(
         model: trained in place, on the device that it already lies on.
         loss: called with what stands for the model (compiled, or wrapped to average gradients over processes);
             it draws its batch from torch's global generator, which each process seeds apart.
+        lr: highest rate of AdamW.
+        optimizer: in place of AdamW; its own rates rise and fall in the same way.
 
     Returns:
         The curve: columns step, loss (mean over the last `LOG_EVERY` steps; read from the device only then).
@@ -40,7 +43,7 @@ def fit(
     accelerator = Accelerator(cpu=not gpu, mixed_precision="bf16" if gpu else "no", step_scheduler_with_optimizer=False)
     if rank() > 0:
         torch.manual_seed(torch.initial_seed() + 7919 * rank())  # other rows and other noise in each process
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0)
+    optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0)
     warm = max(1, steps // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda s: min((s + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * s / steps))

@@ -154,6 +154,8 @@ def load_study(name: str, size: str = "embedded") -> Study:
     for row_name, row in files.items():
         where = f"{path}: rows.{row_name}"
         keys = {**shared.keys, **row.keys}
+        if clash := sorted(set(keys) & set(seed_keys)):
+            raise UserError(f"{where}: {clash[0]}: found a key that `seeds` sets, allowed: `seeds: [{keys[clash[0]]}]`")
         plain = _preset(load(row.preset or shared.preset), keys, where)
         task_keys = {key: value for key, value in keys.items() if ":" in key}
         runs = []

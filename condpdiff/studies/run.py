@@ -159,27 +159,22 @@ def _call(words: list[str], log: str, show: Callable[[str], Any] | None) -> int:
     Stages are `python -m ...`: this interpreter is put first on the path. An interrupt reaches the whole tree.
     """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    with (
-        (LOGS / f"{log}.log").open("w", encoding="utf-8") as file,
-        subprocess.Popen(
-            [sys.executable, "-m", "dvc", *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PATH": path},
-        ) as process,
-    ):
-        output: Any = process.stdout
-        try:
-            # A piece is a line, or what a progress bar ends with a carriage return.
-            for piece in io.TextIOWrapper(output, encoding="utf-8", errors="replace", newline=""):
-                file.write(piece)
-                file.flush()
-                if show is not None:
+    command, environment = [sys.executable, "-m", "dvc", *words], {**os.environ, "PATH": path}
+    with (LOGS / f"{log}.log").open("w", encoding="utf-8") as file:
+        if show is None:  # no pipe: the queue's workers would hold it open as long as they live
+            return subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment).returncode
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as process:
+            output: Any = process.stdout
+            try:
+                # A piece is a line, or what a progress bar ends with a carriage return.
+                for piece in io.TextIOWrapper(output, encoding="utf-8", errors="replace", newline=""):
+                    file.write(piece)
+                    file.flush()
                     show(piece)
                     sys.stdout.flush()
-        except BaseException:
-            _stop(process.pid)
-            raise
+            except BaseException:
+                _stop(process.pid)
+                raise
     return process.returncode
 
 

@@ -28,6 +28,7 @@ from condpdiff.base_file import save_source
 from condpdiff.errors import UserError, nearest
 from condpdiff.files import new_directory, write_json, write_tensors
 from condpdiff.hardware import device
+from condpdiff.muon import MuonAdamW
 from condpdiff.packages import read_member
 from condpdiff.params.base import Base
 from condpdiff.params.section import Section, parse, read_yaml
@@ -54,26 +55,21 @@ PARTS = ("transformer", "vae", "scheduler", "text_encoder", "tokenizer")
 CLASSES = {"transformer": PixArtTransformer2DModel, "vae": AutoencoderTiny, "scheduler": DPMSolverMultistepScheduler}
 CAPTIONS, SAMPLES = "captions.json", "samples.png"
 SAMPLE_STEPS, SAMPLE_SEEDS = 20, (0, 1, 2)
+LEVELS_SHIFT = 0.5
 
 
 class TextEncoder(Section):
-    """The encoder that reads the small model's captions."""
-
     source: str = Field(pattern="^(package|hub|local)$")
     name: str
 
 
 class Photographs(Section):
-    """The images that the small model is trained on."""
-
     crops: PositiveInt
     """Random crops of each photograph in each framing."""
     seed: int = Field(0, ge=0)
 
 
 class Training(Section):
-    """That of the autoencoder."""
-
     steps: PositiveInt
     batch_size: PositiveInt
     lr: PositiveFloat
@@ -321,10 +317,13 @@ def _train_denoiser(model: SmallModel, examples: Examples, folder: Path) -> nn.M
         batch = examples[torch.randint(len(examples), (settings.batch_size,)).to(device())]
         dropped = torch.rand(len(batch), device=device()) < settings.caption_dropout
         batch = Examples(batch.latents, batch.caption.masked_fill(dropped, empty), batch.embeddings, batch.mask)
-        timesteps = torch.randint(len(scheduler.alphas_cumprod), (len(batch),)).to(device())
+        # Logit-normal levels (Esser et al., 2024), shifted to noise: there the caption decides what is to be seen.
+        levels = torch.sigmoid(torch.randn(len(batch)) + LEVELS_SHIFT)
+        timesteps = (levels * len(scheduler.alphas_cumprod)).long().to(device())
         return denoising_errors(network, scheduler, batch, torch.randn_like(batch.latents), timesteps).mean()
 
-    curve = fit(transformer, loss, steps=settings.steps, lr=settings.lr, what="denoiser")
+    optimizer = MuonAdamW(transformer, "transformer_blocks", settings.lr)
+    curve = fit(transformer, loss, steps=settings.steps, lr=settings.lr, what="denoiser", optimizer=optimizer)
     curve.to_csv(folder / "denoiser.csv", index=False)
     transformer.eval().requires_grad_(False).save_pretrained(folder / "transformer")
     return transformer

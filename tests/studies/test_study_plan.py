@@ -176,6 +176,7 @@ def test_search_rows_fine_tune() -> None:
         ("preset: smok", r"unknown preset 'smok' \(did you mean 'smoke'\?\)"),
         ("key: {}", r"unknown key 'rows.loud.key' \(did you mean 'keys'\?\)"),
         ("seeds: []", "rows.loud.seeds: found"),
+        ("keys: {ldm.seed: 3}", "rows.loud: ldm.seed: found a key that `seeds` sets"),
     ],
 )
 def test_a_mistake_names_file_row_and_key(row: str, says: str) -> None:
