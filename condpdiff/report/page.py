@@ -61,7 +61,7 @@ class Inputs:
     pairs: list[between.Between]  # what lies between them
     probed: probe.Probed  # what the condition does
     trajectories: dict[str, Points]  # task -> noises on their way to LoRAs
-    studies: pd.DataFrame  # study, size, row, seed, arm, task, value
+    studies: pd.DataFrame  # study, size, row, seed, arm, task, value, paper
     revision: str  # of Git
     paper: pd.DataFrame  # Table 1: model, rank, lora_params, task, condpdiff, original, soup
 

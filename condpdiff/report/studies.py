@@ -10,7 +10,7 @@ from condpdiff.report.blocks import Block, Section, Table
 from condpdiff.report.parts import number
 from condpdiff.report.readers import read_csv
 
-COLUMNS = ["study", "size", "row", "seed", "arm", "task", "value"]
+COLUMNS = ["study", "size", "row", "seed", "arm", "task", "value", "paper"]
 AVERAGE = "average"
 CAPTION = (
     "`{study}` at the size `{size}`, over the mean of its tasks: condpdiff_mean is the mean over all generated "
@@ -20,7 +20,7 @@ CAPTION = (
 
 
 def read_studies(folder: Path) -> pd.DataFrame:
-    """All `folder/*.csv` in one frame of COLUMNS; arm `paper` has the paper's figures, and no seed.
+    """All `folder/*.csv` in one frame of COLUMNS; lines of the paper's figures have no seed and no value.
 
     Raises:
         UserError: a file is broken, or lacks a column.
@@ -40,7 +40,8 @@ def sections(studies: pd.DataFrame) -> list[Section]:
 def _table(study: str, size: str, found: pd.DataFrame) -> Table:
     rows = []
     for name, of_row in found.groupby("row", sort=False):
-        means, selected, paper = (_by_seed(of_row, arm) for arm in ("condpdiff_mean", "condpdiff", "paper"))
+        means, selected = (_averages(of_row, arm, "value") for arm in ("condpdiff_mean", "condpdiff"))
+        paper = _averages(of_row, "condpdiff", "paper")
         std = float(np.std(means, ddof=1)) if len(means) > 1 else float("nan")
         cells = [number(x) for x in (_mean(means), std, _mean(selected), _mean(paper))]
         rows.append([str(name), str(max(len(means), len(selected))), *cells])
@@ -48,13 +49,9 @@ def _table(study: str, size: str, found: pd.DataFrame) -> Table:
     return Table(caption, ["row", "seeds", "condpdiff_mean", "std", "condpdiff", "paper"], rows)
 
 
-def _by_seed(rows: pd.DataFrame, arm: str) -> list[float]:
-    """An arm's value of each seed: that of the task `average`, else the mean over tasks."""
-    values = []
-    for _, of_seed in rows[rows["arm"] == arm].groupby("seed", dropna=False):
-        average = of_seed[of_seed["task"].str.lower() == AVERAGE]
-        values.append(float((average if len(average) else of_seed)["value"].mean()))
-    return values
+def _averages(rows: pd.DataFrame, arm: str, column: str) -> list[float]:
+    """An arm's averages over tasks, one a seed."""
+    return rows.loc[(rows["arm"] == arm) & (rows["task"] == AVERAGE), column].dropna().tolist()
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -51,7 +51,7 @@ class Inputs:
     zoo_losses: dict[str, np.ndarray]  # style with doses -> loss [N] of its checkpoints
     pairs: list[between.Between]  # what lies between them
     probed: probe.Probed  # what the condition does
-    studies: pd.DataFrame  # study, size, row, seed, arm, task, value
+    studies: pd.DataFrame  # study, size, row, seed, arm, task, value, paper
     revision: str  # of Git
     paper: pd.DataFrame  # Table 2: style, original, soup, no_lora, condpdiff
     base: BaseModel | None  # None: not trained here

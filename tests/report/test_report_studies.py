@@ -9,11 +9,13 @@ from fake_run import write_study
 from condpdiff.errors import UserError
 from condpdiff.report.blocks import Table
 from condpdiff.report.studies import read_studies, sections
+from condpdiff.studies.plan import load_study
+from condpdiff.studies.results import Results, long_csv
 
 FOLDER = Path("docs/studies")
 
 
-def test_a_row_has_the_mean_over_seeds_of_the_average_and_the_papers_mean_over_tasks(run: Path) -> None:
+def test_a_row_has_the_mean_over_seeds_of_the_average_and_the_papers_average(run: Path) -> None:
     write_study(run)
     (section,) = sections(read_studies(FOLDER))
     (table,) = section.blocks
@@ -46,3 +48,12 @@ def test_a_missing_column_is_named(run: Path) -> None:
     (FOLDER / "noise.csv").write_text("study,row\nnoise,a\n")
     with pytest.raises(UserError, match=r"docs/studies/noise.csv: no column 'size'"):
         read_studies(FOLDER)
+
+
+def test_what_study_show_writes_can_be_read(tmp_path: Path) -> None:
+    """Before any experiment of it has run."""
+    (tmp_path / "table4b.csv").write_text(long_csv(Results(load_study("table4b"), {}, [])))
+    (section,) = sections(read_studies(tmp_path))
+    (table,) = section.blocks
+    assert isinstance(table, Table) and table.rows
+    assert all(row[1:5] == ["0", "–", "–", "–"] and float(row[5]) > 50 for row in table.rows)
