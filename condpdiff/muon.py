@@ -12,8 +12,8 @@ RATE = 0.02
 class MuonAdamW(torch.optim.Optimizer):
     """torch's Muon on the weights of linear layers below `inside`, torch's AdamW on the model's other parameters.
 
-    After Jordan et al. (https://kellerjordan.github.io/posts/muon). For the small text-to-image model it brings the loss
-    of AdamW in half of the steps, each a quarter dearer.
+    After Jordan et al. (https://kellerjordan.github.io/posts/muon). For the small text-to-image model it brings AdamW's
+    loss in half of the steps, each a quarter dearer.
     """
 
     def __init__(self, model: nn.Module, inside: str, lr: float) -> None:

@@ -30,8 +30,9 @@ K = {
     "deberta-base-r2": 184_320,
     "deberta-base-r4": 368_640,
     "style-pixart": 516_096,
-    "style-small": 36_864,
+    "style-small": 49_152,
     "style-smoke": 2_048,
+    "study-small": 18_432,
 }
 
 
