@@ -54,7 +54,7 @@ class Results:
 
     def value(self, row: Row, arm: str, task: str) -> Spread | None:
         """None if no experiment of the row has it."""
-        values = [v for _, e in self.runs(row) if (v := value_of(e, arm, task)) is not None]
+        values = [v for _, e in self.runs(row) if (v := arms_of(e, task).get(arm)) is not None]
         if not values:
             return None
         return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
@@ -68,11 +68,11 @@ def read(study: Study) -> Results:
     return Results(study, found, [r.name for r in runs if r.name not in found and r.name in experiments.by_name])
 
 
-def value_of(experiment: Experiment, arm: str, task: str) -> float | None:
-    """One value of report/metrics.json."""
+def arms_of(experiment: Experiment, task: str) -> dict[str, float]:
+    """Arm -> value in report/metrics.json; of the several figures of a style's arm, the selected candidate's."""
     of_task = experiment.metrics.get(task)
-    value = of_task.get(arm) if isinstance(of_task, dict) else None
-    return None if value is None else float(value)
+    arms = of_task.items() if isinstance(of_task, dict) else ()
+    return {arm: float(value["selected"] if isinstance(value, dict) else value) for arm, value in arms}
 
 
 def paper_values(study: Study) -> Paper:
@@ -145,8 +145,8 @@ def long_csv(results: Results) -> str:
     writer.writerow(["study", "size", "row", "seed", "arm", "task", "value", "paper"])
     for row in study.rows:
         for run, experiment in results.runs(row):
-            for task, arms in experiment.metrics.items():
-                for arm, value in arms.items() if isinstance(arms, dict) else ():
+            for task in experiment.metrics:
+                for arm, value in arms_of(experiment, task).items():
                     writer.writerow([study.name, study.size, row.name, run.seed, arm, task, value, ""])
     for (row_name, arm, task), value in paper_values(study).items():
         writer.writerow([study.name, study.size, row_name, "", arm, task, "", f"{value:g}"])

@@ -14,7 +14,7 @@ from condpdiff.studies.plan import load_study, study_names
 from condpdiff.studies.results import Results, paper_values
 
 ROOT = Path(__file__).parents[2]
-Metrics = Callable[[str, int], dict[str, float] | None]
+Metrics = Callable[[str, int], dict[str, Any] | None]
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +97,16 @@ def test_styles_say_that_lower_is_better() -> None:
     text = table.markdown(made("table2", lambda row, seed: {"condpdiff": 12.0, "original": 11.0, "soup": 13.0}))
     assert "lower is better" in text and "percent" not in text and "charcoal (fd_lite0)" in text
     assert lines(text)["styles"][-1] == "32.94"
+
+
+def test_of_a_style_s_arm_the_selected_candidate_is_shown() -> None:
+    def metrics(row: str, seed: int) -> dict[str, Any]:
+        return {"condpdiff": {"selected": 12.5, "mean": 14.0}, "soup": {"selected": 13.0}, "condpdiff_mean": 14.0}
+
+    found = made("table2", metrics)
+    text = table.markdown(found)
+    assert lines(text, "Selected")["styles"][1] == "12.50" and lines(text, "Mean over all")["styles"][1] == "14.00"
+    assert "styles,0,condpdiff,charcoal,12.5," in results.long_csv(found)
 
 
 @pytest.mark.parametrize("name", ["table1", "table2", "table3", "table4a", "table4b", "table4c"])
