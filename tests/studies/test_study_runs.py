@@ -82,7 +82,7 @@ def test_interrupt_stops_at_once_and_leaves_the_tree_as_it_was(toy: Path) -> Non
         if line.strip() == "asleep":
             break
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=120) != 0
+    assert process.wait(timeout=30) != 0
     process.stdout.close()
     assert "toy-loud" not in commits(toy)
     assert {line[3:] for line in run(toy, "git", "status", "--porcelain").stdout.splitlines()} == {"mood"}
