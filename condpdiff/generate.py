@@ -1,15 +1,18 @@
 """From a condition to LoRA weights: noise -> z -> w -> theta."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from condpdiff import autoencoder, diffusion
 from condpdiff.autoencoder import Autoencoder, decode_all
 from condpdiff.denoiser import Denoiser
 from condpdiff.diffusion import Process, guided, sample
 from condpdiff.errors import UserError
-from condpdiff.latents import Scale
+from condpdiff.hardware import device
+from condpdiff.latents import Scale, load_scale
 from condpdiff.normalized import Frame
 from condpdiff.params.sample import DOSES, Sample
 
@@ -25,6 +28,18 @@ class Generator:
     process: Process
     decoder: Autoencoder
     scale: Scale
+
+    @staticmethod
+    def load(data: Path) -> "Generator":
+        """What train-ldm, train-ae and encode-latents left in the folder `data`, the denoiser on the device.
+
+        Raises:
+            UserError: a file can't be read.
+        """
+        model, process = diffusion.load(data / "ldm" / diffusion.FILE)
+        model.to(device())  # type: ignore[arg-type]  # mypy does not bind the method that diffusers wraps
+        decoder = autoencoder.load(data / "autoencoder" / autoencoder.FILE)
+        return Generator(model, process, decoder, load_scale(data / "latents"))
 
     def latents(
         self, y: Tensor, p: Asked, count: int, settings: Sample, random: torch.Generator, what: str
@@ -57,9 +72,28 @@ class Generator:
         )
         return z.cpu(), [z_t.cpu() for z_t in path]
 
+    def to_w(self, z: Tensor) -> Tensor:
+        """Normalised latents [S, C, L] -> w [S, K]."""
+        return decode_all(self.decoder, self.scale.undo(z))
+
     def to_theta(self, z: Tensor, frame: Frame) -> Tensor:
         """Normalised latents [S, C, L] -> theta [S, K_all] of the task whose frame it is."""
-        return frame.to_theta(decode_all(self.decoder, self.scale.undo(z)))
+        return frame.to_theta(self.to_w(z))
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Draws `count` LoRAs, from the same noise whatever it is asked for."""
+
+    settings: Sample
+    count: int
+    seed: int
+
+    def __call__(self, generator: Generator, y: Tensor, what: str) -> Tensor:
+        """w [count, K] for the conditions y [V, d_cond], of which each sample draws one."""
+        random = torch.Generator().manual_seed(self.seed)
+        z, _ = generator.latents(y, self.settings.performance, self.count, self.settings, random, what)
+        return generator.to_w(z)
 
 
 def generate(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from condpdiff.errors import UserError
 from condpdiff.packages import PACKAGES, cache_folder
-from condpdiff.params.condition import Condition
+from condpdiff.params.condition import UNDESCRIBED, Condition
 from condpdiff.params.schema import Params
 
 DATA = Path("data/tasks")
@@ -25,7 +25,7 @@ def model_input(source: str, name: str) -> str:
 
 def encoder_input(condition: Condition) -> str:
     """Whether the condition encoder is here; one-hot and learnable conditions need none."""
-    if condition.kind in ("one_hot", "learnable"):
+    if condition.kind in UNDESCRIBED:
         return "not needed"
     if condition.encoder == "clip":
         if not condition.model.startswith("local-dir:"):

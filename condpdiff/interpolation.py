@@ -1,16 +1,19 @@
 """Between two tasks: LoRAs on the way from one to the other, in weights and in conditions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from condpdiff.generate import Generator
+from condpdiff.generate import Draw, Generator
 from condpdiff.normalized import Frame
 from condpdiff.params.sample import Sample
 
 SCORES = ["kind", "lambda", "sample", "task", "score"]
 """Columns of a pair's scores."""
+Score = Callable[[Tensor | None], float]
+"""theta [K_all], or None for no LoRA -> a task's first metric on all its validation rows, with its own head."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,10 @@ class Between:
 
     def draw(self, y: Tensor, at: float) -> Tensor:
         """`count` LoRAs [count, K_all] for the conditions y [V, d_cond], of which each sample draws one."""
-        random = torch.Generator().manual_seed(self.seed)
-        performance = self.settings.performance
-        z, _ = self.generator.latents(y, performance, self.count, self.settings, random, self.what)
+        w = Draw(self.settings, self.count, self.seed)(self.generator, y, self.what)
         # Task normalisation has a mean and a std of the run's tasks alone, and no condition tells those of a task
         # between two: they are interpolated as the condition is, which is what decoding with both and mixing comes to.
-        return torch.lerp(self.generator.to_theta(z, self.frames[0]), self.generator.to_theta(z, self.frames[1]), at)
+        return torch.lerp(self.frames[0].to_theta(w), self.frames[1].to_theta(w), at)
 
     def condition(self, y: tuple[Tensor, Tensor], lambdas: list[float]) -> list[Point]:
         """LoRAs under what lies between two tasks' conditions, each [V, d_cond]."""

@@ -1,7 +1,7 @@
 """What the condition does: LoRAs under other conditions than a task's own, and for tasks left out of training."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,47 +15,28 @@ from condpdiff import autoencoder, condition_file, diffusion
 from condpdiff.condition_file import load_conditions
 from condpdiff.delta_w import UpdateLoss
 from condpdiff.denoiser import Denoiser
-from condpdiff.generate import Generator
+from condpdiff.generate import Draw, Generator
 from condpdiff.hardware import device
-from condpdiff.latents import Scale, load_scale
+from condpdiff.interpolation import Score
+from condpdiff.latents import Scale
 from condpdiff.layout import Layout
 from condpdiff.normalization import Statistics
 from condpdiff.normalized import Frame, load_frame, load_rows
 from condpdiff.params.ae import Autoencoder
 from condpdiff.params.ldm import Ldm
-from condpdiff.params.sample import Sample
+from condpdiff.params.normalize import SHARED
+from condpdiff.params.probe import DROPPED, NONSENSE
 from condpdiff.performance import load_performance
 from condpdiff.rows import Joined, Rows
 from condpdiff.train_autoencoder import train
 
 SWAP = ["condition", "statistics", "sample", "score"]
 UNSEEN = ["task", "arm", "statistics", "sample", "score"]
-NONSENSE, DROPPED = "nonsense", "dropped"
-"""Conditions of no task: a description that means nothing, and the null condition of `ldm.condition_dropout`."""
-SHARED = ("batch", "none")
-"""Methods of `normalize.method` by which all tasks have the same statistics."""
 TEMPERATURE = 0.1
 """Of the softmax over cosine similarities: a task nearer by 0.1 weighs e times as much."""
 
 SwapRow = tuple[str, str, int, float]
 UnseenRow = tuple[str, str, str, int, float]
-Score = Callable[[Tensor | None], float]
-"""theta [K_all], or None for no LoRA -> a task's first metric on all its validation rows, with its own head."""
-
-
-@dataclass(frozen=True)
-class Draw:
-    """Draws `count` LoRAs, from the same noise whatever it is asked for."""
-
-    settings: Sample
-    count: int
-    seed: int
-
-    def __call__(self, generator: Generator, y: Tensor, what: str) -> Tensor:
-        """w [count, K] for the conditions y [V, d_cond], of which each sample draws one."""
-        random = torch.Generator().manual_seed(self.seed)
-        z, _ = generator.latents(y, self.settings.performance, self.count, self.settings, random, what)
-        return autoencoder.decode_all(generator.decoder, generator.scale.undo(z))
 
 
 @dataclass(frozen=True)
@@ -95,15 +76,13 @@ def conditioned(
         data: where the stages wrote.
         nonsense: [V, d_cond]; None for kinds of condition that have no such thing.
     """
-    model, process = diffusion.load(data / "ldm" / diffusion.FILE)
-    model.to(device())  # type: ignore[arg-type]  # mypy does not bind the method that diffusers wraps
-    decoder = autoencoder.load(data / "autoencoder" / autoencoder.FILE)
-    generator = Generator(model, process, decoder, load_scale(data / "latents"))
+    generator = Generator.load(data)
     found = {task: draw(generator, each, task) for task, each in y.items()}
     if nonsense is not None:
         found[NONSENSE] = draw(generator, nonsense, NONSENSE)
     if ldm.condition_dropout:  # else the null condition was never trained
-        found[DROPPED] = draw(replace(generator, model=without_condition(model)), next(iter(y.values())), DROPPED)
+        unconditional = replace(generator, model=without_condition(generator.model))
+        found[DROPPED] = draw(unconditional, next(iter(y.values())), DROPPED)
     return found
 
 

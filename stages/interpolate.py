@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
-from condpdiff import autoencoder, condition_file, diffusion
+from condpdiff import condition_file
 from condpdiff.condition_file import load_conditions
 from condpdiff.domain import module
 from condpdiff.errors import run
 from condpdiff.files import new_directory, read_tensors
 from condpdiff.generate import Generator
-from condpdiff.hardware import device
 from condpdiff.interpolation import Between, Scoring, weights
-from condpdiff.latents import load_scale
 from condpdiff.normalized import load_frame
 from condpdiff.params.condition import Condition
 from condpdiff.params.eval import Eval
@@ -30,10 +28,7 @@ def main() -> None:
         section("eval", Eval).image_steps,
         section("eval", Eval).image_guidance,
     )
-    model, process = diffusion.load(DATA / "ldm" / diffusion.FILE)
-    decoder = autoencoder.load(DATA / "autoencoder" / autoencoder.FILE)
-    model.to(device())  # type: ignore[arg-type]  # mypy does not bind the method that diffusers wraps
-    generator = Generator(model, process, decoder, load_scale(DATA / "latents"))
+    generator = Generator.load(DATA)
     y = load_conditions(DATA / "conditions" / condition_file.FILE, tasks())
     with new_directory(DATA / "interpolation") as out:
         for number, pair in enumerate(settings.pairs_of(tasks())):

@@ -8,6 +8,7 @@ from condpdiff import probe
 from condpdiff.domain import module
 from condpdiff.errors import run
 from condpdiff.files import new_directory
+from condpdiff.generate import Draw
 from condpdiff.interpolation import Scoring
 from condpdiff.params.ae import Autoencoder
 from condpdiff.params.condition import Condition
@@ -43,7 +44,7 @@ def rows(settings: Probe) -> tuple[list[probe.SwapRow], list[probe.UnseenRow]]:
     known = probe.Known.load(DATA, names, ldm.performance)
     nonsense = domain.nonsense_inputs(files[names[0]], condition.kind)
     encoded = module("encoder").load_encoder(condition)(nonsense) if nonsense else None
-    draw = probe.Draw(section("sample", Sample), settings.samples, settings.seed)
+    draw = Draw(section("sample", Sample), settings.samples, settings.seed)
     w = probe.conditioned(DATA, known.y, encoded, ldm, draw)
     swap, unseen = [], []
     for name in names:

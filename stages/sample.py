@@ -4,13 +4,11 @@ from pathlib import Path
 
 import torch
 
-from condpdiff import autoencoder, condition_file, diffusion
+from condpdiff import condition_file
 from condpdiff.condition_file import load_conditions
 from condpdiff.errors import run
 from condpdiff.files import new_directory, write_tensors
 from condpdiff.generate import Generator, generate
-from condpdiff.hardware import device
-from condpdiff.latents import load_scale
 from condpdiff.normalized import load_frame
 from condpdiff.params.sample import Sample
 from condpdiff.params.section import section, tasks
@@ -20,10 +18,7 @@ OUT = Path("data/samples")
 
 def main() -> None:
     settings = section("sample", Sample)
-    model, process = diffusion.load(Path("data/ldm") / diffusion.FILE)
-    decoder = autoencoder.load(Path("data/autoencoder") / autoencoder.FILE)
-    model.to(device())  # type: ignore[arg-type]  # mypy does not bind the method that diffusers wraps
-    generator = Generator(model, process, decoder, load_scale(Path("data/latents")))
+    generator = Generator.load(Path("data"))
     y = load_conditions(Path("data/conditions") / condition_file.FILE, tasks())
     with new_directory(OUT) as folder:
         for q, task in enumerate(tasks()):

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 DVC_YAML = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 STAGES: dict[str, dict[str, Any]] = DVC_YAML["stages"]
 CODE = ("condpdiff", "stages")
-TEMPLATES = {"condpdiff/report/page.html.j2", "condpdiff/report/report.md.j2"}
+TEMPLATES = {f"condpdiff/report/{name}.j2" for name in ("base.css", "page.html", "report.md")}
 TASK_FILE = "configs/tasks/${item.task}.yaml"
 
 

@@ -14,14 +14,14 @@ def model() -> nn.Module:
 
 
 def test_every_parameter_has_one_optimizer_and_the_inner_matrices_have_muon(model: nn.Module) -> None:
-    optimizer = MuonAdamW(model, "inner", 1e-3)
+    optimizer = MuonAdamW(model, 1e-3, inside="inner")
     muon, adamw = ([p for group in part.param_groups for p in group["params"]] for part in optimizer.parts)
     assert [id(p) for p in muon] == [id(model["inner"][0].weight)]  # type: ignore[index]
     assert sorted(map(id, muon + adamw)) == sorted(map(id, model.parameters()))
 
 
 def test_a_schedule_moves_both_rates(model: nn.Module) -> None:
-    optimizer = MuonAdamW(model, "inner", 1e-3)
+    optimizer = MuonAdamW(model, 1e-3, inside="inner")
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
     optimizer.step()
     schedule.step()
@@ -29,7 +29,7 @@ def test_a_schedule_moves_both_rates(model: nn.Module) -> None:
 
 
 def test_steps_lower_a_loss(model: nn.Module) -> None:
-    optimizer = MuonAdamW(model, "inner", 1e-2)
+    optimizer = MuonAdamW(model, 1e-2, inside="inner")
     x, y = torch.randn(32, 6), torch.randn(32, 3)
     losses = []
     for _ in range(60):

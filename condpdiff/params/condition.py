@@ -4,6 +4,9 @@ from typing import Literal
 
 from condpdiff.params.section import Section
 
+UNDESCRIBED = ("one_hot", "learnable")
+"""Kinds without an encoder: they number the tasks and say nothing of them."""
+
 
 class Condition(Section):
     kind: Literal["task_info_few_shot", "task_info", "few_shot", "one_hot", "learnable", "style_images"]

@@ -6,6 +6,9 @@ from pydantic import PositiveInt, model_validator
 
 from condpdiff.params.section import Section
 
+SHARED = ("batch", "none")
+"""Methods by which all tasks have the same statistics."""
+
 
 class Normalize(Section):
     method: Literal["task", "task_tensor", "task_scalar", "batch", "none"]

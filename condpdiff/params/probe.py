@@ -2,7 +2,11 @@
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from condpdiff.params.condition import UNDESCRIBED
 from condpdiff.params.section import Section
+
+NONSENSE, DROPPED = "nonsense", "dropped"
+"""Conditions of no task: a description that means nothing, and the null condition of `ldm.condition_dropout`."""
 
 
 class Probe(Section):
@@ -17,5 +21,4 @@ class Probe(Section):
     def left_out(self, tasks: list[str], kind: str) -> list[str]:
         """The tasks left out in turn: none where `condition.kind` says nothing of a task never seen, or no other task
         is left to train on."""
-        is_described = kind not in ("one_hot", "learnable")
-        return tasks[: self.unseen] if is_described and len(tasks) > 1 else []
+        return tasks[: self.unseen] if kind not in UNDESCRIBED and len(tasks) > 1 else []

@@ -12,7 +12,7 @@ from condpdiff.errors import UserError
 from condpdiff.params.interpolate import pair_folder
 from condpdiff.report.blocks import Block, Figures, Gallery, Section, Table
 from condpdiff.report.figures import PANEL
-from condpdiff.report.parts import label_of, number
+from condpdiff.report.parts import label_of, noun_of, number
 from condpdiff.report.png import Picture, read_picture
 from condpdiff.report.readers import read_csv
 from condpdiff.report.svg import LIGHT, SERIES, Image, image, style
@@ -113,7 +113,7 @@ def sections(pairs: Sequence[Between], evaluations: Sequence[Scored]) -> list[Se
     if not pairs:
         return []
     lower, label = evaluations[0].lower, label_of(evaluations)
-    noun = "style" if lower else "task"
+    noun = noun_of(evaluations)
     caption = FIGURE.format(noun=f"{noun}s", label=label)
     caption += CONDITION if any(_has(pair, "condition") for pair in pairs) else ""
     caption += LOWER if lower else HEAD

@@ -33,6 +33,11 @@ def columns_of(evaluations: Sequence[Scored]) -> list[str]:
     return [*(e.name for e in evaluations), *(["average"] if len(evaluations) > 1 else [])]
 
 
+def noun_of(evaluations: Sequence[Scored]) -> str:
+    """What is generated for, in a sentence: of styles alone lower is better."""
+    return "style" if evaluations[0].lower else "task"
+
+
 def label_of(evaluations: Sequence[Scored]) -> str:
     """What is scored; tasks of different metrics have percent in common."""
     labels = {e.label for e in evaluations}

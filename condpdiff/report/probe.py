@@ -9,14 +9,17 @@ import numpy as np
 import pandas as pd
 
 from condpdiff.errors import UserError
+from condpdiff.params.normalize import SHARED
+from condpdiff.params.probe import DROPPED, NONSENSE
 from condpdiff.report.blocks import Block, Section, Table, Text
 from condpdiff.report.compare import RESAMPLES, Difference, signed
-from condpdiff.report.parts import label_of, number
-from condpdiff.report.tables import Scored, candidates, column, read_csv
+from condpdiff.report.parts import label_of, noun_of, number
+from condpdiff.report.readers import read_csv
+from condpdiff.report.tables import Scored, candidates, column
 
 FEWEST_TASKS = 4
 """Below it there is no interval: resampled tasks say little, and of three all lie on one side of 0 one time in four."""
-OTHERS, NONSENSE, DROPPED = "other tasks'", "nonsense", "dropped"
+OTHERS = "other tasks'"
 CONTRASTS = {OTHERS: "the other tasks' conditions", NONSENSE: "nonsense", DROPPED: "no condition"}
 SWAP = (
     "Mean score of {count} a cell: generated under the row's condition, denormalised by the statistics of the "
@@ -25,7 +28,7 @@ SWAP = (
 )
 NONSENSE_OF = {False: "nonsense: descriptions of random words. ", True: "nonsense: images of noise. "}
 DROPPED_IS = "dropped: the null condition that `ldm.condition_dropout` trains. "
-SHARED = (
+SAME_STATISTICS = (
     "With `normalize.method: {method}` all {noun}s have the same statistics, so a column's are its {noun}'s in name "
     "alone, and the condition has to choose. "
 )
@@ -145,9 +148,7 @@ def verdict(found: Probed, evaluations: Sequence[Scored], seed: int) -> list[str
     values = found.own_minus(OTHERS)
     if values is None:
         return []
-    lower = evaluations[0].lower
-    difference = interval(values, lower, seed)
-    noun = "style" if lower else "task"
+    difference, noun = interval(values, evaluations[0].lower, seed), noun_of(evaluations)
     word = {"beats": "is **used**", "ties with": "is **not measurably used**", "loses to": "works **against its task**"}
     says = f"The condition {word[difference.word]}"
     if math.isnan(difference.low):
@@ -176,14 +177,14 @@ def sections(found: Probed, evaluations: Sequence[Scored], method: str, seed: in
 
 
 def _swap(found: Probed, evaluations: Sequence[Scored], method: str) -> Table:
-    lower, noun = evaluations[0].lower, _noun(evaluations)
+    lower, noun = evaluations[0].lower, noun_of(evaluations)
     conditions = list(dict.fromkeys(found.swap["condition"]))
     decimals = {e.name: e.decimals for e in evaluations}
     rows = [[c, *(number(float(found.under(c, t).mean()), decimals[t]) for t in found.tasks)] for c in conditions]
     bold = frozenset((conditions.index(task), 1 + i) for i, task in enumerate(found.tasks))
     count = len(found.under(conditions[0], found.tasks[0]))
     caption = SWAP.format(count=_count(count, "LoRA"), noun=noun, label=label_of(evaluations))
-    caption += SHARED.format(method=method, noun=noun) if method in ("batch", "none") else ""
+    caption += SAME_STATISTICS.format(method=method, noun=noun) if method in SHARED else ""
     caption += NONSENSE_OF[lower] if NONSENSE in conditions else ""
     caption += DROPPED_IS if DROPPED in conditions else ""
     return Table(caption.strip(), ["condition", *found.tasks], rows, bold)
@@ -191,7 +192,7 @@ def _swap(found: Probed, evaluations: Sequence[Scored], method: str) -> Table:
 
 def _contrasts(found: Probed, evaluations: Sequence[Scored], seed: int) -> list[Block]:
     """Own condition minus the others', nonsense and none: a table, and the figures in words."""
-    lower, noun = evaluations[0].lower, _noun(evaluations)
+    lower, noun = evaluations[0].lower, noun_of(evaluations)
     values = {name: v for name in CONTRASTS if (v := found.own_minus(name)) is not None}
     if not values:
         return []
@@ -205,7 +206,7 @@ def _contrasts(found: Probed, evaluations: Sequence[Scored], seed: int) -> list[
 
 
 def _unseen(found: Probed, evaluations: Sequence[Scored], method: str, seed: int) -> list[Block]:
-    lower, noun = evaluations[0].lower, _noun(evaluations)
+    lower, noun = evaluations[0].lower, noun_of(evaluations)
     tasks = {e.name: e for e in evaluations if e.name in found.left_out}
     arms = {arm: title for arm, title in ARMS.items() if all(len(found.of(arm, task)) for task in tasks)}
     means = {title: [float(found.of(arm, task).mean()) for task in tasks] for arm, title in arms.items()}
@@ -222,7 +223,7 @@ def _unseen(found: Probed, evaluations: Sequence[Scored], method: str, seed: int
     count = max(len(found.of(arm, task)) for arm in ours for task in tasks)
     head = "" if lower else " with its own head"
     caption = UNSEEN.format(noun=noun, count=_count(count, "LoRA"), label=label_of(evaluations), head=head)
-    if method in ("batch", "none"):
+    if method in SHARED:
         counted = f", the checkpoints of the {noun} left out among them" if method == "batch" else ""
         caption += UNSEEN_SHARED.format(noun=noun, counted=counted)
     words = [_never_trained(found, arm[1], title, evaluations, seed) for arm, title in ours.items()]
@@ -236,11 +237,7 @@ def _never_trained(found: Probed, statistics: str, title: str, evaluations: Sequ
     for control in (("no_lora", ""), ("soup_of_others", SOUPS[statistics])):
         values = [found.of(("condpdiff", statistics), task) - found.of(control, task) for task in found.left_out]
         held.append(_against(interval(np.array(values), evaluations[0].lower, seed), ARMS[control], evaluations))
-    return f"For a {_noun(evaluations)} never trained on, {title} {' and '.join(held)}."
-
-
-def _noun(evaluations: Sequence[Scored]) -> str:
-    return "style" if evaluations[0].lower else "task"
+    return f"For a {noun_of(evaluations)} never trained on, {title} {' and '.join(held)}."
 
 
 def _against(difference: Difference, name: str, evaluations: Sequence[Scored]) -> str:

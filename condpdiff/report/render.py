@@ -1,6 +1,5 @@
 """A finished report as a self-contained HTML page and as Markdown."""
 
-from importlib import resources
 from typing import Any
 
 import jinja2
@@ -12,16 +11,21 @@ from condpdiff.report.svg import FONT, THEME
 
 def html(report: Report) -> str:
     """The page: one small script that sorts tables, no request to any host."""
-    env = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    return html_page("condpdiff.report", "page.html.j2", report=report)
+
+
+def html_page(package: str, name: str, **content: Any) -> str:
+    """A self-contained page from a package's template, which includes the style that all pages share."""
+    env = _environment("condpdiff.report", package, autoescape=True)
     env.filters["inline"] = inline_html
-    return _render(env, "page.html.j2", report, theme=THEME, font=FONT)
+    return env.get_template(name).render(theme=THEME, font=FONT, **content).rstrip() + "\n"
 
 
 def markdown(report: Report) -> str:
     """`report.md`, with the figures beside it in `figures/`."""
-    env = jinja2.Environment(autoescape=False, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    env = _environment("condpdiff.report", autoescape=False)
     env.filters |= {"table": markdown_table, "gallery": markdown_gallery, "image": markdown_image}
-    return _render(env, "report.md.j2", report)
+    return env.get_template("report.md.j2").render(report=report).rstrip() + "\n"
 
 
 def brief(report: Report, table: Table) -> str:
@@ -30,6 +34,8 @@ def brief(report: Report, table: Table) -> str:
     return "\n".join([" ".join(report.verdict) + "\n", *warnings, markdown_table(table), "", table.caption]) + "\n"
 
 
-def _render(env: jinja2.Environment, name: str, report: Report, **more: Any) -> str:
-    template = resources.files("condpdiff.report").joinpath(name).read_text(encoding="utf-8")
-    return env.from_string(template).render(report=report, **more).rstrip() + "\n"
+def _environment(*packages: str, autoescape: bool) -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(package, "") for package in dict.fromkeys(packages)]),
+        autoescape=autoescape, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+    )  # fmt: skip

@@ -12,6 +12,7 @@ from condpdiff.report.readers import read_csv
 
 COLUMNS = ["study", "size", "row", "seed", "arm", "task", "value", "paper"]
 AVERAGE = "average"
+STUDIES = Path("docs/studies")
 CAPTION = (
     "`{study}` at the size `{size}`, over the mean of its tasks: condpdiff_mean is the mean over all generated "
     "candidates, then over seeds, and std its sample standard deviation over seeds; condpdiff is the selected "

@@ -1,12 +1,8 @@
 """A study as a page: its tables beside the paper's figures, and what its rows cost, as Markdown and as HTML."""
 
-from importlib import resources
-
-import jinja2
-
-from condpdiff.report.blocks import Table, Text, inline_html, markdown_table
+from condpdiff.report.blocks import Table, Text, markdown_table
 from condpdiff.report.compare import signed
-from condpdiff.report.svg import FONT, THEME
+from condpdiff.report.render import html_page
 from condpdiff.studies.plan import Row
 from condpdiff.studies.results import AVERAGE, REFERENCES, Paper, Results, Spread, paper_values, stage_runs
 
@@ -51,12 +47,7 @@ def markdown(results: Results) -> str:
 
 def html(results: Results) -> str:
     """A self-contained page: no script, no request to any host."""
-    env = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    env.filters["inline"] = inline_html
-    template = resources.files("condpdiff.studies").joinpath("study.html.j2").read_text(encoding="utf-8")
-    return env.from_string(template).render(
-        study=results.study, blocks=blocks(results), theme=THEME, font=FONT, none=NONE
-    )
+    return html_page("condpdiff.studies", "study.html.j2", study=results.study, blocks=blocks(results))
 
 
 def _scores(results: Results, arm: str) -> Table:

@@ -11,6 +11,7 @@ autoencoder.csv, denoiser.csv (trained) the two training curves
 import inspect
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -322,7 +323,7 @@ def _train_denoiser(model: SmallModel, examples: Examples, folder: Path) -> nn.M
         timesteps = (levels * len(scheduler.alphas_cumprod)).long().to(device())
         return denoising_errors(network, scheduler, batch, torch.randn_like(batch.latents), timesteps).mean()
 
-    optimizer = MuonAdamW(transformer, "transformer_blocks", settings.lr)
+    optimizer = partial(MuonAdamW, inside="transformer_blocks")
     curve = fit(transformer, loss, steps=settings.steps, lr=settings.lr, what="denoiser", optimizer=optimizer)
     curve.to_csv(folder / "denoiser.csv", index=False)
     transformer.eval().requires_grad_(False).save_pretrained(folder / "transformer")

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from condpdiff.interpolation import Scoring
-from condpdiff.probe import Score
+from condpdiff.interpolation import Score, Scoring
 from condpdiff.style.between import PROBE
 from condpdiff.style.evaluation import Judge, Prompts
 from condpdiff.style.rows import images, read_rows

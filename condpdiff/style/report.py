@@ -13,13 +13,12 @@ from condpdiff.report.probe import effect, read_probe
 from condpdiff.report.readers import read_csv
 from condpdiff.report.render import brief
 from condpdiff.report.revision import revision
-from condpdiff.report.studies import read_studies
+from condpdiff.report.studies import STUDIES, read_studies
 from condpdiff.report.style_page import BaseModel, Inputs, build, results_table
 from condpdiff.report.style_tables import metrics, read_style
 
 DATA = Path("data")
 PAPER = Path("configs/paper/table2_style_fid.csv")
-STUDIES = Path("docs/studies")
 SHEET = 1024
 """Pixels of the sample sheet's longer side in the page."""
 

@@ -8,10 +8,9 @@ from tqdm import tqdm
 
 from condpdiff.interpolation import SCORES, Point, Scoring
 from condpdiff.text.description import condition_texts, describe, inputs
+from condpdiff.text.probe import load_score
 from condpdiff.text.rows import read_rows
-from condpdiff.text.score import Scorer
 from condpdiff.text.task import Task
-from condpdiff.zoo import load_zoo
 
 
 def unseen_inputs(task: Task, folder: Path, kind: str) -> list[str]:
@@ -45,11 +44,7 @@ def score_between(
     """
     rows = []
     for name, task in tasks.items():
-        validation = {"validation": read_rows(data / name, "validation")}
-        scorer = Scorer(base, load_zoo(zoos / name, 1), task, validation, settings.batch_tokens)
+        score = load_score(name, task, settings, data, zoos, base)
         for point in tqdm(points, desc=f"scores on {name}", unit="point"):
-            for sample, theta in enumerate(point.theta):
-                scorer.merge(theta)
-                score = scorer.score("validation", scorer.predict("validation"))[task.metrics[0]]
-                rows.append((point.kind, point.at, sample, name, score))
+            rows += [(point.kind, point.at, sample, name, score(theta)) for sample, theta in enumerate(point.theta)]
     return pd.DataFrame(rows, columns=SCORES)

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from condpdiff.interpolation import Scoring
-from condpdiff.probe import Score
+from condpdiff.interpolation import Score, Scoring
 from condpdiff.text.description import condition_texts
 from condpdiff.text.rows import read_rows
 from condpdiff.text.score import Scorer

@@ -13,13 +13,12 @@ from condpdiff.report.probe import effect, read_probe
 from condpdiff.report.readers import read_csv
 from condpdiff.report.render import brief
 from condpdiff.report.revision import revision
-from condpdiff.report.studies import read_studies
+from condpdiff.report.studies import STUDIES, read_studies
 from condpdiff.report.tables import metrics, read_evaluation
 from condpdiff.report.trajectories import read_trajectories
 
 DATA = Path("data")
 PAPER = Path("configs/paper/table1_glue.csv")
-STUDIES = Path("docs/studies")
 
 
 def make(params: Params, tasks: dict[str, Any], out: Path) -> None:
