@@ -21,7 +21,7 @@ from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 from diffusers.models.transformers.pixart_transformer_2d import PixArtTransformer2DModel
 from diffusers.models.unets.unet_2d_blocks import AutoencoderTinyBlock
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
@@ -338,7 +338,10 @@ def _save_samples(
     transformer: nn.Module,
     embedded: tuple[Tensor, Tensor],
 ) -> None:
-    """A sheet of one caption a photograph; from the top: a real crop, it through the autoencoder, generated images."""
+    """A sheet of one caption a photograph; from the top: a real crop, it through the autoencoder, generated images.
+
+    Captions and seeds stand in the file.
+    """
     framings = len(FRAMINGS)
     chosen = [i * framings + i % framings for i in range(len(captions) // framings)]
     real = crops[chosen, 0]
@@ -347,4 +350,7 @@ def _save_samples(
     embeddings, mask = (tensor[chosen].to(device()) for tensor in embedded)
     made = [generate(pipe, embeddings, mask, [s] * len(chosen), SAMPLE_STEPS, 1.0) for s in SAMPLE_SEEDS]
     sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in (real, restored, *made)])
-    Image.fromarray(sheet).save(folder / SAMPLES)
+    text = PngImagePlugin.PngInfo()
+    text.add_text("prompts", "\n".join(captions[i] for i in chosen))
+    text.add_text("seeds", "\n".join(map(str, SAMPLE_SEEDS)))
+    Image.fromarray(sheet).save(folder / SAMPLES, pnginfo=text)
