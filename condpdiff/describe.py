@@ -54,7 +54,8 @@ def describe(params: Params, tasks: Mapping[str, Any], stages: bool = True) -> d
         "stages": stage_states() if stages else {"problem": "not looked up: this run is not in params.yaml"},
     }
     if config is not None:
-        result["disk"] = disk(params, base["parameters"], lora["K"], lora["K_generated"], lora["head"])
+        stored = base["parameters"] + domain.other_weights(params.base)
+        result["disk"] = disk(params, stored, lora["K"], lora["K_generated"], lora["head"])
         activations = domain.activations(config, domain.batches(tasks))
         result["memory"] = memory(params, activations, base["parameters"], lora["K"], lora["K_generated"])
     return result
@@ -91,9 +92,9 @@ def count(config: Mapping[str, Any], params: Params) -> dict[str, Any]:
 def disk(params: Params, weights: int, k: int, k_generated: int, head: int) -> dict[str, int]:
     """Bytes a stage writes, all in float32 (T tasks, N_max collected, N used, S samples).
 
-    data/base 4 W; data/zoo 4 T (N_max K + head); data/normalized 4 T (N K' + 2 K' + K): w, mean, std and the soup;
-    data/autoencoder 4 A (A weights of E and D); data/samples 4 T K (S + the points of the trajectories + the doses);
-    data/adapters 4 T (K + head).
+    data/base 4 W, of all its parts; data/zoo 4 T (N_max K + head); data/normalized 4 T (N K' + 2 K' + K): w, mean, std
+    and the soup; data/autoencoder 4 A (A weights of E and D); data/samples 4 T K (S + the points of the trajectories +
+    the doses); data/adapters 4 T (K + head).
     Rows, latents and reports are small beside these. Where the file system has no reflinks, DVC's cache
     holds a second copy.
     """

@@ -41,20 +41,20 @@ class Muon(torch.optim.Optimizer):
     After Jordan et al. (https://kellerjordan.github.io/posts/muon).
     """
 
-    def __init__(self, matrices: Iterable[nn.Parameter], lr: float) -> None:
+    def __init__(self, matrices: Iterable[Tensor], lr: float) -> None:
         super().__init__(matrices, {"lr": lr})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step of Nesterov's momentum."""
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[nn.Parameter]] = {}
+            by_shape: dict[torch.Size, list[Tensor]] = {}
             for matrix in group["params"]:
                 if matrix.grad is not None:
                     by_shape.setdefault(matrix.shape, []).append(matrix)
             for (m, n), matrices in by_shape.items():
                 rate = group["lr"] * math.sqrt(max(1.0, m / n))
-                gradients = [matrix.grad for matrix in matrices]
+                gradients = [g for matrix in matrices if (g := matrix.grad) is not None]
                 momenta = [self.state[matrix].setdefault("momentum", torch.zeros_like(matrix)) for matrix in matrices]
                 torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
                 updates = orthogonalized(torch.stack(torch._foreach_lerp(gradients, momenta, MOMENTUM)))
@@ -73,10 +73,12 @@ class MuonAdamW(torch.optim.Optimizer):
         known = {id(weight) for weight in linear}
         others = [p for p in model.parameters() if id(p) not in known]
         self.parts: list[torch.optim.Optimizer] = [Muon(linear, RATE), adamw(others, lr)]
-        # The parts' own groups: a schedule that changes the rates of this optimizer changes theirs.
         super().__init__([group for part in self.parts for group in part.param_groups], {})
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One step of both."""
+        """One step of both, at the rates that a schedule has set here."""
+        rates = [group["lr"] for group in self.param_groups]
         for part in self.parts:
+            for group in part.param_groups:  # no longer the same dicts once Accelerate has prepared this optimizer
+                group["lr"] = rates.pop(0)
             part.step()

@@ -14,6 +14,8 @@ from condpdiff.packages import PACKAGES
 from condpdiff.params.base import Base
 from condpdiff.params.section import read_yaml
 from condpdiff.presets import load_preset, preset_names
+from condpdiff.style.describe import INCEPTION, LITE0
+from condpdiff.style.metrics import Lite0
 from condpdiff.text.describe import activations, model_config
 
 K = {
@@ -135,6 +137,15 @@ def test_disk_is_what_the_formula_says() -> None:
     sizes = disk(load_preset("default").params, weights=1000, k=18_432, k_generated=18_432, head=770)
     assert sizes["data/zoo"] == 4 * 5 * (150 * 18_432 + 770)
     assert sizes["total"] == sum(size for name, size in sizes.items() if name != "total")
+
+
+def test_a_styles_base_is_all_parts_of_a_pipeline_and_the_networks_of_its_distances() -> None:
+    """PixArt's T5 is eight times as large as its transformer."""
+    run = told("style-pixart")
+    assert run["base"]["parameters"] == 610_856_096
+    assert run["disk"]["data/base"] == 4 * (610_856_096 + 83_653_863 + 4_762_310_656 + LITE0 + INCEPTION)
+    assert sum(p.numel() for p in Lite0().parameters()) == LITE0
+    assert told("style-small")["disk"]["data/base"] > 4 * (1_814_448 + 22_713_216)
 
 
 def test_memory_grows_with_n_and_length() -> None:

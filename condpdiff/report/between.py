@@ -1,6 +1,6 @@
 """Between two tasks: scores along lambda, what unseen conditions bring, and for styles the images on the way."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from condpdiff.errors import UserError
 from condpdiff.params.interpolate import pair_folder
 from condpdiff.report.blocks import Block, Figures, Gallery, Section, Table
 from condpdiff.report.figures import PANEL
-from condpdiff.report.parts import label_of, noun_of, number
+from condpdiff.report.parts import floors_of, label_of, noun_of, number
 from condpdiff.report.png import Picture, read_picture
 from condpdiff.report.readers import read_csv
 from condpdiff.report.svg import LIGHT, SERIES, Image, image, style
@@ -28,16 +28,17 @@ CONDITION = (
     "and denormalised by what lies between the statistics of both; training had no condition there. "
 )
 LOWER = "Lower is better: a line that rises leaves its style. "
+FLOOR = "Dashed: each style's floor, what so few real images of it score. "
 HEAD = "Each task is scored with its own head, which was trained with that task's LoRAs alone. "
 UNSEEN = (
     "LoRAs from the same noise under conditions that training drew (seen) and under others of the same {noun} (unseen: "
     "{what}): mean score on the {noun} itself ({label}), of {count} each. So few tell a breakdown, no small difference."
 )
-UNSEEN_OF = {True: "draws of its validation images", False: "its descriptions beside other two-shot examples"}
+UNSEEN_OF = {True: "draws of its held-out images", False: "its descriptions beside other two-shot examples"}
 GALLERY = {
     "weights": "Interpolated weights, {one} to {other}",
     "condition": "Interpolated condition, {one} to {other}",
-    "unseen": "Unseen conditions (draws of validation images) of {one} and of {other}",
+    "unseen": "Unseen conditions (draws of held-out images) of {one} and of {other}",
 }
 GALLERY_ROWS = ": images of the first LoRA of each λ, the same prompt and noise in a row."
 CONDITIONS = {"condition": "seen", "unseen": "unseen"}
@@ -117,7 +118,9 @@ def sections(pairs: Sequence[Between], evaluations: Sequence[Scored]) -> list[Se
     caption = FIGURE.format(noun=f"{noun}s", label=label)
     caption += CONDITION if any(_has(pair, "condition") for pair in pairs) else ""
     caption += LOWER if lower else HEAD
-    blocks: list[Block] = [Figures(caption.strip(), [figure(pair, label) for pair in pairs])]
+    floors = floors_of(evaluations)
+    caption += FLOOR if floors else ""
+    blocks: list[Block] = [Figures(caption.strip(), [figure(pair, label, floors) for pair in pairs])]
     if any(_has(pair, "unseen") for pair in pairs):
         blocks.append(_unseen(pairs, evaluations, noun, label))
     blocks += [gallery(pair, kind) for pair in pairs for kind in pair.strips]
@@ -128,7 +131,7 @@ def _has(pair: Between, kind: str) -> bool:
     return bool((pair.scores["kind"] == kind).any())
 
 
-def figure(pair: Between, label: str) -> Image:
+def figure(pair: Between, label: str, floors: Mapping[str, float]) -> Image:
     """Scores on both tasks along lambda, a panel for each kind of interpolation."""
     kinds = [kind for kind in LINES if _has(pair, kind)]
     with style():
@@ -138,6 +141,8 @@ def figure(pair: Between, label: str) -> Image:
             for task, name in zip((pair.one, pair.other), SERIES, strict=False):
                 rows, colour = pair.of(kind, task), LIGHT[name]
                 ax.scatter(rows["lambda"], rows["score"], s=11, color=colour, alpha=0.5, linewidths=0)
+                if task in floors:
+                    ax.axhline(floors[task], color=colour, lw=0.8, ls="--")
                 means = rows.groupby("lambda")["score"].mean()
                 ax.plot(means.index, means, "-o", color=colour, lw=1.6, ms=3.5, label=f"scored on {task}")
             ax.set_ylabel(label)
@@ -152,14 +157,16 @@ def figure(pair: Between, label: str) -> Image:
 
 def _unseen(pairs: Sequence[Between], evaluations: Sequence[Scored], noun: str, label: str) -> Table:
     """Each task's own scores; one that is in two pairs has LoRAs of both."""
-    rows = []
+    rows, floors = [], floors_of(evaluations)
     for e in evaluations:
         found = {kind: [score for pair in pairs for score in _own(pair, kind, e.name)] for kind in CONDITIONS}
         if found["unseen"]:
-            rows.append([e.name, *(number(float(np.mean(found[kind])), e.decimals) for kind in CONDITIONS)])
+            values = [float(np.mean(found[kind])) for kind in CONDITIONS] + ([floors[e.name]] if floors else [])
+            rows.append([e.name, *(number(value, e.decimals) for value in values)])
     count = max(int(pair.scores["sample"].max()) + 1 for pair in pairs)
     what = UNSEEN_OF[evaluations[0].lower]
-    return Table(UNSEEN.format(noun=noun, what=what, label=label, count=count), [noun, *CONDITIONS.values()], rows)
+    columns = [noun, *CONDITIONS.values(), *(["floor"] if floors else [])]
+    return Table(UNSEEN.format(noun=noun, what=what, label=label, count=count), columns, rows)
 
 
 def _own(pair: Between, kind: str, task: str) -> list[float]:

@@ -44,6 +44,11 @@ def label_of(evaluations: Sequence[Scored]) -> str:
     return labels.pop() if len(labels) == 1 else "first metric on validation, %"
 
 
+def floors_of(evaluations: Sequence[Scored]) -> dict[str, float]:
+    """Style -> the finite-sample floor of its distance; the scores of text tasks have none."""
+    return {e.name: e.picked("floor") for e in evaluations if e.lower}
+
+
 def arm_table(evaluations: Sequence[E], caption: str, arms: Sequence[str], cell: Callable[[E, str], str]) -> Table:
     """Arms x tasks."""
     rows = [[arm, *(cell(e, arm) for e in evaluations)] for arm in arms]

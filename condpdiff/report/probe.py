@@ -13,7 +13,7 @@ from condpdiff.params.normalize import SHARED
 from condpdiff.params.probe import DROPPED, NONSENSE
 from condpdiff.report.blocks import Block, Section, Table, Text
 from condpdiff.report.compare import RESAMPLES, Difference, signed
-from condpdiff.report.parts import label_of, noun_of, number
+from condpdiff.report.parts import floors_of, label_of, noun_of, number
 from condpdiff.report.readers import read_csv
 from condpdiff.report.tables import Scored, candidates, column
 
@@ -27,6 +27,7 @@ SWAP = (
     "Read a column down: where its cells are alike, the statistics make the LoRA and the condition does not. "
 )
 NONSENSE_OF = {False: "nonsense: descriptions of random words. ", True: "nonsense: images of noise. "}
+FLOOR = "floor: real images, as many as are generated. "
 DROPPED_IS = "dropped: the null condition that `ldm.condition_dropout` trains. "
 SAME_STATISTICS = (
     "With `normalize.method: {method}` all {noun}s have the same statistics, so a column's are its {noun}'s in name "
@@ -187,6 +188,9 @@ def _swap(found: Probed, evaluations: Sequence[Scored], method: str) -> Table:
     caption += SAME_STATISTICS.format(method=method, noun=noun) if method in SHARED else ""
     caption += NONSENSE_OF[lower] if NONSENSE in conditions else ""
     caption += DROPPED_IS if DROPPED in conditions else ""
+    if floors := floors_of(evaluations):
+        rows.append(["floor", *(number(floors[t], decimals[t]) for t in found.tasks)])
+        caption += FLOOR
     return Table(caption.strip(), ["condition", *found.tasks], rows, bold)
 
 
@@ -213,6 +217,8 @@ def _unseen(found: Probed, evaluations: Sequence[Scored], method: str, seed: int
     means["original, mean"] = [
         float(np.mean(column(e.scores, candidates(e.scores, "original"), "validation"))) for e in tasks.values()
     ]
+    if floors := floors_of(evaluations):
+        means["floor"] = [floors[task] for task in tasks]
     rows = [
         [title, *(number(x, e.decimals) for x, e in zip(each, tasks.values(), strict=True))]
         + ([number(float(np.mean(each)), evaluations[0].decimals)] if len(tasks) > 1 else [])

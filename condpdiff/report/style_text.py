@@ -81,7 +81,12 @@ def gallery(e: StyleEvaluation) -> str:
     arms = ", ".join(SHOWN[1:])
     return (
         f"{e.name} ({e.task.condition.description}): images of each arm's selected candidate ({arms}), the same noise "
-        f"in a row. The first column shows real {source} of the same captions, which no LoRA was trained on."
+        f"in a row. The first column shows real {source} of the same captions, which no LoRA was trained on"
+        + (
+            ", though other crops of the same photographs were: they overlap, which also lowers the floor."
+            if source.startswith("photographs")
+            else "."
+        )
     )
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, PngImagePlugin
 from tqdm import tqdm
 
 from condpdiff.interpolation import SCORES, Point, Scoring
 from condpdiff.style.evaluation import Judge, Prompts
-from condpdiff.style.rows import images, read_rows
+from condpdiff.style.rows import images, read_rows, save_png
 from condpdiff.style.score import Scorer
 from condpdiff.style.task import Task
 from condpdiff.zoo import load_zoo
@@ -23,16 +22,17 @@ PROBE = 8
 
 
 def unseen_inputs(task: Task, folder: Path, kind: str) -> list[np.ndarray]:
-    """Draws of validation images, uint8 [images, H, W, 3] each, as many as of training images.
+    """Draws of held-out images, uint8 [images, H, W, 3] each, as many as of training images.
 
-    None for kinds that read no image. A draw has all validation images where there are fewer than it asks for.
+    No LoRA was trained on them, and no distance is taken to them. None for kinds that read no image. A draw has all of
+    them where there are fewer than it asks for.
 
     Args:
         folder: the style's prepared images.
     """
     if kind != "style_images":
         return []
-    condition, pixels = task.condition, images(read_rows(folder, "validation"))
+    condition, pixels = task.condition, images(read_rows(folder, "held_out"))
     rng = np.random.default_rng(condition.seed)
     return [pixels[np.sort(rng.permutation(len(pixels))[: condition.images])] for _ in range(condition.draws)]
 
@@ -58,7 +58,7 @@ def score_between(
     probe = {"probe": validation[first][:PROBE]}
     scorer = Scorer(base, load_zoo(zoos / first, 1), task, probe, settings.batch_tokens)
     prompts = both_prompts(list(validation.values()), settings.images)
-    kept = strip_of(prompts)
+    kept = prompts.spread(STRIP)
     rows, shown = [], []
     for point in tqdm(points, desc=" to ".join(tasks), unit="point"):
         for sample, theta in enumerate(point.theta):
@@ -71,7 +71,7 @@ def score_between(
                 rows.append((point.kind, point.at, sample, name, score))
             if sample == 0:
                 shown.append((point, made[kept]))
-    _write_strips(out, Prompts([prompts.captions[i] for i in kept], [prompts.seeds[i] for i in kept]), shown)
+    _write_strips(out, prompts.at(kept), shown)
     return pd.DataFrame(rows, columns=SCORES)
 
 
@@ -82,11 +82,6 @@ def both_prompts(validation: Sequence[pd.DataFrame], count: int) -> Prompts:
     return Prompts.of(pd.DataFrame({"caption": captions}), count)
 
 
-def strip_of(prompts: Prompts) -> np.ndarray:
-    """Positions of the prompts whose images are kept: the first different captions, then others."""
-    return np.argsort(pd.Series(prompts.captions).duplicated().to_numpy(), kind="stable")[:STRIP]
-
-
 def _write_strips(folder: Path, prompts: Prompts, shown: list[tuple[Point, np.ndarray]]) -> None:
     """images.csv (kind, lambda, file, prompt, seed) and its files, an image of each prompt a point."""
     rows = []
@@ -95,9 +90,6 @@ def _write_strips(folder: Path, prompts: Prompts, shown: list[tuple[Point, np.nd
         for number, (point, pixels) in enumerate(strip):
             for image, prompt, seed in zip(pixels, prompts.captions, prompts.seeds, strict=True):
                 file = f"images/{kind}/{number}-{seed}.png"
-                text = PngImagePlugin.PngInfo()
-                text.add_text("prompt", prompt)
-                text.add_text("seed", str(seed))
-                Image.fromarray(image).save(folder / file, pnginfo=text)
+                save_png(folder / file, image, prompt=prompt, seed=seed)
                 rows.append((kind, point.at, file, prompt, seed))
     pd.DataFrame(rows, columns=["kind", "lambda", "file", "prompt", "seed"]).to_csv(folder / "images.csv", index=False)

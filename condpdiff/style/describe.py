@@ -14,6 +14,8 @@ from condpdiff.style.task import FolderSource, HubSource, Task
 
 MODELS = Path("configs/models")
 CONFIG = Path("transformer/config.json")
+LITE0, INCEPTION = 2_959_624, 24_000_000
+"""Weights of the networks of FD-Lite0 (without its head) and of FID (about)."""
 
 
 def model_config(base: Base) -> tuple[dict[str, Any] | None, str]:
@@ -32,6 +34,30 @@ def model_config(base: Base) -> tuple[dict[str, Any] | None, str]:
 def shape(config: Mapping[str, Any]) -> str:
     """The architecture in a few words."""
     return f"PixArt, {config['num_layers']} layers, hidden {_hidden(config)}, {_tokens(config)} tokens an image"
+
+
+def other_weights(base: Base) -> int:
+    """Weights in data/base beside the transformer's: autoencoder, text encoder and the networks of the distances.
+
+    Counted by the base's file of configs/models/, without memory for them; 0 for a model that has none there.
+    """
+    path = MODELS / f"{Path(base.name).name.lower()}.yaml"
+    if not path.is_file():
+        return 0
+    import torch
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
+    from transformers import AutoConfig, AutoModelForTextEncoding
+
+    parts = read_yaml(path)
+    text = parts["text_encoder"]
+    if "source" in text:  # a model of its own file
+        text = read_yaml(MODELS / f"{text['name']}.yaml")
+    kind: Any = AutoencoderTiny if base.source == "trained" else AutoencoderKL
+    with torch.device("meta"):
+        models = [kind(**parts["vae"]), AutoModelForTextEncoding.from_config(AutoConfig.for_model(**text))]
+    counted = sum(parameter.numel() for model in models for parameter in model.parameters())
+    return counted + LITE0 + (INCEPTION if base.inception is not None else 0)
 
 
 def batches(tasks: Mapping[str, Task]) -> list[tuple[int, int]]:

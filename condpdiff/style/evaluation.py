@@ -4,6 +4,7 @@ Selection is on held-out images and higher is better (`select`: minus the loss);
 to the validation images, and lower is better. Generating is nearly the whole cost.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image, PngImagePlugin
 from torch import Tensor
 from tqdm import tqdm
 
@@ -24,7 +24,7 @@ from condpdiff.params.performance import Performance
 from condpdiff.performance import loss_rows, select_rows
 from condpdiff.racing import parts, race
 from condpdiff.style.metrics import features, frechet_distance, load_features, statistics
-from condpdiff.style.rows import images, read_rows
+from condpdiff.style.rows import images, read_rows, save_png
 from condpdiff.style.score import Scorer
 from condpdiff.style.task import Task
 from condpdiff.zoo import Zoo
@@ -109,6 +109,17 @@ class Prompts:
         captions = validation["caption"].tolist()
         return Prompts([captions[i % len(captions)] for i in range(count)], list(range(count)))
 
+    def spread(self, count: int) -> list[int]:
+        """Positions of `count` prompts to be looked at: spread over the different captions, then the others."""
+        again = pd.Series(self.captions).duplicated().to_numpy()
+        first, others = np.flatnonzero(~again), np.flatnonzero(again)
+        chosen = first[np.linspace(0, len(first) - 1, min(count, len(first))).round().astype(int)]
+        return [*chosen.tolist(), *others[: count - len(chosen)].tolist()]
+
+    def at(self, positions: Sequence[int]) -> "Prompts":
+        """Those at the positions."""
+        return Prompts([self.captions[i] for i in positions], [self.seeds[i] for i in positions])
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -121,7 +132,7 @@ class Candidate:
     validation: dict[str, float]
     """Its distances; empty: it did not win the race, and nothing was generated."""
     shown: np.ndarray | None
-    """[SHOWN, H, W, 3] uint8: its first images."""
+    """[SHOWN, H, W, 3] uint8: its images of `Prompts.spread`."""
 
 
 class Racer:
@@ -248,7 +259,7 @@ def _generated(
     )
     # A transformer whose loss is no number makes black images, whose distance would pass for one.
     distances = judge.distances(made) if np.isfinite(found.select) else dict.fromkeys(judge.networks, float("nan"))
-    return replace(found, validation=distances, shown=made[:SHOWN])
+    return replace(found, validation=distances, shown=made[prompts.spread(SHOWN)])
 
 
 def _best(candidates: list[Candidate]) -> int:
@@ -295,19 +306,15 @@ def count_passes(scorer: Scorer, scores: pd.DataFrame, doses: pd.DataFrame, sett
 
 def write_images(folder: Path, prompts: Prompts, shown: dict[str, np.ndarray], validation: pd.DataFrame) -> None:
     """Write each arm's images beside real ones of the same captions, and `images.csv`: arm, file, prompt, seed."""
-    count = min(SHOWN, len(prompts.captions))
-    real = images(validation.iloc[[i % len(validation) for i in range(count)]])
+    kept = prompts.spread(SHOWN)
+    prompts, real = prompts.at(kept), images(validation.iloc[[i % len(validation) for i in kept]])
     rows = []
     for arm, pixels in {"real": real, **shown}.items():
         (folder / "images" / arm).mkdir(parents=True)
         for i, image in enumerate(pixels):
             file = f"images/{arm}/{i}.png"
             seed = None if arm == "real" else prompts.seeds[i]
-            text = PngImagePlugin.PngInfo()
-            text.add_text("prompt", prompts.captions[i])
-            if seed is not None:
-                text.add_text("seed", str(seed))
-            Image.fromarray(image).save(folder / file, pnginfo=text)
+            save_png(folder / file, image, prompt=prompts.captions[i], **({} if seed is None else {"seed": seed}))
             rows.append((arm, file, prompts.captions[i], seed))
     table = pd.DataFrame(rows, columns=["arm", "file", "prompt", "seed"]).astype({"seed": "Int64"})
     table.to_csv(folder / "images.csv", index=False)

@@ -29,9 +29,12 @@ from condpdiff.hardware import compiled, device, rank, share
 from condpdiff.layout import Layout, flatten, layout_of
 from condpdiff.params.collect import Collect
 from condpdiff.params.task import TASKS
+from condpdiff.style.metrics import weights_file
 from condpdiff.style.models import (
+    PARTS,
     Examples,
     denoising_errors,
+    image_size,
     load_examples,
     load_scheduler,
     peft_transformer,
@@ -113,9 +116,10 @@ def finetune(name: str, task: Task, collect: Collect, data: Path, base: Path, ou
     """
     steps = collect.steps or task.finetune.steps
     task = task.model_copy(update={"finetune": task.finetune.model_copy(update={"steps": steps})})
-    share(task.finetune.batch_size)  # before the long work: whether it can be shared
+    # Before the long work: whether it can be shared, whether what it is for can be measured.
+    share(task.finetune.batch_size)
+    _check_base(name, task, base)
     examples = load_examples(base, {split: read_rows(data, split) for split in ("train", "validation")})
-    _check_size(name, task, base, examples["train"])
     train, validation = (examples[split].to(device()) for split in ("train", "validation"))
     unfinished = UNFINISHED / f"{name}-{_key(task, collect, data, base)}"
     job = _Job(name, task, collect, base, load_scheduler(base), train, validation, unfinished)
@@ -283,11 +287,14 @@ def _restore(path: Path, run: Run, lora: list[nn.Parameter], optimizer: torch.op
             parameter.copy_(tensors[f"lora.{i}"])
 
 
-def _check_size(name: str, task: Task, base: Path, examples: Examples) -> None:
-    found, allowed = examples.latents.shape[-1], read_json(base / "transformer/config.json")["sample_size"]
-    if found != allowed:
-        key, size = f"{TASKS / name}.yaml: data.size", task.data.size
-        raise UserError(f"{key}: found {size}, allowed: {size * allowed // found}, as the base model makes images")
+def _check_base(name: str, task: Task, base: Path) -> None:
+    """Raise a UserError if the base model makes images of another size, or has no network for a metric."""
+    allowed = image_size(read_json(base / "transformer/config.json"), read_json(base / "vae/config.json"))
+    if task.data.size != allowed:
+        key = f"{TASKS / name}.yaml: data.size"
+        raise UserError(f"{key}: found {task.data.size}, allowed: {allowed}, as the base model makes images")
+    for metric in task.metrics:
+        weights_file(base, metric)
 
 
 def _label(job: _Job, number: int) -> str:
@@ -312,7 +319,8 @@ def _key(task: Task, collect: Collect, data: Path, base: Path) -> str:
     """Tells resume points of other settings, other data or another base apart."""
     settings = [task.model_dump(include={"finetune", "data"}), collect.model_dump()]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for path in [data / "train.parquet", data / "validation.parquet", *sorted(base.glob("transformer/*.safetensors"))]:
+    weights = (path for part in PARTS for path in sorted((base / part).glob("*")) if path.is_file())
+    for path in [data / "train.parquet", data / "validation.parquet", *weights]:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:12]

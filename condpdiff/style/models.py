@@ -57,6 +57,8 @@ ATTENTION = ("to_k", "to_out.0", "to_q", "to_v")
 MAX_TOKENS = 120
 """Tokens a caption, as PixArt was trained."""
 BATCH = 32
+PARTS = ("transformer", "vae", "scheduler", "text_encoder", "tokenizer")
+"""Folders of a base model."""
 _AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
 
 
@@ -67,13 +69,8 @@ def target_modules(asked: str | Sequence[str]) -> list[str]:
 
 def lora_config(rank: int, alpha: float, asked: str | Sequence[str]) -> LoraConfig:
     """PEFT's configuration of a run; a style has no head."""
-    return LoraConfig(
-        task_type=TASK_TYPE,
-        r=rank,
-        lora_alpha=alpha,  # type: ignore[arg-type]
-        lora_dropout=0.0,
-        target_modules=target_modules(asked),
-    )
+    where = target_modules(asked)
+    return LoraConfig(task_type=TASK_TYPE, r=rank, lora_alpha=alpha, target_modules=where)  # type: ignore[arg-type]
 
 
 def peft_transformer(base: Path, seed: int, rank: int, alpha: float, asked: str | Sequence[str]) -> PeftModel:
@@ -133,6 +130,12 @@ def check_is_pixart(base: Path, key: str) -> None:
     kind = read_json(base / "vae/config.json").get("_class_name")
     if kind not in _AUTOENCODERS:
         raise UserError(f"{key}: found an autoencoder of class {kind}, allowed: {' or '.join(_AUTOENCODERS)}")
+
+
+def image_size(transformer: Mapping[str, Any], vae: Mapping[str, Any]) -> int:
+    """Pixels a side of a base model's images, by the configurations of its parts."""
+    blocks = vae.get("block_out_channels") or vae["encoder_block_out_channels"]  # AutoencoderKL's, AutoencoderTiny's
+    return int(transformer["sample_size"]) * 2 ** (len(blocks) - 1)
 
 
 def load_transformer(base: Path) -> PixArtTransformer2DModel:
@@ -197,7 +200,7 @@ def embed_captions(base: Path, captions: Sequence[str]) -> tuple[Tensor, Tensor]
     The encoder is loaded here and dropped: PixArt's T5 is eight times as large as its transformer.
 
     Raises:
-        UserError: the text encoder can't be read.
+        UserError: it can't be read.
     """
     from transformers import AutoModelForTextEncoding, AutoTokenizer, logging
 
@@ -205,7 +208,9 @@ def embed_captions(base: Path, captions: Sequence[str]) -> tuple[Tensor, Tensor]
     logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(base / "tokenizer")
-        encoder = AutoModelForTextEncoding.from_pretrained(base / "text_encoder", dtype="auto").eval().to(device())
+        # T5-XXL is published in float32, 19 GB.
+        dtype = "auto" if device() == "cpu" else torch.bfloat16
+        encoder = AutoModelForTextEncoding.from_pretrained(base / "text_encoder", dtype=dtype).eval().to(device())
     except (OSError, ValueError, RuntimeError, ImportError) as error:  # T5's tokenizer asks for sentencepiece
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{base}/text_encoder: can't be loaded ({first})") from None
@@ -242,11 +247,7 @@ class Examples:
 
 
 def load_examples(base: Path, splits: Mapping[str, pd.DataFrame]) -> dict[str, Examples]:
-    """Every split's images through the autoencoder and captions through the text encoder, once, on the CPU.
-
-    Raises:
-        UserError: the autoencoder or the text encoder can't be read.
-    """
+    """Every split's images and captions through their encoders, once, on the CPU; raises as loading these does."""
     vae: Any = load_vae(base)
     vae.to(device())
     captions = sorted({caption for rows in splits.values() for caption in rows["caption"]})
@@ -254,7 +255,9 @@ def load_examples(base: Path, splits: Mapping[str, pd.DataFrame]) -> dict[str, E
     number = {caption: i for i, caption in enumerate(captions)}
     found = {}
     for name, rows in splits.items():
-        latents = encode_images(vae, to_tensor(images(rows))).cpu()
+        # Decoded a batch at a time: a thousand images of 512 x 512 are 3 GB in float32.
+        parts = (rows.iloc[i : i + BATCH] for i in range(0, len(rows), BATCH))
+        latents = torch.cat([encode_images(vae, to_tensor(images(part))).cpu() for part in parts])
         found[name] = Examples(latents, torch.tensor(rows["caption"].map(number).tolist()), embeddings, mask)
     return found
 
@@ -282,12 +285,9 @@ def denoising_errors(
         return_dict=False,
     )[0]
     predicted = predicted[:, : latents.shape[1]]  # PixArt's other channels are a variance, which no loss here trains
-    kind = scheduler.config.prediction_type  # type: ignore[attr-defined]
-    if kind == "epsilon":
-        target = noise
-    elif kind == "sample":
-        target = latents
-    else:
+    targets = {"epsilon": noise, "sample": latents}
+    target = targets.get(scheduler.config.prediction_type)  # type: ignore[attr-defined]
+    if target is None:
         target = scheduler.get_velocity(latents, noise, timesteps)  # type: ignore[arg-type]
     return (predicted - target).pow(2).mean(dim=(1, 2, 3))
 

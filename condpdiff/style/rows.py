@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from condpdiff.errors import UserError
@@ -30,6 +30,14 @@ def read_rows(folder: Path, split: str) -> pd.DataFrame:
 def images(rows: pd.DataFrame) -> np.ndarray:
     """The images of a split: uint8 [V, H, W, 3]."""
     return np.stack([np.asarray(Image.open(BytesIO(png))) for png in rows["image"]])
+
+
+def save_png(path: Path, pixels: np.ndarray, **texts: object) -> None:
+    """Write an image [H, W, 3] uint8 with what it was made from inside: its prompt and, where it has one, its seed."""
+    inside = PngImagePlugin.PngInfo()
+    for key, text in texts.items():
+        inside.add_text(key, str(text))
+    Image.fromarray(pixels).save(path, pnginfo=inside)
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:

@@ -54,7 +54,10 @@ class Scorer:
         levels = self.scheduler.config.num_train_timesteps
         shape = (config.in_channels, config.sample_size, config.sample_size)
         self.draws = {name: fixed_draws(rows.index.tolist(), shape, levels) for name, rows in splits.items()}
-        self.pipe = pipeline(base, self.transformer, cast(Any, load_vae(base)).to(self.device))
+        vae = cast(Any, load_vae(base)).to(self.device)
+        if self.device != "cpu":
+            vae.enable_slicing()  # an image of 512 x 512 takes about a gigabyte to decode
+        self.pipe = pipeline(base, self.transformer, vae)
         self.captions: dict[str, int] = {}
         self.embeddings, self.mask = torch.empty(0), torch.empty(0)  # [U, T, d], [U, T] of the captions generated for
         self.passes: Counter[str] = Counter()

@@ -37,6 +37,11 @@ def shape(config: Mapping[str, Any]) -> str:
     return f"{config['model_type']}, {config['num_hidden_layers']} layers, hidden {config['hidden_size']}"
 
 
+def other_weights(base: Base) -> int:
+    """Weights in data/base beside those of the model that is fine-tuned."""
+    return 0
+
+
 def batches(tasks: Mapping[str, Task]) -> list[tuple[int, int]]:
     """Rows and tokens of a fine-tuning step, for each task."""
     return [(task.finetune.batch_size, task.finetune.max_length) for task in tasks.values()]

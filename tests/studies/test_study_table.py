@@ -1,5 +1,6 @@
 """A study's table out of made-up experiments: arms, spread over seeds, differences, references, the paper's figures."""
 
+import csv
 import re
 import shutil
 from collections.abc import Callable
@@ -66,7 +67,20 @@ def test_differences_are_from_the_shared_settings_and_in_units_of_their_seeds() 
     assert found["n-150"][0] == "3" and found["n-150"][4:7] == ["80.00 ± 2.00", "–", "–"]
     assert found["n-1"][0] == "1" and found["n-1"][4:7] == ["75.00", "−5.00", "−2.50"]
     assert found["n-1"][7:11] == ["90.23", "80.71", "82.71", "84.55"]
-    assert found["n-20"][7:11] == ["–"] * 4
+    assert found["n-1"][11] == "−2.34"  # 84.55 - 86.89, N = 200
+    assert found["n-20"][7:12] == ["–"] * 5
+
+
+def test_the_caption_says_what_seeds_alone_may_do_and_what_stands_beside() -> None:
+    arms = {"condpdiff": 80.0, "condpdiff_mean": 79.0, "original": 79.0, "soup": 80.5}
+    text = table.markdown(made("table3", lambda row, seed: arms))
+    assert text.count("to 5.0 of these standard deviations on either side (Student's t of 3 seeds)") == 2
+    assert text.count("original is the last checkpoint alone.") == 2
+    assert text.count("The paper's tasks and model are its own; its figures are of selected candidates.") == 1
+    assert text.count("The paper's tasks and model are its own.") == 1
+    text = table.markdown(made("table3", lambda row, seed: arms, "paper"))
+    assert "last checkpoint alone" not in text and "tasks and model" not in text
+    assert text.count("The paper's figures are of selected candidates.") == 1
 
 
 def test_a_row_has_reference_lines_of_its_own_where_they_differ() -> None:
@@ -124,3 +138,20 @@ def test_every_figure_of_the_paper_is_shown(name: str) -> None:
 def test_the_page_of_studies_has_a_place_for_each() -> None:
     page = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
     assert sorted(re.findall(r"<!-- study (\w+) -->\n[^<]+<!-- /study -->", page)) == study_names()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/studies").glob("*.csv")), ids=lambda path: path.stem)
+def test_the_committed_tables_are_those_of_the_committed_figures(path: Path) -> None:
+    study, values = load_study(path.stem), {}
+    for line in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
+        if line["value"]:
+            of_run = values.setdefault((line["row"], line["seed"]), {})
+            of_run.setdefault(line["task"], {})[line["arm"]] = float(line["value"])
+    runs = {run.name: values.get((row.name, str(run.seed))) for row in study.rows for run in row.runs}
+    found = {name: Experiment(name, "ref", "commit", "b" * 40, arms) for name, arms in runs.items() if arms}
+    text = table.markdown(Results(study, found, []))
+    shown = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
+    block = re.search(rf"<!-- study {path.stem} -->\n([^<]+)<!-- /study -->", shown)
+    assert block is not None
+    tables = [part for part in text.split("\n\n") if part.startswith("| row")]
+    assert tables and all(part in block[1] for part in tables)

@@ -1,18 +1,20 @@
 """Random stand-ins of the style domain: a tiny PixArt base and made-up images. Nothing here was trained on anything."""
 
+import shutil
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from diffusers import AutoencoderTiny, DPMSolverMultistepScheduler
+from diffusers import AutoencoderKL, AutoencoderTiny, DPMSolverMultistepScheduler
 from PIL import Image
 
 from condpdiff.base_file import save_source
 from condpdiff.files import write_json, write_tensors
-from condpdiff.style.base import save_index
+from condpdiff.small_pixart import save_index
 from condpdiff.style.metrics import FEATURES, LITE0, Lite0
 from condpdiff.style.models import build_transformer
 from tests.stand_ins import HIDDEN, save_base, save_tokenizer
@@ -21,7 +23,7 @@ SIZE = 32
 """Pixels a side of the stand-in's images; its latents are 8 x 8."""
 CAPTIONS = ["the film was good", "a really awful plot", "lovely", "the plot was poor"]
 """Captions in words that the stand-in's tokenizer knows."""
-TRANSFORMER = {
+TRANSFORMER: dict[str, Any] = {
     "num_attention_heads": 2,
     "attention_head_dim": 8,
     "in_channels": 4,
@@ -67,6 +69,21 @@ def save_style_base(folder: Path, **transformer: object) -> Path:
     save_random_features(folder)
     save_source(folder, "trained", "tiny", str(folder))
     write_json(folder / "captions.json", CAPTIONS)
+    return folder
+
+
+def save_published_classes(folder: Path) -> Path:
+    """The same of the classes of PixArt-alpha's published parts: T5, AutoencoderKL, a transformer with a variance."""
+    from transformers import T5Config, T5EncoderModel
+
+    save_style_base(folder, out_channels=2 * TRANSFORMER["in_channels"])
+    for part in ("vae", "text_encoder"):
+        shutil.rmtree(folder / part)
+    kinds = {"down_block_types": ["DownEncoderBlock2D"] * 3, "up_block_types": ["UpDecoderBlock2D"] * 3}
+    AutoencoderKL(**kinds, block_out_channels=[8] * 3, norm_num_groups=4).save_pretrained(folder / "vae")
+    text = T5Config(d_model=HIDDEN, d_ff=2 * HIDDEN, d_kv=8, num_heads=2, num_layers=2, vocab_size=500)
+    T5EncoderModel(text).save_pretrained(folder / "text_encoder")
+    save_index(folder, "T5EncoderModel", "PreTrainedTokenizerFast", "AutoencoderKL")
     return folder
 
 

@@ -18,8 +18,9 @@ from condpdiff.errors import UserError
 from condpdiff.files import read_json, read_tensors
 from condpdiff.params.base import Base
 from condpdiff.photographs import FRAMINGS
+from condpdiff.small_pixart import crops_of_photographs, load_small_model, recolour
 from condpdiff.style import base as module
-from condpdiff.style.base import crops_of_photographs, load_small_model, prepare_base, recolour
+from condpdiff.style.base import prepare_base
 from condpdiff.style.metrics import FEATURES, INCEPTION, LITE0
 from condpdiff.style.models import encode_images, load_transformer, load_vae
 from condpdiff.style.rows import to_tensor
@@ -205,6 +206,20 @@ def test_hub_pixart_comes_from_a_snapshot_and_adapters_name_its_id(
     assert read_json(Path("base/source.json"))["load"] == "some/pixart"
     assert asked["name"] == "some/pixart"
     assert {"transformer/*.safetensors", "tokenizer/*.model"} <= set(asked["allow_patterns"])
+
+
+def test_no_weights_are_downloaded_of_what_is_no_pixart(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def snapshot(name: str, allow_patterns: list[str], **rest: Any) -> str:
+        asked.append(allow_patterns)
+        path = save_style_base(offline / "snapshot") / "transformer/config.json"
+        path.write_text(path.read_text().replace("PixArtTransformer2DModel", "UNet2DConditionModel"))
+        return str(path.parent.parent)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    assert "found a transformer of class UNet2DConditionModel" in message_of(Base(source="hub", name="some/unet"))
+    assert not any("safetensors" in pattern for patterns in asked for pattern in patterns)
 
 
 def test_unreachable_hub_says_how_to_give_the_model_locally(no_hub: None, offline: Path) -> None:

@@ -1,4 +1,4 @@
-"""Between two styles: draws of validation images, and images that are generated once and held against both styles."""
+"""Between two styles: draws of held-out images, and images that are generated once and held against both styles."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from condpdiff.files import write_tensors
 from condpdiff.interpolation import Point, Scoring
-from condpdiff.style.between import STRIP, both_prompts, score_between, strip_of, unseen_inputs
+from condpdiff.style.between import STRIP, both_prompts, score_between, unseen_inputs
 from condpdiff.style.evaluation import Judge, Prompts
 from condpdiff.style.rows import images
 from condpdiff.style.score import Scorer
@@ -20,6 +20,7 @@ from tests.style.stand_ins_style_zoo import make_style_task, make_style_zoo
 
 SCORING = Scoring(batch_tokens=256, images=6, image_steps=2, image_guidance=1.0)
 STYLES = {"waves": 3, "dots": 9}  # and the seed of its images
+HELD_OUT = 100  # on top of that seed
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,7 @@ def prepared(zoo: Zoo, tmp_path: Path) -> Path:
         rows.mkdir(parents=True)
         zoos.mkdir(parents=True)
         make_style_rows(5, seed).to_parquet(rows / "validation.parquet", index=False)
+        make_style_rows(5, seed + HELD_OUT).to_parquet(rows / "held_out.parquet", index=False)
         zoo.layout.save(zoos)
         write_tensors(zoos / THETA, {"theta": zoo.theta}, zoo.config)
         write_tensors(zoos / HEAD, {})
@@ -53,19 +55,19 @@ def score(points: list[Point], base: Path, prepared: Path, out: Path) -> pd.Data
     return score_between(points, tasks, SCORING, **folders)
 
 
-def test_unseen_draws_are_validation_images_as_many_as_the_condition_draws(prepared: Path) -> None:
+def test_unseen_draws_are_held_out_images_as_many_as_the_condition_draws(prepared: Path) -> None:
     task = make_style_task()
     condition = task.condition.model_copy(update={"images": 3, "draws": 4})
     found = unseen_inputs(task.model_copy(update={"condition": condition}), prepared / "tasks/waves", "style_images")
     assert [draw.shape for draw in found] == [(3, SIZE, SIZE, 3)] * 4
-    known = {image.tobytes() for image in make_images(5, STYLES["waves"])}
+    known = {image.tobytes() for image in make_images(5, STYLES["waves"] + HELD_OUT)}
     assert all(len({image.tobytes() for image in draw} & known) == 3 for draw in found)
     assert len({draw.tobytes() for draw in found}) > 1
 
 
-def test_a_draw_of_few_validation_images_has_all_of_them(prepared: Path) -> None:
+def test_a_draw_of_few_held_out_images_has_all_of_them(prepared: Path) -> None:
     found = unseen_inputs(make_style_task(), prepared / "tasks/waves", "style_images")  # asks for 8 of 5
-    assert all(np.array_equal(draw, make_images(5, STYLES["waves"])) for draw in found)
+    assert all(np.array_equal(draw, make_images(5, STYLES["waves"] + HELD_OUT)) for draw in found)
 
 
 @pytest.mark.parametrize("kind", ["one_hot", "learnable"])
@@ -80,10 +82,16 @@ def test_prompts_are_of_both_styles_in_turn() -> None:
 
 @pytest.mark.parametrize(
     ("captions", "kept"),
-    [("aabbccddee", [0, 2, 4, 6]), ("aabbb", [0, 2, 1, 3]), ("aaaaaa", [0, 1, 2, 3]), ("ab", [0, 1])],
+    [
+        ("abcdefghij", [0, 3, 6, 9]),
+        ("aabbccddee", [0, 2, 6, 8]),
+        ("aabbb", [0, 2, 1, 3]),
+        ("aaa", [0, 1, 2]),
+        ("ab", [0, 1]),
+    ],
 )
-def test_strips_are_of_different_captions_as_far_as_there_are(captions: str, kept: list[int]) -> None:
-    assert strip_of(Prompts(list(captions), list(range(len(captions))))).tolist() == kept
+def test_prompts_to_be_looked_at_are_spread_over_the_captions(captions: str, kept: list[int]) -> None:
+    assert Prompts(list(captions), list(range(len(captions)))).spread(STRIP) == kept
 
 
 def test_images_are_generated_once_and_held_against_both_styles(

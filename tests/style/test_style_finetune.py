@@ -24,7 +24,7 @@ from condpdiff.style.score import Scorer
 from condpdiff.style.task import Task
 from condpdiff.zoo import HEAD, THETA, load_zoo
 from tests.stand_ins import make_collect
-from tests.style.stand_ins_style import make_style_rows, save_style_base
+from tests.style.stand_ins_style import CAPTIONS, SIZE, make_style_rows, save_published_classes, save_style_base
 from tests.style.stand_ins_style_zoo import make_style_task as make_task
 
 FILES = [THETA, HEAD, "layout.json", "loss.csv", "validation.csv"]
@@ -76,6 +76,23 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
 
     original = module._batch
     monkeypatch.setattr(module, "_batch", batch)
+
+
+def test_the_classes_of_pixarts_published_parts_are_fine_tuned_scored_and_generate(tmp_path: Path, waves: Path) -> None:
+    """Random weights, shrunken: T5, AutoencoderKL, a transformer that puts out a variance too; with guidance."""
+    base, task = save_published_classes(tmp_path / "published"), make_task()
+    finetune("waves", task, make_collect(), waves, base, Path("zoo"))
+    zoo, rows = load_zoo(Path("zoo"), 4), {"select": make_style_rows(3, 1)}
+    scorer = Scorer(base, zoo, task, rows, 256)
+    losses, made = [], []
+    for theta in (None, zoo.theta[-1]):
+        scorer.merge(theta)
+        losses.append(scorer.losses("select"))
+        made.append(scorer.generate(CAPTIONS[:2], [0, 1], 2, 4.5))
+    assert np.isfinite(losses).all()
+    assert (losses[0] != losses[1]).all()
+    assert made[0].shape == (2, SIZE, SIZE, 3)
+    assert not np.array_equal(*made)
 
 
 # --- what the zoo holds -------------------------------------------------------------------------
@@ -337,6 +354,14 @@ def test_images_of_another_size_than_the_base_models_are_one_line(
     wide = task.model_copy(update={"data": task.data.model_copy(update={"size": 64})})
     with pytest.raises(UserError, match=r"^configs/tasks/waves.yaml: data.size: found 64, allowed: 32, as the base"):
         collect_zoo(task=wide)
+
+
+def test_a_metric_whose_network_is_not_there_is_found_before_the_first_step(
+    collect_zoo: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("condpdiff.style.finetune.load_examples", lambda *_: pytest.fail("images were encoded"))
+    with pytest.raises(UserError, match=r"inception-2015-12-05.pt: no such file; the metric fid needs params.yaml"):
+        collect_zoo(task=make_task().model_copy(update={"metrics": ["fid"]}))
 
 
 def test_absent_rows_are_one_line(collect_zoo: Callable[..., Path], waves: Path) -> None:

@@ -4,6 +4,7 @@ import warnings
 from io import BytesIO
 from pathlib import Path
 
+import cleanfid.fid
 import numpy as np
 import pytest
 import torch
@@ -172,6 +173,24 @@ def test_fewer_images_than_features_still_have_a_distance(
     exact -= 2 * np.linalg.svd(a @ b.T, compute_uv=False).sum()
     assert found == pytest.approx(exact, rel=1e-3)
     assert capsys.readouterr().out == ""
+
+
+def test_a_root_that_rounding_makes_complex_is_taken_again_off_the_singular_point(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    one, other = (statistics(rng.standard_normal((6, 12)), "it") for _ in range(2))
+    expected, original, calls = frechet_distance(one, other), cleanfid.fid.frechet_distance, []
+
+    def complex_at_first(*moments: np.ndarray) -> float:
+        calls.append(moments)
+        if len(calls) == 1:
+            raise ValueError("Imaginary component 0.1")
+        return original(*moments)
+
+    monkeypatch.setattr("cleanfid.fid.frechet_distance", complex_at_first)
+    assert frechet_distance(one, other) == pytest.approx(expected, rel=1e-3)
+    assert len(calls) == 2
 
 
 def test_distance_grows_with_the_difference() -> None:
