@@ -48,6 +48,7 @@ def test_a_figure_a_pair_and_the_loras_of_each_task_seen_and_unseen(
     figures, table = section.blocks
     assert isinstance(figures, Figures) and isinstance(table, Table)
     assert [image.name for image in figures.images] == ["between-movies--tweets", "between-tweets--moods"]
+    assert "floor" not in figures.caption + table.caption
     assert "own head" in figures.caption and "ower is better" not in figures.caption
     assert "first metric on validation, %" in figures.caption  # accuracy and pearson
     assert table.columns == ["task", "seen", "unseen"]
@@ -63,7 +64,10 @@ def test_styles_have_strips_of_images_and_lower_is_better(tmp_path: Path, monkey
     figures, table, *galleries = section.blocks
     assert isinstance(figures, Figures) and isinstance(table, Table)
     assert "FD-Lite0, lower is better" in figures.caption and "head" not in figures.caption
-    assert table.columns[0] == "style" and "lower is better" in table.caption
+    assert table.columns == ["style", "seen", "unseen", "floor"] and "lower is better" in table.caption
+    floors = {e.name: f"{e.picked('floor'):.2f}" for e in evaluations}
+    assert {row[0]: row[-1] for row in table.rows}.items() <= floors.items()
+    assert "Dashed: each style's floor" in figures.caption
     assert all(float(row[2]) == 10.0 for row in table.rows)
     assert len(galleries) == len(STRIPS)
     for gallery, lambdas in zip(galleries, STRIPS.values(), strict=True):

@@ -89,6 +89,9 @@ def test_of_styles_a_lower_distance_under_the_own_condition_is_use(
     (swap, contrasts, unseen), words = tables(found, evaluations)
     assert "images of noise" in swap.caption and "head" not in unseen.caption
     assert "negative: the own is better" in contrasts.caption
+    floors = {e.name: f"{e.picked('floor'):.2f}" for e in evaluations}
+    assert swap.rows[-1] == ["floor", *(floors[task] for task in found.tasks)]
+    assert unseen.rows[-1][:2] == ["floor", floors[found.left_out[0]]]
     assert "own condition **beats** the other" in words
     assert "never trained on" in words and "**beats** no LoRA" in words
 

@@ -1,0 +1,24 @@
+"""A working folder in which prepare-base reaches neither a package nor the hub."""
+
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+import torch
+
+from condpdiff import small_pixart
+from condpdiff.style import base as module
+from tests.style.stand_ins_small_pixart import SUBJECTS, save_config
+from tests.style.stand_ins_style import make_images, random_lite0
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with the tiny model's file; photographs and the package's weights are stand-ins."""
+    weights = BytesIO()
+    torch.save(random_lite0(), weights)
+    monkeypatch.setattr(module, "read_member", lambda *_: weights.getvalue())
+    monkeypatch.setattr(small_pixart, "photographs", lambda: list(zip(SUBJECTS, make_images(2, 0, 80), strict=True)))
+    monkeypatch.chdir(tmp_path)
+    save_config(tmp_path)
+    return tmp_path

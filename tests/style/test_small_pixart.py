@@ -1,0 +1,143 @@
+"""The small PixArt that prepare-base trains: a whole pipeline, the same bytes each time, one line where it can't be."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from diffusers import AutoencoderTiny, PixArtAlphaPipeline
+from PIL import Image
+
+from condpdiff.files import read_json, read_tensors
+from condpdiff.photographs import FRAMINGS
+from condpdiff.small_pixart import crops_of_photographs, load_small_model, recolour
+from condpdiff.style.base import prepare_base
+from condpdiff.style.metrics import FEATURES, LITE0
+from condpdiff.style.models import encode_images, load_transformer, load_vae
+from condpdiff.style.rows import to_tensor
+from tests.style.stand_ins_small_pixart import SUBJECTS, message_of, save_config, trained
+from tests.style.stand_ins_style import SIZE, TRANSFORMER, VAE, make_images, random_lite0
+
+
+def test_trained_base_is_a_whole_pipeline_that_diffusers_loads(offline: Path) -> None:
+    prepare_base(trained(), Path("base"))
+    assert read_json(Path("base/source.json")) == {"source": "trained", "name": "tiny", "load": "base"}
+    pipe = PixArtAlphaPipeline.from_pretrained("base")
+    pipe.set_progress_bar_config(disable=True)
+    asked = {"use_resolution_binning": False, "num_inference_steps": 2, "max_sequence_length": 32}
+    assert pipe(read_json(Path("base/captions.json"))[0], **asked).images[0].size == (SIZE, SIZE)
+    assert pipe.scheduler.config.prediction_type == "v_prediction"
+    assert read_tensors(Path("base") / FEATURES / LITE0).keys() == random_lite0().keys()
+
+
+def test_captions_are_every_subject_in_every_framing_and_the_sheet_shows_a_column_a_subject(offline: Path) -> None:
+    prepare_base(trained(), Path("base"))
+    captions = read_json(Path("base/captions.json"))
+    assert captions == [f"a photograph of {subject}, {framing}" for subject in SUBJECTS for framing in FRAMINGS]
+    assert Image.open("base/samples.png").size == (len(SUBJECTS) * SIZE, 5 * SIZE)
+
+
+def test_both_losses_fall(offline: Path) -> None:
+    more = {"steps": 120, "batch_size": 8, "lr": 4e-3}
+    save_config(offline, autoencoder=more, denoiser={**more, "caption_dropout": 0.1})
+    prepare_base(trained(), Path("base"))
+    for name in ("autoencoder", "denoiser"):
+        curve = pd.read_csv(f"base/{name}.csv")
+        assert curve.columns.tolist() == ["step", "loss"]
+        assert curve["loss"].iloc[-1] < 0.8 * curve["loss"].iloc[0], name
+
+
+def test_same_settings_give_the_same_bytes_whatever_was_drawn_before(offline: Path) -> None:
+    prepare_base(trained(), Path("one"))
+    torch.rand(5)
+    prepare_base(trained(), Path("two"))
+    files = sorted(path.relative_to("one") for path in Path("one").rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to("two") for path in Path("two").rglob("*") if path.is_file())
+    for file in files:
+        if file.name != "source.json":  # names the folder
+            assert (Path("one") / file).read_bytes() == (Path("two") / file).read_bytes(), file
+
+
+def test_seed_of_the_model_changes_its_weights(offline: Path) -> None:
+    prepare_base(trained(), Path("one"))
+    save_config(offline, seed=1)
+    prepare_base(trained(), Path("two"))
+    one, two = (load_transformer(Path(name)).state_dict() for name in ("one", "two"))
+    assert not torch.equal(one["proj_out.weight"], two["proj_out.weight"])
+
+
+def test_latents_of_the_crops_have_a_standard_deviation_of_one(offline: Path) -> None:
+    prepare_base(trained(), Path("base"))
+    _, crops = crops_of_photographs(load_small_model("tiny").photographs, SIZE)
+    latents = encode_images(load_vae(Path("base")), to_tensor(crops.reshape(-1, SIZE, SIZE, 3)))
+    assert latents.std().item() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_crops_stand_by_caption(offline: Path) -> None:
+    captions, crops = crops_of_photographs(load_small_model("tiny").photographs, SIZE)
+    assert crops.shape == (len(captions), 3, SIZE, SIZE, 3) and crops.dtype == np.uint8
+    assert not np.array_equal(crops[0, 0], crops[0, 1])
+    assert np.array_equal(crops, crops_of_photographs(load_small_model("tiny").photographs, SIZE)[1])
+
+
+def test_recoloured_images_stay_images_and_half_of_them_stay_as_they_are() -> None:
+    torch.manual_seed(0)
+    images = to_tensor(make_images(256, 0, 8))
+    changed = recolour(images)
+    assert changed.shape == images.shape and changed.abs().max() <= 1
+    same = (changed == images).flatten(1).all(1).float().mean()
+    assert 0.35 < same < 0.65
+
+
+def test_published_file_of_the_small_model_fits_its_classes() -> None:
+    """On the meta device; its latents, channels and caption width agree with one another."""
+    from condpdiff.style.models import build_transformer
+
+    model = load_small_model("pixart-small")
+    with torch.device("meta"):
+        vae, transformer = AutoencoderTiny(**model.vae), build_transformer(model.transformer)
+    assert model.size == 64
+    assert vae.config.latent_channels == transformer.config.in_channels == transformer.config.out_channels
+    assert transformer.config.caption_channels == 384  # MiniLM's hidden states
+
+
+# --- wrong settings -----------------------------------------------------------------------------
+
+
+def test_unknown_small_model_names_the_nearest(offline: Path) -> None:
+    shutil.copy("configs/models/tiny.yaml", "configs/models/other.yaml")
+    Path("configs/models/published.yaml").write_text("transformer: {}")  # an architecture, nothing to train
+    message = message_of(trained(name="tinny"))
+    assert message == (
+        "params.yaml: base.name: found 'tinny' (did you mean 'tiny'?), allowed with source: trained: other, tiny"
+    )
+
+
+def test_misspelt_key_of_a_small_model_is_one_line(offline: Path) -> None:
+    save_config(offline, photographs={"crop": 3})
+    assert message_of(trained()).startswith("configs/models/tiny.yaml: unknown key 'photographs.crop'")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"vae": {**VAE, "block": 3}}, "vae: unknown key 'block'; see AutoencoderTiny"),
+        (
+            {"scheduler": {"beta_begin": 1e-4}},
+            "scheduler: unknown key 'beta_begin' (did you mean 'beta_end'?); see DPM",
+        ),
+        ({"vae": {**VAE, "latent_channels": 8}}, "transformer.in_channels: found 4, allowed: vae.latent_channels = 8"),
+        (
+            {"transformer": {**TRANSFORMER, "caption_channels": 9}},
+            "transformer.caption_channels: found 9, allowed: the text encoder's 16",
+        ),
+    ],
+)
+def test_classes_that_do_not_fit_are_one_line_before_anything_is_trained(
+    changes: dict[str, Any], said: str, offline: Path
+) -> None:
+    save_config(offline, **changes)
+    assert message_of(trained()).startswith(f"configs/models/tiny.yaml: {said}")
