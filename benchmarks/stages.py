@@ -57,10 +57,8 @@ EVAL_BATCH = 64  # rows of a validation batch in finetune-collect
 SAMPLE_EVERY = 0.1  # seconds between two looks at a stage's memory
 SIDE = 2048  # of the square matrices that the rate is measured with
 IMPORTS = "import torch, transformers, peft"
-COUNTED = (
-    "encode-conditions", "finetune-collect", "score-zoo", "train-ae", "encode-latents", "train-ldm", "sample",
-    "merge-eval",
-)  # fmt: skip
+COUNTED = ("train-ae", "encode-latents", "train-ldm", "sample")
+COUNTED_OF_TEXT = ("encode-conditions", "finetune-collect", "score-zoo", "merge-eval")
 HEAD = ("stage", "time s", "peak MB", "GFLOP", "of the rate")
 
 
@@ -142,10 +140,10 @@ def scoring_flops(stage: str, name: str, task: Task, params: Params) -> int:
 
 def flops(stage: str, name: str) -> int | None:
     """Operations of a stage (of task `name`) that has run in the working directory; None: it has no matrix work."""
-    if stage not in COUNTED:
-        return None
     params, read = load_params()
     tasks = params.tasks
+    if stage not in COUNTED + (COUNTED_OF_TEXT if params.domain == "text" else ()):
+        return None
     if stage == "finetune-collect":
         return finetune_flops(name, read[name], params)
     if stage in ("score-zoo", "merge-eval"):

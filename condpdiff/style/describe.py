@@ -14,7 +14,7 @@ from condpdiff.style.task import FolderSource, HubSource, Task
 
 MODELS = Path("configs/models")
 CONFIG = Path("transformer/config.json")
-LITE0, INCEPTION = 2_959_624, 24_000_000
+LITE0, INCEPTION = 2_958_848, 24_000_000
 """Weights of the networks of FD-Lite0 (without its head) and of FID (about)."""
 
 

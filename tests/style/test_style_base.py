@@ -49,10 +49,11 @@ def test_hub_pixart_comes_from_a_snapshot_and_adapters_name_its_id(
     offline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: dict[str, Any] = {}
+    published = save_style_base(offline / "snapshot")
 
     def snapshot(name: str, **patterns: Any) -> str:
         asked.update(patterns, name=name)
-        return str(save_style_base(offline / "snapshot"))
+        return str(published)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     prepare_base(Base(source="hub", name="some/pixart"), Path("base"))
