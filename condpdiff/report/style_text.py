@@ -77,16 +77,13 @@ def candidates(label: str) -> str:
 
 def gallery(e: StyleEvaluation) -> str:
     """What the images of a style's grid are."""
-    source = "photographs through a renderer" if e.task.data.source.type == "rendered" else "images of the style"
+    rendered = e.task.data.source.type == "rendered"
+    source = "photographs through a renderer" if rendered else "images of the style"
+    overlap = ", though other crops of the same photographs were: they overlap, which lowers the floor too" * rendered
     arms = ", ".join(SHOWN[1:])
     return (
         f"{e.name} ({e.task.condition.description}): images of each arm's selected candidate ({arms}), the same noise "
-        f"in a row. The first column shows real {source} of the same captions, which no LoRA was trained on"
-        + (
-            ", though other crops of the same photographs were: they overlap, which also lowers the floor."
-            if source.startswith("photographs")
-            else "."
-        )
+        f"in a row. The first column shows real {source} of the same captions, which no LoRA was trained on{overlap}."
     )
 
 

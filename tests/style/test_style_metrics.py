@@ -103,7 +103,7 @@ def test_file_that_would_run_code_is_refused() -> None:
 def test_base_without_the_networks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"{LITE0}: no such file"):
         load_features(tmp_path, "fd_lite0")
-    with pytest.raises(UserError, match=f"{INCEPTION}: no such file; the metric fid needs params.yaml: base.inception: download"):
+    with pytest.raises(UserError, match=f"{INCEPTION}: no such file; the metric fid needs params.yaml: base.inception"):
         load_features(tmp_path, "fid")
 
 
