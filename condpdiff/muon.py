@@ -55,7 +55,10 @@ class Muon(torch.optim.Optimizer):
             for (m, n), matrices in by_shape.items():
                 rate = group["lr"] * math.sqrt(max(1.0, m / n))
                 gradients = [g for matrix in matrices if (g := matrix.grad) is not None]
-                momenta = [self.state[matrix].setdefault("momentum", torch.zeros_like(matrix)) for matrix in matrices]
+                for matrix in matrices:
+                    if not self.state[matrix]:  # the first step
+                        self.state[matrix]["momentum"] = torch.zeros_like(matrix)
+                momenta = [self.state[matrix]["momentum"] for matrix in matrices]
                 torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
                 updates = orthogonalized(torch.stack(torch._foreach_lerp(gradients, momenta, MOMENTUM)))
                 torch._foreach_add_(matrices, list(updates.unbind()), alpha=-rate)

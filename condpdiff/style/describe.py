@@ -25,7 +25,7 @@ def model_config(base: Base) -> tuple[dict[str, Any] | None, str]:
     if base.source == "hub" and (folder := hub_folder("models", base.name)).is_dir():
         for path in sorted(folder.glob(f"snapshots/*/{CONFIG}")):
             return json.loads(path.read_text(encoding="utf-8")), str(path)
-    path = MODELS / f"{Path(base.name).name.lower()}.yaml"
+    path = _published(base)
     if path.is_file():
         return read_yaml(path)["transformer"], str(path)
     return None, f"unknown until the model is here (or {path} gives its architecture)"
@@ -41,7 +41,7 @@ def other_weights(base: Base) -> int:
 
     Counted by the base's file of configs/models/, without memory for them; 0 for a model that has none there.
     """
-    path = MODELS / f"{Path(base.name).name.lower()}.yaml"
+    path = _published(base)
     if not path.is_file():
         return 0
     import torch
@@ -98,6 +98,11 @@ def task_row(name: str, task: Task, params: Params) -> dict[str, Any]:
         "prepared_rows": prepared_rows(DATA / name, params),
         "steps": params.collect.steps or task.finetune.steps,
     }
+
+
+def _published(base: Base) -> Path:
+    """The file of configs/models/ that gives a base model's architecture, where there is one."""
+    return MODELS / f"{Path(base.name).name.lower()}.yaml"
 
 
 def _hidden(config: Mapping[str, Any]) -> int:
