@@ -26,7 +26,7 @@ from condpdiff.files import write_json
 from condpdiff.hardware import device
 from condpdiff.muon import MuonAdamW
 from condpdiff.params.section import Section, parse, read_yaml
-from condpdiff.photographs import FRAMINGS, caption, crop, photographs
+from condpdiff.photographs import photographs
 from condpdiff.pretrained import load_pretrained
 from condpdiff.style.models import (
     Examples,
@@ -46,8 +46,7 @@ from condpdiff.training import fit
 MODELS = Path("configs/models")
 CLASSES = {"transformer": PixArtTransformer2DModel, "vae": AutoencoderTiny, "scheduler": DPMSolverMultistepScheduler}
 CAPTIONS, SAMPLES = "captions.json", "samples.png"
-SAMPLE_STEPS, SAMPLE_SEEDS = 20, (0, 1, 2)
-LEVELS_SHIFT = 0.5
+SAMPLE_STEPS, SAMPLE_SEEDS = 10, (0, 1, 2)
 
 
 class TextEncoder(Section):
@@ -57,7 +56,7 @@ class TextEncoder(Section):
 
 class Photographs(Section):
     crops: PositiveInt
-    """Random crops of each photograph in each framing."""
+    """Crops of each photograph, each moved a little."""
     seed: int = Field(0, ge=0)
 
 
@@ -165,12 +164,9 @@ def train(name: str, folder: Path) -> None:
 def crops_of_photographs(settings: Photographs, size: int) -> tuple[list[str], np.ndarray]:
     """The U captions, and each one's crops: uint8 [U, crops, size, size, 3]."""
     rng = np.random.default_rng(settings.seed)
-    captions, crops = [], []
-    for subject, image in photographs():
-        for framing in FRAMINGS:
-            captions.append(caption(subject, framing))
-            crops.append(np.stack([crop(image, framing, rng, size) for _ in range(settings.crops)]))
-    return captions, np.stack(crops)
+    found = photographs()
+    crops = np.stack([[photograph.crop(rng, size) for _ in range(settings.crops)] for photograph in found])
+    return [photograph.caption for photograph in found], crops
 
 
 def _train_autoencoder(model: SmallModel, pixels: Tensor, folder: Path) -> AutoencoderTiny:
@@ -250,9 +246,7 @@ def _train_denoiser(model: SmallModel, examples: Examples, folder: Path) -> nn.M
         batch = examples[torch.randint(len(examples), (settings.batch_size,)).to(device())]
         dropped = torch.rand(len(batch), device=device()) < settings.caption_dropout
         batch = Examples(batch.latents, batch.caption.masked_fill(dropped, empty), batch.embeddings, batch.mask)
-        # Logit-normal levels (Esser et al., 2024), shifted to noise: there the caption decides what is to be seen.
-        levels = torch.sigmoid(torch.randn(len(batch)) + LEVELS_SHIFT)
-        timesteps = (levels * len(scheduler.alphas_cumprod)).long().to(device())
+        timesteps = torch.randint(len(scheduler.alphas_cumprod), (len(batch),)).to(device())
         return denoising_errors(network, scheduler, batch, torch.randn_like(batch.latents), timesteps).mean()
 
     optimizer = partial(MuonAdamW, inside="transformer_blocks")
@@ -270,17 +264,15 @@ def _save_samples(
     transformer: nn.Module,
     embedded: tuple[Tensor, Tensor],
 ) -> None:
-    """A sheet of one caption a photograph; from the top: a real crop, it through the autoencoder, generated images.
+    """A sheet of all captions; from the top: a real crop, it through the autoencoder, generated images.
 
     Captions and seeds stand in the file.
     """
-    framings = len(FRAMINGS)
-    chosen = [i * framings + i % framings for i in range(len(captions) // framings)]
-    real = crops[chosen, 0]
+    real = crops[:, 0]
     restored = to_uint8(decode_latents(vae, encode_images(vae, to_tensor(real))))
     pipe = pipeline(folder, transformer, vae)
-    embeddings, mask = (tensor[chosen].to(device()) for tensor in embedded)
-    made = [generate(pipe, embeddings, mask, [s] * len(chosen), SAMPLE_STEPS, 1.0) for s in SAMPLE_SEEDS]
+    embeddings, mask = (tensor[: len(captions)].to(device()) for tensor in embedded)
+    made = [generate(pipe, embeddings, mask, [s] * len(captions), SAMPLE_STEPS, 1.0) for s in SAMPLE_SEEDS]
     sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in (real, restored, *made)])
-    prompts, seeds = "\n".join(captions[i] for i in chosen), "\n".join(map(str, SAMPLE_SEEDS))
+    prompts, seeds = "\n".join(captions), "\n".join(map(str, SAMPLE_SEEDS))
     save_png(folder / SAMPLES, sheet, prompts=prompts, seeds=seeds)

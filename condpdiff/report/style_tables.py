@@ -35,7 +35,7 @@ ARMS = {  # in the order of every table
 HEADLINE = ("condpdiff", "original", "soup", "gaussian", "no_lora", "floor")
 SHOWN = ("real", "no_lora", "original", "soup", "gaussian", "condpdiff")
 """Columns of the grid of images."""
-LABELS = {"fd_lite0": "FD-Lite0", "fid": "FID"}
+LABELS = {"fd_lite0": "FD-Lite0", "fd_lite0_96": "FD-Lite0 at 96 pixels", "fid": "FID"}
 """A Fréchet distance is called FID only where Inception's features stand behind it."""
 
 

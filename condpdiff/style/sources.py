@@ -9,7 +9,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from PIL import Image
 from condpdiff import packages, rendering
 from condpdiff.errors import UserError, nearest
 from condpdiff.images import SUFFIXES, encode_png, read_rgb, square
-from condpdiff.photographs import FRAMINGS, SIDES, caption, crop, photographs
+from condpdiff.photographs import FRAMINGS, Photograph, photographs
 from condpdiff.style.task import FolderSource, HubSource, RenderedSource, StyleImage, TaskData
 
 RENDERED_PIXELS = 2
@@ -70,24 +70,23 @@ def read_source(data: TaskData, where: str, most: dict[str, int], seed: int) -> 
 
 
 def _render(source: RenderedSource, size: int, most: dict[str, int], seed: int, where: str) -> dict[str, list[Picture]]:
-    """Crops of rendered photographs: every subject in every framing, then all again at other places.
+    """Crops of rendered photographs: one of each, then all again, each moved a little.
 
-    The photographs are rendered and not their crops, at one size for each kind of framing, so that all crops of a
-    style have strokes of one width. Image i of a split is the same however many are asked for.
+    The photographs are rendered and not their crops, at a size that makes the strokes of all crops of one width. Image
+    i of a split is the same however many are asked for.
     """
-    render = _renderer(source, where)
-    crops = [(q, *real, framing) for q, real in enumerate(photographs()) for framing in FRAMINGS]
-    rendered: dict[tuple[int, str], np.ndarray] = {}
+    render, real = _renderer(source, where), photographs()
+
+    @cache
+    def rendered(q: int) -> Photograph:
+        shorter = RENDERED_PIXELS * size / FRAMINGS[real[q].framing]
+        image = render(_shrunk(real[q].image, shorter), np.random.default_rng([source.seed, q]))
+        return real[q]._replace(image=image)
 
     def picture(split: str, i: int) -> Picture:
-        q, subject, photograph, framing = crops[i % len(crops)]
-        kind = framing.partition(" ")[0]
-        if (q, kind) not in rendered:
-            shorter = RENDERED_PIXELS * size / (sum(SIDES[kind]) / 2)
-            grain = np.random.default_rng([source.seed, q, kind == "whole"])
-            rendered[q, kind] = render(_shrunk(photograph, shorter), grain)
+        photograph = rendered(i % len(real))
         rng = np.random.default_rng([source.seed, seed, split == "validation", i])
-        return Picture(caption(subject, framing), encode_png(crop(rendered[q, kind], framing, rng, size)))
+        return Picture(photograph.caption, encode_png(photograph.crop(rng, size)))
 
     return {split: [picture(split, i) for i in range(count)] for split, count in most.items()}
 

@@ -7,7 +7,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from condpdiff.params.section import Section
 from condpdiff.params.task import read_task
 
-Metric = Literal["fd_lite0", "fid"]
+Metric = Literal["fd_lite0", "fd_lite0_96", "fid"]
 
 
 class StyleImage(Section):

@@ -8,8 +8,8 @@ import torch
 
 from condpdiff import small_pixart
 from condpdiff.style import base as module
-from tests.style.stand_ins_small_pixart import SUBJECTS, save_config
-from tests.style.stand_ins_style import make_images, random_lite0
+from tests.style.stand_ins_small_pixart import PHOTOGRAPHS, save_config
+from tests.style.stand_ins_style import random_lite0
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     weights = BytesIO()
     torch.save(random_lite0(), weights)
     monkeypatch.setattr(module, "read_member", lambda *_: weights.getvalue())
-    monkeypatch.setattr(small_pixart, "photographs", lambda: list(zip(SUBJECTS, make_images(2, 0, 80), strict=True)))
+    monkeypatch.setattr(small_pixart, "photographs", lambda: PHOTOGRAPHS)
     monkeypatch.chdir(tmp_path)
     save_config(tmp_path)
     return tmp_path

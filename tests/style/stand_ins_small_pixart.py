@@ -8,11 +8,15 @@ import yaml
 
 from condpdiff.errors import UserError
 from condpdiff.params.base import Base
+from condpdiff.photographs import FRAMINGS, Photograph
 from condpdiff.style.base import prepare_base
 from tests.stand_ins import save_base, save_tokenizer
-from tests.style.stand_ins_style import SCHEDULER, TRANSFORMER, VAE
+from tests.style.stand_ins_style import SCHEDULER, TRANSFORMER, VAE, make_images
 
-SUBJECTS = ("lovely plot", "the film")
+PHOTOGRAPHS = [
+    Photograph(subject, framing, image)
+    for subject, framing, image in zip(("lovely plot", "the film"), FRAMINGS, make_images(2, 0, 80), strict=True)
+]
 
 
 def save_config(folder: Path, **changes: Any) -> None:

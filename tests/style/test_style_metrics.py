@@ -63,7 +63,7 @@ def test_network_sees_minus_one_to_one_at_its_own_size(base: Path, monkeypatch: 
     network, seen = load_features(base, "fd_lite0"), []
     network.stem.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     features(network, np.stack([np.zeros((40, 40, 3), np.uint8), np.full((40, 40, 3), 255, np.uint8)]))
-    assert seen[0].shape == (2, 3, Lite0.size, Lite0.size)
+    assert seen[0].shape == (2, 3, 32, 32)
     torch.testing.assert_close(seen[0], torch.ones_like(seen[0]) * torch.tensor([-1.0, 1.0])[:, None, None, None])
 
 
