@@ -84,6 +84,8 @@ class Params(Section):
             raise ValueError(f"sample.performance: {self.sample.performance}, allowed: null with ldm.performance: none")
         if self.domain == "style" and self.eval.image_steps < 2:
             raise ValueError(f"eval.image_steps: {self.eval.image_steps}, allowed: at least 2 (diffusers' pipeline)")
+        if self.domain == "style" and self.eval.images < 2:
+            raise ValueError(f"eval.images: {self.eval.images}, allowed: at least 2, for a Fréchet distance")
         if self.interpolate.samples > self.sample.count:
             raise ValueError(
                 f"interpolate.samples: {self.interpolate.samples}, allowed: at most sample.count = {self.sample.count}"

@@ -50,6 +50,10 @@ PAPER = (
     "no LoRA lies {bare} from it."
 )
 PAPER_TABLE = "FID, lower is better, from Table 2 of arXiv 2408.01415."
+SAME_CROPS = (
+    "Images of one caption of a rendered style are one crop of one photograph, moved by less than a pixel: training, "
+    "held-out and validation images differ by that alone, and the floor is as low for that reason."
+)
 SETTINGS = "The styles, from `configs/tasks/`; steps are those before the collection window opens."
 
 
@@ -79,11 +83,12 @@ def gallery(e: StyleEvaluation) -> str:
     """What the images of a style's grid are."""
     rendered = e.task.data.source.type == "rendered"
     source = "photographs through a renderer" if rendered else "images of the style"
-    overlap = ", though other crops of the same photographs were: they overlap, which lowers the floor too" * rendered
     arms = ", ".join(SHOWN[1:])
     return (
         f"{e.name} ({e.task.condition.description}): images of each arm's selected candidate ({arms}), the same noise "
-        f"in a row. The first column shows real {source} of the same captions, which no LoRA was trained on{overlap}."
+        f"in a row. The first column shows real {source} of the same captions, which no LoRA was trained on."
+        + f" {SAME_CROPS}"
+        * rendered
     )
 
 
@@ -100,10 +105,15 @@ def racing(evaluations: Sequence[StyleEvaluation]) -> str:
 def rows_and_seeds(p: Params, evaluations: Sequence[StyleEvaluation]) -> str:
     """How many images and candidates stand behind the figures, and which seeds."""
     label, e = evaluations[0].metric, p.eval
-    features = "EfficientNet-Lite0's pooled features of images at 32 pixels a side, or 96 where the name says so (no FID, and not comparable with one)"
+    features = "features of Inception"
+    if label.startswith("FD-Lite0"):
+        features = (
+            "EfficientNet-Lite0's pooled features of images brought to 32 pixels a side, or to 96 where the name says "
+            "so (no FID, and not comparable with one)"
+        )
     return (
-        f"{label} is the Fréchet distance on {features if label.startswith('FD-Lite0') else 'features of Inception'}; lower is "
-        "better, and on so few images a perfect generator would not reach 0 either: compare with the floor. "
+        f"{label} is the Fréchet distance on {features}; lower is better, and on so few images a perfect generator "
+        "would not reach 0 either: compare with the floor. "
         f"{e.images} images a candidate, {e.image_steps} denoising steps each, guidance {e.image_guidance:g}; at most "
         f"{p.data.max_validation} validation images. Candidates are selected on {e.select_rows} held-out images. "
         f"{p.sample.count} samples a style from noise, {p.normalize.n_checkpoints} checkpoints a style, LoRA rank "

@@ -100,6 +100,14 @@ def test_what_belongs_to_the_other_domain_is_refused_in_one_line(
     assert str(caught.value) == wanted
 
 
+@pytest.mark.parametrize("key", ["images", "image_steps"])
+def test_style_needs_two_images_and_two_denoising_steps(default: dict[str, Any], key: str) -> None:
+    run = default | STYLE
+    run["eval"] = run["eval"] | {key: 1}
+    with pytest.raises(UserError, match=f"^params.yaml: eval.{key}: found 1, allowed: at least 2"):
+        parse(Params, run, "params.yaml")
+
+
 def test_missing_section_is_named(default: dict[str, Any]) -> None:
     del default["ldm"]
     with pytest.raises(UserError, match="^params.yaml: key 'ldm' is missing$"):

@@ -17,7 +17,6 @@ from condpdiff.style.metrics import (
     INCEPTION,
     LITE0,
     Inception,
-    Lite0,
     features,
     frechet_distance,
     lite0_of,
