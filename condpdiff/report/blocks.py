@@ -85,18 +85,18 @@ def inline_html(text: str) -> Markup:
 
 def markdown_table(table: Table) -> str:
     """Columns padded to one width, so that it also reads well in a terminal."""
+    header, *rows = ([cell.replace("|", "\\|") for cell in row] for row in [table.columns, *table.rows])
     cells = [
-        [f"**{c}**" if (i, j) in table.bold else c.replace("|", "\\|") for j, c in enumerate(row)]
-        for i, row in enumerate(table.rows)
+        [f"**{cell}**" if (i, j) in table.bold else cell for j, cell in enumerate(row)] for i, row in enumerate(rows)
     ]
-    widths = [max(3, *(len(row[j]) for row in [table.columns, *cells])) for j in range(len(table.columns))]
+    widths = [max(3, *(len(row[j]) for row in [header, *cells])) for j in range(len(header))]
     right = [table.numeric and j > 0 for j in range(len(widths))]
 
     def line(row: list[str]) -> str:
         return "| " + " | ".join(_pad(c, w, r) for c, w, r in zip(row, widths, right, strict=True)) + " |"
 
     rule = "|" + "|".join("-" * (w + 1) + (":" if r else "-") for w, r in zip(widths, right, strict=True)) + "|"
-    return "\n".join([line(table.columns), rule, *map(line, cells)])
+    return "\n".join([line(header), rule, *map(line, cells)])
 
 
 def markdown_gallery(gallery: Gallery) -> str:

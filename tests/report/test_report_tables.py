@@ -11,6 +11,7 @@ import pytest
 from fake_run import build
 
 from condpdiff.errors import UserError
+from condpdiff.report.blocks import Table, markdown_table
 from condpdiff.report.overlap import wrong_overlap
 from condpdiff.report.readers import read_csv
 from condpdiff.report.tables import (
@@ -234,3 +235,8 @@ def test_in_racing_a_task_is_flagged_by_its_selected_checkpoint(run: Path) -> No
 def test_a_select_score_that_is_no_number_is_never_the_best() -> None:
     scores = table([("a", 0, math.nan, 90), ("a", 1, -5, 70), ("a", 2, math.nan, 99)])
     assert selected(scores, "a") == 1
+
+
+def test_bars_in_cells_split_no_column_of_a_markdown_table() -> None:
+    table = Table("caption", ["a|b", "c"], [["x|y", "1|2"]], bold=frozenset({(0, 1)}))
+    assert markdown_table(table).splitlines() == [r"| a\|b |        c |", "|------|---------:|", r"| x\|y | **1\|2** |"]
