@@ -32,7 +32,7 @@ K = {
     "deberta-base-r2": 184_320,
     "deberta-base-r4": 368_640,
     "style-pixart": 516_096,
-    "style-small": 49_152,
+    "style-small": 159_744,
     "style-smoke": 2_048,
     "study-small": 18_432,
 }
