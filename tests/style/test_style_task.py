@@ -92,7 +92,10 @@ def test_wrong_source_is_one_line(source: dict[str, Any], expected: str) -> None
     ("changes", "expected"),
     [
         ({"data": {"size": 60}}, "t.yaml: data.size: found 60, allowed: a multiple of 8"),
-        ({"metrics": ["fid_lite0"]}, "found 'fid_lite0' (did you mean 'fd_lite0'?), allowed: 'fd_lite0', 'fd_lite0_96' or 'fid'"),
+        (
+            {"metrics": ["fid_lite0"]},
+            "found 'fid_lite0' (did you mean 'fd_lite0'?), allowed: 'fd_lite0', 'fd_lite0_96' or 'fid'",
+        ),
         ({"metrics": []}, "t.yaml: metrics: found [], allowed: at least 1 of them"),
         (
             {"condition": {"description": "x", "images": 0}},
