@@ -53,7 +53,7 @@ def test_close_up_shows_about_half_of_what_the_whole_shows() -> None:
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_crops_lie_around_the_middle_within_one_percent_of_their_side(framing: str) -> None:
+def test_crops_lie_around_the_middle_of_the_photograph(framing: str) -> None:
     middles = crops(framing)[:, 7:9, 7:9, :2].mean(axis=(1, 2)) / 255 * (300, 200)  # [40, 2]: pixels
     shifts = (middles - (150, 100)) / (FRAMINGS[framing] * 200)
     assert (np.abs(shifts) < 0.015).all()  # 8 bits tell a place to 0.006

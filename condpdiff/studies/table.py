@@ -1,12 +1,14 @@
 """A study as a page: its tables beside the paper's figures, and what its rows cost, as Markdown and as HTML."""
 
 import math
+from typing import get_args
 
 from condpdiff.report.blocks import Table, Text, markdown_table
 from condpdiff.report.compare import signed
 from condpdiff.report.render import html_page
 from condpdiff.studies.plan import Row
 from condpdiff.studies.results import AVERAGE, REFERENCES, Paper, Results, Spread, paper_values, stage_runs
+from condpdiff.style.task import Metric
 
 NONE = "–"
 WHAT = {
@@ -135,7 +137,7 @@ def _stages(results: Results) -> Table:
 
 def _caption(results: Results, arm: str, paper: bool) -> str:
     shared, metrics = results.study.shared, {_metric(results, task) for task in results.tasks}
-    lower = bool(metrics & {"fid", "fd_lite0", "fd_lite0_96"})
+    lower = bool(metrics & set(get_args(Metric)))  # all of the style domain are distances
     text = f"{WHAT[arm]} (`{arm}`): " + ("lower is better" if lower else "validation score in percent")
     text += "; mean ± standard deviation over seeds."
     if shared:
