@@ -24,7 +24,7 @@ from condpdiff.style.models import MAX_TOKENS, build_transformer, empty_peft_mod
 BF16, FLOAT = 2, 4  # bytes
 GPUS = {"A100 80GB": 312e12, "H100 SXM": 989e12}  # dense bf16 products a second, by data sheet
 FRACTION, RANGE = 0.35, (0.2, 0.5)  # of that rate, as in benchmarks.scale: assumed
-ARMS = 4 * 20 + 12  # candidates that images are generated for, at the default `eval` (docs/scale.md)
+ARMS = 6 * 20 + 7  # candidates that images are generated for, at the default `eval` (docs/scale.md)
 
 
 class Architecture:

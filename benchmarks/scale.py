@@ -205,7 +205,7 @@ def merge_eval(passes: Passes, text: Text, params: Params, doses: bool = True) -
 
 def arm_models(params: Params) -> int:
     """Models that merge-eval scores: no LoRA, soup, zero_decode, three arms of many, two of few, the samples."""
-    return 3 + 3 * params.eval.candidates + 2 * params.eval.extra_candidates + params.sample.count
+    return 3 + 5 * params.eval.candidates + params.eval.extra_candidates + params.sample.count
 
 
 def train_step(network: nn.Module, *inputs: Any) -> tuple[int, int]:

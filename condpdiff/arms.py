@@ -34,13 +34,18 @@ def build_arms(
 ) -> dict[str, Arm]:
     """All arms that are vectors, in the report's order.
 
+    Controls that can be drawn again have `eval.candidates`, so that no arm's best is of more draws than another's.
+    checkpoint_noise is as far from a checkpoint as condpdiff's samples are from their nearest one (median).
+
     Args:
         theta: the zoo [N, K_all].
         samples: the generated LoRAs [S, K_all].
     """
-    many, few = settings.candidates, settings.extra_candidates
+    many = settings.candidates
     picked = evenly_spaced(len(theta), many)
-    rebuilt = evenly_spaced(len(theta), few)
+    rebuilt = evenly_spaced(len(theta), settings.extra_candidates)
+    reach = torch.tensor([distance_to_zoo(sample, theta) for sample in samples])  # NaN: no LoRA at all
+    noisy, noised = controls.around(theta, float(reach.nanmedian().nan_to_num()), many, generator)
     w = normalise(theta[rebuilt][:, frame.positions], frame.statistics)
     zero = torch.zeros(1, len(frame.positions))
 
@@ -50,9 +55,10 @@ def build_arms(
     return {
         "original": arm(theta[picked], picked),
         "soup": arm(controls.soup(theta)),
-        "soup_16": arm(controls.soup_of(theta, SOUP_OF, few, generator)),
+        "soup_16": arm(controls.soup_of(theta, SOUP_OF, many, generator)),
         "gaussian": arm(controls.gaussian(theta, many, generator)),
         "pca_gaussian": arm(controls.pca_gaussian(theta, settings.pca_axes, many, generator)),
+        "checkpoint_noise": arm(noisy, noised),
         "ae_reconstruction": arm(frame.to_theta(decode_all(autoencoder, encode_all(autoencoder, w))), rebuilt),
         "zero_decode": arm(frame.to_theta(zero)),
         "condpdiff": arm(samples),

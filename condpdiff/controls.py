@@ -33,6 +33,20 @@ def pca_gaussian(theta: Tensor, axes: int, count: int, generator: Generator) -> 
     return soup(theta) + (noise * std) @ directions
 
 
+def around(theta: Tensor, radius: float, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Random checkpoints, no two alike while there are enough, each with noise of length `radius` on it.
+
+    The noise's direction is that of a normal draw with each coordinate's own std: where the zoo varies.
+
+    Returns:
+        [count, K], and the indices [count] of the checkpoints.
+    """
+    rounds = -(-count // len(theta))
+    picks = torch.cat([torch.randperm(len(theta), generator=generator) for _ in range(rounds)])[:count]
+    noise = torch.randn(count, theta.shape[1], generator=generator) * theta.std(0, correction=0)
+    return theta[picks] + radius * torch.nn.functional.normalize(noise, dim=1), picks
+
+
 def spread(vectors: Tensor) -> float:
     """Root mean square distance of vectors [M, K] to their own mean."""
     return float((vectors - vectors.mean(0)).square().sum(1).mean().sqrt())

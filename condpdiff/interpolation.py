@@ -21,7 +21,7 @@ class Point:
     """LoRAs of one place between two tasks."""
 
     kind: str
-    """weights | condition | unseen"""
+    """weights | condition | unseen_<what is new in the condition>"""
     at: float
     """lambda: 0 is the first task, 1 the second."""
     theta: Tensor
@@ -60,9 +60,9 @@ class Between:
         """LoRAs under what lies between two tasks' conditions, each [V, d_cond]."""
         return [Point("condition", at, self.draw(mixed(*y, at), at)) for at in lambdas]
 
-    def unseen(self, y: Tensor, task: int) -> Point:
+    def unseen(self, kind: str, y: Tensor, task: int) -> Point:
         """LoRAs of the first (0) or the second (1) task, for conditions y [V, d_cond] that training never drew."""
-        return Point("unseen", float(task), self.draw(y, float(task)))
+        return Point(kind, float(task), self.draw(y, float(task)))
 
 
 def weights(one: Tensor, other: Tensor, lambdas: list[float]) -> list[Point]:

@@ -30,12 +30,12 @@ from condpdiff.performance import load_performance
 from condpdiff.rows import Joined, Rows
 from condpdiff.train_autoencoder import train
 
-SWAP = ["condition", "statistics", "sample", "score"]
+SWAP = ["condition", "statistics", "task", "sample", "score"]
 UNSEEN = ["task", "arm", "statistics", "sample", "score"]
 TEMPERATURE = 0.1
 """Of the softmax over cosine similarities: a task nearer by 0.1 weighs e times as much."""
 
-SwapRow = tuple[str, str, int, float]
+SwapRow = tuple[str, str, str, int, float]
 UnseenRow = tuple[str, str, str, int, float]
 
 
@@ -96,12 +96,22 @@ def without_condition(model: Denoiser) -> Denoiser:
     return found
 
 
-def swap_rows(w: Mapping[str, Tensor], frame: Frame, task: str, score: Score) -> list[SwapRow]:
-    """Rows of `SWAP`: LoRAs w [count, K] of every condition, denormalised by one task's statistics and scored on it."""
+def swap_rows(
+    w: Mapping[str, Tensor], frames: Mapping[str, Frame], method: str, task: str, score: Score
+) -> list[SwapRow]:
+    """Rows of `SWAP`, all scored on one task: every condition under the task's statistics, and every other task's
+    statistics under the task's own condition.
+
+    Args:
+        w: generated [count, K] under each condition.
+        method: `normalize.method`; where all tasks share their statistics, there are no other ones.
+    """
+    cells = [(condition, task) for condition in w]
+    cells += [] if method in SHARED else [(task, other) for other in frames if other != task]
     return [
-        (condition, task, sample, score(theta))
-        for condition, rows in tqdm(w.items(), desc=f"scores on {task}", unit="condition")
-        for sample, theta in enumerate(frame.to_theta(rows))
+        (condition, statistics, task, sample, score(theta))
+        for condition, statistics in tqdm(cells, desc=f"scores on {task}", unit="cell")
+        for sample, theta in enumerate(frames[statistics].to_theta(w[condition]))
     ]
 
 

@@ -44,7 +44,9 @@ def main() -> None:
             unseen = [domain.unseen_inputs(files[name], DATA / "tasks" / name, condition.kind) for name in pair]
             if any(unseen):
                 encode = module("encoder").load_encoder(condition)
-                points += [between.unseen(encode(found), task) for task, found in enumerate(unseen) if found]
+                points += [
+                    between.unseen(k, encode(v), end) for end, found in enumerate(unseen) for k, v in found.items()
+                ]
             folders = {"data": DATA / "tasks", "zoos": DATA / "zoo", "base": DATA / "base", "out": where}
             domain.score_between(points, files, scoring, **folders).to_csv(where / "scores.csv", index=False)
 

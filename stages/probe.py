@@ -49,7 +49,7 @@ def rows(settings: Probe) -> tuple[list[probe.SwapRow], list[probe.UnseenRow]]:
     swap, unseen = [], []
     for name in names:
         score = domain.load_score(name, files[name], scoring, DATA / "tasks", DATA / "zoo", DATA / "base")
-        swap += probe.swap_rows(w, known.frames[name], name, score)
+        swap += probe.swap_rows(w, known.frames, method, name, score)
         if name in settings.left_out(names, condition.kind):
             made = draw(probe.train_without(name, known, ae, ldm, settings.ldm_steps), known.y[name], f"unseen {name}")
             unseen += probe.unseen_rows(made, known.frames[name], probe.guesses(known, name), method, name, score)

@@ -5,7 +5,7 @@ import torch
 from torch import Generator, Tensor
 
 from condpdiff.axes import evenly_spaced
-from condpdiff.controls import distances, gaussian, pca_gaussian, soup, soup_of, spread
+from condpdiff.controls import around, distances, gaussian, pca_gaussian, soup, soup_of, spread
 
 
 def generator(seed: int = 0) -> Generator:
@@ -73,6 +73,21 @@ def test_pca_gaussian_of_one_checkpoint_is_that_checkpoint() -> None:
     torch.testing.assert_close(pca_gaussian(make_zoo(1), 4, 3, generator()), make_zoo(1).expand(3, -1))
 
 
+def test_noise_round_checkpoints_has_the_length_asked_for_and_goes_where_the_zoo_varies() -> None:
+    theta = make_zoo()
+    theta[:, 7] = 3.0  # never varies
+    found, picks = around(theta, 2.5, 30, generator())
+    torch.testing.assert_close((found - theta[picks]).norm(dim=1), torch.full((30,), 2.5))
+    assert (found[:, 7] == 3.0).all()
+    assert len(set(picks[:12].tolist())) == 12 and len(set(picks[12:24].tolist())) == 12  # each, before any again
+    assert len({tuple(row.tolist()) for row in found}) == 30
+
+
+def test_noise_round_a_single_checkpoint_is_that_checkpoint() -> None:
+    found, picks = around(make_zoo(1), 2.5, 2, generator())
+    assert torch.equal(found, make_zoo(1).expand(2, -1)) and picks.tolist() == [0, 0]
+
+
 @pytest.mark.parametrize(
     ("total", "count", "expected"),
     [(10, 4, [0, 3, 6, 9]), (5, 5, [0, 1, 2, 3, 4]), (3, 20, [0, 1, 2]), (7, 1, [6]), (1, 5, [0]), (150, 2, [0, 149])],
@@ -113,6 +128,7 @@ def test_draws_are_decided_by_the_generator() -> None:
         lambda g: soup_of(theta, 3, 4, g),
         lambda g: gaussian(theta, 4, g),
         lambda g: pca_gaussian(theta, 5, 4, g),
+        lambda g: around(theta, 1.0, 4, g)[0],
     ):
         assert torch.equal(draw(generator()), draw(generator()))
         assert not torch.equal(draw(generator()), draw(generator(1)))

@@ -95,7 +95,7 @@ def test_every_point_starts_from_the_same_noise(between: Between, y: tuple[Tenso
     model = between.generator.model
     original = model.forward
     model.forward = lambda z_t, *rest, **more: seen.append(z_t) or original(z_t, *rest, **more)
-    points = [*between.condition(y, LAMBDAS), between.unseen(y[0] + 1, 0), between.unseen(y[1][:2], 1)]
+    points = [*between.condition(y, LAMBDAS), between.unseen("a", y[0] + 1, 0), between.unseen("b", y[1][:2], 1)]
     first = seen[:: len(seen) // len(points)]
     assert len(first) == 7
     assert all(torch.equal(noise, first[0]) for noise in first)
@@ -127,7 +127,7 @@ def test_between_the_statistics_are_interpolated_in_all_layers(between: Between,
 
 
 def test_unseen_is_the_task_s_own_place_under_another_condition(between: Between, y: tuple[Tensor, Tensor]) -> None:
-    point = between.unseen(y[1], 1)
-    assert (point.kind, point.at) == ("unseen", 1.0)
+    point = between.unseen("unseen_examples", y[1], 1)
+    assert (point.kind, point.at) == ("unseen_examples", 1.0)
     assert torch.equal(point.theta, between.draw(y[1], 1.0))
     assert not torch.allclose(point.theta, between.draw(y[0], 1.0), atol=1e-4)

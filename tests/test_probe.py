@@ -151,8 +151,8 @@ def test_no_nonsense_for_kinds_without_it_and_no_null_condition_that_was_never_t
     assert list(conditioned(data, known.y, None, ldm(condition_dropout=0), draw)) == list(TASKS)
 
 
-def test_a_cell_is_a_condition_s_loras_with_the_column_s_statistics(known: Known) -> None:
-    w = {"a": torch.randn(2, CHOSEN.K), NONSENSE: torch.randn(2, CHOSEN.K)}
+def test_a_cell_is_a_condition_s_loras_with_a_task_s_statistics(known: Known) -> None:
+    w = {name: torch.randn(2, CHOSEN.K) for name in ("a", "b", NONSENSE)}
     seen: list[Tensor] = []
 
     def score(theta: Tensor | None) -> float:
@@ -160,10 +160,18 @@ def test_a_cell_is_a_condition_s_loras_with_the_column_s_statistics(known: Known
         seen.append(theta)
         return float(len(seen))
 
-    rows = swap_rows(w, known.frames["b"], "b", score)
-    assert rows == [("a", "b", 0, 1.0), ("a", "b", 1, 2.0), (NONSENSE, "b", 0, 3.0), (NONSENSE, "b", 1, 4.0)]
-    for theta, w_ in zip(seen, torch.cat(list(w.values())), strict=True):
-        assert torch.equal(theta, known.frames["b"].to_theta(w_[None])[0])
+    rows = swap_rows(w, known.frames, "task", "b", score)
+    cells = [("a", "b"), ("b", "b"), (NONSENSE, "b"), ("b", "a"), ("b", "c")]
+    assert [row[:4] for row in rows] == [(*cell, "b", sample) for cell in cells for sample in range(2)]
+    assert [row[4] for row in rows] == list(range(1, 11))
+    for (condition, statistics, _, sample, _), theta in zip(rows, seen, strict=True):
+        assert torch.equal(theta, known.frames[statistics].to_theta(w[condition])[sample])
+
+
+@pytest.mark.parametrize("method", ["batch", "none"])
+def test_statistics_that_all_tasks_share_are_not_swapped(known: Known, method: str) -> None:
+    w = {name: torch.randn(1, CHOSEN.K) for name in ("a", "b")}
+    assert {row[1] for row in swap_rows(w, known.frames, method, "b", lambda theta: 0.0)} == {"b"}
 
 
 @pytest.mark.parametrize("delta_w", [0.0, 0.1])

@@ -23,8 +23,8 @@ from tests.smoke import smoke
 SMOKE = yaml.safe_load((ROOT / "configs/style-smoke.yaml").read_text(encoding="utf-8"))
 STYLES: list[str] = SMOKE["tasks"]
 ARMS = [
-    "floor", "no_lora", "original", "soup", "soup_16", "gaussian", "pca_gaussian", "ae_reconstruction", "zero_decode",
-    "condpdiff",
+    "floor", "no_lora", "original", "soup", "soup_16", "gaussian", "pca_gaussian", "checkpoint_noise",
+    "ae_reconstruction", "zero_decode", "condpdiff",
 ]  # fmt: skip
 
 

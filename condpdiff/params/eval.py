@@ -9,9 +9,9 @@ from condpdiff.params.section import Section
 
 class Eval(Section):
     candidates: PositiveInt
-    """Candidates of original, gaussian and pca_gaussian; as many as `sample.count` for a fair best-of."""
+    """Candidates of original and of every control that is drawn; as many as `sample.count` for a fair best-of."""
     extra_candidates: PositiveInt
-    """Candidates of soup_16 and ae_reconstruction."""
+    """Candidates of ae_reconstruction."""
     select_rows: PositiveInt
     """Held-out rows that candidates are selected on."""
     select: Literal["full", "racing"] = "full"

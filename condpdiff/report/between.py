@@ -1,5 +1,6 @@
 """Between two tasks: scores along lambda, what unseen conditions bring, and for styles the images on the way."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,18 +32,24 @@ LOWER = "Lower is better: a line that rises leaves its style. "
 FLOOR = "Dashed: each style's floor, what so few real images of it score. "
 HEAD = "Each task is scored with its own head, which was trained with that task's LoRAs alone. "
 UNSEEN = (
-    "LoRAs from the same noise under conditions that training drew (seen) and under others of the same {noun} (unseen: "
-    "{what}): mean score on the {noun} itself ({label}), of {count} each. So few tell a breakdown, no small difference."
+    "LoRAs from the same noise under conditions that training drew (seen) and under others of the same {noun} "
+    "({what}): mean score on the {noun} itself ({label}), of {count} each. So few tell a breakdown, no "
+    "small difference."
 )
-UNSEEN_OF = {True: "draws of its held-out images", False: "its descriptions beside other two-shot examples"}
 GALLERY = {
     "weights": "Interpolated weights, {one} to {other}",
     "condition": "Interpolated condition, {one} to {other}",
-    "unseen": "Unseen conditions (draws of held-out images) of {one} and of {other}",
+    "unseen_images": "Unseen conditions (draws of held-out images) of {one} and of {other}",
 }
 GALLERY_ROWS = ": images of the first LoRA of each λ, the same prompt and noise in a row."
-CONDITIONS = {"condition": "seen", "unseen": "unseen"}
-"""Kinds that the table compares: at either end the interpolated condition is a task's own."""
+SEEN = "condition"
+"""Kind that the table holds the unseen ones against: at either end the interpolated condition is a task's own."""
+NEW = {
+    "unseen_wording": ("other words", "a paraphrase kept out of training, beside the same examples"),
+    "unseen_examples": ("other examples", "the same descriptions beside other two-shot draws"),
+    "unseen_images": ("held-out images", "draws of images that no LoRA was trained on"),
+}
+"""Kind of unseen conditions -> its column, and what it has that training never drew."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +128,8 @@ def sections(pairs: Sequence[Between], evaluations: Sequence[Scored]) -> list[Se
     floors = floors_of(evaluations)
     caption += FLOOR if floors else ""
     blocks: list[Block] = [Figures(caption.strip(), [figure(pair, label, floors) for pair in pairs])]
-    if any(_has(pair, "unseen") for pair in pairs):
-        blocks.append(_unseen(pairs, evaluations, noun, label))
+    if kinds := [kind for kind in NEW if any(_has(pair, kind) for pair in pairs)]:
+        blocks.append(_unseen(pairs, kinds, evaluations, noun, label))
     blocks += [gallery(pair, kind) for pair in pairs for kind in pair.strips]
     return [Section("between", "Between two tasks", blocks)]
 
@@ -155,17 +162,20 @@ def figure(pair: Between, label: str, floors: Mapping[str, float]) -> Image:
         return image(fig, f"between-{pair_folder(pair.one, pair.other)}", alt)
 
 
-def _unseen(pairs: Sequence[Between], evaluations: Sequence[Scored], noun: str, label: str) -> Table:
+def _unseen(
+    pairs: Sequence[Between], kinds: Sequence[str], evaluations: Sequence[Scored], noun: str, label: str
+) -> Table:
     """Each task's own scores; one that is in two pairs has LoRAs of both."""
     rows, floors = [], floors_of(evaluations)
     for e in evaluations:
-        found = {kind: [score for pair in pairs for score in _own(pair, kind, e.name)] for kind in CONDITIONS}
-        if found["unseen"]:
-            values = [float(np.mean(found[kind])) for kind in CONDITIONS] + ([floors[e.name]] if floors else [])
+        found = {kind: [score for pair in pairs for score in _own(pair, kind, e.name)] for kind in (SEEN, *kinds)}
+        if any(found[kind] for kind in kinds):
+            values = [float(np.mean(scores)) if scores else math.nan for scores in found.values()]
+            values += [floors[e.name]] if floors else []
             rows.append([e.name, *(number(value, e.decimals) for value in values)])
     count = max(int(pair.scores["sample"].max()) + 1 for pair in pairs)
-    what = UNSEEN_OF[evaluations[0].lower]
-    columns = [noun, *CONDITIONS.values(), *(["floor"] if floors else [])]
+    what = "; ".join(f"{NEW[kind][0]}: {NEW[kind][1]}" for kind in kinds)
+    columns = [noun, "seen", *(NEW[kind][0] for kind in kinds), *(["floor"] if floors else [])]
     return Table(UNSEEN.format(noun=noun, what=what, label=label, count=count), columns, rows)
 
 

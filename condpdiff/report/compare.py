@@ -9,6 +9,8 @@ import numpy as np
 from condpdiff.report.tables import CONTROLS, Evaluation, Summary, candidates, pivot, selected
 
 RESAMPLES = 2000
+FEWEST = 3
+"""Tasks of which an interval over tasks is given."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def best_control(summary: Summary, lower: bool = False) -> str:
 def compare(evaluations: list[Evaluation], arm: str, rule: str, seed: int) -> Comparison:
     """Resample each task's validation rows RESAMPLES times; both arms are scored on the same resamples.
 
-    Task i draws from seed (seed, i), so every comparison of a report sees the same resamples.
+    The rule `mean` draws each arm's candidates anew too, or its interval would hold for these very draws alone. Task i
+    draws rows from seed (seed, i), so every comparison of a report sees the same resamples of them.
     """
     tasks, draws, values = {}, [], []
     for i, e in enumerate(evaluations):
@@ -69,7 +72,10 @@ def compare(evaluations: list[Evaluation], arm: str, rule: str, seed: int) -> Co
         counts = np.random.default_rng([seed, i]).multinomial(v, np.full(v, 1 / v), size=RESAMPLES)  # [B, V]
         counts = np.concatenate([np.ones((1, v)), counts])  # row 0: the rows as they are
         scorer = METRICS[e.metric]
-        ours, theirs = (_arm_scores(e, a, rule, scorer, counts) for a in ("condpdiff", arm))
+        ours, theirs = (
+            _arm_scores(e, a, rule, scorer, counts, np.random.default_rng([seed, i, side]))
+            for side, a in enumerate(("condpdiff", arm))
+        )
         difference = ours - theirs  # [1 + B]
         tasks[e.name] = _interval(difference)
         draws.append(difference)
@@ -77,10 +83,27 @@ def compare(evaluations: list[Evaluation], arm: str, rule: str, seed: int) -> Co
     return Comparison(arm, rule, tasks, _interval(np.mean(draws, axis=0)))
 
 
-def _arm_scores(e: Evaluation, arm: str, rule: str, scorer: "Scorer", counts: np.ndarray) -> np.ndarray:
+def _arm_scores(
+    e: Evaluation, arm: str, rule: str, scorer: "Scorer", counts: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Score of an arm on each resample: [1 + B]."""
-    rows = [selected(e.scores, arm)] if rule == "selected" else list(candidates(e.scores, arm))
-    return np.mean([scorer(e.predictions[r], e.labels, counts) for r in rows], axis=0)
+    if rule == "selected":
+        return scorer(e.predictions[selected(e.scores, arm)], e.labels, counts)
+    each = np.stack([scorer(e.predictions[r], e.labels, counts) for r in candidates(e.scores, arm)])  # [C, 1 + B]
+    drawn = rng.integers(len(each), size=(len(each), each.shape[1] - 1))
+    return np.r_[each[:, 0].mean(), np.take_along_axis(each[:, 1:], drawn, axis=0).mean(0)]
+
+
+def student(values: np.ndarray, lower: bool = False) -> Difference:
+    """Mean of differences [n], and its interval of 95 % where others of their kind might have been drawn.
+
+    Student's t: resampling so few would make it too narrow. Not known for fewer than FEWEST.
+    """
+    from scipy.stats import t  # half a second
+
+    n, mean = len(values), float(np.mean(values))
+    reach = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n)) if n >= FEWEST else math.nan
+    return Difference(mean, mean - reach, mean + reach, lower)
 
 
 def _interval(difference: np.ndarray) -> Difference:

@@ -12,7 +12,10 @@ from condpdiff.report.compare import Comparison, correlation
 from condpdiff.report.svg import LIGHT, SERIES, Image, figure, image, style
 from condpdiff.report.tables import Scored, candidates, column, consecutive_distance
 
-MARKERS = {"condpdiff": "D", "soup": "s", "soup_16": "P", "gaussian": "^", "pca_gaussian": "v", "zero_decode": "X"}
+MARKERS = {
+    "condpdiff": "D", "soup": "s", "soup_16": "P", "gaussian": "^", "pca_gaussian": "v", "checkpoint_noise": ">",
+    "zero_decode": "X",
+}  # fmt: skip
 BARE = ("majority", "no_lora")
 """Arms whose scores may lie far from all others'; the range of a figure does not stretch to them."""
 PANEL = 3.9  # inches: two abreast on a desktop, one on a phone, without unreadable text

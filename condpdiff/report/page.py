@@ -35,6 +35,7 @@ from condpdiff.report.png import Picture
 from condpdiff.report.svg import Image
 from condpdiff.report.tables import (
     ARMS,
+    CONTROLS,
     ArmScore,
     Evaluation,
     Summary,
@@ -127,14 +128,14 @@ def build(inputs: Inputs) -> Report:
         Section("novelty", "Where the generated weights lie", _novelty(inputs, racing)),
         *_doses(inputs),
         *between.sections(inputs.pairs, evaluations),
-        *probe.sections(inputs.probed, evaluations, inputs.params.normalize.method, settings.seed),
+        *probe.sections(inputs.probed, evaluations, inputs.params.normalize.method, inputs.params.probe),
         *studies.sections(inputs.studies),
         Section("training", "Training curves", _training(inputs)),
         Section("paper", "The paper's figures, for context", _paper(inputs.paper)),
         Section("settings", "Settings", _settings(inputs)),
     ]
     return Report(
-        verdict(comparisons, summary, flags) + probe.verdict(inputs.probed, evaluations, settings.seed),
+        verdict(comparisons, summary, flags) + probe.verdict(inputs.probed, evaluations),
         comparisons["control"].average.word, _tiles(summary, comparisons), warnings, sections, summary, flags,
     )  # fmt: skip
 
@@ -229,7 +230,7 @@ def _metric(e: Evaluation, score: ArmScore, name: str) -> float:
 
 def _novelty(inputs: Inputs, racing: bool) -> list[Block]:
     evaluations, settings = inputs.evaluations, inputs.params.report
-    arms = ("original", "soup", "gaussian", "pca_gaussian", "condpdiff")
+    arms = ("original", *CONTROLS, "condpdiff")
     overlap = arm_table(evaluations, text.OVERLAP, arms, lambda e, arm: number(wrong_overlap(e, arm)))
     classes = [e for e in evaluations if e.task.data.kind == "classification" and not racing]
     ways = {name: found for name, found in inputs.trajectories.items() if has_noises(found)}

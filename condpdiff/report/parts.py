@@ -13,7 +13,7 @@ from condpdiff.report.blocks import Block, Figures, Table
 from condpdiff.report.tables import Scored, Summary, candidates, column, consecutive_distance
 from condpdiff.report.tsne import Points, trajectories
 
-MANY = ("soup_16", "gaussian", "pca_gaussian", "ae_reconstruction", "condpdiff")
+MANY = ("soup_16", "gaussian", "pca_gaussian", "checkpoint_noise", "ae_reconstruction", "condpdiff")
 """Arms of several candidates that are no checkpoints."""
 E = TypeVar("E", bound=Scored)
 

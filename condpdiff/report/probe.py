@@ -10,17 +10,19 @@ import pandas as pd
 
 from condpdiff.errors import UserError
 from condpdiff.params.normalize import SHARED
-from condpdiff.params.probe import DROPPED, NONSENSE
+from condpdiff.params.probe import DROPPED, NONSENSE, Probe
 from condpdiff.report.blocks import Block, Section, Table, Text
-from condpdiff.report.compare import RESAMPLES, Difference, signed
+from condpdiff.report.compare import FEWEST, Difference, signed, student
 from condpdiff.report.parts import floors_of, label_of, noun_of, number
 from condpdiff.report.readers import read_csv
 from condpdiff.report.tables import Scored, candidates, column
 
-FEWEST_TASKS = 4
-"""Below it there is no interval: resampled tasks say little, and of three all lie on one side of 0 one time in four."""
-OTHERS = "other tasks'"
-CONTRASTS = {OTHERS: "the other tasks' conditions", NONSENSE: "nonsense", DROPPED: "no condition"}
+OTHERS = "other tasks' conditions"
+STATISTICS_OF_OTHERS = "other tasks' statistics"
+CONTRASTS = {
+    OTHERS: "the other tasks' conditions", NONSENSE: "nonsense", DROPPED: "no condition",
+    STATISTICS_OF_OTHERS: "the other tasks' statistics",
+}  # fmt: skip
 SWAP = (
     "Mean score of {count} a cell: generated under the row's condition, denormalised by the statistics of the "
     "column's {noun} and scored on it ({label}), from the same noise in all cells. Bold: the {noun}'s own condition. "
@@ -34,12 +36,18 @@ SAME_STATISTICS = (
     "alone, and the condition has to choose. "
 )
 OWN_MINUS = (
-    "What a {noun}'s own condition adds under its own statistics: its mean score minus that under the row's "
-    "condition{lower}. The interval of the mean resamples {noun}s, and LoRAs within them, each paired with the one "
-    "from the same noise (95 %); below {fewest} {noun}s there is none."
+    "What a {noun}'s own condition adds under its own statistics, and its own statistics under its own condition: the "
+    "mean score minus that under what the row names{lower}, each LoRA paired with the one from the same noise. The "
+    "interval of the mean is Student's t over {noun}s (95 %); below {fewest} {noun}s there is none."
+)
+STATISTICS = (
+    "The other way round: generated under the {noun}'s own condition in every cell, denormalised by the statistics of "
+    "the row's {noun}, scored on the column's. Bold: its own. Where these cells differ and those above do not, the "
+    "statistics choose the {noun}. "
 )
 UNSEEN = (
-    "Each {noun} left out in turn: autoencoder and denoiser are trained on the other {noun}s alone; what they "
+    "Each {noun} left out in turn: autoencoder and denoiser are trained on the other {noun}s alone, the denoiser for "
+    "{steps} steps (`probe.ldm_steps`); what they "
     "generate under the condition of the one left out, {count}, is scored on it ({label}){head}. Its statistics are "
     "guessed from the others': their mean, or their mean weighted by how similar their conditions are. Own soup and "
     "original are what training on the {noun} itself gives. "
@@ -63,7 +71,7 @@ class Probed:
     """What the stage probe wrote; both tables are empty with `probe.samples: 0`."""
 
     swap: pd.DataFrame
-    """condition, statistics, sample, score"""
+    """condition, statistics, task, sample, score"""
     unseen: pd.DataFrame
     """task, arm, statistics, sample, score"""
     unscored: int
@@ -72,15 +80,21 @@ class Probed:
     @property
     def tasks(self) -> list[str]:
         """Tasks of the swap matrix."""
-        return [str(task) for task in self.swap["statistics"].unique()]
+        return [str(task) for task in self.swap["task"].unique()]
+
+    @property
+    def statistics_swapped(self) -> bool:
+        """There are scores under other tasks' statistics."""
+        return bool((self.swap["statistics"] != self.swap["task"]).any())
 
     @property
     def left_out(self) -> list[str]:
         return [str(task) for task in self.unseen["task"].unique()]
 
-    def under(self, condition: str, task: str) -> np.ndarray:
-        """Scores [S] on one task under one condition, by sample."""
-        rows = self.swap[(self.swap["condition"] == condition) & (self.swap["statistics"] == task)]
+    def under(self, condition: str, task: str, statistics: str | None = None) -> np.ndarray:
+        """Scores [S] on one task under a condition and a task's statistics (None: its own), by sample."""
+        rows = self.swap[(self.swap["condition"] == condition) & (self.swap["task"] == task)]
+        rows = rows[rows["statistics"] == (statistics or task)]
         return rows.sort_values("sample")["score"].to_numpy(dtype=np.float64)
 
     def of(self, arm: tuple[str, str], task: str) -> np.ndarray:
@@ -90,12 +104,20 @@ class Probed:
         return rows.sort_values("sample")["score"].to_numpy(dtype=np.float64)
 
     def own_minus(self, contrast: str) -> np.ndarray | None:
-        """[tasks, S]: score under a task's own condition minus that under the contrast's, from the same noise.
+        """[tasks, S]: score under a task's own condition and statistics minus that under the contrast's, from the same
+        noise.
 
-        None where there is nothing to hold it against: a single task, or no such condition.
+        None where there is nothing to hold it against: a single task, or no such condition or statistics.
         """
         known = set(self.swap["condition"])
         found = []
+        if contrast == STATISTICS_OF_OTHERS:
+            if not self.statistics_swapped:
+                return None
+            for task in self.tasks:
+                swapped = [self.under(task, task, other) for other in self.tasks if other != task]
+                found.append(self.under(task, task) - np.mean(swapped, axis=0))
+            return np.array(found)
         for task in self.tasks:
             others = [t for t in self.tasks if t != task] if contrast == OTHERS else [contrast]
             if not others or not known >= set(others):
@@ -113,12 +135,15 @@ def read_probe(root: Path, lower: bool) -> Probed:
     Raises:
         UserError: a file is absent or broken, or a cell of the swap matrix is missing.
     """
-    swap = read_csv(root / "swap.csv", ["condition", "statistics", "sample", "score"])
+    swap = read_csv(root / "swap.csv", ["condition", "statistics", "task", "sample", "score"])
     unseen = read_csv(root / "unseen.csv", ["task", "arm", "statistics", "sample", "score"])
     unseen["statistics"] = unseen["statistics"].astype(object).fillna("")  # no LoRA has none
-    cells = swap.groupby(["condition", "statistics"]).size()
-    complete = swap["condition"].nunique() * swap["statistics"].nunique()
-    if len(cells) != complete or cells.nunique() > 1 or not set(swap["statistics"]) <= set(swap["condition"]):
+    cells = swap.groupby(["condition", "statistics", "task"]).size()
+    tasks, conditions = list(swap["task"].unique()), list(swap["condition"].unique())
+    needed = {(condition, task, task) for condition in conditions for task in tasks}
+    if (swap["statistics"] != swap["task"]).any():
+        needed |= {(task, other, task) for other in tasks for task in tasks}
+    if set(cells.index) != needed or cells.nunique() > 1 or not set(tasks) <= set(conditions):
         raise UserError(f"{root}/swap.csv: not as many rows for every condition and statistics; run `dvc repro` again")
     unscored = int(swap["score"].isna().sum() + unseen["score"].isna().sum())
     for table in (swap, unseen):
@@ -126,39 +151,48 @@ def read_probe(root: Path, lower: bool) -> Probed:
     return Probed(swap, unseen, unscored)
 
 
-def interval(values: np.ndarray, lower: bool, seed: int) -> Difference:
-    """The mean of differences [tasks, S], and how far it goes when tasks, and samples within them, are drawn anew."""
-    tasks, samples = values.shape
-    if tasks < FEWEST_TASKS:
-        return Difference(float(values.mean()), math.nan, math.nan, lower)
-    rng = np.random.default_rng(seed)
-    rows = rng.integers(tasks, size=(RESAMPLES, tasks, 1))
-    columns = rng.integers(samples, size=(RESAMPLES, tasks, samples))
-    low, high = np.percentile(values[rows, columns].mean((1, 2)), [2.5, 97.5])
-    return Difference(float(values.mean()), float(low), float(high), lower)
+EFFECTS = {"condition_effect": OTHERS, "statistics_effect": STATISTICS_OF_OTHERS}
+"""Of metrics.json -> the contrast that it is the mean over tasks of."""
 
 
 def effect(found: Probed, evaluations: Sequence[Scored]) -> dict[str, float]:
-    """`condition_effect` of metrics.json: own condition minus the other tasks', the mean over tasks."""
-    values = found.own_minus(OTHERS)
-    return {} if values is None else {"condition_effect": round(float(values.mean()), evaluations[0].decimals + 1)}
+    """`EFFECTS`: own condition minus the other tasks', and own statistics minus the other tasks'."""
+    known = {name: v for name, contrast in EFFECTS.items() if (v := found.own_minus(contrast)) is not None}
+    return {name: round(float(values.mean()), evaluations[0].decimals + 1) for name, values in known.items()}
 
 
-def verdict(found: Probed, evaluations: Sequence[Scored], seed: int) -> list[str]:
-    """One sentence: is the condition used? None where no conditions were swapped."""
-    values = found.own_minus(OTHERS)
-    if values is None:
-        return []
-    difference, noun = interval(values, evaluations[0].lower, seed), noun_of(evaluations)
-    word = {"beats": "is **used**", "ties with": "is **not measurably used**", "loses to": "works **against its task**"}
-    says = f"The condition {word[difference.word]}"
-    if math.isnan(difference.low):
-        says = f"Whether the condition is used **can't be told** from {_count(len(values), noun)}"
-    held = f"own condition minus the other {noun}s' is {_said(difference, evaluations)}"
-    return [f"{says}: with the same statistics and noise, {held}."]
+def verdict(found: Probed, evaluations: Sequence[Scored]) -> list[str]:
+    """Is the condition used, and do the statistics choose the task? Nothing where none were swapped."""
+    noun = noun_of(evaluations)
+    asked = {
+        OTHERS: ("condition", "is used", "with the same statistics and noise, own condition"),
+        STATISTICS_OF_OTHERS: ("statistics", "are used", "under a task's own condition, own statistics"),
+    }
+    words = {
+        "condition": {"beats": "is **used**", "ties with": "is **not measurably used**"},
+        "statistics": {"beats": f"**choose the {noun}**", "ties with": "are **not measurably used**"},
+    }
+    lines = []
+    for contrast, (what, used, held) in asked.items():
+        if (values := found.own_minus(contrast)) is None:
+            continue
+        difference = _over_tasks(values, evaluations)
+        says = f"The {what} " + words[what].get(
+            difference.word, f"work{'s' * (what == 'condition')} **against the {noun}**"
+        )
+        if math.isnan(difference.low):
+            says = f"Whether the {what} {used} **can't be told** from {_count(len(values), noun)}"
+        held = held.replace("task", noun)
+        lines.append(f"{says}: {held} minus the other {noun}s' is {_said(difference, evaluations)}.")
+    return lines
 
 
-def sections(found: Probed, evaluations: Sequence[Scored], method: str, seed: int) -> list[Section]:
+def _over_tasks(values: np.ndarray, evaluations: Sequence[Scored]) -> Difference:
+    """Of differences [tasks, S]."""
+    return student(values.mean(1), evaluations[0].lower)
+
+
+def sections(found: Probed, evaluations: Sequence[Scored], method: str, settings: Probe) -> list[Section]:
     """Nothing where nothing was probed.
 
     Args:
@@ -166,8 +200,10 @@ def sections(found: Probed, evaluations: Sequence[Scored], method: str, seed: in
     """
     if not len(found.swap):
         return []
-    blocks = [_swap(found, evaluations, method), *_contrasts(found, evaluations, seed)]
-    blocks += _unseen(found, evaluations, method, seed) if found.left_out else []
+    blocks: list[Block] = [_swap(found, evaluations, method)]
+    blocks += [_statistics(found, evaluations)] if found.statistics_swapped else []
+    blocks += _contrasts(found, evaluations)
+    blocks += _unseen(found, evaluations, method, settings.ldm_steps) if found.left_out else []
     if found.unscored:
         worst = "the worst" if evaluations[0].lower else "0"
         says = "have no score (what they give is no number); they count as"
@@ -194,22 +230,36 @@ def _swap(found: Probed, evaluations: Sequence[Scored], method: str) -> Table:
     return Table(caption.strip(), ["condition", *found.tasks], rows, bold)
 
 
-def _contrasts(found: Probed, evaluations: Sequence[Scored], seed: int) -> list[Block]:
-    """Own condition minus the others', nonsense and none: a table, and the figures in words."""
+def _statistics(found: Probed, evaluations: Sequence[Scored]) -> Table:
+    decimals = {e.name: e.decimals for e in evaluations}
+    rows = [[s, *(number(float(found.under(t, t, s).mean()), decimals[t]) for t in found.tasks)] for s in found.tasks]
+    own = frozenset((i, 1 + i) for i in range(len(found.tasks)))
+    caption = STATISTICS.format(noun=noun_of(evaluations)).strip()
+    return Table(caption, ["statistics", *found.tasks], rows, own)
+
+
+def _contrasts(found: Probed, evaluations: Sequence[Scored]) -> list[Block]:
+    """Own condition minus the others', nonsense and none, own statistics minus the others': a table, and in words."""
     lower, noun = evaluations[0].lower, noun_of(evaluations)
     values = {name: v for name in CONTRASTS if (v := found.own_minus(name)) is not None}
     if not values:
         return []
-    differences = {name: interval(v, lower, seed) for name, v in values.items()}
+    differences = {name: _over_tasks(v, evaluations) for name, v in values.items()}
     columns = ["own minus", *found.tasks, f"mean of {noun}s"]
-    rows = [[name, *(signed(float(task)) for task in v.mean(1)), str(differences[name])] for name, v in values.items()]
+    rows = [
+        [name.replace("task", noun), *(signed(float(task)) for task in v.mean(1)), str(differences[name])]
+        for name, v in values.items()
+    ]
     better = " (negative: the own is better)" if lower else ""
-    caption = OWN_MINUS.format(noun=noun, lower=better, fewest=FEWEST_TASKS)
-    words = [_against(difference, CONTRASTS[name], evaluations) for name, difference in differences.items()]
-    return [Table(caption, columns, rows), Text(f"A {noun}'s own condition " + "; it ".join(words) + ".")]
+    caption = OWN_MINUS.format(noun=noun, lower=better, fewest=FEWEST)
+    against = {name: _against(d, CONTRASTS[name].replace("task", noun), evaluations) for name, d in differences.items()}
+    statistics = against.pop(STATISTICS_OF_OTHERS, None)
+    words = f"A {noun}'s own condition " + "; it ".join(against.values()) + "."
+    words += f" Its own statistics, under its own condition: {statistics}." if statistics else ""
+    return [Table(caption, columns, rows), Text(words)]
 
 
-def _unseen(found: Probed, evaluations: Sequence[Scored], method: str, seed: int) -> list[Block]:
+def _unseen(found: Probed, evaluations: Sequence[Scored], method: str, steps: int) -> list[Block]:
     lower, noun = evaluations[0].lower, noun_of(evaluations)
     tasks = {e.name: e for e in evaluations if e.name in found.left_out}
     arms = {arm: title for arm, title in ARMS.items() if all(len(found.of(arm, task)) for task in tasks)}
@@ -228,21 +278,21 @@ def _unseen(found: Probed, evaluations: Sequence[Scored], method: str, seed: int
     accent = frozenset(i for i, row in enumerate(rows) if row[0] in ours.values())
     count = max(len(found.of(arm, task)) for arm in ours for task in tasks)
     head = "" if lower else " with its own head"
-    caption = UNSEEN.format(noun=noun, count=_count(count, "LoRA"), label=label_of(evaluations), head=head)
+    caption = UNSEEN.format(noun=noun, count=_count(count, "LoRA"), label=label_of(evaluations), head=head, steps=steps)
     if method in SHARED:
         counted = f", the checkpoints of the {noun} left out among them" if method == "batch" else ""
         caption += UNSEEN_SHARED.format(noun=noun, counted=counted)
-    words = [_never_trained(found, arm[1], title, evaluations, seed) for arm, title in ours.items()]
+    words = [_never_trained(found, arm[1], title, evaluations) for arm, title in ours.items()]
     columns = ["left out", *tasks, *(["mean"] if len(tasks) > 1 else [])]
     return [Table(caption.strip(), columns, rows, accent=accent), Text(" ".join(words))]
 
 
-def _never_trained(found: Probed, statistics: str, title: str, evaluations: Sequence[Scored], seed: int) -> str:
+def _never_trained(found: Probed, statistics: str, title: str, evaluations: Sequence[Scored]) -> str:
     """Does a LoRA generated for a task never trained on beat no LoRA, and what the others' soups give by themselves?"""
     held = []
     for control in (("no_lora", ""), ("soup_of_others", SOUPS[statistics])):
         values = [found.of(("condpdiff", statistics), task) - found.of(control, task) for task in found.left_out]
-        held.append(_against(interval(np.array(values), evaluations[0].lower, seed), ARMS[control], evaluations))
+        held.append(_against(_over_tasks(np.array(values), evaluations), ARMS[control], evaluations))
     return f"For a {noun_of(evaluations)} never trained on, {title} {' and '.join(held)}."
 
 

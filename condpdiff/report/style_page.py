@@ -72,7 +72,7 @@ def build(inputs: Inputs) -> Report:
         Section("novelty", "Where the generated weights lie", _novelty(inputs)),
         *_doses(inputs),
         *between.sections(inputs.pairs, evaluations),
-        *probe.sections(inputs.probed, evaluations, inputs.params.normalize.method, settings.seed),
+        *probe.sections(inputs.probed, evaluations, inputs.params.normalize.method, inputs.params.probe),
         *studies.sections(inputs.studies),
         *_base(inputs.base),
         Section("training", "Training curves", _training(inputs)),
@@ -81,7 +81,7 @@ def build(inputs: Inputs) -> Report:
     ]
     return Report(
         verdict(comparisons, summary, flags, evaluations[0].metric, text.noun(evaluations))
-        + probe.verdict(inputs.probed, evaluations, settings.seed),
+        + probe.verdict(inputs.probed, evaluations),
         comparisons["control"].average.word, _tiles(summary, comparisons["control"].arm),
         _warnings(evaluations, flags), sections, summary, flags,
     )  # fmt: skip

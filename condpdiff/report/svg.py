@@ -26,6 +26,7 @@ THEME = {
     "soup_16": ("#0891a8", "#38d4ea"),
     "gaussian": ("#7c3aed", "#b18cff"),
     "pca_gaussian": ("#c0268f", "#f472c8"),
+    "checkpoint_noise": ("#4d7c0f", "#a3d94a"),
     "ae_reconstruction": ("#96720a", "#e0b93b"),
     "zero_decode": ("#7a5c48", "#c9a48c"),
     "majority": ("#8a94a6", "#7d8798"),

@@ -23,11 +23,12 @@ ARMS = {  # in the order of every table
     "soup_16": "means of 16 random checkpoints",
     "gaussian": "draws from a normal distribution fitted to each coordinate of the zoo",
     "pca_gaussian": "draws from a normal distribution on the zoo's first principal axes (`eval.pca_axes`)",
+    "checkpoint_noise": "checkpoints with random noise on them, as far from a checkpoint as the generated ones are",
     "ae_reconstruction": "checkpoints after the autoencoder, D(E(w))",
     "zero_decode": "zeros in place of a decoded vector, denormalised: the soup itself under `normalize.method: task`",
     "condpdiff": "generated: noise, denoised under the task's condition and decoded",
 }
-CONTROLS = ("soup", "soup_16", "gaussian", "pca_gaussian")
+CONTROLS = ("soup", "soup_16", "gaussian", "pca_gaussian", "checkpoint_noise")
 """What a generator of checkpoints must beat: none of them needs a trained generator."""
 HEADLINE = ("condpdiff", "original", "soup", "gaussian")
 MEANS = ("condpdiff", "original")

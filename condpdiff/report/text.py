@@ -16,7 +16,8 @@ FOREST = (
     "An interval that holds 0 means that these validation rows cannot tell the two apart."
 )
 DIFFERENCES = (
-    f"The same differences in points, with 95 % intervals from {RESAMPLES:,} paired resamples of the validation rows. "
+    f"The same differences in points, with 95 % intervals from {RESAMPLES:,} paired resamples of the validation rows "
+    "(and, for means, of each arm's candidates). "
     "The intervals cover the choice of validation rows, not a second training run. The best control was picked with "
     "hindsight, which favours it."
 )

@@ -21,20 +21,21 @@ PROBE = 8
 """Images whose loss tells whether a LoRA works at all."""
 
 
-def unseen_inputs(task: Task, folder: Path, kind: str) -> list[np.ndarray]:
-    """Draws of held-out images, uint8 [images, H, W, 3] each, as many as of training images.
+def unseen_inputs(task: Task, folder: Path, kind: str) -> dict[str, list[np.ndarray]]:
+    """`unseen_images`: draws of held-out images, uint8 [images, H, W, 3] each, as many as of training images.
 
-    No LoRA was trained on them, and no distance is taken to them. None for kinds that read no image. A draw has all of
-    them where there are fewer than it asks for.
+    No LoRA was trained on them, and no distance is taken to them. Nothing for kinds that read no image. A draw has all
+    of them where there are fewer than it asks for.
 
     Args:
         folder: the style's prepared images.
     """
     if kind != "style_images":
-        return []
+        return {}
     condition, pixels = task.condition, images(read_rows(folder, "held_out"))
     rng = np.random.default_rng(condition.seed)
-    return [pixels[np.sort(rng.permutation(len(pixels))[: condition.images])] for _ in range(condition.draws)]
+    drawn = [pixels[np.sort(rng.permutation(len(pixels))[: condition.images])] for _ in range(condition.draws)]
+    return {"unseen_images": drawn}
 
 
 def score_between(

@@ -6,27 +6,34 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
+from condpdiff.files import read_json
 from condpdiff.interpolation import SCORES, Point, Scoring
-from condpdiff.text.description import condition_texts, describe, inputs
+from condpdiff.text.description import DESCRIPTION, condition_texts, two_shots
 from condpdiff.text.probe import load_score
 from condpdiff.text.rows import read_rows
 from condpdiff.text.task import Task
 
 
-def unseen_inputs(task: Task, folder: Path, kind: str) -> list[str]:
-    """The task's descriptions beside two-shot draws of another seed, as the kind of condition has them.
+def unseen_inputs(task: Task, folder: Path, kind: str) -> dict[str, list[str]]:
+    """Conditions of the task that training never drew, as the kind of condition has them, by what is new in them.
 
-    None for kinds without examples, and where the task's file fixes them.
+    `unseen_wording`: the task file's `condition.unseen` beside the examples that training drew. `unseen_examples`: its
+    descriptions beside two-shot draws of another seed. What the kind or the task's file does not have is left out.
 
     Args:
         folder: the task's prepared rows.
     """
+    parts = read_json(folder / DESCRIPTION)
     few_shot = task.condition.few_shot
     other = few_shot.model_copy(update={"seed": few_shot.seed + 1})
     redrawn = task.model_copy(update={"condition": task.condition.model_copy(update={"few_shot": other})})
-    seen = set(inputs(folder, kind))
-    found = condition_texts(kind, describe(redrawn, read_rows(folder, "train"))) if seen else []
-    return [text for text in found if text not in seen]
+    new = {
+        "unseen_wording": {"task_info": task.condition.unseen},
+        "unseen_examples": {"few_shot": two_shots(redrawn, read_rows(folder, "train"))},
+    }
+    seen = set(condition_texts(kind, parts))
+    found = {name: [t for t in condition_texts(kind, parts | part) if t not in seen] for name, part in new.items()}
+    return {name: texts for name, texts in found.items() if texts}
 
 
 def score_between(

@@ -12,10 +12,10 @@ from safetensors.numpy import load_file, save_file
 
 REPO = Path(__file__).parents[2]
 N, V, K = 40, 200, 24
-MANY = ("original", "soup_16", "gaussian", "pca_gaussian", "ae_reconstruction", "condpdiff")
+MANY = ("original", "soup_16", "gaussian", "pca_gaussian", "checkpoint_noise", "ae_reconstruction", "condpdiff")
 SKILL = {  # share of right predictions (classification) or of signal (regression)
     "majority": 0.0, "no_lora": 0.55, "original": 0.80, "soup": 0.84, "soup_16": 0.838, "gaussian": 0.84,
-    "pca_gaussian": 0.82, "ae_reconstruction": 0.82, "zero_decode": 0.84, "condpdiff": 0.835,
+    "pca_gaussian": 0.82, "checkpoint_noise": 0.81, "ae_reconstruction": 0.82, "zero_decode": 0.84, "condpdiff": 0.835,
 }  # fmt: skip
 TASKS = {"movies": "classification", "tweets": "regression", "moods": "classification"}
 
@@ -61,8 +61,14 @@ def build(
     return root
 
 
-def write_between(root: Path, one: str, other: str, samples: int, own: float, far: float) -> Path:
-    """Scores between two tasks: `own` for a task's own LoRAs, `far` for the other's; unseen conditions lose a point."""
+UNSEEN = {"unseen_wording": 2.0, "unseen_examples": 1.0}
+"""Kind of conditions that training never drew -> the points that they lose."""
+
+
+def write_between(
+    root: Path, one: str, other: str, samples: int, own: float, far: float, unseen: dict[str, float] = UNSEEN
+) -> Path:
+    """Scores between two tasks: `own` for a task's own LoRAs, `far` for the other's."""
     folder = root / f"data/interpolation/{one}--{other}"
     rng = np.random.default_rng(0)
     rows = []
@@ -72,13 +78,14 @@ def write_between(root: Path, one: str, other: str, samples: int, own: float, fa
                 for at in (0.0, 0.25, 0.5, 0.75, 1.0):
                     score = own + (far - own) * abs(at - end)
                     rows.append((kind, at, sample, task, score + rng.normal(0, 0.1)))
-            rows += [("unseen", at, sample, task, (own if at == end else far) - 1) for at in (0.0, 1.0)]
+            for kind, lost in unseen.items():
+                rows += [(kind, at, sample, task, (own if at == end else far) - lost) for at in (0.0, 1.0)]
     write_csv(pd.DataFrame(rows, columns=["kind", "lambda", "sample", "task", "score"]), folder / "scores.csv")
     return folder
 
 
 def write_probe(root: Path, tasks: tuple[str, ...], own: float, bare: float, effect: float) -> None:
-    """Every condition under every statistics, `effect` better under the own one; and each task left out.
+    """Conditions and statistics swapped, the own condition `effect` better than another; and each task left out.
 
     A LoRA of a task never trained on goes half the way from `bare` to `own`, the others' soups a third.
     """
@@ -87,14 +94,18 @@ def write_probe(root: Path, tasks: tuple[str, ...], own: float, bare: float, eff
     for task in tasks:
         for condition in (*tasks, "nonsense", "dropped"):
             gain = effect if condition == task else 0.0
-            swap += [(condition, task, sample, own + gain + rng.normal(0, 0.1)) for sample in range(2)]
+            swap += [(condition, task, task, sample, own + gain + rng.normal(0, 0.1)) for sample in range(2)]
+        for other in (name for name in tasks if name != task):  # the task's statistics bring half of what there is
+            lost = (own - bare) / 2
+            swap += [(task, other, task, sample, own + effect - lost + rng.normal(0, 0.1)) for sample in range(2)]
         third, half = bare + (own - bare) / 3, bare + (own - bare) / 2
         unseen += [(task, "no_lora", "", 0, bare), (task, "soup", "own", 0, own)]
         for guess in ("mean", "similar"):
             unseen.append((task, "soup_of_others", guess, 0, third))
             unseen += [(task, "condpdiff", guess, sample, half + rng.normal(0, 0.1)) for sample in range(2)]
     rows = unseen if len(tasks) > 1 else []
-    write_csv(pd.DataFrame(swap, columns=["condition", "statistics", "sample", "score"]), root / "data/probe/swap.csv")
+    columns = ["condition", "statistics", "task", "sample", "score"]
+    write_csv(pd.DataFrame(swap, columns=columns), root / "data/probe/swap.csv")
     columns = ["task", "arm", "statistics", "sample", "score"]
     write_csv(pd.DataFrame(rows, columns=columns), root / "data/probe/unseen.csv")
 

@@ -14,9 +14,9 @@ from safetensors.numpy import save_file
 K = 24
 SCORES = {  # FD-Lite0 of each arm
     "floor": 9.0, "no_lora": 88.0, "original": 11.5, "soup": 11.2, "soup_16": 11.25, "gaussian": 11.3,
-    "pca_gaussian": 11.8, "ae_reconstruction": 11.9, "zero_decode": 11.2, "condpdiff": 11.3,
+    "pca_gaussian": 11.8, "checkpoint_noise": 11.7, "ae_reconstruction": 11.9, "zero_decode": 11.2, "condpdiff": 11.3,
 }  # fmt: skip
-MANY = ("original", "soup_16", "gaussian", "pca_gaussian", "ae_reconstruction", "condpdiff")
+MANY = ("original", "soup_16", "gaussian", "pca_gaussian", "checkpoint_noise", "ae_reconstruction", "condpdiff")
 FLOOR_DRAWS = 3
 PICTURED = ("no_lora", *(arm for arm in SCORES if arm not in ("floor", "no_lora")))
 STYLES = {
@@ -30,7 +30,8 @@ PROMPTS = [
     for what in ("a cat, whole", "a rocket, close-up left", "a cup of coffee, whole", "a rose")
 ]
 
-STRIPS = {"weights": (0.0, 0.25, 0.5, 0.75, 1.0), "condition": (0.0, 0.25, 0.5, 0.75, 1.0), "unseen": (0.0, 1.0)}
+LAMBDAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+STRIPS = {"weights": LAMBDAS, "condition": LAMBDAS, "unseen_images": (0.0, 1.0)}
 
 
 def build_styles(
@@ -71,7 +72,7 @@ def build_styles(
         _images(folder, i, size)
         _doses(root, name, rng, n, doses)
     for one, other in list(pairwise(styles))[:1]:
-        _strips(write_between(root, one, other, min(count, 2), 11.0, 60.0), size)
+        _strips(write_between(root, one, other, min(count, 2), 11.0, 60.0, {"unseen_images": 1.0}), size)
     write_probe(root, styles, 11.0, 88.0, effect)
     write_networks(root)
     _base(root / "data/base")

@@ -51,11 +51,11 @@ def test_a_figure_a_pair_and_the_loras_of_each_task_seen_and_unseen(
     assert "floor" not in figures.caption + table.caption
     assert "own head" in figures.caption and "ower is better" not in figures.caption
     assert "first metric on validation, %" in figures.caption  # accuracy and pearson
-    assert table.columns == ["task", "seen", "unseen"]
+    assert table.columns == ["task", "seen", "other words", "other examples"]
     assert [row[0] for row in table.rows] == ["movies", "tweets", "moods"]
-    for _, seen, unseen in table.rows:
-        assert abs(float(seen) - 85) < 0.5 and float(unseen) == 84.0
-    assert "of 2 each" in table.caption and "two-shot examples" in table.caption
+    for _, seen, words, examples in table.rows:
+        assert abs(float(seen) - 85) < 0.5 and (float(words), float(examples)) == (83.0, 84.0)
+    assert "of 2 each" in table.caption and "two-shot draws" in table.caption and "images" not in table.caption
 
 
 def test_styles_have_strips_of_images_and_lower_is_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def test_styles_have_strips_of_images_and_lower_is_better(tmp_path: Path, monkey
     figures, table, *galleries = section.blocks
     assert isinstance(figures, Figures) and isinstance(table, Table)
     assert "FD-Lite0, lower is better" in figures.caption and "head" not in figures.caption
-    assert table.columns == ["style", "seen", "unseen", "floor"] and "lower is better" in table.caption
+    assert table.columns == ["style", "seen", "held-out images", "floor"] and "lower is better" in table.caption
     floors = {e.name: f"{e.picked('floor'):.2f}" for e in evaluations}
     assert {row[0]: row[-1] for row in table.rows}.items() <= floors.items()
     assert "Dashed: each style's floor" in figures.caption
@@ -93,7 +93,7 @@ def test_what_was_not_interpolated_is_neither_drawn_nor_explained(
 
 def test_a_lora_without_a_score_is_a_dash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs, evaluations = styles(tmp_path / "run", monkeypatch)
-    pairs[0].scores.loc[pairs[0].scores["kind"] == "unseen", "score"] = float("nan")
+    pairs[0].scores.loc[pairs[0].scores["kind"] == "unseen_images", "score"] = float("nan")
     (section,) = sections(pairs, evaluations)
     table = section.blocks[1]
     assert isinstance(table, Table)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from condpdiff.report.compare import METRICS, Comparison, Difference, compare, signed, verdict
+from condpdiff.report.compare import METRICS, Comparison, Difference, compare, signed, student, verdict
 from condpdiff.report.tables import Evaluation, read_evaluation, selected, summarise
 from condpdiff.text.task import load_task
 
@@ -64,6 +64,28 @@ def test_the_same_seed_gives_the_same_interval(run: Path) -> None:
     es = both(run)
     assert compare(es, "gaussian", "mean", 3) == compare(es, "gaussian", "mean", 3)
     assert compare(es, "gaussian", "mean", 3) != compare(es, "gaussian", "mean", 4)
+
+
+def test_means_are_of_candidates_drawn_anew_and_selected_ones_are_not(run: Path) -> None:
+    (movies, _) = both(run)
+    predictions = movies.predictions.copy()
+    rows = np.flatnonzero(movies.scores["arm"] == "condpdiff")
+    best = selected(movies.scores, "condpdiff")
+    predictions[movies.scores["arm"] == "soup"] = movies.labels
+    predictions[rows] = np.where(np.arange(len(rows))[:, None] % 2, movies.labels, 1 - movies.labels)
+    predictions[best] = movies.labels  # all candidates but the soup and the selected one are apart
+    e = replace(movies, predictions=predictions)
+    assert compare([e], "soup", "selected", 0).average == Difference(0, 0, 0)
+    found = compare([e], "soup", "mean", 0).average
+    assert found.value < -20 and found.high - found.low > 20  # every row agrees: the candidates alone make it wide
+
+
+def test_student_s_interval_is_known_from_three_values_on() -> None:
+    found = student(np.array([1.0, 2.0, 3.0]), lower=True)
+    assert (found.value, found.lower) == (2.0, True)
+    assert found.high - found.value == pytest.approx(4.3027 / 3**0.5, abs=1e-3)  # t of 2 degrees of freedom, std 1
+    assert found.value - found.low == pytest.approx(found.high - found.value)
+    assert np.isnan([student(np.array([1.0, 2.0])).low, student(np.array([1.0, 2.0])).high]).all()
 
 
 def test_signs_and_no_negative_zero() -> None:

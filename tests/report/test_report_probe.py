@@ -12,7 +12,7 @@ from fake_style_run import build_styles
 from condpdiff.errors import UserError
 from condpdiff.params.schema import load_params
 from condpdiff.report.blocks import Table, Text
-from condpdiff.report.probe import OTHERS, Probed, effect, interval, read_probe, sections, verdict
+from condpdiff.report.probe import OTHERS, STATISTICS_OF_OTHERS, Probed, effect, read_probe, sections, verdict
 from condpdiff.report.style_tables import StyleEvaluation, read_style
 from condpdiff.report.tables import Evaluation, read_evaluation
 from condpdiff.text.report import make
@@ -37,7 +37,7 @@ def styles(root: Path, monkeypatch: pytest.MonkeyPatch, effect: float) -> tuple[
 
 def tables(found: Probed, evaluations: list, method: str = "task") -> tuple[list[Table], str]:
     """The section's tables, and all its paragraphs."""
-    (section,) = sections(found, evaluations, method, 0)
+    (section,) = sections(found, evaluations, method, load_params()[0].probe)
     words = " ".join(block.text for block in section.blocks if isinstance(block, Text))
     return [block for block in section.blocks if isinstance(block, Table)], words
 
@@ -45,7 +45,7 @@ def tables(found: Probed, evaluations: list, method: str = "task") -> tuple[list
 def test_the_swap_matrix_has_every_condition_and_marks_the_own_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (swap, contrasts, _), _ = tables(*text(tmp_path / "run", monkeypatch, effect=5.0))
+    (swap, statistics, contrasts, _), _ = tables(*text(tmp_path / "run", monkeypatch, effect=5.0))
     assert swap.columns == ["condition", *FIVE]
     assert [row[0] for row in swap.rows] == [*FIVE, "nonsense", "dropped"]
     assert swap.bold == {(i, i + 1) for i in range(5)}
@@ -53,9 +53,12 @@ def test_the_swap_matrix_has_every_condition_and_marks_the_own_one(
         for j, cell in enumerate(row[1:]):
             assert float(cell) == pytest.approx(90 if i == j else 85, abs=0.3)
     assert "Mean score of 2 LoRAs a cell" in swap.caption and "random words" in swap.caption
-    assert [row[0] for row in contrasts.rows] == ["other tasks'", "nonsense", "dropped"]
-    for row in contrasts.rows:
-        assert all(float(cell) == pytest.approx(5, abs=0.4) for cell in row[1:6])
+    assert [row[0] for row in contrasts.rows] == [OTHERS, "nonsense", "dropped", STATISTICS_OF_OTHERS]
+    for row, expected in zip(contrasts.rows, (5, 5, 5, 17.5), strict=True):
+        assert all(float(cell) == pytest.approx(expected, abs=0.4) for cell in row[1:6])
+    assert [row[0] for row in statistics.rows] == list(FIVE) and statistics.bold == swap.bold
+    for i, row in enumerate(statistics.rows):
+        assert all(float(cell) == pytest.approx(90 if i == j else 72.5, abs=0.3) for j, cell in enumerate(row[1:]))
 
 
 @pytest.mark.parametrize(
@@ -66,27 +69,33 @@ def test_the_verdict_says_whether_the_condition_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, effect_: float, words: str
 ) -> None:
     found, evaluations = text(tmp_path / "run", monkeypatch, effect=effect_)
-    (line,) = verdict(found, evaluations, 0)
+    line, other = verdict(found, evaluations)
     assert line.startswith(f"The condition {words}: ") and "95 % interval" in line
-    assert effect(found, evaluations)["condition_effect"] == pytest.approx(effect_, abs=0.2)
+    assert other.startswith("The statistics **choose the task**: under a task's own condition, own statistics minus ")
+    effects = effect(found, evaluations)
+    assert effects["condition_effect"] == pytest.approx(effect_, abs=0.2)
+    assert effects["statistics_effect"] == pytest.approx(17.5, abs=0.2)
 
 
 def test_differences_that_chance_explains_are_not_measurable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found, evaluations = text(tmp_path / "run", monkeypatch)
     found.swap["score"] = 80.0
-    found.swap.loc[(found.swap["condition"] == "movies") & (found.swap["statistics"] == "movies"), "score"] = 81.0
-    found.swap.loc[(found.swap["condition"] == "moods") & (found.swap["statistics"] == "moods"), "score"] = 79.2
-    (line,) = verdict(found, evaluations, 0)
-    assert line.startswith("The condition is **not measurably used**: ")
+    for name, score in (("movies", 81.0), ("moods", 79.2)):
+        own = (found.swap[["condition", "statistics", "task"]] == name).all(axis=1)
+        found.swap.loc[own, "score"] = score
+    lines = verdict(found, evaluations)
+    assert lines[0].startswith("The condition is **not measurably used**: ")
+    assert lines[1].startswith("The statistics are **not measurably used**: ")
 
 
 def test_of_styles_a_lower_distance_under_the_own_condition_is_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found, evaluations = styles(tmp_path / "run", monkeypatch, -4.0)
-    (line,) = verdict(found, evaluations, 0)
+    line, other = verdict(found, evaluations)
     assert line.startswith("The condition is **used**: ") and "FD-Lite0, lower is better" in line
-    (swap, contrasts, unseen), words = tables(found, evaluations)
+    assert other.startswith("The statistics **choose the style**: under a style's own condition")
+    (swap, _, contrasts, unseen), words = tables(found, evaluations)
     assert "images of noise" in swap.caption and "head" not in unseen.caption
     assert "negative: the own is better" in contrasts.caption
     floors = {e.name: f"{e.picked('floor'):.2f}" for e in evaluations}
@@ -98,21 +107,12 @@ def test_of_styles_a_lower_distance_under_the_own_condition_is_use(
 
 def test_few_tasks_have_figures_but_no_interval_and_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found, evaluations = text(tmp_path / "run", monkeypatch, tasks=("movies", "tweets"), effect=5.0)
-    (line,) = verdict(found, evaluations, 0)
-    assert line.startswith("Whether the condition is used **can't be told** from 2 tasks: ") and "interval" not in line
+    lines = verdict(found, evaluations)
+    assert lines[0].startswith("Whether the condition is used **can't be told** from 2 tasks: ")
+    assert lines[1].startswith("Whether the statistics are used **can't be told** from 2 tasks: ")
+    assert "interval" not in "".join(lines)
     _, words = tables(found, evaluations)
     assert "95 %" not in words and "**" not in words
-
-
-def test_the_interval_resamples_tasks_and_the_samples_within_them() -> None:
-    apart = np.repeat([[1.0], [2.0], [3.0], [4.0]], 3, axis=1)
-    found = interval(apart, False, 0)
-    assert found.value == 2.5 and found.low < 1.9 and found.high > 3.1
-    alike = np.full((4, 3), 2.0)
-    assert (interval(alike, False, 0).low, interval(alike, False, 0).high) == (2, 2)
-    within = np.tile([1.0, 2.0, 3.0], (4, 1))
-    assert interval(within, False, 0).low < 1.8
-    assert np.isnan(interval(apart[:3], False, 0).low)
 
 
 def test_a_task_never_trained_on_is_held_against_no_lora_and_the_others_soups(
@@ -137,8 +137,9 @@ def test_statistics_that_all_tasks_share_are_said_to_be(tmp_path: Path, monkeypa
     found, evaluations = text(tmp_path / "run", monkeypatch)
     unseen = found.unseen[(found.unseen["arm"] != "condpdiff") | (found.unseen["statistics"] == "mean")].copy()
     unseen.loc[unseen["arm"] == "condpdiff", "statistics"] = "shared"
-    found = Probed(found.swap, unseen, 0)
-    (swap, _, table), words = tables(found, evaluations, "batch")
+    found = Probed(found.swap[found.swap["statistics"] == found.swap["task"]], unseen, 0)
+    (swap, contrasts, table), words = tables(found, evaluations, "batch")
+    assert STATISTICS_OF_OTHERS not in [row[0] for row in contrasts.rows]
     assert "`normalize.method: batch` all tasks have the same statistics" in swap.caption
     assert "left out among them" in table.caption
     assert "condpdiff (shared statistics)" in words
@@ -149,15 +150,15 @@ def test_kinds_without_nonsense_and_without_a_task_left_out_show_the_rest(
 ) -> None:
     found, evaluations = text(tmp_path / "run", monkeypatch)
     swap = found.swap[~found.swap["condition"].isin(["nonsense", "dropped"])]
-    (matrix, contrasts), words = tables(Probed(swap, found.unseen.iloc[:0], 0), evaluations)
+    (matrix, _, contrasts), words = tables(Probed(swap, found.unseen.iloc[:0], 0), evaluations)
     assert "random words" not in matrix.caption and "dropped" not in matrix.caption
-    assert [row[0] for row in contrasts.rows] == [OTHERS]
+    assert [row[0] for row in contrasts.rows] == [OTHERS, STATISTICS_OF_OTHERS]
     assert "never trained" not in words
 
 
 def test_a_single_task_has_nothing_to_swap_with_but_nonsense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found, evaluations = text(tmp_path / "run", monkeypatch, tasks=("movies",))
-    assert verdict(found, evaluations, 0) == [] and effect(found, evaluations) == {}
+    assert verdict(found, evaluations) == [] and effect(found, evaluations) == {}
     (_, contrasts), _ = tables(found, evaluations)
     assert [row[0] for row in contrasts.rows] == ["nonsense", "dropped"]
 
@@ -167,7 +168,7 @@ def test_nothing_probed_nothing_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name, table in (("swap", found.swap), ("unseen", found.unseen)):
         table.iloc[:0].to_csv(ROOT / f"{name}.csv", index=False)
     found = read_probe(ROOT, False)
-    assert sections(found, evaluations, "task", 0) == verdict(found, evaluations, 0) == []
+    assert sections(found, evaluations, "task", load_params()[0].probe) == verdict(found, evaluations) == []
     assert effect(found, evaluations) == {}
 
 
@@ -190,7 +191,8 @@ def test_a_lora_without_a_score_counts_as_the_worst(
 
 def test_a_missing_cell_or_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found, _ = text(tmp_path / "run", monkeypatch)
-    for rows in (found.swap.iloc[1:], found.swap[found.swap["condition"] != "movies"]):
+    swapped = (found.swap["statistics"] == "moods") & (found.swap["task"] == "movies")
+    for rows in (found.swap.iloc[1:], found.swap[found.swap["condition"] != "movies"], found.swap[~swapped]):
         rows.to_csv(ROOT / "swap.csv", index=False)
         with pytest.raises(UserError, match=r"^data/probe/swap.csv: not as many rows .*; run `dvc repro` again$"):
             read_probe(ROOT, False)
@@ -208,4 +210,5 @@ def test_page_and_metrics_have_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for file in ("report.md", "results.md"):
         assert "The condition is **used**: " in Path("report", file).read_text()
     assert "What the condition does" in Path("report/index.html").read_text()
-    assert len(pd.read_csv(ROOT / "swap.csv")) == 4 * 6 * 2
+    assert "The statistics **choose the task**: " in Path("report/report.md").read_text()
+    assert len(pd.read_csv(ROOT / "swap.csv")) == (4 * 6 + 4 * 3) * 2

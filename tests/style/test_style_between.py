@@ -58,7 +58,9 @@ def score(points: list[Point], base: Path, prepared: Path, out: Path) -> pd.Data
 def test_unseen_draws_are_held_out_images_as_many_as_the_condition_draws(prepared: Path) -> None:
     task = make_style_task()
     condition = task.condition.model_copy(update={"images": 3, "draws": 4})
-    found = unseen_inputs(task.model_copy(update={"condition": condition}), prepared / "tasks/waves", "style_images")
+    found = unseen_inputs(task.model_copy(update={"condition": condition}), prepared / "tasks/waves", "style_images")[
+        "unseen_images"
+    ]
     assert [draw.shape for draw in found] == [(3, SIZE, SIZE, 3)] * 4
     known = {image.tobytes() for image in make_images(5, STYLES["waves"] + HELD_OUT)}
     assert all(len({image.tobytes() for image in draw} & known) == 3 for draw in found)
@@ -67,12 +69,13 @@ def test_unseen_draws_are_held_out_images_as_many_as_the_condition_draws(prepare
 
 def test_a_draw_of_few_held_out_images_has_all_of_them(prepared: Path) -> None:
     found = unseen_inputs(make_style_task(), prepared / "tasks/waves", "style_images")  # asks for 8 of 5
-    assert all(np.array_equal(draw, make_images(5, STYLES["waves"] + HELD_OUT)) for draw in found)
+    held_out = make_images(5, STYLES["waves"] + HELD_OUT)
+    assert all(np.array_equal(draw, held_out) for draw in found["unseen_images"])
 
 
 @pytest.mark.parametrize("kind", ["one_hot", "learnable"])
 def test_kinds_that_read_no_image_have_nothing_unseen(prepared: Path, kind: str) -> None:
-    assert unseen_inputs(make_style_task(), prepared / "tasks/waves", kind) == []
+    assert unseen_inputs(make_style_task(), prepared / "tasks/waves", kind) == {}
 
 
 def test_prompts_are_of_both_styles_in_turn() -> None:
@@ -103,7 +106,7 @@ def test_images_are_generated_once_and_held_against_both_styles(
     points = [
         Point("weights", 0.0, zoo.theta[:2]),
         Point("weights", 1.0, zoo.theta[2:]),
-        Point("unseen", 1.0, zoo.theta[:1]),
+        Point("unseen_images", 1.0, zoo.theta[:1]),
     ]
     found = score(points, base, prepared, tmp_path / "out")
     assert list(found.columns) == ["kind", "lambda", "sample", "task", "score"]
@@ -123,13 +126,13 @@ def test_images_are_generated_once_and_held_against_both_styles(
     table = pd.read_csv(tmp_path / "out/images.csv")
     assert list(table.columns) == ["kind", "lambda", "file", "prompt", "seed"]
     assert table.groupby(["kind", "lambda"]).size().to_dict() == {
-        ("weights", 0.0): STRIP, ("weights", 1.0): STRIP, ("unseen", 1.0): STRIP,
+        ("weights", 0.0): STRIP, ("weights", 1.0): STRIP, ("unseen_images", 1.0): STRIP,
     }  # fmt: skip
     for row in table.itertuples():
         with Image.open(tmp_path / "out" / str(row.file)) as image:
             assert image.info == {"prompt": row.prompt, "seed": str(row.seed)}
             assert image.size == (SIZE, SIZE)
-    first = Image.open(tmp_path / "out/images/unseen/0-2.png")
+    first = Image.open(tmp_path / "out/images/unseen_images/0-2.png")
     assert np.array_equal(np.asarray(first), np.asarray(Image.open(tmp_path / "out/images/weights/0-2.png")))
 
 

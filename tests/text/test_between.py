@@ -24,29 +24,50 @@ def prepare(folder: Path, task: Task) -> Path:
     return folder
 
 
+def described(**condition: object) -> Task:
+    return make_task(
+        condition={"description": "Good or bad?", "unseen": ["Pleased or not?", "Yes or no?"], **condition}
+    )
+
+
 def test_unseen_examples_are_training_rows_in_other_draws_beside_the_same_descriptions(films: Path) -> None:
     task = make_task()
     prepare(films, task)
     parts = describe(task, make_rows(40, 0))
     found = unseen_inputs(task, films, "task_info_few_shot")
+    assert list(found) == ["unseen_examples"]  # the file has no other words
+    texts = found["unseen_examples"]
     seen = {f"{info}\n{shots}" for info in parts["task_info"] for shots in parts["few_shot"]}
-    assert found and not set(found) & seen
-    assert {text.split("\n")[0] for text in found} == set(parts["task_info"])
+    assert texts and not set(texts) & seen
+    assert {text.split("\n")[0] for text in texts} == set(parts["task_info"])
     rows = {f"Input: {row.text} Output: {['bad', 'good'][int(row.label)]}" for row in make_rows(40, 0).itertuples()}
-    assert all(set(text.split("\n")[1:]) <= rows for text in found)
+    assert all(set(text.split("\n")[1:]) <= rows for text in texts)
     assert found == unseen_inputs(task, films, "task_info_few_shot")
-    assert unseen_inputs(task, films, "few_shot")
 
 
-@pytest.mark.parametrize("kind", ["task_info", "one_hot", "learnable"])
-def test_kinds_without_examples_have_nothing_unseen(films: Path, kind: str) -> None:
-    assert unseen_inputs(make_task(), prepare(films, make_task()), kind) == []
+def test_unseen_words_stand_beside_the_examples_that_training_drew(films: Path) -> None:
+    task = described()
+    prepare(films, task)
+    shots = describe(task, make_rows(40, 0))["few_shot"]
+    found = unseen_inputs(task, films, "task_info_few_shot")["unseen_wording"]
+    assert found == [f"{info}\n{shot}" for info in task.condition.unseen for shot in shots]
 
 
-def test_fixed_examples_leave_nothing_unseen(films: Path) -> None:
-    condition = {"description": "Good or bad?", "few_shot": {"examples": [["fine", "good"], ["poor", "bad"]]}}
-    task = make_task(condition=condition)
-    assert unseen_inputs(task, prepare(films, task), "task_info_few_shot") == []
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("task_info_few_shot", ["unseen_wording", "unseen_examples"]), ("task_info", ["unseen_wording"]),
+        ("few_shot", ["unseen_examples"]), ("one_hot", []), ("learnable", []),
+    ],
+)  # fmt: skip
+def test_a_kind_has_unseen_what_it_reads(films: Path, kind: str, expected: list[str]) -> None:
+    task = described()
+    assert list(unseen_inputs(task, prepare(films, task), kind)) == expected
+
+
+def test_fixed_examples_leave_none_unseen(films: Path) -> None:
+    task = described(few_shot={"examples": [["fine", "good"], ["poor", "bad"]]})
+    assert list(unseen_inputs(task, prepare(films, task), "task_info_few_shot")) == ["unseen_wording"]
 
 
 def save_zoo(folder: Path, zoo: Zoo) -> None:

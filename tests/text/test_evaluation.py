@@ -23,7 +23,10 @@ from condpdiff.train_autoencoder import train
 from condpdiff.zoo import Zoo
 from tests.stand_ins import make_rows, make_task, make_zoo
 
-ARMS = ["original", "soup", "soup_16", "gaussian", "pca_gaussian", "ae_reconstruction", "zero_decode", "condpdiff"]
+ARMS = [
+    "original", "soup", "soup_16", "gaussian", "pca_gaussian", "checkpoint_noise", "ae_reconstruction", "zero_decode",
+    "condpdiff",
+]  # fmt: skip
 SETTINGS = parse(
     Eval,
     {"candidates": 4, "extra_candidates": 3, "select_rows": 10, "pca_axes": 4, "batch_tokens": 128},
@@ -81,7 +84,7 @@ def test_candidates_are_selected_on_other_held_out_rows_than_rate_checkpoints() 
 
 def test_arms_stand_in_the_order_of_the_report_with_their_counts(arms: dict[str, Arm]) -> None:
     assert list(arms) == ARMS
-    assert [len(arm.vectors) for arm in arms.values()] == [4, 1, 3, 4, 4, 3, 1, 5]
+    assert [len(arm.vectors) for arm in arms.values()] == [4, 1, 4, 4, 4, 4, 3, 1, 5]
     assert all(len(arm.checkpoints) == len(arm.vectors) for arm in arms.values())
 
 
@@ -91,6 +94,14 @@ def test_originals_and_reconstructions_know_their_checkpoint(arms: dict[str, Arm
     rebuilt = arms["ae_reconstruction"]
     torch.testing.assert_close(rebuilt.vectors, zoo.theta[rebuilt.checkpoints], rtol=0, atol=1e-4)  # 8 numbers suffice
     assert arms["condpdiff"].checkpoints == [None] * 5
+
+
+def test_noise_takes_a_checkpoint_as_far_as_samples_are_from_their_nearest_one(arms: dict[str, Arm], zoo: Zoo) -> None:
+    noisy = arms["checkpoint_noise"]
+    assert len(set(noisy.checkpoints)) == 4
+    moved = (noisy.vectors - zoo.theta[noisy.checkpoints]).norm(dim=1)
+    reach = np.median([distance_to_zoo(sample, zoo.theta) for sample in arms["condpdiff"].vectors])
+    torch.testing.assert_close(moved, torch.full((4,), float(reach)), rtol=1e-3, atol=1e-4)
 
 
 def test_zero_decode_is_the_soup_under_task(arms: dict[str, Arm]) -> None:
@@ -105,8 +116,8 @@ def test_every_candidate_of_every_arm_is_one_row(scorer: Scorer, arms: dict[str,
         "validation_accuracy", "validation_f1", "distance",
     ]  # fmt: skip
     assert list(dict.fromkeys(scores["arm"])) == ["majority", "no_lora", *ARMS]
-    assert len(scores) == 2 + 25
-    assert predictions.shape == (27, 20)
+    assert len(scores) == 2 + 30
+    assert predictions.shape == (32, 20)
     assert predictions.dtype == np.float32
     assert (scores["validation"] == scores["validation_accuracy"]).all()
     for i, row in scores.iterrows():  # the stored predictions are those that were scored
@@ -241,8 +252,8 @@ def test_geometry_covers_the_zoo_and_every_arm_but_copies_of_it(arms: dict[str, 
     found = read_tensors(tmp_path / "distances.safetensors")["distances"]
     assert found.shape == (len(points), len(points))
     counts: dict[str, Any] = points["arm"].value_counts(sort=False).to_dict()
-    few = {"checkpoint": 8, "soup": 1, "soup_16": 3, "ae_reconstruction": 3}
-    assert counts == {**few, "gaussian": 4, "pca_gaussian": 4, "condpdiff": 5}
+    drawn = dict.fromkeys(("soup_16", "gaussian", "pca_gaussian", "checkpoint_noise"), 4)
+    assert counts == {"checkpoint": 8, "soup": 1, "ae_reconstruction": 3, **drawn, "condpdiff": 5}
     vectors = torch.cat([zoo.theta, arms["soup"].vectors]).double()
     torch.testing.assert_close(found[:9, :9].double(), torch.cdist(vectors, vectors), rtol=1e-4, atol=1e-4)
     spreads = read_json(tmp_path / "spread.json")
