@@ -204,7 +204,7 @@ def merge_eval(passes: Passes, text: Text, params: Params, doses: bool = True) -
 
 
 def arm_models(params: Params) -> int:
-    """Models that merge-eval scores: no LoRA, soup, zero_decode, three arms of many, two of few, the samples."""
+    """Models that merge-eval scores: no LoRA, soup, zero_decode, five arms of many, one of few, the samples."""
     return 3 + 5 * params.eval.candidates + params.eval.extra_candidates + params.sample.count
 
 

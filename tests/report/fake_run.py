@@ -174,6 +174,7 @@ def write_study(root: Path) -> None:
                     ("table4b", "embedded", row, seed, arm, "movies", value + 5, None),
                     ("table4b", "embedded", row, seed, arm, "average", value, None),
                 ]
+            rows.append(("table4b", "embedded", row, seed, "soup", "average", 79.0, None))
         rows += [
             ("table4b", "embedded", row, None, "condpdiff", "SST2", None, paper + 5),
             ("table4b", "embedded", row, None, "condpdiff", "average", None, paper),

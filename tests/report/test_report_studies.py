@@ -7,7 +7,7 @@ import pytest
 from fake_run import write_study
 
 from condpdiff.errors import UserError
-from condpdiff.report.blocks import Table
+from condpdiff.report.blocks import Figures, Table
 from condpdiff.report.studies import read_studies, sections
 from condpdiff.studies.plan import load_study
 from condpdiff.studies.results import Results, long_csv
@@ -18,10 +18,11 @@ FOLDER = Path("docs/studies")
 def test_a_row_has_the_mean_over_seeds_of_the_average_and_the_papers_average(run: Path) -> None:
     write_study(run)
     (section,) = sections(read_studies(FOLDER))
-    (table,) = section.blocks
-    assert isinstance(table, Table)
-    assert table.columns == ["row", "seeds", "condpdiff_mean", "std", "condpdiff", "paper"]
-    assert table.rows[0] == ["one_hot", "2", "80.50", "0.71", "81.50", "79.17"]
+    table, figures = section.blocks
+    assert isinstance(table, Table) and isinstance(figures, Figures)
+    assert table.columns == ["row", "seeds", "condpdiff_mean", "std", "condpdiff", "minus soup", "paper"]
+    assert table.rows[0] == ["one_hot", "2", "80.50", "0.71", "81.50", "+1.50", "79.17"]
+    assert [i.name for i in figures.images] == ["study-table4b-embedded"] and "one_hot 80.50" in figures.images[0].alt
     assert "`table4b` at the size `embedded`" in table.caption
 
 
@@ -32,9 +33,9 @@ def test_every_study_and_size_has_its_table_and_what_is_missing_is_a_dash(run: P
     rows = rows[(rows["seed"] == 0) & (rows["arm"] == "condpdiff_mean")]
     rows.assign(size="paper").to_csv(FOLDER / "more.csv", index=False)
     (section,) = sections(read_studies(FOLDER))
-    assert len(section.blocks) == 2
+    assert len([block for block in section.blocks if isinstance(block, Table)]) == 2
     table = next(b for b in section.blocks if isinstance(b, Table) and "`paper`" in b.caption)
-    assert table.rows[0] == ["one_hot", "1", "80.00", "–", "–", "–"]
+    assert table.rows[0] == ["one_hot", "1", "80.00", "–", "–", "–", "–"]
 
 
 def test_without_studies_there_is_no_section(run: Path) -> None:
@@ -56,4 +57,4 @@ def test_what_study_show_writes_can_be_read(tmp_path: Path) -> None:
     (section,) = sections(read_studies(tmp_path))
     (table,) = section.blocks
     assert isinstance(table, Table) and table.rows
-    assert all(row[1:5] == ["0", "–", "–", "–"] and float(row[5]) > 50 for row in table.rows)
+    assert all(row[1:6] == ["0", "–", "–", "–", "–"] and float(row[6]) > 50 for row in table.rows)

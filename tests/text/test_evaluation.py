@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from condpdiff.arms import Arm, build_arms, winner, write_geometry
+from condpdiff.arms import Arm, build_arms, distance_to_zoo, winner, write_geometry
 from condpdiff.autoencoder import encode_all
 from condpdiff.files import read_json, read_tensors
 from condpdiff.normalization import Moments, normalise, statistics_of
