@@ -42,6 +42,7 @@ MEASURED = {
     "finetune-collect": (115.0, 122.0), "train-ae": (24.0, 24.0), "train-ldm": (108.0, 108.0), "sample": (9.0, 9.0),
     "merge-eval": (178.0, 270.0),
 }  # fmt: skip
+MEASURED_MODELS = 93  # that merge-eval scored a task: fewer candidates of soup_16, no noise round checkpoints
 # Of docs/benchmarks.md's run of `smoke`, on a machine of 179 GFLOP/s: GFLOP, seconds of the two tasks together.
 SMOKE, SMOKE_RATE = {"finetune-collect": (1808.89, 40.1), "merge-eval": (6007.19, 66.4)}, 179.0
 START = 6.3  # seconds that importing the libraries took there
@@ -190,12 +191,16 @@ def score_zoo(passes: Passes, text: Text, params: Params) -> Work:
     return scoring("score-zoo", passes, splits, params.collect.max_checkpoints, params.eval.batch_tokens)
 
 
-def merge_eval(passes: Passes, text: Text, params: Params, doses: bool = True) -> Work:
-    """merge-eval of one task without racing: all arms on the select and validation rows, then the doses' samples."""
+def merge_eval(passes: Passes, text: Text, params: Params, doses: bool = True, models: int | None = None) -> Work:
+    """merge-eval of one task without racing: all arms on the select and validation rows, then the doses' samples.
+
+    Args:
+        models: that the arms have; None: `arm_models`.
+    """
     tokens = params.eval.batch_tokens
     validation = (text.rows, text.validation)
     splits = [(params.eval.select_rows, text.held_out), validation]
-    work = scoring("merge-eval", passes, splits, arm_models(params), tokens)
+    work = scoring("merge-eval", passes, splits, models or arm_models(params), tokens)
     if not doses or not params.sample.doses:
         return work
     splits = [(params.performance.rows, text.held_out), validation]
@@ -448,7 +453,7 @@ def measured_works(one: Setting) -> dict[str, list[Work]]:
         "train-ae": [replace(summed(train_ae(params.ae, k, one.rows())), where=HOST)],
         "train-ldm": [train_ldm(params)],
         "sample": [replace(sample(params, k).times(len(one.tasks)), processes=1)],
-        "merge-eval": [merge_eval(passes, TEXTS[q], params) for q in one.tasks],
+        "merge-eval": [merge_eval(passes, TEXTS[q], params, models=MEASURED_MODELS) for q in one.tasks],
     }
 
 

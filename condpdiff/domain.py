@@ -15,6 +15,7 @@ Every domain is a package of the same modules, each with the same entry points:
     score       Scorer                      merge a vector of LoRA weights, and score it
     evaluation  evaluate                    every arm's candidates, by one rule
     between     unseen_inputs, score_between    what lies between two tasks
+    probe       nonsense_inputs, load_score     what the condition does
     report      make                        the page
 """
 

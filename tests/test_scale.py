@@ -76,11 +76,12 @@ def test_scoring_counts_merges_rows_and_batches(passes: Passes) -> None:
 def test_merge_eval_adds_the_doses(passes: Passes, params: Params) -> None:
     text = Text(train=S, validation=S, held_out=S, rows=320)
     model = MERGE + (96 + 320) * FORWARD  # 96 held-out rows select, another 96 give the doses' losses
-    assert scale.arm_models(params) == 93
-    assert scale.merge_eval(passes, text, params, doses=False).flops == 93 * model
-    assert scale.merge_eval(passes, text, params).flops == (93 + 1 + 5 * 4) * model
+    assert scale.arm_models(params) == 128
+    assert scale.merge_eval(passes, text, params, doses=False).flops == 128 * model
+    assert scale.merge_eval(passes, text, params).flops == (128 + 1 + 5 * 4) * model
+    assert scale.merge_eval(passes, text, params, doses=False, models=10).flops == 10 * model
     longer = scale.merge_eval(passes, replace(text, held_out=S + 1), params, doses=False)
-    assert longer.flops == 93 * (MERGE + 96 * passes.row(S + 1, False) + 320 * FORWARD)
+    assert longer.flops == 128 * (MERGE + 96 * passes.row(S + 1, False) + 320 * FORWARD)
 
 
 def test_fine_tuning_counts_steps_and_validations(passes: Passes, params: Params) -> None:

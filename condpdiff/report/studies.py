@@ -20,8 +20,8 @@ STUDIES = Path("docs/studies")
 CAPTION = (
     "`{study}` at the size `{size}`, over the mean of its tasks: condpdiff_mean is the mean over all generated "
     "candidates, then over seeds, and std its sample standard deviation over seeds; condpdiff is the selected "
-    "candidate, mean over seeds; minus soup is condpdiff_mean less the soup of the row's own checkpoints, which needs no "
-    "generator. The paper's figures are of other models and tasks: compare differences between rows."
+    "candidate, mean over seeds; minus soup is condpdiff_mean less the soup of the row's own checkpoints, which needs "
+    "no generator. The paper's figures are of other models and tasks: compare differences between rows."
 )
 FIGURES = (
     "The same rows: condpdiff_mean of each seed (dots) and the mean over seeds (diamond), beside the soup of the row's "
