@@ -63,7 +63,7 @@ def test_the_swap_matrix_has_every_condition_and_marks_the_own_one(
 
 @pytest.mark.parametrize(
     ("effect_", "words"),
-    [(5.0, "is **used**"), (-5.0, "works **against its task**")],
+    [(5.0, "is **used**"), (-5.0, "works **against the task**")],
 )
 def test_the_verdict_says_whether_the_condition_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, effect_: float, words: str

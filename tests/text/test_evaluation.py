@@ -209,14 +209,14 @@ def test_passes_tell_what_was_done_and_what_full_would_have_done(
     doses = score_doses(scorer, zoo.theta, zoo.theta[:6].unflatten(0, (3, 2)), torch.tensor([0.0, 0.5, 1.0]), settings)
     passes = count_passes(scorer, scores, doses, settings)
     assert passes["select"] == settings.select
-    full = {"select": 26 * 10, "validation": (26 + 7) * 20, "loss": 7 * 6}
+    full = {"select": 31 * 10, "validation": (31 + 7) * 20, "loss": 7 * 6}
     assert {split: counts["full"] for split, counts in passes["rows"].items()} == full
     done = {split: counts["done"] for split, counts in passes["rows"].items()}
     if settings.select == "full":
         assert done == full
     else:
         raced = scores[scores["arm"] != "majority"]
-        assert done == {"select": raced["rows"].sum(), "validation": 9 * 20, "loss": 7 * 6}  # a winner an arm
+        assert done == {"select": raced["rows"].sum(), "validation": 10 * 20, "loss": 7 * 6}  # a winner an arm
 
 
 def test_doses_stand_beside_the_soup_with_their_loss(scorer: Scorer, zoo: Zoo) -> None:
