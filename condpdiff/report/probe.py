@@ -255,7 +255,7 @@ def _contrasts(found: Probed, evaluations: Sequence[Scored]) -> list[Block]:
     against = {name: _against(d, CONTRASTS[name].replace("task", noun), evaluations) for name, d in differences.items()}
     statistics = against.pop(STATISTICS_OF_OTHERS, None)
     words = f"A {noun}'s own condition " + "; it ".join(against.values()) + "."
-    words += f" Its own statistics, under its own condition: {statistics}." if statistics else ""
+    words += f" Under its own condition, a LoRA with its own statistics {statistics}." if statistics else ""
     return [Table(caption, columns, rows), Text(words)]
 
 
