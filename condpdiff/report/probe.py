@@ -47,10 +47,9 @@ STATISTICS = (
 )
 UNSEEN = (
     "Each {noun} left out in turn: autoencoder and denoiser are trained on the other {noun}s alone, the denoiser for "
-    "{steps} steps (`probe.ldm_steps`); what they "
-    "generate under the condition of the one left out, {count}, is scored on it ({label}){head}. Its statistics are "
-    "guessed from the others': their mean, or their mean weighted by how similar their conditions are. Own soup and "
-    "original are what training on the {noun} itself gives. "
+    "{steps} steps (`probe.ldm_steps`); what they generate under the condition of the one left out, {count}, is scored "
+    "on it ({label}){head}. Its statistics are guessed from the others': their mean, or their mean weighted by how "
+    "similar their conditions are. Own soup and original are what training on the {noun} itself gives. "
 )
 UNSEEN_SHARED = "Mean and std are those that all {noun}s share{counted}. "
 ARMS = {
@@ -151,6 +150,23 @@ def read_probe(root: Path, lower: bool) -> Probed:
     return Probed(swap, unseen, unscored)
 
 
+SAYS = {
+    OTHERS: {
+        "beats": "The condition is **used**",
+        "ties with": "The condition is **not measurably used**",
+        "loses to": "The condition works **against the {noun}**",
+        "unknown": "Whether the condition is used **can't be told** from {count}",
+        "held": "with the same statistics and noise, own condition",
+    },
+    STATISTICS_OF_OTHERS: {
+        "beats": "The statistics **choose the {noun}**",
+        "ties with": "The statistics are **not measurably used**",
+        "loses to": "The statistics work **against the {noun}**",
+        "unknown": "Whether the statistics are used **can't be told** from {count}",
+        "held": "under a {noun}'s own condition, own statistics",
+    },
+}
+"""Contrast -> what the verdict says of it, by the word of its difference."""
 EFFECTS = {"condition_effect": OTHERS, "statistics_effect": STATISTICS_OF_OTHERS}
 """Of metrics.json -> the contrast that it is the mean over tasks of."""
 
@@ -163,27 +179,14 @@ def effect(found: Probed, evaluations: Sequence[Scored]) -> dict[str, float]:
 
 def verdict(found: Probed, evaluations: Sequence[Scored]) -> list[str]:
     """Is the condition used, and do the statistics choose the task? Nothing where none were swapped."""
-    noun = noun_of(evaluations)
-    asked = {
-        OTHERS: ("condition", "is used", "with the same statistics and noise, own condition"),
-        STATISTICS_OF_OTHERS: ("statistics", "are used", "under a task's own condition, own statistics"),
-    }
-    words = {
-        "condition": {"beats": "is **used**", "ties with": "is **not measurably used**"},
-        "statistics": {"beats": f"**choose the {noun}**", "ties with": "are **not measurably used**"},
-    }
-    lines = []
-    for contrast, (what, used, held) in asked.items():
+    noun, lines = noun_of(evaluations), []
+    for contrast, says in SAYS.items():
         if (values := found.own_minus(contrast)) is None:
             continue
         difference = _over_tasks(values, evaluations)
-        says = f"The {what} " + words[what].get(
-            difference.word, f"work{'s' * (what == 'condition')} **against the {noun}**"
-        )
-        if math.isnan(difference.low):
-            says = f"Whether the {what} {used} **can't be told** from {_count(len(values), noun)}"
-        held = held.replace("task", noun)
-        lines.append(f"{says}: {held} minus the other {noun}s' is {_said(difference, evaluations)}.")
+        line = says["unknown" if math.isnan(difference.low) else difference.word] + ": " + says["held"]
+        line = line.format(noun=noun, count=_count(len(values), noun))
+        lines.append(f"{line} minus the other {noun}s' is {_said(difference, evaluations)}.")
     return lines
 
 
