@@ -108,20 +108,16 @@ class Probed:
 
         None where there is nothing to hold it against: a single task, or no such condition or statistics.
         """
-        known = set(self.swap["condition"])
         found = []
-        if contrast == STATISTICS_OF_OTHERS:
-            if not self.statistics_swapped:
-                return None
-            for task in self.tasks:
-                swapped = [self.under(task, task, other) for other in self.tasks if other != task]
-                found.append(self.under(task, task) - np.mean(swapped, axis=0))
-            return np.array(found)
         for task in self.tasks:
-            others = [t for t in self.tasks if t != task] if contrast == OTHERS else [contrast]
-            if not others or not known >= set(others):
+            others = [name for name in self.tasks if name != task]
+            if contrast == STATISTICS_OF_OTHERS:
+                cells = [self.under(task, task, other) for other in others]
+            else:
+                cells = [self.under(name, task) for name in (others if contrast == OTHERS else [contrast])]
+            if not cells or not all(map(len, cells)):
                 return None
-            found.append(self.under(task, task) - np.mean([self.under(other, task) for other in others], axis=0))
+            found.append(self.under(task, task) - np.mean(cells, axis=0))
         return np.array(found) if found else None
 
 
