@@ -42,8 +42,8 @@ def test_tasks_are_of_different_kinds() -> None:
 
 def test_metrics_have_every_task_and_headline_arm() -> None:
     metrics = json.loads(Path("report/metrics.json").read_text(encoding="utf-8"))
-    assert set(metrics) == {*TASKS, "average", "tasks_not_learned", "condition_effect"}
-    assert -100 <= metrics["condition_effect"] <= 100
+    assert set(metrics) == {*TASKS, "average", "tasks_not_learned", "condition_effect", "statistics_effect"}
+    assert all(-200 <= metrics[effect] <= 200 for effect in ("condition_effect", "statistics_effect"))
     for name in (*TASKS, "average"):
         assert set(metrics[name]) == {*HEADLINE, "condpdiff_mean", "original_mean"}
         assert all(-100 <= value <= 100 for value in metrics[name].values())
@@ -114,6 +114,9 @@ def documented() -> Iterator[tuple[str, str, str, str]]:
 
 
 def with_tasks(name: str) -> list[str]:
+    if "<study>" in name:
+        studies = [path.stem for path in Path("docs/studies").glob("*.csv")]
+        return [name.replace("<study>", study).replace("<size>", "embedded") for study in studies]
     name = name.replace("<one>", TASKS[0]).replace("<other>", TASKS[1])
     tasks = [t for t in TASKS if load_task(t).data.kind == "classification"] if "/mistakes-" in name else TASKS
     return [name.replace("<task>", task) for task in tasks] if "<task>" in name else [name]
