@@ -43,7 +43,8 @@ def test_tasks_are_of_different_kinds() -> None:
 def test_metrics_have_every_task_and_headline_arm() -> None:
     metrics = json.loads(Path("report/metrics.json").read_text(encoding="utf-8"))
     assert set(metrics) == {*TASKS, "average", "tasks_not_learned", "condition_effect", "statistics_effect"}
-    assert all(-200 <= metrics[effect] <= 200 for effect in ("condition_effect", "statistics_effect"))
+    assert -100 <= metrics["condition_effect"] <= 100
+    assert -200 <= metrics["statistics_effect"] <= 200  # other statistics can turn a correlation round
     for name in (*TASKS, "average"):
         assert set(metrics[name]) == {*HEADLINE, "condpdiff_mean", "original_mean"}
         assert all(-100 <= value <= 100 for value in metrics[name].values())
