@@ -16,25 +16,28 @@ import torch
 import yaml
 from torch import Tensor
 
-from condpdiff import autoencoder, controls, diffusion, normalized
-from condpdiff.autoencoder import Autoencoder, encode_all
-from condpdiff.axes import evenly_spaced
-from condpdiff.condition import conditions
-from condpdiff.delta_w import UpdateLoss
-from condpdiff.errors import UserError, nearest, run
-from condpdiff.generate import Generator
-from condpdiff.latents import Scale
-from condpdiff.layout import Layout
-from condpdiff.params.schema import Params, load_params
-from condpdiff.params.section import PARAMS, parse, read_yaml
-from condpdiff.performance import load_performance, select_rows
-from condpdiff.rows import Joined
-from condpdiff.text.description import inputs
+from condpdiff.autoencoder import models as autoencoder
+from condpdiff.autoencoder.delta_w import UpdateLoss
+from condpdiff.autoencoder.latents import Scale
+from condpdiff.autoencoder.models import Autoencoder, encode_all
+from condpdiff.autoencoder.train import reconstruction_error, train
+from condpdiff.common.axes import evenly_spaced
+from condpdiff.common.errors import UserError, nearest, run
+from condpdiff.common.matrices import Joined
+from condpdiff.common.settings import PARAMS, parse, read_yaml
+from condpdiff.diffusion import process as diffusion
+from condpdiff.diffusion.conditions import conditions
+from condpdiff.evaluate import controls
+from condpdiff.experiments.params import Params, load_params
+from condpdiff.generate.generator import Generator
+from condpdiff.text.conditions import inputs
 from condpdiff.text.encoder import load_encoder
 from condpdiff.text.rows import read_rows
 from condpdiff.text.score import Scorer
-from condpdiff.train_autoencoder import reconstruction_error, train
-from condpdiff.zoo import load_zoo
+from condpdiff.zoo import normalized
+from condpdiff.zoo.checkpoints import load_zoo
+from condpdiff.zoo.layout import Layout
+from condpdiff.zoo.performance import load_performance, select_rows
 
 ROWS = Path("benchmarks/ablation.yaml")
 DATA = Path("data")

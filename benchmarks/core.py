@@ -22,23 +22,25 @@ import torch
 from torch import Tensor
 
 from benchmarks.stages import machine, matmul_rate
-from condpdiff import autoencoder, condition_file, diffusion
-from condpdiff.axes import evenly_spaced
-from condpdiff.condition_file import load_conditions
-from condpdiff.errors import run
-from condpdiff.generate import Generator, generate
-from condpdiff.hardware import device
-from condpdiff.latents import load_scale
-from condpdiff.normalization import Statistics, denormalise
-from condpdiff.normalized import load_frame
-from condpdiff.params.ae import Autoencoder as Settings
-from condpdiff.params.schema import load_params
-from condpdiff.rows import RowFile, row_writer
+from condpdiff.autoencoder import models as autoencoder
+from condpdiff.autoencoder.latents import load_scale
+from condpdiff.autoencoder.settings import Autoencoder as Settings
+from condpdiff.autoencoder.train import batches
+from condpdiff.common.axes import evenly_spaced
+from condpdiff.common.errors import run
+from condpdiff.common.hardware import device
+from condpdiff.common.matrices import RowFile, row_writer
+from condpdiff.diffusion import conditions as condition_file
+from condpdiff.diffusion import process as diffusion
+from condpdiff.diffusion.conditions import load_conditions
+from condpdiff.experiments.params import load_params
+from condpdiff.generate.generator import Generator, generate
 from condpdiff.text.finetune import finetune
 from condpdiff.text.rows import read_rows
 from condpdiff.text.score import Scorer
-from condpdiff.train_autoencoder import batches
-from condpdiff.zoo import load_zoo
+from condpdiff.zoo.checkpoints import load_zoo
+from condpdiff.zoo.normalization import Statistics, denormalise
+from condpdiff.zoo.normalized import load_frame
 
 DATA = Path("data")
 SIZES = (18_432, 73_728, 294_912, 1_179_648)  # the default run's K; BERT-base's at r = 1, 4, 16

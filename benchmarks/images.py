@@ -14,12 +14,12 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForTextEncoding
 
 from benchmarks.stages import counted, line
-from condpdiff.errors import UserError, run
-from condpdiff.layout import layout_of
-from condpdiff.params.section import read_yaml
-from condpdiff.presets import load_preset
+from condpdiff.common.errors import UserError, run
+from condpdiff.common.settings import read_yaml
+from condpdiff.experiments.presets import load_preset
 from condpdiff.style.describe import MODELS
 from condpdiff.style.models import MAX_TOKENS, build_transformer, empty_peft_model
+from condpdiff.zoo.layout import layout_of
 
 BF16, FLOAT = 2, 4  # bytes
 GPUS = {"A100 80GB": 312e12, "H100 SXM": 989e12}  # dense bf16 products a second, by data sheet

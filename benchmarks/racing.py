@@ -14,20 +14,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from condpdiff import autoencoder
-from condpdiff.arms import Arm, build_arms, winner
-from condpdiff.errors import run
-from condpdiff.files import read_tensors
-from condpdiff.normalized import load_frame
-from condpdiff.params.eval import Eval
-from condpdiff.params.normalize import Normalize
-from condpdiff.params.performance import Performance
-from condpdiff.params.section import section, tasks
+from condpdiff.autoencoder import models as autoencoder
+from condpdiff.common.errors import run
+from condpdiff.common.files import read_tensors
+from condpdiff.common.settings import section, tasks
+from condpdiff.evaluate.arms import Arm, build_arms, winner
+from condpdiff.evaluate.settings import Eval
 from condpdiff.text.evaluation import score_arms, splits
 from condpdiff.text.rows import read_rows
 from condpdiff.text.score import Scorer
 from condpdiff.text.task import load_task
-from condpdiff.zoo import Zoo, load_zoo
+from condpdiff.zoo.checkpoints import Zoo, load_zoo
+from condpdiff.zoo.normalized import load_frame
+from condpdiff.zoo.settings import Normalize, Performance
 
 DATA = Path("data")
 HEAD = "task|arm|candidates|full picks|racing picks|full validation|racing validation|full passes|racing passes|saved"

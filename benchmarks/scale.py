@@ -19,20 +19,21 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.stages import EVAL_BATCH, counted, line, passes, repeated
-from condpdiff import autoencoder, describe
-from condpdiff.axes import CLOSED_FORM_ROWS
-from condpdiff.denoiser import Denoiser
-from condpdiff.errors import run
-from condpdiff.layout import layout_of
-from condpdiff.params.ae import Autoencoder as Settings
-from condpdiff.params.sample import DOSES
-from condpdiff.params.schema import Params
-from condpdiff.presets import TABLE_1_RANKS, load_preset
-from condpdiff.rows import FLOAT
+from condpdiff.autoencoder import models as autoencoder
+from condpdiff.autoencoder.settings import Autoencoder as Settings
+from condpdiff.autoencoder.train import RESIDENT_BYTES
+from condpdiff.common.axes import CLOSED_FORM_ROWS
+from condpdiff.common.errors import run
+from condpdiff.common.matrices import FLOAT
+from condpdiff.diffusion.denoiser import Denoiser
+from condpdiff.experiments import describe
+from condpdiff.experiments.params import Params
+from condpdiff.experiments.presets import TABLE_1_RANKS, load_preset
+from condpdiff.generate.settings import DOSES
 from condpdiff.text.describe import activations, model_config
 from condpdiff.text.models import empty_peft_model
 from condpdiff.text.task import Task
-from condpdiff.train_autoencoder import RESIDENT_BYTES
+from condpdiff.zoo.layout import layout_of
 
 PARTS = ("default", "paper", "tasks", "adapters")
 D_COND = 384  # width of the default condition encoder's vectors

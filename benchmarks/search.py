@@ -10,16 +10,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-from condpdiff import controls
-from condpdiff.axes import evenly_spaced
-from condpdiff.params.collect import Collect
-from condpdiff.params.eval import Eval
-from condpdiff.params.section import section
+from condpdiff.common.axes import evenly_spaced
+from condpdiff.common.settings import section
+from condpdiff.evaluate import controls
+from condpdiff.evaluate.settings import Eval
 from condpdiff.text.finetune import finetune
 from condpdiff.text.rows import read_rows
 from condpdiff.text.score import Scorer
 from condpdiff.text.task import load_task
-from condpdiff.zoo import load_zoo
+from condpdiff.zoo.checkpoints import load_zoo
+from condpdiff.zoo.settings import Collect
 
 BASE = Path("data/base")
 CHECKPOINTS = 8

@@ -14,8 +14,8 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.ablation import DATA, ROWS, Bench, read_rows_of, with_changes
-from condpdiff import controls
-from condpdiff.errors import run
+from condpdiff.common.errors import run
+from condpdiff.evaluate import controls
 from condpdiff.report.compare import METRICS, signed
 from condpdiff.report.tables import CONTROLS, Evaluation, candidates, read_evaluation, selected
 

@@ -30,26 +30,26 @@ from dvc.repo import Repo
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import AutoTokenizer
 
-from condpdiff import autoencoder, diffusion
-from condpdiff.condition import conditions
-from condpdiff.condition_file import FILE, load_conditions
-from condpdiff.errors import UserError, run
-from condpdiff.files import read_json
-from condpdiff.generate import Generator, generate
-from condpdiff.hardware import device
-from condpdiff.latents import load_latents, load_scale
-from condpdiff.normalized import load_frame, load_w
-from condpdiff.params.schema import Params, load_params
-from condpdiff.performance import load_performance, loss_rows, select_rows
-from condpdiff.presets import apply, load_preset
-from condpdiff.text.description import inputs
+from condpdiff.autoencoder import models as autoencoder
+from condpdiff.autoencoder.latents import load_latents, load_scale
+from condpdiff.autoencoder.train import reconstruction_error, train
+from condpdiff.common.errors import UserError, run
+from condpdiff.common.files import read_json
+from condpdiff.common.hardware import device
+from condpdiff.diffusion import process as diffusion
+from condpdiff.diffusion.conditions import FILE, conditions, load_conditions
+from condpdiff.experiments.params import Params, load_params
+from condpdiff.experiments.presets import apply, load_preset
+from condpdiff.generate.generator import Generator, generate
+from condpdiff.text.conditions import inputs
 from condpdiff.text.encoder import load_encoder
 from condpdiff.text.models import empty_peft_model
 from condpdiff.text.rows import length_grouped_order, read_rows, tokenize
 from condpdiff.text.score import Scorer
 from condpdiff.text.task import Task
-from condpdiff.train_autoencoder import reconstruction_error, train
-from condpdiff.zoo import load_zoo
+from condpdiff.zoo.checkpoints import load_zoo
+from condpdiff.zoo.normalized import load_frame, load_w
+from condpdiff.zoo.performance import load_performance, loss_rows, select_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA, BASE = Path("data"), Path("data/base")

@@ -22,9 +22,9 @@ from typing import Any
 import torch
 import yaml
 
-from condpdiff.errors import run
-from condpdiff.layout import Entry, Layout
-from condpdiff.rows import Resident, row_writer, whole
+from condpdiff.common.errors import run
+from condpdiff.common.matrices import Resident, row_writer, whole
+from condpdiff.zoo.layout import Entry, Layout
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("normalize", "train_ae", "encode_latents")
@@ -91,7 +91,7 @@ def measure(name: str, mode: str) -> dict[str, Any]:
         _read_at_once(module)
     seconds: dict[str, float] = {}
     if name == "train_ae":
-        _time(import_module("condpdiff.train_autoencoder"), "fit", seconds)
+        _time(import_module("condpdiff.autoencoder.train"), "fit", seconds)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = default_timer()
     with contextlib.redirect_stdout(sys.stderr):

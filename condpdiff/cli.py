@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from condpdiff import cli_study
-from condpdiff.errors import run
-from condpdiff.params.schema import load_params
-from condpdiff.presets import about, apply, as_dvc_options, changes, load_preset, preset_names
+from condpdiff.common.errors import run
+from condpdiff.experiments import cli_study
+from condpdiff.experiments.params import load_params
+from condpdiff.experiments.presets import about, apply, as_dvc_options, changes, load_preset, preset_names
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.add_typer(cli_study.app, name="study")
@@ -91,7 +91,7 @@ def _apply(name: str, dry_run: bool) -> None:
 
 def _describe(preset: str | None, as_json: bool) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from condpdiff.describe import describe, render
+    from condpdiff.experiments.describe import describe, render
 
     if preset is None:
         params, tasks = load_params()

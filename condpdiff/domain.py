@@ -22,7 +22,7 @@ Every domain is a package of the same modules, each with the same entry points:
 from importlib import import_module
 from typing import Any
 
-from condpdiff.params.section import domain
+from condpdiff.common.settings import domain
 
 
 def module(name: str, of: str | None = None) -> Any:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from condpdiff.errors import run
-from condpdiff.params.schema import load_params
+from condpdiff.common.errors import run
+from condpdiff.experiments.params import load_params
 
 OUT = Path("data/params-checked")
 

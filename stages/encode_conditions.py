@@ -2,19 +2,18 @@
 
 from pathlib import Path
 
-from condpdiff.condition import conditions
-from condpdiff.condition_file import FILE, SHOWN, save_conditions
+from condpdiff.common.errors import run
+from condpdiff.common.files import new_directory, write_json
+from condpdiff.common.settings import section, tasks
+from condpdiff.diffusion.conditions import FILE, SHOWN, conditions, save_conditions
+from condpdiff.diffusion.settings import Condition
 from condpdiff.domain import module
-from condpdiff.errors import run
-from condpdiff.files import new_directory, write_json
-from condpdiff.params.condition import Condition
-from condpdiff.params.section import section, tasks
 
 OUT = Path("data/conditions")
 
 
 def main() -> None:
-    settings, description = section("condition", Condition), module("description")
+    settings, description = section("condition", Condition), module("conditions")
     inputs = {name: description.inputs(Path("data/tasks", name), settings.kind) for name in tasks()}
     y = conditions(settings, inputs, module("encoder").load_encoder)
     with new_directory(OUT) as folder:

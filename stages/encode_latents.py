@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from condpdiff import autoencoder
-from condpdiff.errors import run
-from condpdiff.files import new_directory
-from condpdiff.latents import save_latents
-from condpdiff.normalized import load_rows
-from condpdiff.params.section import tasks
+from condpdiff.autoencoder import models as autoencoder
+from condpdiff.autoencoder.latents import save_latents
+from condpdiff.common.errors import run
+from condpdiff.common.files import new_directory
+from condpdiff.common.settings import tasks
+from condpdiff.zoo.normalized import load_rows
 
 OUT = Path("data/latents")
 

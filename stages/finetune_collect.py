@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
+from condpdiff.common.errors import run
+from condpdiff.common.hardware import shared
+from condpdiff.common.settings import section
 from condpdiff.domain import module
-from condpdiff.errors import run
-from condpdiff.hardware import shared
-from condpdiff.params.collect import Collect
-from condpdiff.params.section import section
+from condpdiff.zoo.settings import Collect
 
 
 def main() -> None:

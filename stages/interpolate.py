@@ -2,19 +2,18 @@
 
 from pathlib import Path
 
-from condpdiff import condition_file
-from condpdiff.condition_file import load_conditions
+from condpdiff.common.errors import run
+from condpdiff.common.files import new_directory, read_tensors
+from condpdiff.common.settings import section, tasks
+from condpdiff.diffusion import conditions as condition_file
+from condpdiff.diffusion.conditions import load_conditions
+from condpdiff.diffusion.settings import Condition
 from condpdiff.domain import module
-from condpdiff.errors import run
-from condpdiff.files import new_directory, read_tensors
-from condpdiff.generate import Generator
-from condpdiff.interpolation import Between, Scoring, weights
-from condpdiff.normalized import load_frame
-from condpdiff.params.condition import Condition
-from condpdiff.params.eval import Eval
-from condpdiff.params.interpolate import Interpolate, pair_folder
-from condpdiff.params.sample import Sample
-from condpdiff.params.section import section, tasks
+from condpdiff.evaluate.interpolation import Between, Scoring, weights
+from condpdiff.evaluate.settings import Eval, Interpolate, pair_folder
+from condpdiff.generate.generator import Generator
+from condpdiff.generate.settings import Sample
+from condpdiff.zoo.normalized import load_frame
 
 DATA = Path("data")
 

@@ -5,19 +5,17 @@ from pathlib import Path
 
 import torch
 
-from condpdiff import autoencoder
-from condpdiff.adapter import export_adapter
-from condpdiff.arms import build_arms, winner, write_geometry
-from condpdiff.base_file import loads_as
+from condpdiff.autoencoder import models as autoencoder
+from condpdiff.common.errors import run
+from condpdiff.common.files import new_directory, read_tensors
+from condpdiff.common.settings import section
 from condpdiff.domain import module
-from condpdiff.errors import run
-from condpdiff.files import new_directory, read_tensors
-from condpdiff.normalized import load_frame
-from condpdiff.params.eval import Eval
-from condpdiff.params.normalize import Normalize
-from condpdiff.params.performance import Performance
-from condpdiff.params.section import section
-from condpdiff.zoo import load_zoo
+from condpdiff.evaluate.arms import build_arms, winner, write_geometry
+from condpdiff.evaluate.settings import Eval
+from condpdiff.zoo.adapters import export_adapter, loads_as
+from condpdiff.zoo.checkpoints import load_zoo
+from condpdiff.zoo.normalized import load_frame
+from condpdiff.zoo.settings import Normalize, Performance
 
 BASE = Path("data/base")
 

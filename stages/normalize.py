@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from condpdiff.errors import UserError, run
-from condpdiff.files import new_directory
-from condpdiff.normalization import Moments, statistics_of
-from condpdiff.normalized import Frame, save_task
-from condpdiff.params.normalize import Normalize
-from condpdiff.params.section import section, tasks
-from condpdiff.zoo import open_zoo
+from condpdiff.common.errors import UserError, run
+from condpdiff.common.files import new_directory
+from condpdiff.common.settings import section, tasks
+from condpdiff.zoo.checkpoints import open_zoo
+from condpdiff.zoo.normalization import Moments, statistics_of
+from condpdiff.zoo.normalized import Frame, save_task
+from condpdiff.zoo.settings import Normalize
 
 ZOO = Path("data/zoo")
 OUT = Path("data/normalized")

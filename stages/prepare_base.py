@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from condpdiff.common.errors import run
+from condpdiff.common.settings import section
+from condpdiff.common.task import Base
 from condpdiff.domain import module
-from condpdiff.errors import run
-from condpdiff.params.base import Base
-from condpdiff.params.section import section
 
 OUT = Path("data/base")
 

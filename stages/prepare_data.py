@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
+from condpdiff.common.errors import run
+from condpdiff.common.settings import section
+from condpdiff.common.task import Data
 from condpdiff.domain import module
-from condpdiff.errors import run
-from condpdiff.params.data import Data
-from condpdiff.params.section import section
 
 
 def main() -> None:

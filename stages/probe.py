@@ -4,20 +4,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from condpdiff import probe
+from condpdiff.autoencoder.settings import Autoencoder
+from condpdiff.common.errors import run
+from condpdiff.common.files import new_directory
+from condpdiff.common.settings import section, tasks
+from condpdiff.diffusion.settings import Condition, Ldm
 from condpdiff.domain import module
-from condpdiff.errors import run
-from condpdiff.files import new_directory
-from condpdiff.generate import Draw
-from condpdiff.interpolation import Scoring
-from condpdiff.params.ae import Autoencoder
-from condpdiff.params.condition import Condition
-from condpdiff.params.eval import Eval
-from condpdiff.params.ldm import Ldm
-from condpdiff.params.normalize import Normalize
-from condpdiff.params.probe import Probe
-from condpdiff.params.sample import Sample
-from condpdiff.params.section import section, tasks
+from condpdiff.evaluate import condition_probe as probe
+from condpdiff.evaluate.interpolation import Scoring
+from condpdiff.evaluate.settings import Eval, Probe
+from condpdiff.generate.generator import Draw
+from condpdiff.generate.settings import Sample
+from condpdiff.zoo.settings import Normalize
 
 DATA = Path("data")
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from condpdiff.common.errors import run
 from condpdiff.domain import module
-from condpdiff.errors import run
-from condpdiff.params.schema import load_params
+from condpdiff.experiments.params import load_params
 
 
 def main() -> None:

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import torch
 
-from condpdiff import condition_file
-from condpdiff.condition_file import load_conditions
-from condpdiff.errors import run
-from condpdiff.files import new_directory, write_tensors
-from condpdiff.generate import Generator, generate
-from condpdiff.normalized import load_frame
-from condpdiff.params.sample import Sample
-from condpdiff.params.section import section, tasks
+from condpdiff.common.errors import run
+from condpdiff.common.files import new_directory, write_tensors
+from condpdiff.common.settings import section, tasks
+from condpdiff.diffusion import conditions as condition_file
+from condpdiff.diffusion.conditions import load_conditions
+from condpdiff.generate.generator import Generator, generate
+from condpdiff.generate.settings import Sample
+from condpdiff.zoo.normalized import load_frame
 
 OUT = Path("data/samples")
 

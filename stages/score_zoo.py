@@ -6,13 +6,13 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
+from condpdiff.common.errors import run
+from condpdiff.common.settings import section
 from condpdiff.domain import module
-from condpdiff.errors import run
-from condpdiff.params.eval import Eval
-from condpdiff.params.performance import Performance
-from condpdiff.params.section import section
-from condpdiff.performance import loss_rows
-from condpdiff.zoo import load_zoo
+from condpdiff.evaluate.settings import Eval
+from condpdiff.zoo.checkpoints import load_zoo
+from condpdiff.zoo.performance import loss_rows
+from condpdiff.zoo.settings import Performance
 
 OUT = Path("data/performance")
 

@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from condpdiff import autoencoder
-from condpdiff.delta_w import UpdateLoss
-from condpdiff.errors import run
-from condpdiff.files import new_directory, write_json
-from condpdiff.hardware import rank, shared
-from condpdiff.layout import Layout
-from condpdiff.normalized import load_frame, load_rows
-from condpdiff.params.ae import Autoencoder
-from condpdiff.params.section import section, tasks
-from condpdiff.rows import Joined
-from condpdiff.train_autoencoder import reconstruction_error, train
+from condpdiff.autoencoder import models as autoencoder
+from condpdiff.autoencoder.delta_w import UpdateLoss
+from condpdiff.autoencoder.settings import Autoencoder
+from condpdiff.autoencoder.train import reconstruction_error, train
+from condpdiff.common.errors import run
+from condpdiff.common.files import new_directory, write_json
+from condpdiff.common.hardware import rank, shared
+from condpdiff.common.matrices import Joined
+from condpdiff.common.settings import section, tasks
+from condpdiff.zoo.layout import Layout
+from condpdiff.zoo.normalized import load_frame, load_rows
 
 NORMALIZED = Path("data/normalized")
 OUT = Path("data/autoencoder")

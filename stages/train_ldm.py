@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from condpdiff import condition_file, diffusion
-from condpdiff.condition_file import load_conditions
-from condpdiff.errors import run
-from condpdiff.files import new_directory
-from condpdiff.hardware import rank, shared
-from condpdiff.latents import load_latents
-from condpdiff.params.condition import Condition
-from condpdiff.params.ldm import Ldm
-from condpdiff.params.section import section, tasks
-from condpdiff.performance import load_performance
+from condpdiff.autoencoder.latents import load_latents
+from condpdiff.common.errors import run
+from condpdiff.common.files import new_directory
+from condpdiff.common.hardware import rank, shared
+from condpdiff.common.settings import section, tasks
+from condpdiff.diffusion import conditions as condition_file
+from condpdiff.diffusion import process as diffusion
+from condpdiff.diffusion.conditions import load_conditions
+from condpdiff.diffusion.settings import Condition, Ldm
+from condpdiff.zoo.performance import load_performance
 
 OUT = Path("data/ldm")
 

@@ -10,12 +10,12 @@ from peft import PeftModel, get_peft_model
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModel, BertConfig, DebertaConfig, PreTrainedTokenizerFast, RobertaConfig
 
-from condpdiff.layout import Entry, Layout, layout_of
-from condpdiff.params.collect import Collect
-from condpdiff.params.section import parse
+from condpdiff.common.settings import parse
 from condpdiff.text.models import head_modules, head_state, load_classifier, lora_config
 from condpdiff.text.task import Task
-from condpdiff.zoo import Zoo
+from condpdiff.zoo.checkpoints import Zoo
+from condpdiff.zoo.layout import Entry, Layout, layout_of
+from condpdiff.zoo.settings import Collect
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 GOOD = ["good", "great", "fine", "lovely"]

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from condpdiff.params.schema import Params
-from condpdiff.params.section import DOMAINS
+from condpdiff.common.settings import DOMAINS
+from condpdiff.experiments.params import Params
 from condpdiff.text.task import Task
 
 ROOT = Path(__file__).parent.parent

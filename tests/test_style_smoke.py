@@ -12,11 +12,11 @@ from diffusers import PixArtAlphaPipeline
 from peft import PeftModel
 from PIL import Image
 
-from condpdiff.files import read_tensors
-from condpdiff.layout import Layout, unflatten
+from condpdiff.common.files import read_tensors
 from condpdiff.style.score import Scorer
 from condpdiff.style.task import load_task
-from condpdiff.zoo import load_zoo
+from condpdiff.zoo.checkpoints import load_zoo
+from condpdiff.zoo.layout import Layout, unflatten
 from tests.clone import ROOT, run, stages_run
 from tests.smoke import smoke
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from condpdiff.errors import UserError
-from condpdiff.params.interpolate import pair_folder
+from condpdiff.common.errors import UserError
+from condpdiff.evaluate.settings import pair_folder
 from condpdiff.report.blocks import Block, Figures, Gallery, Section, Table
 from condpdiff.report.figures import PANEL
 from condpdiff.report.parts import floors_of, label_of, noun_of, number

@@ -8,12 +8,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from condpdiff.performance import performance_of
 from condpdiff.report import compare
 from condpdiff.report.blocks import Block, Figures, Table
 from condpdiff.report.figures import PANEL, colour
 from condpdiff.report.svg import LIGHT, Image, image, style
 from condpdiff.report.tables import Scored, pivot, summarise
+from condpdiff.zoo.performance import performance_of
 
 SHOWN = (0.0, 0.5, 1.0)
 """Doses of the table."""

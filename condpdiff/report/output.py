@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from condpdiff.files import new_directory, write_json
+from condpdiff.common.files import new_directory, write_json
 from condpdiff.report import doses, page, render, style_page
 from condpdiff.report.curves import arms_table, write_plots
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from markupsafe import Markup
 from PIL import Image, UnidentifiedImageError
 
-from condpdiff.errors import UserError
+from condpdiff.common.errors import UserError
 
 LARGEST = 256
 """Pixels of the longer side in the page; larger images are shrunk there, and there alone."""

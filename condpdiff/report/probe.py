@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from condpdiff.errors import UserError
-from condpdiff.params.normalize import SHARED
-from condpdiff.params.probe import DROPPED, NONSENSE, Probe
+from condpdiff.common.errors import UserError
+from condpdiff.evaluate.settings import DROPPED, NONSENSE, Probe
 from condpdiff.report.blocks import Block, Section, Table, Text
 from condpdiff.report.compare import FEWEST, Difference, signed, student
 from condpdiff.report.parts import floors_of, label_of, noun_of, number
 from condpdiff.report.readers import read_csv
 from condpdiff.report.tables import Scored, candidates, column
+from condpdiff.zoo.settings import SHARED
 
 OTHERS = "other tasks' conditions"
 STATISTICS_OF_OTHERS = "other tasks' statistics"

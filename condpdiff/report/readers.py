@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from safetensors import SafetensorError, safe_open
 
-from condpdiff.errors import UserError
+from condpdiff.common.errors import UserError
 
 
 def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:

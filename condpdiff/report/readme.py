@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from condpdiff.errors import UserError, run
+from condpdiff.common.errors import UserError, run
 from condpdiff.report.show import read_results
 
 BLOCK = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)

@@ -5,7 +5,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from condpdiff.errors import UserError, run
+from condpdiff.common.errors import UserError, run
 
 REPORT = Path("report")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from condpdiff.params.schema import Params
+from condpdiff.experiments.params import Params
 from condpdiff.report import between, doses, figures, probe, studies
 from condpdiff.report import style_text as text
 from condpdiff.report.blocks import Block, Figures, Gallery, Section, Table, Text, Verbatim

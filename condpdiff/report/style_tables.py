@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from condpdiff.errors import UserError
+from condpdiff.common.errors import UserError
 from condpdiff.report.png import Picture, read_picture
 from condpdiff.report.readers import read_csv, read_distances
 from condpdiff.report.tables import ARMS as VECTORS

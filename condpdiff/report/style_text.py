@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from condpdiff.params.schema import Params
+from condpdiff.experiments.params import Params
 from condpdiff.report.style_tables import SHOWN, StyleEvaluation
 
 FOREST = (

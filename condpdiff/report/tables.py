@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from condpdiff.errors import UserError
-from condpdiff.files import read_json
+from condpdiff.common.errors import UserError
+from condpdiff.common.files import read_json
 from condpdiff.report.readers import read_arrays, read_csv, read_distances
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """The report's captions: what each figure is, on how many rows, and what it does not show."""
 
-from condpdiff.params.schema import Params
+from condpdiff.experiments.params import Params
 from condpdiff.report.compare import RESAMPLES
 from condpdiff.report.tables import Evaluation
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from condpdiff.errors import UserError
+from condpdiff.common.errors import UserError
 from condpdiff.report.readers import open_arrays
 from condpdiff.report.tsne import NOISE, Points
 

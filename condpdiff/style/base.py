@@ -10,15 +10,15 @@ import os
 import shutil
 from pathlib import Path
 
-from condpdiff.base_file import save_source
-from condpdiff.errors import UserError
-from condpdiff.files import new_directory, write_tensors
-from condpdiff.packages import read_member
-from condpdiff.params.base import Base
-from condpdiff.pretrained import cannot_load
-from condpdiff.small_pixart import train
+from condpdiff.common.errors import UserError
+from condpdiff.common.files import new_directory, write_tensors
+from condpdiff.common.packages import read_member
+from condpdiff.common.pretrained import cannot_load
+from condpdiff.common.task import Base
 from condpdiff.style.metrics import FEATURES, INCEPTION, LITE0, LITE0_MEMBER, LITE0_PACKAGE, lite0_state
 from condpdiff.style.models import PARTS, check_is_pixart
+from condpdiff.style.small_pixart import train
+from condpdiff.zoo.adapters import save_source
 
 
 def prepare_base(base: Base, out: Path) -> None:

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from condpdiff.interpolation import SCORES, Point, Scoring
+from condpdiff.evaluate.interpolation import SCORES, Point, Scoring
 from condpdiff.style.evaluation import Judge, Prompts
 from condpdiff.style.rows import images, read_rows, save_png
 from condpdiff.style.score import Scorer
 from condpdiff.style.task import Task
-from condpdiff.zoo import load_zoo
+from condpdiff.zoo.checkpoints import load_zoo
 
 STRIP = 4
 """Prompts whose images are kept along lambda."""

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from condpdiff.errors import UserError
-from condpdiff.files import new_directory, write_json
-from condpdiff.params.data import Data
-from condpdiff.params.task import TASKS
-from condpdiff.style.description import DESCRIPTION, describe
+from condpdiff.common.errors import UserError
+from condpdiff.common.files import new_directory, write_json
+from condpdiff.common.task import TASKS, Data
+from condpdiff.style.conditions import DESCRIPTION, describe
 from condpdiff.style.sources import read_source
 from condpdiff.style.task import Task, TaskData
 

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from condpdiff.files import read_json
-from condpdiff.inputs import DATA, hub_folder, hub_input, package_input, prepared_rows
-from condpdiff.params.base import Base
-from condpdiff.params.schema import Params
-from condpdiff.params.section import read_yaml
+from condpdiff.common.files import read_json
+from condpdiff.common.settings import read_yaml
+from condpdiff.common.task import Base
+from condpdiff.experiments.inputs import DATA, hub_folder, hub_input, package_input, prepared_rows
+from condpdiff.experiments.params import Params
 from condpdiff.style.task import FolderSource, HubSource, Task
 
 MODELS = Path("configs/models")

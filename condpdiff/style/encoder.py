@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from condpdiff.errors import UserError
-from condpdiff.hardware import device
-from condpdiff.packages import read_member
-from condpdiff.params.condition import Condition
-from condpdiff.pretrained import cannot_load
+from condpdiff.common.errors import UserError
+from condpdiff.common.hardware import device
+from condpdiff.common.packages import read_member
+from condpdiff.common.pretrained import cannot_load
+from condpdiff.diffusion.settings import Condition
 from condpdiff.style.metrics import LITE0_MEMBER, LITE0_PACKAGE, features, lite0_of, lite0_state, read_state
 
 Encode = Callable[[Sequence[np.ndarray]], Tensor]

@@ -15,19 +15,19 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from condpdiff import controls
-from condpdiff.arms import Arm, distance_to_zoo, first_best
-from condpdiff.errors import UserError
-from condpdiff.files import write_json, write_tensors
-from condpdiff.params.eval import Eval
-from condpdiff.params.performance import Performance
-from condpdiff.performance import loss_rows, select_rows
-from condpdiff.racing import parts, race
+from condpdiff.common.errors import UserError
+from condpdiff.common.files import write_json, write_tensors
+from condpdiff.evaluate import controls
+from condpdiff.evaluate.arms import Arm, distance_to_zoo, first_best
+from condpdiff.evaluate.racing import parts, race
+from condpdiff.evaluate.settings import Eval
 from condpdiff.style.metrics import features, frechet_distance, load_features, statistics
 from condpdiff.style.rows import images, read_rows, save_png
 from condpdiff.style.score import Scorer
 from condpdiff.style.task import Task
-from condpdiff.zoo import Zoo
+from condpdiff.zoo.checkpoints import Zoo
+from condpdiff.zoo.performance import loss_rows, select_rows
+from condpdiff.zoo.settings import Performance
 
 Splits = dict[str, pd.DataFrame]
 DOSES = ["arm", "asked", "candidate", "loss", "validation"]

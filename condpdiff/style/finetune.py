@@ -23,12 +23,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import trange
 
-from condpdiff.errors import UserError
-from condpdiff.files import new_directory, read_config, read_json, read_tensors, write_tensors
-from condpdiff.hardware import compiled, device, rank, share
-from condpdiff.layout import Layout, flatten, layout_of
-from condpdiff.params.collect import Collect
-from condpdiff.params.task import TASKS
+from condpdiff.common.errors import UserError
+from condpdiff.common.files import new_directory, read_config, read_json, read_tensors, write_tensors
+from condpdiff.common.hardware import compiled, device, rank, share
+from condpdiff.common.task import TASKS
 from condpdiff.style.metrics import weights_file
 from condpdiff.style.models import (
     PARTS,
@@ -42,7 +40,9 @@ from condpdiff.style.models import (
 )
 from condpdiff.style.rows import read_rows
 from condpdiff.style.task import Task
-from condpdiff.zoo import HEAD, THETA
+from condpdiff.zoo.checkpoints import HEAD, THETA
+from condpdiff.zoo.layout import Layout, flatten, layout_of
+from condpdiff.zoo.settings import Collect
 
 UNFINISHED = Path("tmp/finetune")
 RESUME = "resume.safetensors"

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from condpdiff.errors import UserError
-from condpdiff.files import read_tensors
-from condpdiff.hardware import device
+from condpdiff.common.errors import UserError
+from condpdiff.common.files import read_tensors
+from condpdiff.common.hardware import device
 
 FEATURES = "features"
 """Folder of a base model with the weights of these networks, which prepare-base leaves there."""

@@ -22,9 +22,9 @@ from diffusers.utils import logging
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 
-from condpdiff.errors import UserError
-from condpdiff.files import read_json
-from condpdiff.hardware import device
+from condpdiff.common.errors import UserError
+from condpdiff.common.files import read_json
+from condpdiff.common.hardware import device
 from condpdiff.style.rows import images, to_tensor
 
 # The pipeline warns of an autoencoder and a text encoder that are not PixArt's own; ours are meant.

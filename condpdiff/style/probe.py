@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from condpdiff.interpolation import Score, Scoring
+from condpdiff.evaluate.interpolation import Score, Scoring
 from condpdiff.style.between import PROBE
 from condpdiff.style.evaluation import Judge, Prompts
 from condpdiff.style.rows import images, read_rows
 from condpdiff.style.score import Scorer
 from condpdiff.style.task import Task
-from condpdiff.zoo import load_zoo
+from condpdiff.zoo.checkpoints import load_zoo
 
 DRAWS = 3
 

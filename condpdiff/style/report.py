@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from condpdiff.params.schema import Params
-from condpdiff.params.section import PARAMS
+from condpdiff.common.settings import PARAMS
+from condpdiff.experiments.params import Params
 from condpdiff.report.between import read_between
 from condpdiff.report.curves import read_curve, read_task_curves, read_zoo_losses
 from condpdiff.report.output import write

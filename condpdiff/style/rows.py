@@ -9,7 +9,7 @@ import torch
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
-from condpdiff.errors import UserError
+from condpdiff.common.errors import UserError
 
 
 def read_rows(folder: Path, split: str) -> pd.DataFrame:

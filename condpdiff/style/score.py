@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from condpdiff.errors import UserError
-from condpdiff.hardware import device
-from condpdiff.layout import unflatten
+from condpdiff.common.errors import UserError
+from condpdiff.common.hardware import device
 from condpdiff.style.models import (
     denoising_errors,
     embed_captions,
@@ -25,7 +24,8 @@ from condpdiff.style.models import (
     pipeline,
 )
 from condpdiff.style.task import Task
-from condpdiff.zoo import Zoo
+from condpdiff.zoo.checkpoints import Zoo
+from condpdiff.zoo.layout import unflatten
 
 _PREFIX = "base_model.model."
 _GOLDEN = 0.6180339887498949  # its multiples spread evenly over 0..1, however many there are

@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from condpdiff import packages, rendering
-from condpdiff.errors import UserError, nearest
-from condpdiff.images import SUFFIXES, encode_png, read_rgb, square
-from condpdiff.photographs import FRAMINGS, Photograph, photographs
+from condpdiff.common import packages
+from condpdiff.common.errors import UserError, nearest
+from condpdiff.style import rendering
+from condpdiff.style.images import SUFFIXES, encode_png, read_rgb, square
+from condpdiff.style.photographs import FRAMINGS, Photograph, photographs
 from condpdiff.style.task import FolderSource, HubSource, RenderedSource, StyleImage, TaskData
 
 RENDERED_PIXELS = 2

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from condpdiff.base_file import save_source
-from condpdiff.files import new_directory
-from condpdiff.params.base import Base
-from condpdiff.pretrained import load_pretrained
+from condpdiff.common.files import new_directory
+from condpdiff.common.pretrained import load_pretrained
+from condpdiff.common.task import Base
+from condpdiff.zoo.adapters import save_source
 
 
 def prepare_base(base: Base, out: Path) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from condpdiff.files import read_json
-from condpdiff.interpolation import SCORES, Point, Scoring
-from condpdiff.text.description import DESCRIPTION, condition_texts, two_shots
+from condpdiff.common.files import read_json
+from condpdiff.evaluate.interpolation import SCORES, Point, Scoring
+from condpdiff.text.conditions import DESCRIPTION, condition_texts, two_shots
 from condpdiff.text.probe import load_score
 from condpdiff.text.rows import read_rows
 from condpdiff.text.task import Task

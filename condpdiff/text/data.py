@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from condpdiff.errors import UserError, nearest
-from condpdiff.files import new_directory, write_json
-from condpdiff.params.data import Data
-from condpdiff.params.task import TASKS
-from condpdiff.text.description import DESCRIPTION, describe
+from condpdiff.common.errors import UserError, nearest
+from condpdiff.common.files import new_directory, write_json
+from condpdiff.common.task import TASKS, Data
+from condpdiff.text.conditions import DESCRIPTION, describe
 from condpdiff.text.sources import Rows, read_source
 from condpdiff.text.task import Binarize, PackageSource, Task, TaskData
 

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from condpdiff.files import read_json
-from condpdiff.inputs import DATA, hub_folder, hub_input, is_cached, package_input, prepared_rows
-from condpdiff.packages import PACKAGES, read_member
-from condpdiff.params.base import Base
-from condpdiff.params.schema import Params
-from condpdiff.params.section import read_yaml
+from condpdiff.common.files import read_json
+from condpdiff.common.packages import PACKAGES, read_member
+from condpdiff.common.settings import read_yaml
+from condpdiff.common.task import Base
+from condpdiff.experiments.inputs import DATA, hub_folder, hub_input, is_cached, package_input, prepared_rows
+from condpdiff.experiments.params import Params
 from condpdiff.text.task import HubSource, PackageSource, Task
 
 MODELS = Path("configs/models")

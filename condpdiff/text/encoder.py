@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from condpdiff.errors import UserError, nearest
-from condpdiff.params.condition import Condition
-from condpdiff.pretrained import cannot_load, load_pretrained
+from condpdiff.common.errors import UserError, nearest
+from condpdiff.common.pretrained import cannot_load, load_pretrained
+from condpdiff.diffusion.settings import Condition
 
 Encode = Callable[[Sequence[str]], Tensor]
 """texts -> [V, d_cond] float32, each of length sqrt(d_cond): a standard deviation of 1 a coordinate."""

@@ -26,15 +26,15 @@ from transformers import (
 )
 from transformers.trainer_callback import ProgressCallback
 
-from condpdiff.files import new_directory, read_config, read_tensors, write_tensors
-from condpdiff.hardware import device, rank, share
-from condpdiff.layout import Layout, flatten, layout_of
-from condpdiff.params.collect import Collect
+from condpdiff.common.files import new_directory, read_config, read_tensors, write_tensors
+from condpdiff.common.hardware import device, rank, share
 from condpdiff.text.metrics import TaskMetrics, constant_prediction, score
 from condpdiff.text.models import freeze_head, head_modules, head_state, peft_classifier, set_head, target_modules
 from condpdiff.text.rows import length_grouped_order, read_rows, tokenize
 from condpdiff.text.task import Task
-from condpdiff.zoo import HEAD, THETA
+from condpdiff.zoo.checkpoints import HEAD, THETA
+from condpdiff.zoo.layout import Layout, flatten, layout_of
+from condpdiff.zoo.settings import Collect
 
 UNFINISHED = Path("tmp/finetune")
 WINDOW = "window.safetensors"

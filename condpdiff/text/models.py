@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
 
-from condpdiff.errors import UserError
+from condpdiff.common.errors import UserError
 
 # PEFT still reads an attribute that transformers renamed; nothing that a user can mend.
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from condpdiff.interpolation import Score, Scoring
-from condpdiff.text.description import condition_texts
+from condpdiff.evaluate.interpolation import Score, Scoring
+from condpdiff.text.conditions import condition_texts
 from condpdiff.text.rows import read_rows
 from condpdiff.text.score import Scorer
 from condpdiff.text.task import Task
-from condpdiff.zoo import load_zoo
+from condpdiff.zoo.checkpoints import load_zoo
 
 NONSENSE = {  # words at random, in the shape of what `describe` gives
     "task_info": [

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from condpdiff.errors import UserError
+from condpdiff.common.errors import UserError
 
 
 def read_rows(folder: Path, split: str) -> pd.DataFrame:

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import AutoTokenizer, PreTrainedModel
 
-from condpdiff.errors import UserError
-from condpdiff.hardware import device
-from condpdiff.layout import unflatten
+from condpdiff.common.errors import UserError
+from condpdiff.common.hardware import device
 from condpdiff.text.metrics import score
 from condpdiff.text.models import load_classifier
 from condpdiff.text.rows import Batches
 from condpdiff.text.task import Task
-from condpdiff.zoo import Zoo
+from condpdiff.zoo.checkpoints import Zoo
+from condpdiff.zoo.layout import unflatten
 
 _PREFIX = "base_model.model."
 

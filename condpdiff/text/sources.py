@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from condpdiff import packages
-from condpdiff.errors import UserError
+from condpdiff.common import packages
+from condpdiff.common.errors import UserError
 from condpdiff.text.task import FilesSource, HubSource, PackageSource, Split, TaskData
 
 SEPARATORS = {"csv": ",", "tsv": "\t"}

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from condpdiff.params.section import Section
-from condpdiff.params.task import read_task
+from condpdiff.common.settings import Section
+from condpdiff.common.task import read_task
 
 Metric = Literal["accuracy", "f1", "matthews", "pearson", "spearman"]
 METRICS: dict[str, tuple[Metric, ...]] = {

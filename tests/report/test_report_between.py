@@ -7,8 +7,8 @@ import pytest
 from fake_run import build
 from fake_style_run import PROMPTS, STRIPS, build_styles
 
-from condpdiff.errors import UserError
-from condpdiff.params.schema import load_params
+from condpdiff.common.errors import UserError
+from condpdiff.experiments.params import load_params
 from condpdiff.report.between import Between, read_between, sections
 from condpdiff.report.blocks import Figures, Gallery, Table
 from condpdiff.report.style_tables import StyleEvaluation, read_style

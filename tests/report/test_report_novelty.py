@@ -8,7 +8,7 @@ import pytest
 from fake_run import K, build
 from safetensors.numpy import load_file, save_file
 
-from condpdiff.errors import UserError
+from condpdiff.common.errors import UserError
 from condpdiff.report import figures
 from condpdiff.report.compare import correlation
 from condpdiff.report.overlap import wrong_overlaps

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from fake_run import build
 
-from condpdiff.errors import UserError
+from condpdiff.common.errors import UserError
 from condpdiff.report import readme, show
 from stages import report
 

@@ -9,8 +9,8 @@ import pytest
 from fake_run import build
 from fake_style_run import build_styles
 
-from condpdiff.errors import UserError
-from condpdiff.params.schema import load_params
+from condpdiff.common.errors import UserError
+from condpdiff.experiments.params import load_params
 from condpdiff.report.blocks import Table, Text
 from condpdiff.report.probe import OTHERS, STATISTICS_OF_OTHERS, Probed, effect, read_probe, sections, verdict
 from condpdiff.report.style_tables import StyleEvaluation, read_style

@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 from fake_run import write_study
 
-from condpdiff.errors import UserError
+from condpdiff.common.errors import UserError
+from condpdiff.experiments.study_plan import load_study
+from condpdiff.experiments.study_results import Results, long_csv
 from condpdiff.report.blocks import Figures, Table
 from condpdiff.report.studies import read_studies, sections
-from condpdiff.studies.plan import load_study
-from condpdiff.studies.results import Results, long_csv
 
 FOLDER = Path("docs/studies")
 

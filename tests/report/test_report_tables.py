@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from fake_run import build
 
-from condpdiff.errors import UserError
+from condpdiff.common.errors import UserError
 from condpdiff.report.blocks import Table, markdown_table
 from condpdiff.report.overlap import wrong_overlap
 from condpdiff.report.readers import read_csv

@@ -14,8 +14,8 @@ from fake_style_run import PROMPTS, STRIPS, build_styles
 from PIL import Image
 from test_report_page import Checker, files
 
-from condpdiff.errors import UserError
-from condpdiff.params.schema import load_params
+from condpdiff.common.errors import UserError
+from condpdiff.experiments.params import load_params
 from condpdiff.report.compare import best_control
 from condpdiff.report.png import read_picture
 from condpdiff.report.style_compare import compare, verdict

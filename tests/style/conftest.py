@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from condpdiff import small_pixart
 from condpdiff.style import base as module
+from condpdiff.style import small_pixart
 from tests.style.stand_ins_small_pixart import PHOTOGRAPHS, save_config
 from tests.style.stand_ins_style import random_lite0
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
-from condpdiff.errors import UserError
-from condpdiff.params.base import Base
-from condpdiff.photographs import FRAMINGS, Photograph
+from condpdiff.common.errors import UserError
+from condpdiff.common.task import Base
 from condpdiff.style.base import prepare_base
+from condpdiff.style.photographs import FRAMINGS, Photograph
 from tests.stand_ins import save_base, save_tokenizer
 from tests.style.stand_ins_style import SCHEDULER, TRANSFORMER, VAE, make_images
 

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from condpdiff.layout import layout_of
-from condpdiff.params.section import parse
+from condpdiff.common.settings import parse
 from condpdiff.style.models import peft_transformer, target_modules
 from condpdiff.style.task import Task
-from condpdiff.zoo import Zoo
+from condpdiff.zoo.checkpoints import Zoo
+from condpdiff.zoo.layout import layout_of
 from tests.style.stand_ins_style import SIZE
 
 

@@ -11,12 +11,12 @@ import torch
 from diffusers import AutoencoderTiny, PixArtAlphaPipeline
 from PIL import Image
 
-from condpdiff.files import read_json, read_tensors
-from condpdiff.small_pixart import crops_of_photographs, load_small_model, recolour
+from condpdiff.common.files import read_json, read_tensors
 from condpdiff.style.base import prepare_base
 from condpdiff.style.metrics import FEATURES, LITE0
 from condpdiff.style.models import encode_images, load_transformer, load_vae
 from condpdiff.style.rows import to_tensor
+from condpdiff.style.small_pixart import crops_of_photographs, load_small_model, recolour
 from tests.style.stand_ins_small_pixart import message_of, save_config, trained
 from tests.style.stand_ins_style import SIZE, TRANSFORMER, VAE, make_images, random_lite0
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from condpdiff.files import read_json
-from condpdiff.params.base import Base
+from condpdiff.common.files import read_json
+from condpdiff.common.task import Base
 from condpdiff.style import base as module
 from condpdiff.style.base import prepare_base
 from condpdiff.style.metrics import FEATURES, INCEPTION

@@ -8,13 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from condpdiff.files import write_tensors
-from condpdiff.interpolation import Point, Scoring
+from condpdiff.common.files import write_tensors
+from condpdiff.evaluate.interpolation import Point, Scoring
 from condpdiff.style.between import STRIP, both_prompts, score_between, unseen_inputs
 from condpdiff.style.evaluation import Judge, Prompts
 from condpdiff.style.rows import images
 from condpdiff.style.score import Scorer
-from condpdiff.zoo import HEAD, THETA, Zoo
+from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
 from tests.style.stand_ins_style import SIZE, make_images, make_style_rows, save_style_base
 from tests.style.stand_ins_style_zoo import make_style_task, make_style_zoo
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from condpdiff.errors import UserError
-from condpdiff.params.data import Data
-from condpdiff.params.section import parse
+from condpdiff.common.errors import UserError
+from condpdiff.common.settings import parse
+from condpdiff.common.task import Data
 from condpdiff.style.data import prepare, prepare_data
 from condpdiff.style.task import Task, TaskData
 

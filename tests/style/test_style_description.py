@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from condpdiff.errors import UserError
-from condpdiff.files import write_json
-from condpdiff.params.section import parse
-from condpdiff.style.description import DESCRIPTION, describe, inputs, shown
+from condpdiff.common.errors import UserError
+from condpdiff.common.files import write_json
+from condpdiff.common.settings import parse
+from condpdiff.style.conditions import DESCRIPTION, describe, inputs, shown
 from condpdiff.style.task import Task
 from tests.style.stand_ins_style import SIZE, make_images, make_style_rows
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from condpdiff.errors import UserError
-from condpdiff.params.condition import Condition
-from condpdiff.params.section import parse
+from condpdiff.common.errors import UserError
+from condpdiff.common.settings import parse
+from condpdiff.diffusion.settings import Condition
 from condpdiff.style import encoder
 from condpdiff.style.encoder import LITE0_MEMBER, LITE0_PACKAGE, ResNet18, load_encoder, unit_variance
 from condpdiff.style.metrics import features, lite0_of

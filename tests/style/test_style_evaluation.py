@@ -9,12 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from condpdiff.arms import Arm, first_best, winner
-from condpdiff.errors import UserError
-from condpdiff.files import read_json, read_tensors
-from condpdiff.params.eval import Eval
-from condpdiff.params.performance import Performance
-from condpdiff.params.section import parse
+from condpdiff.common.errors import UserError
+from condpdiff.common.files import read_json, read_tensors
+from condpdiff.common.settings import parse
+from condpdiff.evaluate.arms import Arm, first_best, winner
+from condpdiff.evaluate.settings import Eval
 from condpdiff.style.evaluation import (
     Judge,
     Prompts,
@@ -30,7 +29,8 @@ from condpdiff.style.evaluation import (
 )
 from condpdiff.style.rows import images
 from condpdiff.style.score import Scorer
-from condpdiff.zoo import Zoo
+from condpdiff.zoo.checkpoints import Zoo
+from condpdiff.zoo.settings import Performance
 from tests.style.stand_ins_style import SIZE, make_images, make_style_rows, save_style_base
 from tests.style.stand_ins_style_zoo import make_style_task, make_style_zoo
 

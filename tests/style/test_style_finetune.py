@@ -13,16 +13,16 @@ import pandas as pd
 import pytest
 import torch
 
-from condpdiff.errors import UserError
-from condpdiff.files import read_tensors, write_json
-from condpdiff.params.collect import Collect
+from condpdiff.common.errors import UserError
+from condpdiff.common.files import read_tensors, write_json
 from condpdiff.style import finetune as module
 from condpdiff.style.finetune import UNFINISHED, finetune, rate, validation_loss
 from condpdiff.style.models import load_examples, load_scheduler
 from condpdiff.style.rows import read_rows
 from condpdiff.style.score import Scorer
 from condpdiff.style.task import Task
-from condpdiff.zoo import HEAD, THETA, load_zoo
+from condpdiff.zoo.checkpoints import HEAD, THETA, load_zoo
+from condpdiff.zoo.settings import Collect
 from tests.stand_ins import make_collect
 from tests.style.stand_ins_style import CAPTIONS, SIZE, make_style_rows, save_published_classes, save_style_base
 from tests.style.stand_ins_style_zoo import make_style_task as make_task
@@ -295,8 +295,8 @@ def test_two_processes_collect_nearly_the_states_of_one(base: Path, collect_zoo:
     write_json(Path("settings.json"), {"task": make_task().model_dump(), "collect": make_collect().model_dump()})
     Path("both.py").write_text(
         "from pathlib import Path\n"
-        "from condpdiff.files import read_json\n"
-        "from condpdiff.params.collect import Collect\n"
+        "from condpdiff.common.files import read_json\n"
+        "from condpdiff.zoo.settings import Collect\n"
         "from condpdiff.style.finetune import finetune\n"
         "from condpdiff.style.task import Task\n"
         "said = read_json(Path('settings.json'))\n"

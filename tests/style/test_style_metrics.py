@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from condpdiff.errors import UserError
-from condpdiff.files import read_tensors, write_tensors
+from condpdiff.common.errors import UserError
+from condpdiff.common.files import read_tensors, write_tensors
 from condpdiff.style.metrics import (
     BATCH,
     FEATURES,

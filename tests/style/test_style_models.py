@@ -11,10 +11,8 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, PixArtAlphaPipeline
 from peft import PeftModel
 
-from condpdiff.adapter import export_adapter
-from condpdiff.errors import UserError
-from condpdiff.layout import flatten, layout_of, unflatten
-from condpdiff.params.section import read_yaml
+from condpdiff.common.errors import UserError
+from condpdiff.common.settings import read_yaml
 from condpdiff.style.models import (
     ATTENTION,
     CARD,
@@ -37,7 +35,9 @@ from condpdiff.style.models import (
     target_modules,
 )
 from condpdiff.style.rows import to_tensor, to_uint8
-from condpdiff.zoo import Zoo
+from condpdiff.zoo.adapters import export_adapter
+from condpdiff.zoo.checkpoints import Zoo
+from condpdiff.zoo.layout import flatten, layout_of, unflatten
 from tests.style.stand_ins_style import CAPTIONS, SIZE, TRANSFORMER, make_images, make_style_rows, save_style_base
 
 XL = read_yaml(Path("configs/models/pixart-xl-2-512x512.yaml"))

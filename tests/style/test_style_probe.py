@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from condpdiff.files import write_tensors
-from condpdiff.interpolation import Scoring
+from condpdiff.common.files import write_tensors
+from condpdiff.evaluate.interpolation import Scoring
 from condpdiff.style.evaluation import Judge, Prompts
 from condpdiff.style.probe import DRAWS, load_score, nonsense_inputs
 from condpdiff.style.rows import images
 from condpdiff.style.score import Scorer
-from condpdiff.zoo import HEAD, THETA
+from condpdiff.zoo.checkpoints import HEAD, THETA
 from tests.style.stand_ins_style import SIZE, make_style_rows, save_style_base
 from tests.style.stand_ins_style_zoo import make_style_task, make_style_zoo
 

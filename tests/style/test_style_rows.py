@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from condpdiff.errors import UserError
+from condpdiff.common.errors import UserError
 from condpdiff.style.rows import images, read_rows, to_tensor, to_uint8
 from tests.style.stand_ins_style import make_images, make_style_rows
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from peft import PeftModel
 
-from condpdiff.adapter import export_adapter
-from condpdiff.errors import UserError
-from condpdiff.layout import Entry, Layout, unflatten
+from condpdiff.common.errors import UserError
 from condpdiff.style import models
 from condpdiff.style.models import CARD, TASK_TYPE, denoising_errors, load_transformer
 from condpdiff.style.score import Scorer, fixed_draws
-from condpdiff.zoo import Zoo
+from condpdiff.zoo.adapters import export_adapter
+from condpdiff.zoo.checkpoints import Zoo
+from condpdiff.zoo.layout import Entry, Layout, unflatten
 from tests.style.stand_ins_style import CAPTIONS, SIZE, make_style_rows, save_style_base
 from tests.style.stand_ins_style_zoo import make_style_task, make_style_zoo
 

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from condpdiff import rendering
-from condpdiff.errors import UserError
-from condpdiff.images import encode_png
-from condpdiff.params.section import parse
-from condpdiff.photographs import Photograph
-from condpdiff.style import sources
+from condpdiff.common.errors import UserError
+from condpdiff.common.settings import parse
+from condpdiff.style import rendering, sources
+from condpdiff.style.images import encode_png
+from condpdiff.style.photographs import Photograph
 from condpdiff.style.sources import Picture, read_source
 from condpdiff.style.task import TaskData
 

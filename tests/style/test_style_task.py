@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import yaml
 
-from condpdiff.errors import UserError
-from condpdiff.params.section import parse
-from condpdiff.params.task import TASKS
+from condpdiff.common.errors import UserError
+from condpdiff.common.settings import parse
+from condpdiff.common.task import TASKS
 from condpdiff.style.task import RenderedSource, Task, load_task
 
 STYLES = [path.stem for path in sorted(TASKS.glob("*.yaml")) if "size" in yaml.safe_load(path.read_text())["data"]]

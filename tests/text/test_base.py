@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from condpdiff.base_file import SOURCE
-from condpdiff.errors import UserError
-from condpdiff.files import read_json
-from condpdiff.params.base import Base
+from condpdiff.common.errors import UserError
+from condpdiff.common.files import read_json
+from condpdiff.common.task import Base
 from condpdiff.text.base import prepare_base
 from condpdiff.text.models import load_classifier
+from condpdiff.zoo.adapters import SOURCE
 
 
 def message_of(source: str, name: str, out: Path) -> str:

@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 import torch
 
-from condpdiff.files import write_json, write_tensors
-from condpdiff.interpolation import Point, Scoring
+from condpdiff.common.files import write_json, write_tensors
+from condpdiff.evaluate.interpolation import Point, Scoring
 from condpdiff.text.between import score_between, unseen_inputs
-from condpdiff.text.description import DESCRIPTION, describe
+from condpdiff.text.conditions import DESCRIPTION, describe
 from condpdiff.text.score import Scorer
 from condpdiff.text.task import Task
-from condpdiff.zoo import HEAD, THETA, Zoo, load_zoo
+from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo, load_zoo
 from tests.stand_ins import make_rows, make_task, make_zoo, save_rows
 
 SCORING = Scoring(batch_tokens=128, images=1, image_steps=1, image_guidance=1.0)

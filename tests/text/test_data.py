@@ -14,11 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from condpdiff import packages
-from condpdiff.errors import UserError
-from condpdiff.params.data import Data
-from condpdiff.params.section import parse, read_yaml
-from condpdiff.params.task import TASKS
+from condpdiff.common import packages
+from condpdiff.common.errors import UserError
+from condpdiff.common.settings import parse, read_yaml
+from condpdiff.common.task import TASKS, Data
 from condpdiff.text.data import label_summary, prepare
 from condpdiff.text.task import PackageSource, TaskData, load_task
 

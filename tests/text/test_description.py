@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from condpdiff.files import write_json
-from condpdiff.text.description import DESCRIPTION, condition_texts, describe, inputs, two_shots
+from condpdiff.common.files import write_json
+from condpdiff.text.conditions import DESCRIPTION, condition_texts, describe, inputs, two_shots
 from tests.stand_ins import make_rows, make_task
 
 

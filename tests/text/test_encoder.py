@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from condpdiff.errors import UserError
-from condpdiff.params.condition import Condition
-from condpdiff.params.section import parse
+from condpdiff.common.errors import UserError
+from condpdiff.common.settings import parse
+from condpdiff.diffusion.settings import Condition
 from condpdiff.text.encoder import BATCH, load_encoder, unit_variance
 from tests.stand_ins import HIDDEN
 

@@ -8,19 +8,19 @@ import pandas as pd
 import pytest
 import torch
 
-from condpdiff.arms import Arm, build_arms, distance_to_zoo, winner, write_geometry
-from condpdiff.autoencoder import encode_all
-from condpdiff.files import read_json, read_tensors
-from condpdiff.normalization import Moments, normalise, statistics_of
-from condpdiff.normalized import Frame
-from condpdiff.params.ae import Autoencoder as AeSettings
-from condpdiff.params.eval import Eval
-from condpdiff.params.performance import Performance
-from condpdiff.params.section import parse
+from condpdiff.autoencoder.models import encode_all
+from condpdiff.autoencoder.settings import Autoencoder as AeSettings
+from condpdiff.autoencoder.train import train
+from condpdiff.common.files import read_json, read_tensors
+from condpdiff.common.settings import parse
+from condpdiff.evaluate.arms import Arm, build_arms, distance_to_zoo, winner, write_geometry
+from condpdiff.evaluate.settings import Eval
 from condpdiff.text.evaluation import count_passes, run_arm, score_arms, score_doses, splits
 from condpdiff.text.score import Scorer
-from condpdiff.train_autoencoder import train
-from condpdiff.zoo import Zoo
+from condpdiff.zoo.checkpoints import Zoo
+from condpdiff.zoo.normalization import Moments, normalise, statistics_of
+from condpdiff.zoo.normalized import Frame
+from condpdiff.zoo.settings import Performance
 from tests.stand_ins import make_rows, make_task, make_zoo
 
 ARMS = [

@@ -13,16 +13,16 @@ import pandas as pd
 import pytest
 import torch
 
-from condpdiff.errors import UserError
-from condpdiff.files import read_json, read_tensors, write_json
-from condpdiff.params.collect import Collect
+from condpdiff.common.errors import UserError
+from condpdiff.common.files import read_json, read_tensors, write_json
 from condpdiff.text import finetune as module
 from condpdiff.text.finetune import HEAD, THETA, UNFINISHED, Collector, finetune
 from condpdiff.text.models import head_state, peft_classifier
 from condpdiff.text.rows import read_rows
 from condpdiff.text.score import Scorer
 from condpdiff.text.task import Task
-from condpdiff.zoo import Zoo, load_zoo
+from condpdiff.zoo.checkpoints import Zoo, load_zoo
+from condpdiff.zoo.settings import Collect
 from tests.stand_ins import make_collect, make_rows, make_task, save_rows
 
 FILES = [THETA, HEAD, "layout.json", "loss.csv", "validation.csv"]

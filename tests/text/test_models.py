@@ -6,8 +6,7 @@ import pytest
 import torch
 from transformers import BertConfig, DebertaConfig, RobertaConfig
 
-from condpdiff.errors import UserError
-from condpdiff.layout import layout_of
+from condpdiff.common.errors import UserError
 from condpdiff.text.models import (
     ATTENTION,
     HEADS,
@@ -19,6 +18,7 @@ from condpdiff.text.models import (
     set_head,
     target_modules,
 )
+from condpdiff.zoo.layout import layout_of
 from tests.stand_ins import make_zoo
 
 

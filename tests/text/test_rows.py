@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from condpdiff.errors import UserError
+from condpdiff.common.errors import UserError
 from condpdiff.text.rows import Batches, length_grouped_order, read_rows, tokenize
 from tests.stand_ins import make_rows
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from condpdiff.errors import UserError
-from condpdiff.layout import Entry, Layout, unflatten
+from condpdiff.common.errors import UserError
 from condpdiff.text.score import Scorer
-from condpdiff.zoo import Zoo
+from condpdiff.zoo.checkpoints import Zoo
+from condpdiff.zoo.layout import Entry, Layout, unflatten
 from tests.stand_ins import make_rows, make_task, make_zoo
 
 ROWS = {"select": make_rows(9, 2), "validation": make_rows(21, 3)}

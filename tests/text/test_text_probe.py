@@ -5,11 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from condpdiff.files import write_tensors
-from condpdiff.interpolation import Scoring
+from condpdiff.common.files import write_tensors
+from condpdiff.evaluate.interpolation import Scoring
 from condpdiff.text.probe import NONSENSE, load_score, nonsense_inputs
 from condpdiff.text.score import Scorer
-from condpdiff.zoo import HEAD, THETA, load_zoo
+from condpdiff.zoo.checkpoints import HEAD, THETA, load_zoo
 from tests.stand_ins import make_task, make_zoo, save_rows
 
 SCORING = Scoring(batch_tokens=128, images=1, image_steps=1, image_guidance=1.0)

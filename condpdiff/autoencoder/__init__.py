@@ -1,0 +1,1 @@
+"""E and D: normalised weights w <-> latents z."""

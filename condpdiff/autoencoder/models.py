@@ -1,0 +1,306 @@
+"""The autoencoder E, D: z = E(w), w_hat = D(z + xi), loss = mean squared error (Eq. 6-7).
+
+Three shapes behind one interface: `conv1d` (ours), `pdiff` (p-diff v2's, for comparison), `pca` (the linear floor).
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from condpdiff.autoencoder.patch_maps import PatchLinear, SharedLinear, modules_of_patches
+from condpdiff.autoencoder.settings import Autoencoder as Settings
+from condpdiff.common.axes import CLOSED_FORM_ROWS, column_groups, evenly_spaced, gram_of, leading, principal_axes
+from condpdiff.common.files import read_config, read_tensors, write_tensors
+from condpdiff.common.matrices import Rows, as_rows
+from condpdiff.zoo.layout import Layout
+
+FILE = "autoencoder.safetensors"
+
+
+class Autoencoder(nn.Module):
+    """w [B, K] <-> z [B, C, L]; `encode` and `decode` stand together in every subclass."""
+
+    def __init__(self, K: int, C: int, L: int) -> None:  # noqa: N803  the paper's letters
+        super().__init__()
+        self.K, self.C, self.L = K, C, L
+
+    def encode(self, w: Tensor) -> Tensor:
+        """w [B, K] -> z [B, C, L]."""
+        raise NotImplementedError
+
+    def decode(self, z: Tensor) -> Tensor:
+        """z [B, C, L] -> w_hat [B, K]."""
+        raise NotImplementedError
+
+    def learn_layout(self, layout: Layout) -> None:
+        """Take from the layout of w what the network can use."""
+
+    def fit_closed_form(self, w: Rows | Tensor) -> bool:
+        """Learn what can be learned from w [N, K] without gradient steps; says whether that is all.
+
+        Looks at `CLOSED_FORM_ROWS` of the rows at most, and at a few columns at a time.
+        """
+        return False
+
+    def forward(
+        self,
+        w: Tensor,
+        noise: float,
+        input_noise: float,
+        further: Callable[..., Tensor] | None = None,
+        picked: Tensor | None = None,
+    ) -> Tensor:
+        """The loss: mean squared error of D(E(w) + xi), xi Gaussian of std `noise` (Eq. 6-7).
+
+        Args:
+            further: a loss to add, of w_hat [B, K], w [B, K] and `picked`.
+            picked: [B] int64, which rows of the zoo w holds.
+        """
+        z = self.encode(torch.randn_like(w).mul_(input_noise).add_(w))
+        decoded = self.decode(z + noise * torch.randn_like(z))
+        loss = F.mse_loss(decoded, w)
+        return loss if further is None else loss + further(decoded, w, picked)
+
+
+class ResidualConv(nn.Module):
+    """x + conv(silu(conv(silu(norm(x))))), length kept."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(math.gcd(8, channels), channels)
+        self.conv1 = nn.Conv1d(channels, channels, 5, padding=2)
+        self.conv2 = nn.Conv1d(channels, channels, 5, padding=2)
+        nn.init.zeros_(self.conv2.weight)  # every block starts as the identity
+        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm(x)))  # [B, c, P]
+        return x + self.conv2(F.silu(h))  # [B, c, P]
+
+
+class PatchedAutoencoder(Autoencoder):
+    """`conv1d`: fold w into P patches, a linear map a patch, residual 1-D convolutions, a linear bottleneck.
+
+    A full-length convolution stack costs K positions at every layer; here only the patch maps see K.
+    """
+
+    fold: PatchLinear | SharedLinear
+    unfold: PatchLinear | SharedLinear
+
+    def __init__(self, K: int, C: int, L: int, patch: int, width: int, depth: int, modules: int = 0) -> None:  # noqa: N803
+        """`modules`: how many modules a shared patch map tells apart; 0: each patch has a map of its own."""
+        super().__init__(K, C, L)
+        self.patch, self.width, self.P = patch, width, math.ceil(K / patch)
+        flat = width * self.P
+        self.fold = SharedLinear(self.P, patch, width, modules) if modules else PatchLinear(self.P, patch, width)
+        self.down = nn.Sequential(*(ResidualConv(width) for _ in range(depth)))
+        self.to_latent = nn.Linear(flat, C * L)
+        self.from_latent = nn.Linear(C * L, flat)
+        self.up = nn.Sequential(*(ResidualConv(width) for _ in range(depth)))
+        self.unfold = (
+            SharedLinear(self.P, width, patch, modules, before=True) if modules else PatchLinear(self.P, width, patch)
+        )
+
+    def encode(self, w: Tensor) -> Tensor:
+        x = F.pad(w, (0, self.P * self.patch - self.K)) if self.K % self.patch else w  # zeros behind the end
+        x = self.fold(x.unflatten(1, (self.P, self.patch))).transpose(1, 2)  # [B, width, P]
+        return self.to_latent(self.down(x).flatten(1)).unflatten(1, (self.C, self.L))  # [B, C, L]
+
+    def decode(self, z: Tensor) -> Tensor:
+        x = self.from_latent(z.flatten(1)).unflatten(1, (-1, self.P))  # [B, width, P]
+        x = self.unfold(self.up(x).transpose(1, 2))  # [B, P, patch]
+        return x.flatten(1)[:, : self.K]  # [B, K]
+
+    def learn_layout(self, layout: Layout) -> None:
+        for map_ in (self.fold, self.unfold):
+            if isinstance(map_, SharedLinear):
+                map_.module.copy_(modules_of_patches(layout, self.patch))
+
+    @torch.no_grad()
+    def fit_closed_form(self, w: Rows | Tensor) -> bool:
+        """Start as the linear autoencoder that the data suggests; the convolutions, still the identity, learn the rest.
+
+        The patch maps start at principal axes (each patch's own, or those of all patches together), the bottleneck
+        at those of the folded weights, whitened. Gradient steps from random maps need thousands of steps to come as
+        far.
+        """
+        rows = as_rows(w)
+        picked = evenly_spaced(rows.shape[0], CLOSED_FORM_ROWS)
+        own = isinstance(self.fold, PatchLinear)
+        folded = (self._start_own if own else self._start_shared)(rows, picked).flatten(1)  # [n, width P], centred
+        axes = principal_axes(folded, self.C * self.L)  # [m, width P]
+        std = (folded @ axes.T).square().mean(0).sqrt().clamp_min(1e-6)
+        for parameter in (*self.to_latent.parameters(), *self.from_latent.parameters()):
+            parameter.zero_()
+        self.to_latent.weight[: len(axes)] = axes / std[:, None]
+        self.from_latent.weight[:, : len(axes)] = axes.T * std
+        return False
+
+    def _start_own(self, rows: Rows, picked: Tensor) -> Tensor:
+        """Each patch map at its patch's principal axes; gives the folded weights [n, width, P]."""
+        fold, unfold = self.fold, self.unfold
+        assert isinstance(fold, PatchLinear) and isinstance(unfold, PatchLinear)
+        folded = torch.empty(len(picked), self.width, self.P)
+        width = min(self.width, len(picked), self.patch)
+        fold.weight.zero_(), unfold.weight.zero_()
+        for part, x in self._patches(rows, picked):
+            mean = x.mean(1, keepdim=True)  # [p, 1, patch]
+            _, _, axes = torch.pca_lowrank(x - mean, q=width, center=False)  # [p, patch, width]
+            fold.weight[part, :, :width], unfold.weight[part, :width] = axes, axes.transpose(1, 2)
+            fold.bias[part, :, :width], unfold.bias[part] = -mean @ axes, mean
+            folded[:, :, part] = torch.baddbmm(fold.bias[part], x, fold.weight[part]).permute(1, 2, 0)
+        return folded
+
+    def _start_shared(self, rows: Rows, picked: Tensor) -> Tensor:
+        """The one map at the principal axes of all patches, positions at the means; gives the folded weights."""
+        fold, unfold = self.fold, self.unfold
+        assert isinstance(fold, SharedLinear) and isinstance(unfold, SharedLinear)
+        count = len(picked) * self.P
+        total, gram = torch.zeros(self.patch).double(), torch.zeros(self.patch, self.patch).double()
+        for _, x in self._patches(rows, picked):
+            flat = x.reshape(-1, self.patch)
+            total += flat.sum(0, dtype=torch.float64)
+            gram += flat.T @ flat
+        mean = total / count  # [patch]
+        axes = torch.linalg.eigh(gram / count - mean.outer(mean))[1].flip(1)[:, : self.width].float()  # [patch, width]
+        for parameter in (*fold.parameters(), *unfold.parameters()):
+            parameter.zero_()
+        fold.linear.weight[: axes.shape[1]], unfold.linear.weight[:, : axes.shape[1]] = axes.T, axes
+        fold.linear.bias[: axes.shape[1]], unfold.linear.bias[:] = -mean.float() @ axes, mean
+        folded = torch.empty(len(picked), self.width, self.P)
+        for part, x in self._patches(rows, picked):
+            folded[:, :, part] = fold.linear(x).permute(1, 2, 0)
+        centre = folded.mean(0)  # [width, P]
+        fold.position.copy_(-centre.T), unfold.position.copy_(centre.T)
+        return folded.sub_(centre)
+
+    def _patches(self, rows: Rows, picked: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """A few patches of the picked rows at a time: which they are, and their weights [p, n, patch]."""
+        for columns in column_groups(self.P * self.patch, len(picked), self.patch):
+            x = rows.columns(picked, columns.start, min(columns.stop, self.K))
+            x = F.pad(x, (0, columns.stop - columns.start - x.shape[1])).unflatten(1, (-1, self.patch))
+            yield slice(columns.start // self.patch, columns.stop // self.patch), x.transpose(0, 1)
+
+
+class PdiffAutoencoder(Autoencoder):
+    """`pdiff`: the layer shapes of p-diff v2's autoencoder (NUS-HPC-AI-Lab/Neural-Network-Parameter-Diffusion).
+
+    Conv1d k = 7, stride 2, channels 64-128-256-256-32, BatchNorm, LeakyReLU, then one linear map to the latent;
+    the decoder mirrors it with ELU.
+    """
+
+    CHANNELS = (1, 64, 128, 256, 256, 32)
+
+    def __init__(self, K: int, C: int, L: int) -> None:  # noqa: N803
+        super().__init__(K, C, L)
+        pairs = list(zip(self.CHANNELS, self.CHANNELS[1:], strict=False))
+        self.halved = math.ceil(K / 2 ** len(pairs))
+        self.padded = self.halved * 2 ** len(pairs)
+        flat = self.halved * self.CHANNELS[-1]
+        self.down = nn.Sequential(
+            *(nn.Sequential(nn.Conv1d(i, o, 7, 2, 3), nn.BatchNorm1d(o), nn.LeakyReLU()) for i, o in pairs)
+        )
+        self.to_latent = nn.Linear(flat, C * L)
+        self.from_latent = nn.Linear(C * L, flat)
+        up: list[nn.Module] = []
+        for i, o in reversed(pairs):
+            up += [nn.ConvTranspose1d(o, i, 7, 2, 3, output_padding=1)]
+            up += [nn.BatchNorm1d(i), nn.ELU()] if i > 1 else []
+        self.up = nn.Sequential(*up)
+
+    def encode(self, w: Tensor) -> Tensor:
+        x = self.down(F.pad(w, (0, self.padded - self.K)).unsqueeze(1))  # [B, 32, K / 32]
+        return self.to_latent(x.flatten(1)).unflatten(1, (self.C, self.L))  # [B, C, L]
+
+    def decode(self, z: Tensor) -> Tensor:
+        x = self.from_latent(z.flatten(1)).unflatten(1, (-1, self.halved))  # [B, 32, K / 32]
+        return self.up(x).squeeze(1)[:, : self.K]  # [B, K]
+
+
+class PcaAutoencoder(Autoencoder):
+    """`pca`: the best linear autoencoder of C L numbers, in closed form; a network must justify itself against it."""
+
+    mean: Tensor
+    axes: Tensor
+
+    def __init__(self, K: int, C: int, L: int) -> None:  # noqa: N803
+        super().__init__(K, C, L)
+        self.register_buffer("mean", torch.zeros(K))
+        self.register_buffer("axes", torch.zeros(C * L, K))
+
+    def encode(self, w: Tensor) -> Tensor:
+        return ((w - self.mean) @ self.axes.T).unflatten(1, (self.C, self.L))  # [B, C, L]
+
+    def decode(self, z: Tensor) -> Tensor:
+        return z.flatten(1) @ self.axes + self.mean  # [B, K]
+
+    @torch.no_grad()
+    def fit_closed_form(self, w: Rows | Tensor) -> bool:
+        rows = as_rows(w)
+        picked = evenly_spaced(rows.shape[0], CLOSED_FORM_ROWS)
+        groups = list(column_groups(self.K, len(picked)))
+
+        def centred() -> Iterator[Tensor]:
+            for columns in groups:
+                part = rows.columns(picked, columns.start, columns.stop)
+                self.mean[columns] = part.mean(0)
+                yield part.sub_(self.mean[columns])
+
+        vectors = leading(gram_of(centred()), self.C * self.L).float()  # [n, m]
+        axes = self.axes.zero_()[: vectors.shape[1]]  # a view: what follows writes into it
+        for columns, part in zip(groups, centred(), strict=True):
+            axes[:, columns] = vectors.T @ part
+        axes /= torch.linalg.vector_norm(axes, dim=1, keepdim=True)
+        return True
+
+
+def build(config: dict[str, Any]) -> Autoencoder:
+    """An untrained autoencoder of a config that `config_of` made."""
+    config = dict(config)
+    return ARCHITECTURES[config.pop("arch")](**config)
+
+
+def config_of(settings: Settings, K: int, layout: Layout | None = None) -> dict[str, Any]:  # noqa: N803
+    """What `build` needs; it travels inside the weights file. Without a layout all of w counts as one module."""
+    config = {"arch": settings.arch, "K": K, "C": settings.latent_channels, "L": settings.latent_length}
+    if settings.arch == "conv1d":
+        config |= {"patch": settings.patch, "width": settings.width, "depth": settings.depth}
+    if settings.arch == "conv1d" and settings.patch_map == "shared":
+        config["modules"] = len({entry.module for entry in layout.entries}) if layout else 1
+    return config
+
+
+def save(path: Path, model: Autoencoder, config: dict[str, Any]) -> None:
+    """Weights and config in one safetensors file; `load` is its inverse."""
+    write_tensors(path, model.state_dict(), config)
+
+
+def load(path: Path) -> Autoencoder:
+    """The autoencoder of a file that `save` wrote, ready to encode and decode."""
+    model = build(read_config(path))
+    model.load_state_dict(read_tensors(path))
+    return model.eval().requires_grad_(False)
+
+
+@torch.inference_mode()
+def encode_all(model: Autoencoder, w: Rows | Tensor) -> Tensor:
+    """w [N, K] -> z [N, C, L], in batches of at most 64."""
+    return torch.cat([model.encode(batch) for part in as_rows(w).parts() for batch in part.split(64)])
+
+
+@torch.inference_mode()
+def decode_all(model: Autoencoder, z: Tensor) -> Tensor:
+    """z [S, C, L] -> w_hat [S, K], in batches of 64."""
+    return torch.cat([model.decode(part) for part in z.split(64)])
+
+
+ARCHITECTURES: dict[str, type[Autoencoder]] = {
+    "conv1d": PatchedAutoencoder,
+    "pdiff": PdiffAutoencoder,
+    "pca": PcaAutoencoder,
+}

@@ -1,0 +1,123 @@
+"""Train the autoencoder (Eq. 6-7)."""
+
+import ctypes
+import sys
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from condpdiff.autoencoder.delta_w import UpdateLoss
+from condpdiff.autoencoder.models import Autoencoder, build, config_of
+from condpdiff.autoencoder.settings import Autoencoder as Settings
+from condpdiff.common.hardware import device, share
+from condpdiff.common.matrices import FLOAT, Rows, as_rows, whole
+from condpdiff.common.training import fit
+from condpdiff.zoo.layout import Layout
+
+RESIDENT_BYTES = 512 * 2**20  # rows up to this size lie on the device while training
+LARGE_BLOCK = 16 * 2**20
+REFERENCE_K = 18_432
+"""K at which `ae.lr` is the rate itself."""
+
+
+def train(
+    w: Rows | Tensor, settings: Settings, layout: Layout | None = None, updates: UpdateLoss | None = None
+) -> tuple[Autoencoder, dict[str, Any], pd.DataFrame]:
+    """Train on w [N, K], the normalised checkpoints of all tasks.
+
+    Args:
+        layout: of w; tells modules apart for `ae.patch_map: shared`.
+        updates: the further loss of `ae.delta_w`.
+
+    Returns:
+        The model on the CPU, the config that `build` takes, and the curve (step, loss).
+    """
+    torch.manual_seed(settings.seed)
+    rows = as_rows(w)
+    config = config_of(settings, rows.shape[1], layout)
+    model = build(config)
+    if layout is not None:
+        model.learn_layout(layout)
+    if (settings.start == "pca" or settings.arch == "pca") and model.fit_closed_form(rows):
+        return model, config, pd.DataFrame({"step": [0], "loss": [reconstruction_error(model, rows)]})
+
+    model.to(device()).train()
+    further = None if updates is None else updates.to(device())
+    with closing(batches(rows, share(settings.batch_size))) as drawn:
+
+        def loss(network: nn.Module) -> Tensor:
+            picked, batch = next(drawn)
+            return network(batch, settings.noise, settings.input_noise, further, picked)
+
+        curve = fit(model, loss, steps=settings.steps, lr=rate(settings, rows.shape[1]), what="train-ae")
+    return model.cpu().eval(), config, curve
+
+
+def rate(settings: Settings, K: int) -> float:  # noqa: N803  the paper's letter
+    """The learning rate at this K.
+
+    The patched autoencoder's bottleneck sums over K / patch positions: with a rate that does not fall with K, Adam's
+    equal steps of all its weights add up, and the first of them undo the closed-form start. `pdiff` keeps its rate.
+    """
+    return settings.lr * min(1.0, REFERENCE_K / K) ** 0.5 if settings.arch == "conv1d" else settings.lr
+
+
+def batches(rows: Rows, size: int) -> Generator[tuple[Tensor, Tensor], None, None]:
+    """Random rows without end: their numbers [size] int64 on the CPU, and w [size, K] on the device.
+
+    Rows of more than `RESIDENT_BYTES` are read while the batch before is worked on. Either way the numbers are drawn
+    one batch ahead, so that what is drawn besides (noise) is the same.
+    """
+    where = device()
+    reader = ThreadPoolExecutor(1)
+    count, width = rows.shape
+    resident = whole(rows).to(where) if FLOAT * count * width <= RESIDENT_BYTES else None
+    if resident is None:
+        _give_back_large_blocks()
+
+    def start() -> tuple[Tensor, Callable[[], Tensor]]:
+        picked = torch.randint(count, (size,))
+        if resident is not None:
+            return picked, lambda: resident[_to(where, _pinned(where, picked))]
+        return picked, reader.submit(lambda: _pinned(where, rows.take(picked))).result
+
+    def finish(picked: Tensor, get: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+        return picked, _to(where, get())
+
+    with reader:
+        started = deque([start()])
+        while True:
+            started.append(start())
+            yield finish(*started.popleft())  # held by nothing here, so that it goes before the optimiser's turn
+
+
+def _give_back_large_blocks() -> None:
+    """Have glibc return freed blocks of a batch's size to the system, at a tenth of a step's time.
+
+    Left alone it keeps those below 32 MB in its heap, where their fragments grow to half a gigabyte.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(-3, LARGE_BLOCK)  # M_MMAP_THRESHOLD
+
+
+def _pinned(where: str, tensor: Tensor) -> Tensor:
+    """From page-locked memory a copy to a GPU waits for nothing."""
+    return tensor if where == "cpu" else tensor.pin_memory()
+
+
+def _to(where: str, tensor: Tensor) -> Tensor:
+    return tensor.to(where, non_blocking=True)
+
+
+@torch.inference_mode()
+def reconstruction_error(model: Autoencoder, w: Rows | Tensor) -> float:
+    """Mean squared error of D(E(w)) over w [N, K], without noise."""
+    batches = (batch for part in as_rows(w).parts() for batch in part.split(64))
+    errors = [(model.decode(model.encode(batch)) - batch).square().mean(1) for batch in batches]
+    return float(torch.cat(errors).mean())

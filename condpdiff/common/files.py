@@ -1,0 +1,88 @@
+"""Reading and writing artifacts: whole or not at all, and the same bytes for the same content."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from condpdiff.common.errors import UserError
+
+
+@contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """Give a temporary directory beside `path`; it takes the name `path` only if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        if path.exists():
+            shutil.rmtree(path)
+        partial.rename(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON with sorted keys, so that the bytes depend on the content alone."""
+    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        UserError: the file is absent or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON: {error}") from None
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Any], config: Any = None) -> None:
+    """Write a safetensors file; `config` travels inside it, as JSON under the metadata key `config`.
+
+    One metadata key only: safetensors keeps metadata in a hash map, whose order is random.
+    """
+    from safetensors.torch import save_file
+
+    metadata = None if config is None else {"config": json.dumps(config, sort_keys=True)}
+    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path, metadata=metadata)
+    path.chmod(0o644)  # safetensors creates files that the owner alone can read
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """Read every tensor of a safetensors file.
+
+    Raises:
+        UserError: the file is absent, truncated or not a safetensors file.
+    """
+    with open_tensors(path) as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+
+def read_config(path: Path) -> Any:
+    """The `config` that `write_tensors` put inside the file."""
+    with open_tensors(path) as file:
+        return json.loads(file.metadata()["config"])
+
+
+@contextmanager
+def open_tensors(path: Path) -> Iterator[Any]:
+    """Open a safetensors file, memory-mapped."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error}); remove it and run `dvc repro`") from None

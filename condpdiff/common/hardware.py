@@ -1,0 +1,89 @@
+"""Where a stage computes, by environment variables: no parameters of a run, so that all machines share a cache key.
+
+CONDPDIFF_DEVICE: `cpu` or `cuda`; unset: `cuda` where there is one. CUDA_VISIBLE_DEVICES chooses which.
+CONDPDIFF_PROCESSES: how many processes (one a GPU) share a training stage through Accelerate; unset: 1.
+CONDPDIFF_COMPILE: `1` trains through `torch.compile`, which falls back to eager code where it can't compile.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from condpdiff.common.errors import UserError
+
+DEVICE, PROCESSES, COMPILE = "CONDPDIFF_DEVICE", "CONDPDIFF_PROCESSES", "CONDPDIFF_COMPILE"
+M = TypeVar("M", bound=nn.Module)
+
+
+def device() -> str:
+    """`cpu`, `cuda`, or this process's own `cuda:N` where several share a stage.
+
+    Raises:
+        UserError: the variable names another device, or CUDA where there is none.
+    """
+    allowed = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    asked = os.environ.get(DEVICE) or allowed[-1]
+    if asked not in allowed:
+        raise UserError(f"environment: {DEVICE}: found {asked!r}, allowed here: {' or '.join(allowed)}")
+    return f"cuda:{os.environ['LOCAL_RANK']}" if asked == "cuda" and "LOCAL_RANK" in os.environ else asked
+
+
+def processes() -> int:
+    """How many processes share a training stage.
+
+    Raises:
+        UserError: the variable is not a number of at least 1.
+    """
+    asked = os.environ.get(PROCESSES) or "1"
+    if not asked.isdigit() or int(asked) < 1:
+        raise UserError(f"environment: {PROCESSES}: found {asked!r}, allowed: 1 or more")
+    return int(asked)
+
+
+def rank() -> int:
+    """Number of this process among them; 0 writes the outs."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def share(batch_size: int) -> int:
+    """Rows of a batch that fall to this process.
+
+    Raises:
+        UserError: the processes can't share a batch evenly.
+    """
+    n = int(os.environ.get("WORLD_SIZE", "1"))
+    if batch_size % n:
+        raise UserError(f"environment: {PROCESSES}: found {n}, allowed: a divisor of batch_size = {batch_size}")
+    return batch_size // n
+
+
+def compiled(model: M) -> M:
+    """The model through `torch.compile` if asked for; what can't be compiled runs eagerly."""
+    if os.environ.get(COMPILE) != "1":
+        return model
+    import torch._dynamo
+
+    torch._dynamo.config.suppress_errors = True
+    return torch.compile(model)  # type: ignore[return-value]
+
+
+def shared(main: Callable[[], None]) -> Callable[[], None]:
+    """`main` of a stage module, run by `processes()` processes side by side where that is above 1."""
+
+    def start() -> None:
+        n = processes()
+        if n == 1 or "RANK" in os.environ:
+            return main()
+        if device() == "cpu":
+            os.environ["ACCELERATE_USE_CPU"] = "true"
+        module = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]
+        # torchrun and not `accelerate launch`, which on a CPU starts one process; Accelerate reads what it sets.
+        launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(n), "-m", module]
+        sys.exit(subprocess.call([sys.executable, "-m", *launcher, *sys.argv[1:]]))
+
+    return start

@@ -1,0 +1,174 @@
+"""Checkpoints as the rows of a matrix that may be larger than memory: read in parts, by the same calls as a tensor.
+
+Files are read by `os.preadv` into a caller's buffer and never mapped: mapped pages count as the process's own memory.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from condpdiff.common.errors import UserError
+from condpdiff.common.files import open_tensors
+
+PART_BYTES = 64 * 2**20
+FLOAT = 4
+
+
+class Rows(Protocol):
+    """A float32 matrix [N, K] on the CPU; a caller holds no more of it than it asks for."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, K)."""
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Rows `indices` [n] int64 -> [n, K]."""
+
+    def columns(self, indices: Tensor, start: int, stop: int) -> Tensor:
+        """Columns start..stop-1 of rows `indices` [n] int64 -> [n, stop - start]."""
+
+    def parts(self) -> Iterator[Tensor]:
+        """All rows in order, [n, K] at a time: about `PART_BYTES`, and at least a row."""
+
+
+class Resident:
+    """Rows that lie in memory as one tensor [N, K]."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.tensor.shape[0], self.tensor.shape[1]
+
+    def take(self, indices: Tensor) -> Tensor:
+        return self.tensor[indices]
+
+    def columns(self, indices: Tensor, start: int, stop: int) -> Tensor:
+        return self.tensor[:, start:stop][indices]
+
+    def parts(self) -> Iterator[Tensor]:
+        return iter(self.tensor.split(_rows_a_part(self.shape[1])))
+
+
+class RowFile:
+    """The float32 matrix `name` of a safetensors file, or its last rows alone.
+
+    Raises:
+        UserError: the file is absent, truncated or not a safetensors file, or has no such matrix.
+    """
+
+    def __init__(self, path: Path, name: str, last: int | None = None) -> None:
+        with open_tensors(path) as file:  # checks the header and the file's length; reads no weights
+            found = file.get_slice(name)
+            shape, dtype = found.get_shape(), found.get_dtype()
+        if dtype != "F32" or len(shape) != 2:
+            raise UserError(f"{path}: {name}: found {dtype} {shape}, allowed: F32 [rows, weights]")
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            begin = json.loads(file.read(length))[name]["data_offsets"][0]
+        self.path = path
+        self.shape = (shape[0] if last is None else last, shape[1])
+        self._row_bytes = FLOAT * shape[1]
+        self._begin = 8 + length + begin + (shape[0] - self.shape[0]) * self._row_bytes
+
+    def take(self, indices: Tensor) -> Tensor:
+        return self.columns(indices, 0, self.shape[1])
+
+    def columns(self, indices: Tensor, start: int, stop: int) -> Tensor:
+        out = torch.empty(len(indices), stop - start)
+        return self._read(out, [self._begin + i * self._row_bytes + FLOAT * start for i in indices.tolist()])
+
+    def parts(self) -> Iterator[Tensor]:
+        size = _rows_a_part(self.shape[1])
+        for first in range(0, self.shape[0], size):
+            out = torch.empty(min(size, self.shape[0] - first), self.shape[1])
+            self._read(out.view(1, -1), [self._begin + first * self._row_bytes])
+            yield out
+
+    def _read(self, out: Tensor, offsets: list[int]) -> Tensor:
+        """Fill each row of `out` [n, m] from its byte of the file on."""
+        with self.path.open("rb") as file:
+            for row, offset in zip(out.view(torch.uint8).numpy(), offsets, strict=True):
+                self._fill(file.fileno(), row, offset)
+        return out
+
+    def _fill(self, descriptor: int, row: np.ndarray, offset: int) -> None:
+        done = 0
+        while done < len(row):  # one call reads at most 2 GiB
+            count = os.preadv(descriptor, [row[done:].data], offset + done)
+            if count == 0:
+                raise UserError(f"{self.path}: not a readable safetensors file (it ends early); run `dvc repro`")
+            done += count
+
+
+class Joined:
+    """The rows of several matrices of one width, one after the other."""
+
+    def __init__(self, members: Sequence[Rows]) -> None:
+        self.members = members
+        self.shape = (sum(m.shape[0] for m in members), members[0].shape[1])
+
+    def take(self, indices: Tensor) -> Tensor:
+        return self.columns(indices, 0, self.shape[1])
+
+    def columns(self, indices: Tensor, start: int, stop: int) -> Tensor:
+        out = torch.empty(len(indices), stop - start)
+        first = 0
+        for member in self.members:
+            local = indices - first
+            inside = ((local >= 0) & (local < member.shape[0])).nonzero().squeeze(1)
+            if len(inside):
+                out[inside] = member.columns(local[inside], start, stop)
+            first += member.shape[0]
+        return out
+
+    def parts(self) -> Iterator[Tensor]:
+        for member in self.members:
+            yield from member.parts()
+
+
+def as_rows(w: Rows | Tensor) -> Rows:
+    """A tensor [N, K] as rows; rows as they are."""
+    return Resident(w) if isinstance(w, Tensor) else w
+
+
+def whole(rows: Rows) -> Tensor:
+    """All rows in one tensor [N, K]."""
+    return rows.take(torch.arange(rows.shape[0]))
+
+
+@contextmanager
+def row_writer(path: Path, name: str, shape: tuple[int, int]) -> Iterator[Callable[[Tensor], None]]:
+    """Write a safetensors file of one matrix [N, K] in parts [n, K]; its bytes are those of safetensors' `save_file`.
+
+    Raises:
+        ValueError: the parts are not N rows of K float32 in the end.
+    """
+    size = FLOAT * shape[0] * shape[1]
+    entry = {"dtype": "F32", "shape": list(shape), "data_offsets": [0, size]}
+    header = json.dumps({name: entry}, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)
+    with path.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+
+        def write(part: Tensor) -> None:
+            if part.dtype != torch.float32 or part.shape[1:] != shape[1:]:
+                raise ValueError(f"{path}: a part of {part.dtype} {list(part.shape)} for rows of {shape[1]} float32")
+            file.write(part.contiguous().numpy().data)
+
+        yield write
+        if file.tell() != 8 + len(header) + size:
+            raise ValueError(f"{path}: {file.tell() - 8 - len(header)} bytes for {list(shape)} float32")
+    path.chmod(0o644)
+
+
+def _rows_a_part(width: int) -> int:
+    return max(1, PART_BYTES // (FLOAT * width))

@@ -1,0 +1,62 @@
+"""Pre-trained encoders: where one is (a Python package, the hub, a directory) and how it is loaded."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from condpdiff.common.errors import UserError
+from condpdiff.common.packages import extract_model
+
+# The hub's client reads it where it is imported, which is why this stands outside the functions and their imports.
+os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "30")
+
+
+def load_pretrained(source: str, name: str, key: str, shown: str, locally: str) -> tuple[Any, Any]:
+    """An encoder (float32, in evaluation mode) and its tokenizer.
+
+    Args:
+        source: `package`, `hub` or `local`.
+        name: a package of packages.py, a hub id, or a directory.
+        key: the file and key that name the model, for errors.
+        shown: what the model is called in an error.
+        locally: how to give the model without the hub, for the same error.
+
+    Raises:
+        UserError: no such package or directory; it can't be had or holds no model.
+    """
+    from safetensors import SafetensorError
+
+    with tempfile.TemporaryDirectory() as scratch:
+        where = _locate(source, name, Path(scratch), key)
+        try:
+            return _load(where)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise cannot_load(key, shown, error, locally) from None
+
+
+def cannot_load(key: str, shown: str, error: Exception, locally: str) -> UserError:
+    """The one line for a model that is named well and can't be had: the error's first line, and the local way."""
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return UserError(f"{key}: {shown} can't be loaded ({first}); {locally}")
+
+
+def _locate(source: str, name: str, scratch: Path, key: str) -> str:
+    """A directory or hub id that `from_pretrained` takes."""
+    if source == "package":
+        return str(extract_model(name, scratch / "model", key))
+    if source == "local" and not (Path(name) / "config.json").is_file():
+        raise UserError(f"{key}: found {name!r}, allowed: a directory with config.json, weights and tokenizer")
+    return name
+
+
+def _load(where: str) -> tuple[Any, Any]:
+    import torch
+    from huggingface_hub.utils.logging import set_verbosity_error
+    from transformers import AutoModel, AutoTokenizer, logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()  # a second's work
+    set_verbosity_error()  # the error of `load_pretrained` says it once; the hub's client, once a retry
+    torch.manual_seed(0)  # of what the published weights lack, as roberta-base its pooler: the same bytes each time
+    return AutoModel.from_pretrained(where, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(where)

@@ -1,0 +1,1 @@
+"""The denoiser of latents, its training and sampling, and the conditions that it takes."""

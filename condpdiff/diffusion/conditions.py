@@ -1,0 +1,55 @@
+"""The condition y of each task: its description through a frozen encoder, a one-hot vector, or an index to learn.
+
+The folder `data/conditions/`: y [V, d_cond] of every task, and what it was made of, in words.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from condpdiff.common.files import read_tensors, write_tensors
+from condpdiff.diffusion.settings import Condition
+
+Encode = Callable[[Sequence[Any]], Tensor]
+
+
+def conditions(
+    settings: Condition, inputs: Mapping[str, Sequence[Any]], load_encoder: Callable[[Condition], Encode]
+) -> dict[str, Tensor]:
+    """Conditions of every task (Table 4b).
+
+    A task has as many conditions as it has inputs (descriptions times two-shot draws, or draws of style images): the
+    condition is a distribution, of which training draws one a row.
+
+    Args:
+        inputs: what each task's conditions are encoded from; read for kinds that have an encoder alone.
+        load_encoder: the domain's; its encoder takes inputs and gives [V, d_cond].
+
+    Returns:
+        y [V, d_cond] float32 of each task (`learnable`: task indices [1, 1]).
+    """
+    if settings.kind == "one_hot":
+        eye = torch.eye(len(inputs))
+        return {name: eye[q : q + 1] for q, name in enumerate(inputs)}
+    if settings.kind == "learnable":
+        return {name: torch.tensor([[float(q)]]) for q, name in enumerate(inputs)}
+    encode = load_encoder(settings)
+    return {name: encode(each) for name, each in inputs.items()}
+
+
+FILE = "conditions.safetensors"
+SHOWN = "shown.json"
+
+
+def save_conditions(path: Path, y: dict[str, Tensor]) -> None:
+    """Write y [V, d_cond] of every task; `load_conditions` is its inverse."""
+    write_tensors(path, y)
+
+
+def load_conditions(path: Path, tasks: list[str]) -> dict[str, Tensor]:
+    """y [V, d_cond] of every task, in the run's order."""
+    tensors = read_tensors(path)
+    return {task: tensors[task] for task in tasks}

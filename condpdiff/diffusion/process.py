@@ -1,0 +1,205 @@
+"""Latent diffusion: the training loss (Eq. 8), and from noise to latents."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from condpdiff.common.files import read_config, read_tensors, write_tensors
+from condpdiff.common.hardware import device, share
+from condpdiff.common.training import fit
+from condpdiff.diffusion.denoiser import Denoiser, denoiser_config
+from condpdiff.diffusion.settings import Ldm
+
+FILE = "ldm.safetensors"
+
+# T = 1000, linear beta from 1e-4 to 2e-2, as in the paper; `linear_zero_snr` rescales it (arXiv 2305.08891).
+LINEAR = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 2e-2, "beta_schedule": "linear"}
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "linear": LINEAR,
+    "linear_zero_snr": {**LINEAR, "rescale_betas_zero_snr": True},
+}
+_SAMPLERS: dict[str, Callable[..., Any]] = {
+    # x_0 is not clipped: normalised latents are not bounded by 1.
+    "ddpm": partial(DDPMScheduler, clip_sample=False),
+    "ddim": partial(DDIMScheduler, clip_sample=False, timestep_spacing="trailing"),
+    "dpm++": partial(DPMSolverMultistepScheduler, timestep_spacing="trailing"),
+}
+
+
+@dataclass(frozen=True)
+class Process:
+    """What a sampler must know of how the denoiser was trained."""
+
+    prediction: str
+    """epsilon | v_prediction | sample"""
+    schedule: str
+    """linear | linear_zero_snr"""
+
+
+Predict = Callable[[Tensor, Tensor], Tensor]
+"""(z_t [B, C, L], t [B]) -> prediction [B, C, L]."""
+
+
+def train(
+    z: dict[str, Tensor], y: dict[str, Tensor], p: dict[str, np.ndarray] | None, settings: Ldm, learnable: bool
+) -> tuple[Denoiser, pd.DataFrame]:
+    """Train the denoiser on all tasks together.
+
+    Args:
+        z: normalised latents [N, C, L] of each task.
+        y: conditions [V, d_cond] of each task; every row of a batch draws one of its task's V.
+        p: performance [N] of each task's checkpoints; None for `ldm.performance: none`.
+        learnable: conditions are task indices [V, 1].
+
+    Returns:
+        The denoiser with its EMA weights, on the CPU, and the curve (step, loss).
+    """
+    torch.manual_seed(settings.seed)
+    model = _build(z, y, settings, learnable)
+    model.to(device())  # type: ignore[arg-type]  # mypy does not bind the method that diffusers wraps
+    ema = EMAModel(model.parameters(), decay=settings.ema, use_ema_warmup=True, power=0.75)
+    scheduler = DDPMScheduler(**SCHEDULES[settings.schedule], prediction_type=settings.prediction)
+    weights = _loss_weights(scheduler, settings).to(device())  # [T]
+
+    on = model.device
+    latents = torch.cat(list(z.values())).to(on)  # [Q N, C, L]
+    performance = None if p is None else torch.from_numpy(np.concatenate([p[task] for task in z])).to(on)  # [Q N]
+    task_of = torch.cat([torch.full((len(rows),), q) for q, rows in enumerate(z.values())]).to(on)
+    counts = torch.tensor([len(rows) for rows in y.values()], device=on)  # [Q]
+    first = counts.cumsum(0) - counts
+    conditions = torch.cat(list(y.values())).to(on)
+    rows = share(settings.batch_size)
+
+    def loss(network: nn.Module) -> Tensor:
+        picked = torch.randint(len(latents), (rows,), device=on)
+        z_0, q = latents[picked], task_of[picked]
+        variant = (torch.rand(rows, device=on) * counts[q]).long()
+        drop = torch.rand(rows, device=on) < settings.condition_dropout
+        asked = None
+        if performance is not None:
+            unasked = torch.rand(rows, device=on) < settings.performance_dropout
+            asked = torch.where(unasked, torch.nan, performance[picked])
+        t = torch.randint(len(weights), (rows,), device=on)  # one a row
+        eps = torch.randn_like(z_0)
+        z_t = scheduler.add_noise(z_0, eps, t)
+        target = {
+            "epsilon": lambda: eps,
+            "sample": lambda: z_0,
+            "v_prediction": lambda: scheduler.get_velocity(z_0, eps, t),
+        }[settings.prediction]()
+        error = (network(z_t, t, conditions[first[q] + variant], drop, asked) - target).square().mean((1, 2))  # [B]
+        return (weights[t] * error).mean()
+
+    curve = fit(
+        model,
+        loss,
+        steps=settings.steps,
+        lr=settings.lr,
+        what="train-ldm",
+        after_step=lambda: ema.step(model.parameters()),
+    )
+    ema.copy_to(model.parameters())
+    return model.cpu().eval(), curve
+
+
+def _build(z: dict[str, Tensor], y: dict[str, Tensor], settings: Ldm, learnable: bool) -> Denoiser:
+    _, C, L = next(iter(z.values())).shape  # noqa: N806
+    return Denoiser(
+        C,
+        L,
+        settings.channels,
+        settings.blocks,
+        d_cond=settings.channels[0] if learnable else next(iter(y.values())).shape[1],
+        tasks=len(z) if learnable else 0,
+        performance=settings.performance != "none",
+        conditioning=settings.conditioning,
+    )
+
+
+def _loss_weights(scheduler: DDPMScheduler, settings: Ldm) -> Tensor:
+    """Weight of each timestep's error [T]; min(SNR, gamma) in terms of z_0 is min-SNR's (arXiv 2303.09556, Eq. 5)."""
+    alpha = scheduler.alphas_cumprod  # [T]
+    if settings.min_snr is None:
+        return torch.ones_like(alpha)
+    snr = alpha / (1 - alpha)
+    clipped = snr.clamp(max=settings.min_snr)
+    # An error of z_0 is worth SNR times less in eps and SNR + 1 times less in v.
+    return {"sample": clipped, "epsilon": clipped / snr, "v_prediction": clipped / (snr + 1)}[settings.prediction]
+
+
+def guided(
+    model: Denoiser, y: Tensor, guidance: float, p: Tensor | None = None, performance_guidance: float = 1.0
+) -> Predict:
+    """Classifier-free guidance, twice: from the average toward the good, then from the null condition toward y's.
+
+    asked = average + performance_guidance * (asked - average), null + guidance * (asked - null); a scale of 1 is
+    the conditional model alone, and costs no further pass.
+
+    Args:
+        y: conditions [S, d_cond].
+        p: performance asked for [S]; None asks for none.
+    """
+
+    def predict(z_t: Tensor, t: Tensor) -> Tensor:
+        asked = model(z_t, t, y, p=p)
+        if p is not None and performance_guidance != 1:
+            average = model(z_t, t, y)
+            asked = average + performance_guidance * (asked - average)
+        if guidance == 1:
+            return asked
+        null = model(z_t, t, y, torch.ones(len(z_t), dtype=torch.bool, device=z_t.device))
+        return null + guidance * (asked - null)
+
+    return predict
+
+
+@torch.inference_mode()
+def sample(
+    predict: Predict, noise: Tensor, process: Process, *, scheduler: str, steps: int, seed: int, what: str = "sample"
+) -> tuple[Tensor, list[Tensor]]:
+    """Denoise `noise` [S, C, L] to normalised latents [S, C, L].
+
+    Args:
+        predict: the network, with condition and guidance inside.
+        process: the noise schedule that it was trained on, and what it predicts.
+        seed: of the noise that DDPM adds at every step.
+
+    Returns:
+        The latents, and z_t at every step (`steps` + 1 tensors, noise first).
+    """
+    sampler = _SAMPLERS[scheduler](**SCHEDULES[process.schedule], prediction_type=process.prediction)
+    sampler.set_timesteps(steps, device=noise.device)
+    generator = torch.Generator(noise.device).manual_seed(seed)
+    extra = {} if scheduler == "dpm++" else {"generator": generator}
+    z_t, path = noise, [noise]
+    for t in tqdm(sampler.timesteps, desc=what, unit="step", leave=False, mininterval=1):
+        prediction_ = predict(z_t, t.expand(len(z_t)))
+        z_t = sampler.step(prediction_, t, z_t, **extra).prev_sample
+        path.append(z_t)
+    return z_t, path
+
+
+def save(path: Path, model: Denoiser, process: Process) -> None:
+    """EMA weights with the denoiser's config and its process, in one safetensors file."""
+    write_tensors(path, model.state_dict(), {**denoiser_config(model), **asdict(process)})
+
+
+def load(path: Path) -> tuple[Denoiser, Process]:
+    """The denoiser of a file that `save` wrote, and its process."""
+    config = read_config(path)
+    process = Process(config.pop("prediction"), config.pop("schedule"))
+    model = Denoiser(**config)
+    model.load_state_dict(read_tensors(path))
+    return model.eval().requires_grad_(False), process

@@ -1,0 +1,1 @@
+"""What generated weights are worth: arms, controls, scores, probes."""

@@ -1,0 +1,91 @@
+"""The arms of the comparison as vectors: what a generator of LoRA weights is held against in every domain."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Generator, Tensor
+
+from condpdiff.autoencoder.models import Autoencoder, decode_all, encode_all
+from condpdiff.common.axes import evenly_spaced
+from condpdiff.common.files import write_json, write_tensors
+from condpdiff.evaluate import controls
+from condpdiff.evaluate.settings import Eval
+from condpdiff.zoo.normalization import normalise
+from condpdiff.zoo.normalized import Frame
+
+SOUP_OF = 16
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm of the comparison."""
+
+    vectors: Tensor
+    """[M, K] its candidates."""
+    checkpoints: list[int | None]
+    """Index in the zoo of each candidate that is, or comes from, one checkpoint."""
+
+
+def build_arms(
+    theta: Tensor, samples: Tensor, frame: Frame, autoencoder: Autoencoder, settings: Eval, generator: Generator
+) -> dict[str, Arm]:
+    """All arms that are vectors, in the report's order.
+
+    Controls that can be drawn again have `eval.candidates`, so that no arm's best is of more draws than another's.
+    checkpoint_noise is as far from a checkpoint as condpdiff's samples are from their nearest one (median).
+
+    Args:
+        theta: the zoo [N, K_all].
+        samples: the generated LoRAs [S, K_all].
+    """
+    many = settings.candidates
+    picked = evenly_spaced(len(theta), many)
+    rebuilt = evenly_spaced(len(theta), settings.extra_candidates)
+    reach = torch.tensor([distance_to_zoo(sample, theta) for sample in samples])  # NaN: no LoRA at all
+    noisy, noised = controls.around(theta, float(reach.nanmedian().nan_to_num()), many, generator)
+    w = normalise(theta[rebuilt][:, frame.positions], frame.statistics)
+    zero = torch.zeros(1, len(frame.positions))
+
+    def arm(vectors: Tensor, checkpoints: Tensor | None = None) -> Arm:
+        return Arm(vectors, [None] * len(vectors) if checkpoints is None else checkpoints.tolist())
+
+    return {
+        "original": arm(theta[picked], picked),
+        "soup": arm(controls.soup(theta)),
+        "soup_16": arm(controls.soup_of(theta, SOUP_OF, many, generator)),
+        "gaussian": arm(controls.gaussian(theta, many, generator)),
+        "pca_gaussian": arm(controls.pca_gaussian(theta, settings.pca_axes, many, generator)),
+        "checkpoint_noise": arm(noisy, noised),
+        "ae_reconstruction": arm(frame.to_theta(decode_all(autoencoder, encode_all(autoencoder, w))), rebuilt),
+        "zero_decode": arm(frame.to_theta(zero)),
+        "condpdiff": arm(samples),
+    }
+
+
+def distance_to_zoo(vector: Tensor, theta: Tensor, checkpoint: int | None = None) -> float:
+    """L2 from `vector` [K] to the nearest of the checkpoints theta [N, K], leaving out the one that it is itself."""
+    others = theta if checkpoint is None or len(theta) == 1 else theta[torch.arange(len(theta)) != checkpoint]
+    return float(torch.linalg.vector_norm(others - vector, dim=1).min())
+
+
+def write_geometry(folder: Path, arms: dict[str, Arm], theta: Tensor) -> None:
+    """Write what the figures need of the vectors: `distances.safetensors` [M, M], `points.csv`, `spread.json`."""
+    shown = {"checkpoint": theta} | {k: a.vectors for k, a in arms.items() if k not in ("original", "zero_decode")}
+    points = [(name, i) for name, vectors in shown.items() for i in range(len(vectors))]
+    pd.DataFrame(points, columns=["arm", "candidate"]).to_csv(folder / "points.csv", index=False)
+    write_tensors(folder / "distances.safetensors", {"distances": controls.distances(torch.cat(list(shown.values())))})
+    many = {name: vectors for name, vectors in shown.items() if len(vectors) > 1}
+    write_json(folder / "spread.json", {name: round(controls.spread(vectors), 6) for name, vectors in many.items()})
+
+
+def winner(scores: pd.DataFrame, arm: str) -> int:
+    """Index of the arm's candidate that is best on the select rows; the first of equals."""
+    return first_best(scores.loc[scores["arm"] == arm, "select"].to_numpy())
+
+
+def first_best(select: np.ndarray) -> int:
+    """The first of the highest; a score that is not a number is no candidate's best."""
+    return int(np.where(np.isnan(select), -np.inf, select).argmax())

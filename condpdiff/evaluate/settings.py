@@ -1,0 +1,80 @@
+"""Section `eval`: how candidates are scored.
+
+Section `interpolate`: LoRAs between two tasks, and LoRAs under conditions that training never drew.
+
+Section `probe`: what the condition does, with the conditions swapped, and with tasks left out of training.
+"""
+
+from itertools import pairwise
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from condpdiff.common.settings import Section
+from condpdiff.diffusion.settings import UNDESCRIBED
+
+
+class Eval(Section):
+    candidates: PositiveInt
+    """Candidates of original and of every control that is drawn; as many as `sample.count` for a fair best-of."""
+    extra_candidates: PositiveInt
+    """Candidates of ae_reconstruction."""
+    select_rows: PositiveInt
+    """Held-out rows that candidates are selected on."""
+    select: Literal["full", "racing"] = "full"
+    """`full`: every candidate is scored on all rows; `racing`: an arm's worse half drops out early (`racing.py`)."""
+    race_z: NonNegativeFloat = 1.0
+    """Standard errors within which a candidate of the worse half still stays in the race."""
+    pca_axes: PositiveInt
+    """Axes of the PCA-Gaussian control."""
+    batch_tokens: PositiveInt
+    """Tokens a forward pass: rows are batched by length; an image counts its latent patches."""
+    images: PositiveInt = 96
+    """Images generated for a candidate (style domain)."""
+    image_steps: PositiveInt = 10
+    """Denoising steps an image (style domain)."""
+    image_guidance: float = Field(1.0, ge=0)
+    """Classifier-free guidance of the text-to-image model; 1: none (style domain)."""
+    seed: int = Field(0, ge=0)
+
+
+class Interpolate(Section):
+    points: int = Field(ge=2)
+    """Values of lambda, evenly spaced from 0 (the first task) to 1 (the second)."""
+    pairs: NonNegativeInt
+    """How many pairs of neighbouring tasks are looked at, from the first one of `tasks` on; all, if there are fewer."""
+    samples: PositiveInt
+    """LoRAs a point; those whose weights are interpolated are generated ones, so at most `sample.count`."""
+    seed: int = Field(0, ge=0)
+
+    @property
+    def lambdas(self) -> list[float]:
+        return [i / (self.points - 1) for i in range(self.points)]
+
+    def pairs_of(self, tasks: list[str]) -> list[tuple[str, str]]:
+        """The pairs of a run's tasks; none of a single task."""
+        return list(pairwise(tasks))[: self.pairs]
+
+
+def pair_folder(one: str, other: str) -> str:
+    """Name of a pair's folder in `data/interpolation/`."""
+    return f"{one}--{other}"
+
+
+NONSENSE, DROPPED = "nonsense", "dropped"
+"""Conditions of no task: a description that means nothing, and the null condition of `ldm.condition_dropout`."""
+
+
+class Probe(Section):
+    samples: NonNegativeInt
+    """LoRAs a cell; 0 probes nothing."""
+    unseen: NonNegativeInt
+    """How many tasks are left out in turn, the first ones of `tasks`; all, if there are fewer."""
+    ldm_steps: PositiveInt
+    """Training steps of the denoiser of the other tasks, in place of `ldm.steps`."""
+    seed: int = Field(0, ge=0)
+
+    def left_out(self, tasks: list[str], kind: str) -> list[str]:
+        """The tasks left out in turn: none where `condition.kind` says nothing of a task never seen, or no other task
+        is left to train on."""
+        return tasks[: self.unseen] if kind not in UNDESCRIBED and len(tasks) > 1 else []

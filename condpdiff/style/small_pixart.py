@@ -1,0 +1,278 @@
+"""A small PixArt, trained on crops of real photographs by `configs/models/<name>.yaml`: `base: {source: trained}`.
+
+Beside what diffusers writes of a pipeline:
+
+captions.json    every caption that the model knows: prompts for scoring
+samples.png      real crops, the same through the autoencoder, and generated images below; prompts and seeds inside
+autoencoder.csv, denoiser.csv   the two training curves
+"""
+
+import inspect
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
+from diffusers.models.transformers.pixart_transformer_2d import PixArtTransformer2DModel
+from diffusers.models.unets.unet_2d_blocks import AutoencoderTinyBlock
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from condpdiff.common.errors import UserError, nearest
+from condpdiff.common.files import write_json
+from condpdiff.common.hardware import device
+from condpdiff.common.pretrained import load_pretrained
+from condpdiff.common.settings import Section, parse, read_yaml
+from condpdiff.common.training import fit
+from condpdiff.style.models import (
+    Examples,
+    build_transformer,
+    decode_latents,
+    denoising_errors,
+    embed_captions,
+    encode_images,
+    generate,
+    image_size,
+    load_scheduler,
+    pipeline,
+)
+from condpdiff.style.muon import MuonAdamW
+from condpdiff.style.photographs import photographs
+from condpdiff.style.rows import save_png, to_tensor, to_uint8
+
+MODELS = Path("configs/models")
+CLASSES = {"transformer": PixArtTransformer2DModel, "vae": AutoencoderTiny, "scheduler": DPMSolverMultistepScheduler}
+CAPTIONS, SAMPLES = "captions.json", "samples.png"
+SAMPLE_STEPS, SAMPLE_SEEDS = 10, (0, 1, 2)
+
+
+class TextEncoder(Section):
+    source: str = Field(pattern="^(package|hub|local)$")
+    name: str
+
+
+class Photographs(Section):
+    crops: PositiveInt
+    """Crops of each photograph, each moved a little."""
+    seed: int = Field(0, ge=0)
+
+
+class Training(Section):
+    steps: PositiveInt
+    batch_size: PositiveInt
+    lr: PositiveFloat
+
+
+class DenoiserTraining(Training):
+    caption_dropout: float = Field(ge=0, lt=1)
+    """Share of captions that are replaced by the empty one, so that guidance works."""
+
+
+class SmallModel(Section):
+    """A file of configs/models/ that says how to train a base model."""
+
+    transformer: dict[str, Any]
+    """Arguments of diffusers' PixArtTransformer2DModel; `vae` those of AutoencoderTiny, `scheduler` those of
+    DPMSolverMultistepScheduler."""
+    vae: dict[str, Any]
+    scheduler: dict[str, Any]
+    text_encoder: TextEncoder
+    photographs: Photographs
+    autoencoder: Training
+    denoiser: DenoiserTraining
+    seed: int = Field(0, ge=0)
+
+    @property
+    def size(self) -> int:
+        """Pixels a side."""
+        return image_size(self.transformer, self.vae)
+
+
+def save_index(folder: Path, text_encoder: str, tokenizer: str, vae: str) -> None:
+    """Write model_index.json, by which PixArtAlphaPipeline.from_pretrained reads the folder."""
+    index = {
+        "_class_name": "PixArtAlphaPipeline",
+        "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
+        "text_encoder": ["transformers", text_encoder],
+        "tokenizer": ["transformers", tokenizer],
+        "transformer": ["diffusers", "PixArtTransformer2DModel"],
+        "vae": ["diffusers", vae],
+    }
+    write_json(folder / "model_index.json", index)
+
+
+def load_small_model(name: str) -> SmallModel:
+    """Read and check `configs/models/<name>.yaml`.
+
+    Raises:
+        UserError: there is no such file, or it says of nothing how to train it.
+    """
+    path = MODELS / f"{name}.yaml"
+    trainable = sorted(p.stem for p in MODELS.glob("*.yaml") if "denoiser" in read_yaml(p))
+    if name not in trainable:
+        message = f"found {name!r}{nearest(name, trainable)}, allowed with source: trained: {', '.join(trainable)}"
+        raise UserError(f"params.yaml: base.name: {message}")
+    model = parse(SmallModel, read_yaml(path), str(path))
+    for key, kind in CLASSES.items():
+        known = sorted(inspect.signature(kind.__init__).parameters.keys() - {"self"})
+        for found in getattr(model, key):
+            if found not in known:
+                raise UserError(f"{path}: {key}: unknown key {found!r}{nearest(found, known)}; see {kind.__name__}")
+    for key, needed in (("transformer", "sample_size"), ("vae", "encoder_block_out_channels")):
+        if needed not in getattr(model, key):
+            raise UserError(f"{path}: {key}: no key {needed!r}")
+    channels, latents = model.transformer.get("in_channels"), model.vae.get("latent_channels")
+    if channels != latents:
+        raise UserError(f"{path}: transformer.in_channels: found {channels}, allowed: vae.latent_channels = {latents}")
+    return model
+
+
+def train(name: str, folder: Path) -> None:
+    """Text encoder and scheduler as they are, then the autoencoder on crops, then the transformer on their latents."""
+    model, where = load_small_model(name), f"{MODELS}/{name}.yaml"
+    text, tokenizer = load_pretrained(
+        model.text_encoder.source,
+        model.text_encoder.name,
+        f"{where}: text_encoder.name",
+        f"text encoder {model.text_encoder.name!r}",
+        "give it locally as text_encoder: {source: local, name: DIRECTORY}",
+    )
+    if (found := model.transformer.get("caption_channels")) != text.config.hidden_size:
+        width = f"the text encoder's {text.config.hidden_size}"
+        raise UserError(f"{where}: transformer.caption_channels: found {found}, allowed: {width}")
+    text.save_pretrained(folder / "text_encoder")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    DPMSolverMultistepScheduler(**model.scheduler).save_pretrained(folder / "scheduler")
+    save_index(folder, type(text).__name__, type(tokenizer).__name__, "AutoencoderTiny")
+
+    captions, crops = crops_of_photographs(model.photographs, model.size)
+    write_json(folder / CAPTIONS, captions)
+    pixels = to_tensor(crops.reshape(-1, *crops.shape[2:]))  # [U crops, 3, H, W]
+    torch.manual_seed(model.seed)
+    vae = _train_autoencoder(model, pixels, folder)
+
+    embeddings, mask = embed_captions(folder, [*captions, ""])
+    caption_of = torch.arange(len(captions)).repeat_interleave(crops.shape[1])
+    examples = Examples(encode_images(vae, pixels), caption_of, embeddings, mask).to(device())
+    transformer = _train_denoiser(model, examples, folder)
+    _save_samples(folder, captions, crops, vae, transformer, (embeddings, mask))
+
+
+def crops_of_photographs(settings: Photographs, size: int) -> tuple[list[str], np.ndarray]:
+    """The U captions, and each one's crops: uint8 [U, crops, size, size, 3]."""
+    rng = np.random.default_rng(settings.seed)
+    found = photographs()
+    crops = np.stack([[photograph.crop(rng, size) for _ in range(settings.crops)] for photograph in found])
+    return [photograph.caption for photograph in found], crops
+
+
+def _train_autoencoder(model: SmallModel, pixels: Tensor, folder: Path) -> AutoencoderTiny:
+    """Train on recoloured crops, and record the scale of the latents of the crops as they are.
+
+    A step sees windows of half a crop's side: the network is convolutional, and they cost a quarter.
+    """
+    vae: Any = _fresh_autoencoder(model.vae)
+    vae.to(device())
+    settings, side = model.autoencoder, model.size // 2
+
+    def loss(network: nn.Module) -> Tensor:
+        top, left = torch.randint(model.size - side + 1, (2,)).tolist()
+        crops = pixels[torch.randint(len(pixels), (settings.batch_size,)), :, top : top + side, left : left + side]
+        images = recolour(crops.to(device()))
+        z = vae.encoder(images)  # [B, C, h, w]
+        restored = vae.decoder(z)
+        # A pipeline knows one scale for all channels: hold each at mean 0 and variance 1.
+        scale = z.mean((0, 2, 3)).square().mean() + (z.std((0, 2, 3)) - 1).square().mean()
+        return (restored - images).abs().mean() + 0.5 * _edges(restored, images) + 0.1 * scale
+
+    curve = fit(vae, loss, steps=settings.steps, lr=settings.lr, what="autoencoder")
+    curve.to_csv(folder / "autoencoder.csv", index=False)
+    vae.eval().requires_grad_(False)
+    vae.register_to_config(scaling_factor=1.0)
+    vae.register_to_config(scaling_factor=round(1 / float(encode_images(vae, pixels).std()), 6))
+    vae.save_pretrained(folder / "vae")
+    return vae
+
+
+def _fresh_autoencoder(config: dict[str, Any]) -> AutoencoderTiny:
+    """He's initial values, residual blocks near the identity: without norms torch's own fade from layer to layer.
+
+    After 300 steps the mean error is 0.11 in place of 0.20.
+    """
+    vae = AutoencoderTiny(**config)
+    for module in vae.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for block in (m for m in vae.modules() if isinstance(m, AutoencoderTinyBlock)):
+        block.conv[-1].weight.data.mul_(0.1)
+    return vae
+
+
+def _edges(one: Tensor, other: Tensor) -> Tensor:
+    """Mean distance of the differences between neighbouring pixels: blur costs, a shift in colour does not."""
+    return sum((one.diff(dim=d) - other.diff(dim=d)).abs().mean() for d in (2, 3))  # type: ignore[return-value]
+
+
+def recolour(images: Tensor) -> Tensor:
+    """Half of a batch [B, 3, H, W] in [-1, 1] in other colours: a style's images have colours that no photograph has.
+
+    Each with its own saturation (grey to doubled), contrast, brightness, and channels in some order, one in four as a
+    negative.
+    """
+    count, where = len(images), images.device
+    grey = images.mean(1, keepdim=True)
+    saturation, contrast, brightness = (torch.rand(3, count, 1, 1, 1, device=where) * 2).unbind()
+    order = torch.rand(count, 3, device=where).argsort(1)  # [B, 3]
+    changed = grey + saturation * (images - grey)
+    changed = changed.gather(1, order[..., None, None].expand_as(changed))
+    sign = 1 - 2 * (torch.rand(count, 1, 1, 1, device=where) < 0.25).float()
+    changed = (sign * (0.5 + contrast) * changed + 0.5 * (brightness - 1)).clamp(-1, 1)
+    return torch.where(torch.rand(count, 1, 1, 1, device=where) < 0.5, changed, images)
+
+
+def _train_denoiser(model: SmallModel, examples: Examples, folder: Path) -> nn.Module:
+    """Train the transformer on latents of crops; the last embedding is the empty caption's."""
+    transformer: Any = build_transformer(model.transformer)
+    transformer.to(device())
+    scheduler, settings = load_scheduler(folder), model.denoiser
+    empty = len(examples.embeddings) - 1
+
+    def loss(network: nn.Module) -> Tensor:
+        batch = examples[torch.randint(len(examples), (settings.batch_size,)).to(device())]
+        dropped = torch.rand(len(batch), device=device()) < settings.caption_dropout
+        batch = Examples(batch.latents, batch.caption.masked_fill(dropped, empty), batch.embeddings, batch.mask)
+        timesteps = torch.randint(len(scheduler.alphas_cumprod), (len(batch),)).to(device())
+        return denoising_errors(network, scheduler, batch, torch.randn_like(batch.latents), timesteps).mean()
+
+    optimizer = partial(MuonAdamW, inside="transformer_blocks")
+    curve = fit(transformer, loss, steps=settings.steps, lr=settings.lr, what="denoiser", optimizer=optimizer)
+    curve.to_csv(folder / "denoiser.csv", index=False)
+    transformer.eval().requires_grad_(False).save_pretrained(folder / "transformer")
+    return transformer
+
+
+def _save_samples(
+    folder: Path,
+    captions: list[str],
+    crops: np.ndarray,
+    vae: AutoencoderTiny,
+    transformer: nn.Module,
+    embedded: tuple[Tensor, Tensor],
+) -> None:
+    """A sheet of all captions; from the top: a real crop, it through the autoencoder, generated images.
+
+    Captions and seeds stand in the file.
+    """
+    real = crops[:, 0]
+    restored = to_uint8(decode_latents(vae, encode_images(vae, to_tensor(real))))
+    pipe = pipeline(folder, transformer, vae)
+    embeddings, mask = (tensor[: len(captions)].to(device()) for tensor in embedded)
+    made = [generate(pipe, embeddings, mask, [s] * len(captions), SAMPLE_STEPS, 1.0) for s in SAMPLE_SEEDS]
+    sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in (real, restored, *made)])
+    prompts, seeds = "\n".join(captions), "\n".join(map(str, SAMPLE_SEEDS))
+    save_png(folder / SAMPLES, sheet, prompts=prompts, seeds=seeds)

@@ -1,0 +1,75 @@
+"""What tells the generator about a text task: descriptions and two-shot examples."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from condpdiff.common.files import read_json
+from condpdiff.text.task import Task, TaskData
+
+DESCRIPTION = "description.json"
+
+
+def describe(task: Task, train: pd.DataFrame) -> dict[str, list[str]]:
+    """All descriptions of a task (`task_info`) and all its two-shot texts (`few_shot`).
+
+    Args:
+        train: prepared training rows, which the examples are drawn from.
+    """
+    return {
+        "task_info": [task.condition.description, *task.condition.paraphrases],
+        "few_shot": two_shots(task, train),
+    }
+
+
+def inputs(folder: Path, kind: str) -> list[str]:
+    """The texts of a prepared task under a kind of condition; none for kinds that read no text."""
+    return condition_texts(kind, read_json(folder / DESCRIPTION))
+
+
+def condition_texts(kind: str, parts: dict[str, list[str]]) -> list[str]:
+    """All texts of a task: every description, every two-shot draw, or every pair of them."""
+    if kind == "task_info_few_shot":
+        return [f"{info}\n{shots}" for info in parts["task_info"] for shots in parts["few_shot"]]
+    return parts.get(kind, [])
+
+
+def shown(text: str) -> str:
+    """An input in words."""
+    return text
+
+
+def two_shots(task: Task, train: pd.DataFrame) -> list[str]:
+    """Two labelled examples a text: fixed by the task file, or drawn from the training rows.
+
+    A draw takes two different classes, or a rating from the lower and one from the upper half, so that it shows
+    what the labels mean.
+    """
+    few_shot = task.condition.few_shot
+    if few_shot.examples:
+        return ["\n".join(_line(text, label) for text, label in few_shot.examples)]
+    rng = np.random.default_rng(few_shot.seed)
+    groups = train["label"] if task.data.labels else _upper_half(train["label"])
+    by_group = [train[groups == value] for value in np.unique(groups)]
+    found = []
+    for _ in range(few_shot.draws):
+        two = rng.choice(len(by_group), size=2, replace=False)
+        rows = [by_group[g].iloc[int(rng.integers(len(by_group[g])))] for g in two]
+        found.append("\n".join(_example(task.data, row) for row in rows))
+    return found
+
+
+def _upper_half(ratings: pd.Series) -> pd.Series:
+    """Above the median, or at it where it is the largest rating, so that no half is empty."""
+    middle = ratings.median()
+    return ratings > middle if middle < ratings.max() else ratings >= middle
+
+
+def _example(data: TaskData, row: pd.Series) -> str:
+    text = f"{row['text']} / {row['text_pair']}" if row["text_pair"] else row["text"]
+    return _line(text, data.labels[int(row["label"])] if data.labels else f"{row['label']:.1f}")
+
+
+def _line(text: str, label: str | float) -> str:
+    return f"Input: {text} Output: {label}"

@@ -1,0 +1,1 @@
+"""Checkpoints of LoRA weights: their layout, their collection, their normalisation, their performance, adapters."""

@@ -1,0 +1,63 @@
+"""Write generated weights as a PEFT adapter: `PeftModel.from_pretrained(base, folder)` loads it.
+
+`data/base/source.json`: where the base model came from, and what a generated adapter names as its base.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig
+from torch import Tensor
+
+from condpdiff.common.files import read_json, write_json, write_tensors
+from condpdiff.zoo.checkpoints import Zoo
+from condpdiff.zoo.layout import unflatten
+
+
+def export_adapter(
+    folder: Path, theta: Tensor, zoo: Zoo, base: str, shown_as: str, task_type: str | None, card: str
+) -> None:
+    """Write `adapter_model.safetensors`, `adapter_config.json` and a model card.
+
+    Args:
+        theta: [K].
+        base: what `from_pretrained` takes for the base model.
+        shown_as: the folder's final path, for the card.
+        task_type: PEFT's, where it has one for such models.
+        card: the model card, with the names of the zoo's config, base and folder in braces.
+    """
+    write_tensors(folder / "adapter_model.safetensors", {**unflatten(theta, zoo.layout), **zoo.head})
+    config = LoraConfig(
+        task_type=task_type,
+        base_model_name_or_path=base,
+        inference_mode=True,
+        r=zoo.config["rank"],
+        lora_alpha=zoo.config["alpha"],
+        target_modules=zoo.config["target_modules"],
+        modules_to_save=zoo.config["modules_to_save"] or None,
+    )
+    write_json(folder / "adapter_config.json", _sorted_sets(config.to_dict()))
+    text = card.format(base=base, folder=shown_as, **zoo.config)
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def _sorted_sets(value: Any) -> Any:
+    """Sets have no order; as sorted lists the same adapter gives the same bytes."""
+    if isinstance(value, dict):
+        return {key: _sorted_sets(item) for key, item in value.items()}
+    if isinstance(value, set):
+        return sorted(value)
+    return value
+
+
+SOURCE = "source.json"
+
+
+def save_source(folder: Path, source: str, name: str, loads_as: str) -> None:
+    """Write where the model of `folder` came from, and what `from_pretrained` takes for it."""
+    write_json(folder / SOURCE, {"source": source, "name": name, "load": loads_as})
+
+
+def loads_as(folder: Path) -> str:
+    """What `from_pretrained` takes for the model of `folder`: the hub's id where there is one, the folder otherwise."""
+    return str(read_json(folder / SOURCE)["load"])

@@ -1,0 +1,125 @@
+"""The layout: where each LoRA tensor lies in the flat checkpoint theta [K]."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from condpdiff.common.errors import UserError
+from condpdiff.common.files import read_json, write_json
+
+LAYOUT = "layout.json"
+_LAYER = re.compile(r"\.(?:layer|layers|h|block|blocks|transformer_blocks)\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One LoRA tensor: theta[offset : offset + size] reshaped to `shape`."""
+
+    key: str
+    """Key in a PEFT adapter file, e.g. `base_model.model.bert...query.lora_A.weight`."""
+    shape: tuple[int, ...]
+    offset: int
+    layer: int
+    """Index of the transformer layer; -1 outside all layers."""
+    module: str
+    """Name inside the layer, e.g. `attention.self.query`."""
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def slice(self) -> slice:
+        return slice(self.offset, self.offset + self.size)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All LoRA tensors of a model, in the order in which they lie in theta."""
+
+    entries: tuple[Entry, ...]
+
+    @property
+    def K(self) -> int:  # noqa: N802  the paper's letter
+        """Length of theta."""
+        return sum(entry.size for entry in self.entries)
+
+    def select_layers(self, layers: tuple[int, int] | None) -> tuple["Layout", Tensor]:
+        """The entries of layers first..last (both included), re-offset, and their positions [K'] in the full theta.
+
+        Raises:
+            UserError: no LoRA tensor lies in those layers.
+        """
+        chosen = [e for e in self.entries if layers is None or layers[0] <= e.layer <= layers[1]]
+        last = max(e.layer for e in self.entries)
+        if layers is not None and (layers[1] > last or not chosen):
+            raise UserError(f"params.yaml: normalize.layers: found {list(layers)}, allowed: layers 0 to {last}")
+        positions = torch.cat([torch.arange(e.offset, e.offset + e.size) for e in chosen])
+        offset, moved = 0, []
+        for e in chosen:
+            moved.append(Entry(e.key, e.shape, offset, e.layer, e.module))
+            offset += e.size
+        return Layout(tuple(moved)), positions
+
+    def save(self, folder: Path) -> None:
+        """Write `layout.json`: a list of entries."""
+        write_json(folder / LAYOUT, [asdict(entry) for entry in self.entries])
+
+    @staticmethod
+    def load(folder: Path) -> "Layout":
+        """Read `layout.json` of a folder."""
+        entries = (Entry(**{**item, "shape": tuple(item["shape"])}) for item in read_json(folder / LAYOUT))
+        return Layout(tuple(entries))
+
+
+def layout_of(model: nn.Module) -> Layout:
+    """Layout of a PEFT model's LoRA tensors, in the order of `named_parameters` (works on the meta device)."""
+    entries, offset = [], 0
+    for name, parameter in model.named_parameters():
+        if ".lora_A." not in name and ".lora_B." not in name:
+            continue
+        key = name.replace(".default.", ".")
+        layer = _LAYER.search(key)
+        module = key[layer.end() if layer else 0 :].split(".lora_")[0]
+        entry = Entry(key, tuple(parameter.shape), offset, int(layer[1]) if layer else -1, module)
+        entries.append(entry)
+        offset += entry.size
+    return Layout(tuple(entries))
+
+
+def flatten(tensors: Mapping[str, Tensor], layout: Layout) -> Tensor:
+    """LoRA tensors by key -> theta [K], float32; `unflatten` is its inverse.
+
+    Raises:
+        UserError: a tensor of the layout is missing or has another shape.
+    """
+    parts = []
+    for entry in layout.entries:
+        found = tensors.get(entry.key)
+        if found is None or tuple(found.shape) != entry.shape:
+            what = "no such tensor" if found is None else f"shape {list(found.shape)}"
+            raise UserError(f"layout: {entry.key}: found {what}, allowed: shape {list(entry.shape)}")
+        parts.append(found.detach().reshape(-1).float())
+    return torch.cat(parts)
+
+
+def unflatten(theta: Tensor, layout: Layout) -> dict[str, Tensor]:
+    """theta [K] -> LoRA tensors by key; `flatten` is its inverse.
+
+    Raises:
+        UserError: theta has another length than the layout.
+    """
+    check_length(theta, layout, "theta")
+    return {entry.key: theta[entry.slice].reshape(entry.shape) for entry in layout.entries}
+
+
+def check_length(vectors: Any, layout: Layout, where: str) -> None:
+    """Raise a UserError unless the last axis of `vectors` has the layout's K."""
+    if vectors.shape[-1] != layout.K:
+        raise UserError(f"{where}: found {vectors.shape[-1]} weights, allowed: the layout's K = {layout.K}")

@@ -1,0 +1,75 @@
+"""The performance of checkpoints: each one's loss on held-out rows, and p in 0..1 from it.
+
+G.pt (arXiv 2209.12892) asks its generator for a loss; here p is asked for beside the task's condition. The rows are
+training rows that fine-tuning never saw, since the loss on rows that it did see only tells how often it saw them.
+Validation rows play no part, and candidates are selected on other rows than these.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from condpdiff.common.errors import UserError
+from condpdiff.zoo.settings import Performance
+
+
+def loss_rows(held_out: pd.DataFrame, settings: Performance) -> pd.DataFrame:
+    """The held-out rows that rate checkpoints: the first ones; they lie in random order."""
+    return held_out.iloc[: settings.rows]
+
+
+def select_rows(held_out: pd.DataFrame, settings: Performance, count: int) -> pd.DataFrame:
+    """The held-out rows that candidates are selected on: those after the ones that rate checkpoints."""
+    return held_out.iloc[settings.rows : settings.rows + count].reset_index(drop=True)
+
+
+def read_performance(path: Path) -> pd.DataFrame:
+    """Columns checkpoint and loss, one row for each of the N_max checkpoints, oldest first.
+
+    Raises:
+        UserError: the file is absent, broken or holds losses that are not numbers.
+    """
+    try:
+        frame = pd.read_csv(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `dvc repro` from score-zoo") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a readable table ({error})") from None
+    if list(frame.columns) != ["checkpoint", "loss"] or frame.isna().any(axis=None):
+        raise UserError(
+            f"{path}: found columns {', '.join(frame.columns)}, needed: checkpoint, loss, all of them numbers"
+        )
+    return frame
+
+
+def performance_of(loss: np.ndarray, kind: str) -> np.ndarray:
+    """loss [N] of a task's checkpoints -> p [N] float32 in 0..1, 1 the best.
+
+    Args:
+        kind: `rank`: evenly spaced by order, equal losses sharing their mean; `loss`: linear in the loss.
+    """
+    if len(loss) == 1 or (kind == "loss" and loss.max() == loss.min()):
+        return np.ones(len(loss), np.float32)  # the only one is the best
+    if kind == "loss":
+        return ((loss.max() - loss) / (loss.max() - loss.min())).astype(np.float32)
+    return ((rankdata(-loss) - 1) / (len(loss) - 1)).astype(np.float32)  # rank 1 is the worst
+
+
+def load_performance(folder: Path, counts: dict[str, int], kind: str) -> dict[str, np.ndarray] | None:
+    """p [N] of the last N = `counts[task]` checkpoints of every task; None for `kind: none`, which reads nothing.
+
+    Raises:
+        UserError: a table can't be read or has fewer checkpoints.
+    """
+    if kind == "none":
+        return None
+    found = {}
+    for task, n in counts.items():
+        path = folder / f"{task}.csv"
+        loss = read_performance(path)["loss"].to_numpy(dtype=np.float64)
+        if len(loss) < n:
+            raise UserError(f"{path}: found {len(loss)} checkpoints, needed: {n}; run `dvc repro` from score-zoo")
+        found[task] = performance_of(loss[-n:], kind)
+    return found

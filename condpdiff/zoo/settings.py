@@ -1,0 +1,68 @@
+"""Section `collect`: LoRA placement and which states of fine-tuning are kept.
+
+Section `normalize`: which checkpoints and layers are generated, and their z-score (Tables 3, 4a, 4c).
+
+Section `performance`: the loss by which a checkpoint is told to be good or bad.
+"""
+
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from condpdiff.common.settings import Section
+
+
+class Collect(Section):
+    rank: PositiveInt
+    """r of the LoRA matrices A [r, in] and B [out, r]."""
+    alpha: PositiveFloat
+    """The update is (alpha / r) B A."""
+    target_modules: Literal["auto"] | list[str] = "auto"
+    """Suffixes of the modules that get a LoRA; `auto`: all attention projections of the model type."""
+    steps: PositiveInt | None = None
+    """Steps before the window for every task; null: each task file's own `finetune.steps`."""
+    max_checkpoints: PositiveInt
+    """N_max: the last states kept, one every `every` steps."""
+    every: PositiveInt = 1
+    """Steps between two kept states."""
+    lr: PositiveFloat | None = None
+    """Learning rate inside the window; null: the task's own `finetune.lr`."""
+    lr_cycle: PositiveInt | None = None
+    """Inside the window the rate falls along a cosine to a tenth in so many steps, and starts again; null: constant."""
+    runs: PositiveInt = 1
+    """Fine-tunings, of seeds `seed`, `seed + 1`, ..., that share the states evenly; all have the head of the first."""
+    save_every: PositiveInt = 100
+    """Steps between two resume points of an interrupted fine-tuning."""
+    validate_every: PositiveInt = 50
+    """Steps between two points of the validation curve."""
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _runs_share_the_states(self) -> "Collect":
+        if self.max_checkpoints % self.runs:
+            raise ValueError(f"runs: {self.runs}, allowed: a divisor of max_checkpoints = {self.max_checkpoints}")
+        return self
+
+
+SHARED = ("batch", "none")
+"""Methods by which all tasks have the same statistics."""
+
+
+class Normalize(Section):
+    method: Literal["task", "task_tensor", "task_scalar", "batch", "none"]
+    """Which z-score (DESIGN of the paper's Table 4a); see `condpdiff.zoo.normalization`."""
+    n_checkpoints: PositiveInt
+    """N: the last N of the collected checkpoints (Table 3)."""
+    layers: Literal["all"] | tuple[int, int] = "all"
+    """First and last layer generated, both included; the rest of a vector is the task's soup (Table 4c)."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Normalize":
+        if self.layers != "all" and not 0 <= self.layers[0] <= self.layers[1]:
+            raise ValueError(f"layers: {list(self.layers)}, allowed: [first, last] with 0 <= first <= last")
+        return self
+
+
+class Performance(Section):
+    rows: PositiveInt
+    """Held-out training rows that every checkpoint's loss is the mean over."""

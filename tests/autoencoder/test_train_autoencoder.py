@@ -1,0 +1,127 @@
+"""Training: the same batches whether the rows lie in memory or on disk, and the further loss on the updates."""
+
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from condpdiff.autoencoder import train as train_autoencoder
+from condpdiff.autoencoder.delta_w import UpdateLoss
+from condpdiff.autoencoder.settings import Autoencoder as Settings
+from condpdiff.autoencoder.train import batches, reconstruction_error, train
+from condpdiff.common.errors import UserError
+from condpdiff.common.matrices import Joined, RowFile, row_writer
+from condpdiff.common.settings import parse
+from condpdiff.zoo.normalization import Moments
+from tests.stand_ins import make_layout
+
+LAYOUT = make_layout()
+COUNTS = (9, 14)
+
+
+def make_settings(**changes: Any) -> Settings:
+    settings = {"arch": "conv1d", "latent_channels": 2, "latent_length": 4, "patch": 16, "width": 4, "depth": 1}
+    settings |= {"noise": 0.001, "input_noise": 0.001, "steps": 30, "batch_size": 8, "lr": 0.01}
+    return parse(Settings, settings | changes, "params.yaml", "ae")
+
+
+def random(count: int, seed: int = 0) -> Tensor:
+    return torch.randn(count, LAYOUT.K, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Joined:
+    """Two tasks' rows on disk."""
+    for count in COUNTS:
+        with row_writer(tmp_path / str(count), "w", (count, LAYOUT.K)) as write:
+            write(random(count, seed=count))
+    return Joined([RowFile(tmp_path / str(count), "w") for count in COUNTS])
+
+
+def never_resident(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_autoencoder, "RESIDENT_BYTES", 0)
+
+
+def drawn(rows: Joined, count: int) -> list[tuple[Tensor, Tensor]]:
+    """Some batches, with noise drawn between them as training does."""
+    torch.manual_seed(0)
+    with closing(batches(rows, 5)) as stream:
+        return [(picked, w + torch.randn_like(w)) for picked, w in islice(stream, count)]
+
+
+def test_batches_are_the_rows_that_their_numbers_name(rows: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = torch.cat([random(count, seed=count) for count in COUNTS])
+    for limit in (2**20, 0):
+        monkeypatch.setattr(train_autoencoder, "RESIDENT_BYTES", limit)
+        with closing(batches(rows, 5)) as stream:
+            found = list(islice(stream, 40))
+        assert all(torch.equal(w, everything[picked]) for picked, w in found)
+        assert torch.cat([picked for picked, _ in found]).unique().tolist() == list(range(sum(COUNTS)))
+
+
+def test_rows_on_disk_and_in_memory_give_the_same_batches(rows: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+    resident = drawn(rows, 12)
+    never_resident(monkeypatch)
+    for (a, v), (b, w) in zip(resident, drawn(rows, 12), strict=True):
+        assert torch.equal(a, b) and torch.equal(v, w)
+
+
+@pytest.mark.parametrize("changes", [{}, {"arch": "pdiff"}, {"patch_map": "shared", "start": "random"}])
+def test_rows_on_disk_and_in_memory_train_the_same_weights(
+    rows: Joined, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    one, _, curve = train(rows, make_settings(**changes), LAYOUT)
+    never_resident(monkeypatch)
+    two, _, other = train(rows, make_settings(**changes), LAYOUT)
+    assert curve.equals(other)
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+
+
+def test_file_that_breaks_while_training_ends_it_with_one_line(
+    rows: Joined, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never_resident(monkeypatch)
+    (tmp_path / "14").write_bytes(b"")
+    with pytest.raises(UserError, match="it ends early"):
+        train(rows, make_settings(start="random"))
+
+
+def test_rows_of_a_batch_are_shared_between_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(UserError, match="allowed: a divisor of batch_size = 8"):
+        train(random(5), make_settings(start="random"))
+
+
+# --- delta_w ------------------------------------------------------------------------------------
+
+
+def updates(rows: Joined, weight: float) -> UpdateLoss:
+    statistics = [Moments.of([random(count, seed=40 + count)]).statistics() for count in COUNTS]
+    return UpdateLoss(LAYOUT, statistics, COUNTS, weight)
+
+
+def test_loss_on_the_updates_makes_their_error_smaller(rows: Joined) -> None:
+    w, picked = rows.take(torch.arange(sum(COUNTS))), torch.arange(sum(COUNTS))
+    errors = []
+    for further in (None, updates(rows, 1.0)):
+        settings = make_settings(steps=60, noise=0.0, input_noise=0.0)
+        model, _, _ = train(rows, settings, LAYOUT, further)
+        with torch.inference_mode():
+            errors.append(float(updates(rows, 1.0)(model.decode(model.encode(w)), w, picked)))
+    assert errors[1] < 0.9 * errors[0]
+
+
+def test_weight_of_zero_changes_nothing(rows: Joined) -> None:
+    one, _, _ = train(rows, make_settings(), LAYOUT)
+    two, _, _ = train(rows, make_settings(), LAYOUT, updates(rows, 0.0))
+    assert reconstruction_error(one, rows) == pytest.approx(reconstruction_error(two, rows), rel=1e-4)
+
+
+@pytest.mark.parametrize(("key", "found"), [("delta_w", -1), ("start", "zero"), ("patch_map", "both")])
+def test_keys_outside_their_range_are_one_line(key: str, found: Any) -> None:
+    with pytest.raises(UserError, match=f"params.yaml: ae.{key}: found"):
+        make_settings(**{key: found})

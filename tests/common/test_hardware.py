@@ -1,0 +1,131 @@
+"""Where a stage computes: environment variables, and one line when they can't be had."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from condpdiff.autoencoder.latents import save_latents
+from condpdiff.common.errors import UserError
+from condpdiff.common.hardware import COMPILE, DEVICE, PROCESSES, compiled, device, processes, rank, share, shared
+from condpdiff.diffusion import conditions as condition_file
+from condpdiff.diffusion import process as diffusion
+from condpdiff.diffusion.conditions import save_conditions
+
+ROOT = Path(__file__).parents[1]
+LDM = """
+tasks: [a, b]
+condition: {kind: task_info, encoder: minilm, model: none}
+ldm: {channels: [8, 12, 16], prediction: sample, condition_dropout: 0.1, performance: rank, ema: 0.9, steps: 30,
+  batch_size: 8, lr: 0.01}
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (DEVICE, PROCESSES, COMPILE, "RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def test_cpu_is_all_there_is_without_a_gpu(no_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert device() == "cpu"
+    monkeypatch.setenv(DEVICE, "cuda")
+    with pytest.raises(UserError, match=f"^environment: {DEVICE}: found 'cuda', allowed here: cpu$"):
+        device()
+
+
+def test_gpu_is_taken_unless_the_cpu_is_asked_for(gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert device() == "cuda"
+    monkeypatch.setenv(DEVICE, "cpu")
+    assert device() == "cpu"
+    monkeypatch.setenv(DEVICE, "tpu")
+    with pytest.raises(UserError, match="found 'tpu', allowed here: cpu or cuda$"):
+        device()
+
+
+def test_processes_that_share_a_stage_have_a_gpu_each(gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert device() == "cuda:3"
+    monkeypatch.setenv(DEVICE, "cpu")
+    assert device() == "cpu"
+
+
+@pytest.mark.parametrize("found", ["0", "-1", "two", "1.5"])
+def test_number_of_processes_is_at_least_1(found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert processes() == 1
+    monkeypatch.setenv(PROCESSES, "4")
+    assert processes() == 4
+    monkeypatch.setenv(PROCESSES, found)
+    with pytest.raises(UserError, match=f"^environment: {PROCESSES}: found '{found}', allowed: 1 or more$"):
+        processes()
+
+
+def test_batch_is_shared_evenly_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert share(10) == 10
+    monkeypatch.setenv("WORLD_SIZE", "5")
+    assert share(10) == 2
+    with pytest.raises(UserError, match=f"^environment: {PROCESSES}: found 5, allowed: a divisor of batch_size = 12$"):
+        share(12)
+
+
+def test_first_of_the_processes_is_the_one_that_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rank() == 0
+    monkeypatch.setenv("RANK", "2")
+    assert rank() == 2
+
+
+def test_model_is_compiled_only_when_asked() -> None:
+    model = nn.Linear(2, 2)
+    assert compiled(model) is model
+
+
+def test_stage_runs_here_when_it_is_not_shared_or_is_one_of_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    shared(lambda: calls.append("alone"))()
+    monkeypatch.setenv(PROCESSES, "2")
+    monkeypatch.setenv("RANK", "1")
+    shared(lambda: calls.append("one of two"))()
+    assert calls == ["alone", "one of two"]
+
+
+@pytest.fixture
+def latents(tmp_path: Path) -> Path:
+    """A folder where train-ldm can run."""
+    (tmp_path / "params.yaml").write_text(LDM)
+    for name in ("latents", "conditions", "performance"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    random = torch.Generator().manual_seed(0)
+    save_latents(tmp_path / "data/latents", {q: torch.randn(12, 2, 8, generator=random) for q in "ab"})
+    y = {q: torch.randn(2, 6, generator=random) for q in "ab"}
+    save_conditions(tmp_path / "data/conditions" / condition_file.FILE, y)
+    for q in "ab":
+        losses = pd.DataFrame({"checkpoint": range(12), "loss": [i / 12 for i in range(12)]})
+        losses.to_csv(tmp_path / "data/performance" / f"{q}.csv", index=False)
+    return tmp_path
+
+
+def test_two_processes_train_one_network_and_write_it_once(latents: Path) -> None:
+    more = {"PYTHONPATH": str(ROOT), DEVICE: "cpu", PROCESSES: "2", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "stages.train_ldm"]
+    done = subprocess.run(command, cwd=latents, env=os.environ | more, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert pd.read_csv(latents / "data/ldm/curve.csv")["step"].tolist() == [20, 30]
+    assert [p.name for p in (latents / "data").glob(".ldm*")] == []
+    model, process = diffusion.load(latents / "data/ldm" / diffusion.FILE)
+    assert process == diffusion.Process("sample", "linear")
+    assert all(torch.isfinite(p).all() for p in model.parameters())

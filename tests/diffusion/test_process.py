@@ -1,0 +1,252 @@
+"""Latent diffusion: with a perfect denoiser sampling gives the data; with a trained one, the condition's data."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from torch import Tensor
+
+from condpdiff.common.errors import UserError
+from condpdiff.common.settings import parse
+from condpdiff.diffusion.denoiser import Denoiser
+from condpdiff.diffusion.process import SCHEDULES, Process, _loss_weights, guided, load, sample, save, train
+from condpdiff.diffusion.settings import Ldm
+
+ALPHAS = {name: DDPMScheduler(**schedule).alphas_cumprod for name, schedule in SCHEDULES.items()}
+PLAIN = Process("sample", "linear")
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+
+
+def make_settings(**changes: Any) -> Ldm:
+    settings = {"channels": [8, 12, 16], "prediction": "sample", "condition_dropout": 0.1, "ema": 0.99}
+    settings |= {"performance": "none"}
+    settings |= {"steps": 20, "batch_size": 8, "lr": 0.003}
+    return parse(Ldm, settings | changes, "params.yaml", "ldm")
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def oracle(z_0: Tensor, process: Process) -> Any:
+    """Predicts just what a perfect network would, knowing z_0."""
+
+    def predict(z_t: Tensor, t: Tensor) -> Tensor:
+        alpha = ALPHAS[process.schedule][t][:, None, None]
+        a, s = alpha.sqrt(), (1 - alpha).sqrt()
+        eps = (z_t - a * z_0) / s
+        return {"epsilon": eps, "v_prediction": a * eps - s * z_0, "sample": z_0}[process.prediction]
+
+    return predict
+
+
+def options(scheduler: str = "ddim", steps: int = 20, process: Process = PLAIN, seed: int = 0) -> dict[str, Any]:
+    return {"scheduler": scheduler, "steps": steps, "process": process, "seed": seed}
+
+
+# --- sampling -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prediction", "schedule"),
+    [*((p, "linear") for p in PREDICTIONS), ("sample", "linear_zero_snr"), ("v_prediction", "linear_zero_snr")],
+)
+@pytest.mark.parametrize("scheduler", ["ddpm", "ddim", "dpm++"])
+@pytest.mark.parametrize("steps", [2, 20, 50])
+def test_perfect_denoiser_gives_the_data(scheduler: str, prediction: str, schedule: str, steps: int) -> None:
+    process = Process(prediction, schedule)
+    z_0 = 3 * random(4, 2, 8)  # beyond 1: x_0 must not be clipped
+    found, path = sample(oracle(z_0, process), random(4, 2, 8, seed=1), **options(scheduler, steps, process))
+    torch.testing.assert_close(found, z_0, rtol=0, atol=2e-2)
+    assert len(path) == steps + 1
+    assert torch.equal(path[0], random(4, 2, 8, seed=1))
+    assert torch.equal(path[-1], found)
+
+
+def test_perfect_denoiser_gives_the_data_in_all_1000_steps() -> None:
+    z_0 = 3 * random(2, 1, 4)
+    process = Process("epsilon", "linear")
+    found, path = sample(oracle(z_0, process), random(2, 1, 4, seed=1), **options("ddpm", 1000, process))
+    torch.testing.assert_close(found, z_0, rtol=0, atol=2e-2)
+    assert len(path) == 1001
+
+
+@pytest.mark.parametrize("scheduler", ["ddpm", "ddim", "dpm++"])
+def test_sampling_depends_on_noise_and_seed_alone(scheduler: str) -> None:
+    def halves(z_t: Tensor, t: Tensor) -> Tensor:
+        return 0.5 * z_t
+
+    def run(noise: int, seed: int) -> Tensor:
+        torch.manual_seed(torch.seed() % 1000)  # the global state must not matter
+        return sample(halves, random(3, 2, 8, seed=noise), **options(scheduler, 10, seed=seed))[0]
+
+    assert torch.equal(run(1, 0), run(1, 0))
+    assert not torch.equal(run(1, 0), run(2, 0))
+    assert torch.equal(run(1, 0), run(1, 5)) == (scheduler != "ddpm")  # DDPM alone adds noise at each step
+
+
+def test_every_row_gets_its_own_timestep_tensor() -> None:
+    seen = []
+
+    def watch(z_t: Tensor, t: Tensor) -> Tensor:
+        seen.append(t)
+        return torch.zeros_like(z_t)
+
+    sample(watch, random(3, 2, 8), **options("ddim", 4))
+    assert [t.tolist() for t in seen] == [[999] * 3, [749] * 3, [499] * 3, [249] * 3]
+
+
+# --- guidance -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained() -> Denoiser:
+    torch.manual_seed(0)
+    model = Denoiser(2, 8, (8, 12, 16), 1, 6)
+    for parameter in model.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.2)
+    return model.eval()
+
+
+@pytest.mark.parametrize("guidance", [0.0, 1.0, 2.5])
+def test_guidance_goes_from_null_through_the_conditional_and_beyond(trained: Denoiser, guidance: float) -> None:
+    z, t, y = random(3, 2, 8), torch.full((3,), 400), random(3, 6, seed=2)
+    conditional, null = trained(z, t, y), trained(z, t, y, torch.ones(3, dtype=torch.bool))
+    assert not torch.allclose(conditional, null, atol=1e-3)
+    found = guided(trained, y, guidance)(z, t)
+    torch.testing.assert_close(found, null + guidance * (conditional - null))
+
+
+def test_guidance_of_1_is_the_conditional_model_to_the_bit(trained: Denoiser) -> None:
+    z, t, y = random(3, 2, 8), torch.full((3,), 400), random(3, 6, seed=2)
+    assert torch.equal(guided(trained, y, 1.0)(z, t), trained(z, t, y))
+
+
+def test_performance_guidance_goes_from_the_average_through_the_asked_and_beyond() -> None:
+    torch.manual_seed(0)
+    model = Denoiser(2, 8, (8, 12, 16), 1, 6, performance=True)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    z, t, y, p = random(3, 2, 8), torch.full((3,), 400), random(3, 6, seed=2), torch.ones(3)
+    with torch.inference_mode():
+        average, asked = model(z, t, y), model(z, t, y, p=p)
+        null = model(z, t, y, torch.ones(3, dtype=torch.bool))
+        assert not torch.allclose(average, asked, atol=1e-3)
+        for scale in (0.0, 1.0, 3.0):
+            good = average + scale * (asked - average)
+            torch.testing.assert_close(guided(model, y, 1.0, p, scale)(z, t), good)
+            torch.testing.assert_close(guided(model, y, 2.0, p, scale)(z, t), null + 2 * (good - null))
+
+
+# --- training -----------------------------------------------------------------------------------
+
+
+def clusters() -> tuple[dict[str, Tensor], Tensor]:
+    """Two tasks whose latents lie round two far points."""
+    centres = torch.stack([torch.ones(1, 4), -torch.ones(1, 4)])  # [2, C, L]
+    centres[:, :, ::2] *= 0.5
+    return {q: centres[i] + 0.05 * random(24, 1, 4, seed=i) for i, q in enumerate("ab")}, centres
+
+
+@pytest.mark.parametrize(("prediction", "learnable"), [("epsilon", False), ("v_prediction", True), ("sample", False)])
+def test_samples_land_in_the_cluster_of_their_condition(prediction: str, learnable: bool) -> None:
+    z, centres = clusters()
+    # three texts a task, of which a row draws one; or the index of a learned vector
+    y = {"a": torch.tensor([[0.0]]), "b": torch.tensor([[1.0]])}
+    if not learnable:
+        y = {q: sign + 0.2 * random(3, 5, seed=i) for i, (q, sign) in enumerate((("a", 1.0), ("b", -1.0)))}
+    settings = make_settings(prediction=prediction, steps=250, batch_size=32, ema=0.97, channels=[16, 16, 16])
+    model, curve = train(z, y, None, settings, learnable)
+    assert curve["loss"].iloc[-3:].mean() < 0.6 * curve["loss"].iloc[0]
+    for i, q in enumerate("ab"):
+        rows = y[q][torch.arange(8) % len(y[q])]
+        found, _ = sample(
+            guided(model, rows, 1.0), random(8, 1, 4, seed=7), **options("ddim", 20, Process(prediction, "linear"))
+        )
+        nearest = (found[:, None] - centres[None]).flatten(2).norm(dim=2).argmin(1)
+        assert nearest.tolist() == [i] * 8
+        assert float((found - centres[i]).abs().mean()) < 0.4
+
+
+def test_training_is_reproducible_by_its_seed() -> None:
+    z, _ = clusters()
+    y = {q: random(2, 5, seed=i) for i, q in enumerate("ab")}
+    states = [train(z, y, None, make_settings(seed=seed), False)[0].state_dict() for seed in (0, 0, 1)]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert not all(torch.equal(states[0][key], states[2][key]) for key in states[0])
+
+
+def test_what_comes_back_is_the_average_and_not_the_last_step() -> None:
+    z, _ = clusters()
+    y = {q: random(2, 5, seed=i) for i, q in enumerate("ab")}
+    last, average = (train(z, y, None, make_settings(ema=ema, steps=40), False)[0] for ema in (0.0, 0.999))
+    pairs = list(zip(last.parameters(), average.parameters(), strict=True))
+    assert any(not torch.allclose(a, b, atol=1e-4) for a, b in pairs)
+    assert all(torch.isfinite(p).all() for p in average.parameters())
+
+
+def test_one_task_with_one_checkpoint_can_be_trained_on() -> None:
+    model, curve = train(
+        {"a": random(1, 1, 4)},
+        {"a": random(1, 5)},
+        {"a": np.ones(1, np.float32)},
+        make_settings(performance="rank"),
+        False,
+    )
+    assert curve["loss"].notna().all()
+    assert not model.training
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_saved_denoiser_computes_the_same_and_knows_what_it_predicts(learnable: bool, tmp_path: Path) -> None:
+    z, _ = clusters()
+    y = {"a": torch.tensor([[0.0]]), "b": torch.tensor([[1.0]])} if learnable else {q: random(1, 5) for q in "ab"}
+    model, _ = train(z, y, None, make_settings(prediction="v_prediction"), learnable)
+    process = Process("v_prediction", "linear_zero_snr")
+    save(tmp_path / "ldm.safetensors", model, process)
+    found, again = load(tmp_path / "ldm.safetensors")
+    assert again == process
+    batch = z["a"][:2], torch.tensor([3, 700]), torch.cat([y["a"], y["b"]])
+    with torch.inference_mode():
+        assert torch.equal(found(*batch), model(*batch))
+
+
+def test_samples_follow_the_performance_asked_for() -> None:
+    # one task whose checkpoints lie on a line, the better the further to the right
+    p = torch.linspace(0, 1, 64)
+    z = {"a": (2 * p - 1)[:, None, None] * torch.ones(1, 4) + 0.05 * random(64, 1, 4)}
+    y = {"a": torch.ones(1, 5)}
+    settings = make_settings(performance="rank", steps=300, batch_size=32, ema=0.97, channels=[16, 16, 16])
+    model, _ = train(z, y, {"a": p.numpy()}, settings, False)
+    rows = y["a"].expand(16, -1)
+
+    def ask(value: float | None, scale: float = 1.0) -> Tensor:
+        asked = None if value is None else torch.full((16,), value)
+        return sample(guided(model, rows, 1.0, asked, scale), random(16, 1, 4, seed=7), **options())[0]
+
+    means = [float(ask(value).mean()) for value in (0.0, 0.5, 1.0)]
+    assert means[0] < -0.6
+    assert abs(means[1]) < 0.3
+    assert means[2] > 0.6
+    assert float(ask(1.0, 2.0).mean()) > means[2]
+    assert float(ask(None).mean(1).std()) > 2 * float(ask(1.0).mean(1).std())  # asking for none gives the whole zoo
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_min_snr_weighs_errors_of_the_data_alike_whatever_is_predicted(prediction: str) -> None:
+    scheduler = DDPMScheduler(**SCHEDULES["linear"])
+    weights = _loss_weights(scheduler, make_settings(prediction=prediction, min_snr=5.0))
+    snr = ALPHAS["linear"] / (1 - ALPHAS["linear"])
+    # the same error of z_0, in what the network predicts: d eps = -sqrt(SNR) dz_0; d v = -sqrt(SNR + 1) dz_0
+    worth = {"sample": 1.0, "epsilon": snr, "v_prediction": snr + 1}[prediction]
+    torch.testing.assert_close(weights * worth, snr.clamp(max=5.0))
+    assert _loss_weights(scheduler, make_settings(prediction=prediction)).eq(1).all()
+
+
+def test_epsilon_can_not_be_predicted_at_zero_terminal_snr() -> None:
+    with pytest.raises(UserError, match=r"ldm.schedule: found 'linear_zero_snr', allowed: linear"):
+        make_settings(prediction="epsilon", schedule="linear_zero_snr")

@@ -1,0 +1,158 @@
+"""From a condition to theta: shapes, determinism, and the way back through decoder, scale and frame."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from condpdiff.autoencoder.latents import Scale
+from condpdiff.autoencoder.models import Autoencoder, build
+from condpdiff.common.errors import UserError
+from condpdiff.common.settings import parse
+from condpdiff.diffusion.denoiser import Denoiser
+from condpdiff.diffusion.process import Process
+from condpdiff.generate.generator import Generator, generate
+from condpdiff.generate.settings import DOSES, Sample
+from condpdiff.zoo.normalization import Moments, statistics_of
+from condpdiff.zoo.normalized import Frame
+from tests.stand_ins import make_layout
+
+LAYOUT = make_layout()
+
+
+def make_settings(**changes: Any) -> Sample:
+    settings = {"count": 6, "scheduler": "ddim", "steps": 12, "guidance": 1.0, "performance": None, "trajectories": 2}
+    return parse(Sample, settings | {"trajectory_points": 4} | changes, "params.yaml", "sample")
+
+
+@pytest.fixture
+def parts() -> dict[str, Any]:
+    """An untrained chain over the layers 0 and 1; the denoiser's prediction is 0."""
+    torch.manual_seed(0)
+    theta = torch.randn(5, LAYOUT.K)
+    chosen, positions = LAYOUT.select_layers((0, 1))
+    statistics = statistics_of("task", {"a": Moments.of([theta[:, positions]])}, chosen)["a"]
+    decoder: Autoencoder = build({"arch": "conv1d", "K": chosen.K, "C": 2, "L": 8, "patch": 8, "width": 4, "depth": 1})
+    denoiser = Denoiser(2, 8, (8, 12, 16), 1, 6, performance=True).eval().requires_grad_(False)
+    scale = Scale(torch.full((2, 8), 0.3), torch.full((2, 8), 2.0))
+    return {
+        "generator": Generator(denoiser, Process("sample", "linear"), decoder.eval().requires_grad_(False), scale),
+        "frame": Frame(statistics, theta.double().mean(0).float(), positions),
+        "y": torch.randn(4, 6),
+    }
+
+
+def run(parts: dict[str, Any], settings: Sample, seed: int = 0) -> tuple[Tensor, Tensor]:
+    found = generate(**parts, settings=settings, random=torch.Generator().manual_seed(seed))
+    return found["theta"], found["trajectories"]
+
+
+def scramble(parts: dict[str, Any]) -> None:
+    """Random weights in place of those that start at zero, as a few training steps would give."""
+    torch.manual_seed(1)
+    for parameter in parts["generator"].model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+
+
+def test_samples_and_trajectories_are_whole_thetas(parts: dict[str, Any]) -> None:
+    theta, path = run(parts, make_settings())
+    assert theta.shape == (6, LAYOUT.K)
+    assert path.shape == (2, 4, LAYOUT.K)
+    torch.testing.assert_close(path[:, -1], theta[:2])
+
+
+def test_latent_of_zero_is_unscaled_decoded_and_denormalised(parts: dict[str, Any]) -> None:
+    theta, _ = run(parts, make_settings())  # predicts z_0 = 0 everywhere
+    with torch.inference_mode():
+        w = parts["generator"].decoder.decode(parts["generator"].scale.shift[None])
+    torch.testing.assert_close(theta, parts["frame"].to_theta(w).expand(6, -1), rtol=1e-4, atol=1e-4)
+
+
+def test_weights_outside_the_chosen_layers_are_the_soup(parts: dict[str, Any]) -> None:
+    theta, path = run(parts, make_settings())
+    outside = torch.ones(LAYOUT.K, dtype=torch.bool)
+    outside[parts["frame"].positions] = False
+    assert torch.equal(theta[:, outside], parts["frame"].soup[outside].expand(6, -1))
+    assert torch.equal(path[..., outside], parts["frame"].soup[outside].expand(2, 4, -1))
+
+
+@pytest.mark.parametrize("scheduler", ["ddpm", "ddim", "dpm++"])
+def test_generator_decides_the_samples(parts: dict[str, Any], scheduler: str) -> None:
+    scramble(parts)
+    settings = make_settings(scheduler=scheduler)
+    one, again, other = (run(parts, settings, seed)[0] for seed in (0, 0, 1))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert len({tuple(row.tolist()) for row in one}) == 6
+
+
+def test_each_sample_draws_one_of_the_tasks_conditions(parts: dict[str, Any]) -> None:
+    seen: list[Tensor] = []
+    model = parts["generator"].model
+    original = model.forward
+    model.forward = lambda z_t, t, y, *rest, **more: seen.append(y) or original(z_t, t, y, *rest, **more)
+    run(parts, make_settings(count=40))
+    drawn = [tuple(row.tolist()) for row in seen[0]]
+    assert set(drawn) == {tuple(row.tolist()) for row in parts["y"]}
+    assert all(torch.equal(y, seen[0]) for y in seen)  # one condition from noise to latent
+
+
+def test_no_trajectories_are_an_empty_tensor(parts: dict[str, Any]) -> None:
+    theta, path = run(parts, make_settings(trajectories=0))
+    assert len(theta) == 6
+    assert path.shape[0] == 0
+    assert path.shape[-1] == LAYOUT.K
+
+
+@pytest.mark.parametrize(("count", "steps", "points"), [(1, 1, 10), (3, 2, 10), (3, 12, 1)])
+def test_few_samples_or_steps_give_as_many_points_as_there_are(
+    parts: dict[str, Any], count: int, steps: int, points: int
+) -> None:
+    _, path = run(parts, make_settings(count=count, steps=steps, trajectories=5, trajectory_points=points))
+    assert path.shape == (min(count, 5), min(points, steps + 1), LAYOUT.K)
+
+
+def test_asked_performance_moves_the_samples_and_guidance_moves_them_on(parts: dict[str, Any]) -> None:
+    scramble(parts)
+    none, worst, best = (run(parts, make_settings(performance=p))[0] for p in (None, 0.0, 1.0))
+    assert not torch.allclose(worst, best, atol=1e-4)
+    assert not torch.allclose(none, best, atol=1e-4)
+    further = run(parts, make_settings(performance=1.0, performance_guidance=2.0))[0]
+    unasked = run(parts, make_settings(performance=1.0, performance_guidance=0.0))[0]
+    assert not torch.allclose(further, best, atol=1e-4)
+    torch.testing.assert_close(unasked, none)
+
+
+def test_each_sample_draws_its_performance_from_a_range(parts: dict[str, Any]) -> None:
+    seen: list[Tensor] = []
+    model = parts["generator"].model
+    original = model.forward
+    model.forward = lambda *rest, p: seen.append(p) or original(*rest, p=p)
+    run(parts, make_settings(performance=[0.5, 0.75], count=40, steps=2))
+    assert 0.5 <= float(seen[0].min()) < 0.55
+    assert 0.7 < float(seen[0].max()) <= 0.75
+    assert torch.equal(seen[0], seen[1])  # one performance from noise to latent
+    with pytest.raises(UserError, match=r"sample.performance: found \[0.9, 0.1\], allowed: \[lowest, highest\]"):
+        make_settings(performance=[0.9, 0.1])
+
+
+def test_doses_are_samples_at_each_asked_performance(parts: dict[str, Any]) -> None:
+    scramble(parts)
+    settings = make_settings(performance=1.0, doses=3)
+    found = generate(**parts, settings=settings, random=torch.Generator().manual_seed(0))
+    assert found["asked"].tolist() == list(DOSES)
+    assert found["doses"].shape == (len(DOSES), 3, LAYOUT.K)
+    assert not torch.allclose(found["doses"][0].mean(0), found["doses"][-1].mean(0), atol=1e-4)
+    without = generate(**parts, settings=make_settings(performance=1.0), random=torch.Generator().manual_seed(0))
+    assert torch.equal(found["theta"], without["theta"])  # they do not disturb the samples
+    assert without["doses"].shape == (0, 0, LAYOUT.K)
+
+
+def test_performance_asked_of_a_denoiser_without_one_is_an_error(parts: dict[str, Any]) -> None:
+    plain = Denoiser(2, 8, (8, 12, 16), 1, 6).eval().requires_grad_(False)
+    parts["generator"] = replace(parts["generator"], model=plain)
+    with pytest.raises(UserError, match=r"sample.performance: found 1.0, allowed: null"):
+        run(parts, make_settings(performance=1.0))
+    assert len(run(parts, make_settings(doses=2))[0]) == 6  # and there are no doses to draw
