@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL
 from torch import nn
 from transformers import AutoConfig, AutoModelForTextEncoding
 
-from benchmarks.stages import counted, line
+from benchmarks.counting import counted, line, table
 from condpdiff.common.errors import UserError, run
 from condpdiff.common.settings import read_yaml
 from condpdiff.experiments.presets import load_preset
@@ -21,10 +21,10 @@ from condpdiff.style.describe import MODELS
 from condpdiff.style.models import MAX_TOKENS, build_transformer, empty_peft_model
 from condpdiff.zoo.layout import layout_of
 
-BF16, FLOAT = 2, 4  # bytes
+BF16 = 2  # bytes
 GPUS = {"A100 80GB": 312e12, "H100 SXM": 989e12}  # dense bf16 products a second, by data sheet
 FRACTION, RANGE = 0.35, (0.2, 0.5)  # of that rate, as in benchmarks.scale: assumed
-ARMS = 6 * 20 + 7  # candidates that images are generated for, at the default `eval` (docs/scale.md)
+CANDIDATES = 6 * 20 + 7  # candidates that images are generated for, at the default `eval` (docs/scale.md)
 
 
 class Architecture:
@@ -56,19 +56,16 @@ class Architecture:
                 return_dict=False,
             )[0]
 
-    def train(self, model: nn.Module, images: int) -> None:
-        """One training step of a LoRA: gradients pass through every layer, and reach the LoRA's weights alone."""
-        self.denoise(model, images).float().square().mean().backward()
-
 
 def operations(base: Architecture, rank: int) -> dict[str, float]:
     """Floating-point operations of one image's share of each kind of work."""
 
-    def on_meta(work: Callable[[], Any]) -> int:
+    def on_meta(work: Callable[[], Any]) -> float:
         with torch.device("meta"):
-            return counted(work)
+            return float(counted(work))
 
     pixels = base.side * 2**base.halvings
+    latent = (1, base.channels, base.side, base.side)
     lora = empty_peft_model(base.config, rank, rank, "auto")
     for name, parameter in lora.named_parameters():
         parameter.requires_grad_("lora_" in name)
@@ -76,14 +73,13 @@ def operations(base: Architecture, rank: int) -> dict[str, float]:
     with torch.no_grad():
         found = {
             "a denoising pass": on_meta(lambda: base.denoise(base.transformer, 1)),
-            "decoding an image": on_meta(
-                lambda: base.vae.decode(torch.empty(1, base.channels, base.side, base.side)).sample
-            ),
+            "decoding an image": on_meta(lambda: base.vae.decode(torch.empty(latent)).sample),
             "encoding an image": on_meta(lambda: base.vae.encode(torch.empty(1, 3, pixels, pixels)).latent_dist.mean),
             "embedding a caption": on_meta(lambda: base.text(input_ids=ids)),
         }
-    found["a training step"] = on_meta(lambda: base.train(lora, 1))
-    return {name: float(value) for name, value in found.items()}
+    # Of a LoRA: gradients pass through every layer, and reach the LoRA's weights alone.
+    found["a training step"] = on_meta(lambda: base.denoise(lora, 1).float().square().mean().backward())
+    return found
 
 
 def main() -> None:
@@ -97,23 +93,21 @@ def main() -> None:
     passes = params.eval.image_steps * (2 if params.eval.image_guidance > 1 else 1)
     image = passes * found["a denoising pass"] + found["decoding an image"]
 
-    print("| work | GFLOP |\n|---|--:|")
-    for name, value in found.items():
-        print(line([name, f"{value / 1e9:,.0f}"], True))
-    print(line([f"an image: {passes} passes and decoding", f"{image / 1e9:,.0f}"], True))
+    table(("work", "GFLOP"), [(name, f"{value / 1e9:,.0f}") for name, value in found.items()])
+    print(line((f"an image: {passes} passes and decoding", f"{image / 1e9:,.0f}")))
 
-    print(f"\n| part | parameters | GB in bf16 |\n|---|--:|--:|\n{line(['LoRA, K', f'{lora.K:,}', ''], True)}")
+    rows = [("LoRA, K", f"{lora.K:,}", "")]
     for name, part in (("transformer", base.transformer), ("autoencoder", base.vae), ("text encoder", base.text)):
         count = sum(p.numel() for p in part.parameters())
-        print(line([name, f"{count:,}", f"{count * BF16 / 1e9:.2f}"], True))
+        rows.append((name, f"{count:,}", f"{count * BF16 / 1e9:.2f}"))
+    table(("part", "parameters", "GB in bf16"), rows)
 
-    tasks, candidates = len(params.tasks), ARMS
-    images = tasks * candidates * params.eval.images
-    print(f"\n| GPU | images a second (at {RANGE[0]:.0%} to {RANGE[1]:.0%} of the rate) | {images:,} images, h |")
-    print("|---|--:|--:|")
+    images, rows = len(params.tasks) * CANDIDATES * params.eval.images, []
     for name, rate in GPUS.items():
         low, middle, high = (rate * share / image for share in (RANGE[0], FRACTION, RANGE[1]))
-        print(line([name, f"{middle:.1f} ({low:.1f} to {high:.1f})", f"{images / middle / 3600:.1f}"], True))
+        rows.append((name, f"{middle:.1f} ({low:.1f} to {high:.1f})", f"{images / middle / 3600:.1f}"))
+    shares = f"at {RANGE[0]:.0%} to {RANGE[1]:.0%} of the rate"
+    table(("GPU", f"images a second ({shares})", f"{images:,} images, h"), rows)
 
 
 if __name__ == "__main__":

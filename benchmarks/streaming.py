@@ -1,32 +1,26 @@
 """A zoo larger than memory: `python -m benchmarks.streaming [CASE...] [--steps N]`.
 
 Makes a zoo of random walks and runs normalize, train-ae and encode-latents on it in a temporary folder, each stage in a
-process of its own; prints its peak resident memory and its rate. Cases: `small` (0.4 GB, read in parts and, for
-comparison, from memory), `big` (5.9 GB), `wide` (3.5 GB of K = 1,179,648). docs/scale.md shows a run.
+process of its own; prints its time and its peak resident memory. Cases: `small` (0.4 GB), `big` (5.9 GB), `wide`
+(3.5 GB of K = 1,179,648). docs/scale.md shows a run.
 """
 
 import argparse
-import contextlib
-import json
-import os
-import resource
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from timeit import default_timer
-from typing import Any
 
 import torch
 import yaml
 
+from benchmarks.counting import head, line
+from benchmarks.stages import ROOT, measure
 from condpdiff.common.errors import run
-from condpdiff.common.matrices import Resident, row_writer, whole
+from condpdiff.common.matrices import row_writer
 from condpdiff.zoo.layout import Entry, Layout
 
-ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("normalize", "train_ae", "encode_latents")
 
 
@@ -39,7 +33,6 @@ class Case:
     layers: int
     rank: int
     hidden: int
-    modes: tuple[str, ...] = ("file",)
 
     @property
     def layout(self) -> Layout:
@@ -53,11 +46,7 @@ class Case:
         return Layout(tuple(entries))
 
 
-CASES = {
-    "small": Case(10, 150, 12, 1, 768, ("memory", "file")),
-    "big": Case(10, 2000, 12, 1, 768),
-    "wide": Case(5, 150, 12, 16, 768),
-}
+CASES = {"small": Case(10, 150, 12, 1, 768), "big": Case(10, 2000, 12, 1, 768), "wide": Case(5, 150, 12, 16, 768)}
 
 
 def make(case: Case, folder: Path) -> None:
@@ -84,91 +73,28 @@ def write_params(case: Case, folder: Path, steps: int) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
 
 
-def measure(name: str, mode: str) -> dict[str, Any]:
-    """Run a stage in the working directory, a process of its own, and say what it took."""
-    module = import_module(f"stages.{name}")
-    if mode == "memory":
-        _read_at_once(module)
-    seconds: dict[str, float] = {}
-    if name == "train_ae":
-        _time(import_module("condpdiff.autoencoder.train"), "fit", seconds)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    began = default_timer()
-    with contextlib.redirect_stdout(sys.stderr):
-        module.main()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"peak": peak * 1024, "before": before * 1024, "all": default_timer() - began, **seconds}
-
-
-def _read_at_once(module: Any) -> None:
-    """Put whole tensors in the place of files that are read in parts."""
-    if hasattr(module, "open_zoo"):
-        opened = module.open_zoo
-
-        def in_memory(folder: Path, last: int) -> tuple[Resident, Layout]:
-            theta, layout = opened(folder, last)
-            return Resident(whole(theta)), layout
-
-        module.open_zoo = in_memory
-    else:
-        loaded = module.load_rows
-        module.load_rows = lambda folder, tasks: {q: Resident(whole(rows)) for q, rows in loaded(folder, tasks).items()}
-
-
-def _time(module: Any, name: str, seconds: dict[str, float]) -> None:
-    real = getattr(module, name)
-
-    def timed(*arguments: Any, **more: Any) -> Any:
-        began = default_timer()
-        try:
-            return real(*arguments, **more)
-        finally:
-            seconds[name] = default_timer() - began
-
-    setattr(module, name, timed)
-
-
 def benchmark(name: str, case: Case, steps: int) -> None:
     """Make the zoo of one case, run its stages, print a row each."""
     with tempfile.TemporaryDirectory(dir=".") as scratch:
-        folder = Path(scratch)
-        # In a process of its own: a child's peak counts its parent's pages.
-        subprocess.run([sys.executable, "-m", "benchmarks.streaming", "make", name, str(folder.resolve())], check=True)
+        folder = Path(scratch).resolve()
+        subprocess.run([sys.executable, "-m", "benchmarks.streaming", "make", name, str(folder)], check=True)
         write_params(case, folder, steps)
-        size = 4e-9 * case.tasks * case.rows * case.layout.K
+        size = f"{4e-9 * case.tasks * case.rows * case.layout.K:.1f}"
         for stage in STAGES:
-            for mode in case.modes:
-                command = [sys.executable, "-m", "benchmarks.streaming", "measure", stage, mode]
-                environment = os.environ | {"PYTHONPATH": str(ROOT)}
-                done = subprocess.run(
-                    command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True
-                )
-                m = json.loads(done.stdout)
-                step = f"{m['fit'] / steps:.3f}" if "fit" in m else ""
-                print(
-                    f"| {name} | {size:.1f} | {case.layout.K:,} | {stage.replace('_', '-')} | {mode} "
-                    f"| {m['peak'] / 1e6:,.0f} | {case.tasks * case.rows / m['all']:,.0f} | {step} |",
-                    flush=True,
-                )
+            seconds, peak = measure(f"PYTHONPATH={ROOT} exec {sys.executable} -m stages.{stage}", folder)
+            cells = (size, f"{case.layout.K:,}", stage.replace("_", "-"), f"{seconds:.1f}", f"{peak / 1e6:,.0f}")
+            print(line((name, *cells)), flush=True)
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["make"]:
+    if sys.argv[1:2] == ["make"]:  # in a process of its own: a child's peak counts its parent's pages
         make(CASES[sys.argv[2]], Path(sys.argv[3]))
-    elif sys.argv[1:2] == ["measure"]:
-        print(json.dumps(measure(*sys.argv[2:])))
-    else:
-        table()
-
-
-def table() -> None:
-    """Parse the command line, run the cases, print the table."""
+        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"{', '.join(CASES)}; all by default")
     parser.add_argument("--steps", type=int, default=40, help="of train-ae")
     arguments = parser.parse_args()
-    print("| case | zoo GB | K | stage | reads | peak MB | rows a second | s a training step |")
-    print("|---|--:|--:|---|---|--:|--:|--:|", flush=True)
+    print(head(("case", "zoo GB", "K", "stage", "time s", "peak MB")), flush=True)
     for name in arguments.cases or CASES:
         benchmark(name, CASES[name], arguments.steps)
 

@@ -1,18 +1,38 @@
-"""The `condpdiff` command: choose what to run, and see what it asks for; `dvc repro` runs it."""
+"""The `condpdiff` command: choose what to run, and see what it asks for and what came out; `dvc repro` runs it."""
 
+import functools
 import json
-import os
-from typing import Annotated
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
 
-from condpdiff.common.errors import run
-from condpdiff.experiments import cli_study
-from condpdiff.experiments.params import load_params
-from condpdiff.experiments.presets import about, apply, as_dvc_options, changes, load_preset, preset_names
+from condpdiff.common.errors import UserError, run
 
+# Each command imports what it needs: `condpdiff --help` and errors come at once.
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-app.add_typer(cli_study.app, name="study")
+study_app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+app.add_typer(study_app, name="study")
+
+
+def told(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose errors are one line, with status 1."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **options: Any) -> None:
+        run(lambda: command(*args, **options))
+
+    return wrapped
+
+
+class Size(StrEnum):
+    EMBEDDED = "embedded"
+    PAPER = "paper"
+
+
+Study = Annotated[str, typer.Argument(metavar="NAME", help="A study; `condpdiff study` lists them.")]
+SizeOption = Annotated[Size, typer.Option("--size", help="The paper's models and tasks, or ones for two cores.")]
 
 
 @app.callback()
@@ -26,11 +46,13 @@ def main() -> None:
       condpdiff preset smoke      make params.yaml that run
       condpdiff describe          what params.yaml asks for, and what is already there
       dvc repro                   run it
+      condpdiff experiments       what DVC's experiments gave, and in which keys they differ
       condpdiff study             the paper's tables: run their rows, show them beside the paper's
     """
 
 
 @app.command("preset")
+@told
 def preset_command(
     name: Annotated[str | None, typer.Argument(help="Preset to apply; without it, list them.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the presets.")] = False,
@@ -48,35 +70,11 @@ def preset_command(
       condpdiff preset bert-base-r4        BERT-base at rank 4 (Table 1)
       condpdiff preset default             back to the defaults
     """
-    run(_lister if list_ or name is None else lambda: _apply(name, dry_run))
+    from condpdiff.experiments.presets import about, apply, as_dvc_options, changes, load_preset, preset_names
 
-
-@app.command("describe")
-def describe_command(
-    preset: Annotated[str | None, typer.Option("--preset", help="Describe this preset; params.yaml stays.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Tell what a run asks for: model, K, tasks, where input comes from, disk and memory, and which stages will run.
-
-    Nothing is downloaded, and no stage runs.
-
-    \b
-    Examples:
-      condpdiff describe
-      condpdiff describe --preset roberta-base-r2
-      condpdiff describe --json | jq .lora.K
-    """
-    run(lambda: _describe(preset, as_json))
-
-
-def _lister() -> None:
-    names = preset_names()
-    width = max(map(len, names))
-    for name in names:
-        typer.echo(f"{name:<{width}}  {about(name)}")
-
-
-def _apply(name: str, dry_run: bool) -> None:
+    if list_ or name is None:
+        _list({name: about(name) for name in preset_names()})
+        return
     preset = load_preset(name)
     done = changes(preset) if dry_run else apply(preset)
     for change in done:
@@ -89,14 +87,123 @@ def _apply(name: str, dry_run: bool) -> None:
         typer.echo(f"params.yaml is now preset {name}; see `condpdiff describe`, run `dvc repro`")
 
 
-def _describe(preset: str | None, as_json: bool) -> None:
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from condpdiff.experiments.describe import describe, render
+@app.command("describe")
+@told
+def describe_command(
+    preset: Annotated[str | None, typer.Option("--preset", help="Describe this preset; params.yaml stays.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Tell what a run asks for: model, K, tasks, where input comes from, disk, memory, time, and which stages will run.
 
-    if preset is None:
-        params, tasks = load_params()
-    else:
-        loaded = load_preset(preset)
-        params, tasks = loaded.params, loaded.tasks
-    told = describe(params, tasks, stages=preset is None)
-    typer.echo(json.dumps(told, indent=2, ensure_ascii=False) if as_json else render(told))
+    Nothing is downloaded, and no stage runs. Times are estimates for this machine, whose speed is measured for half a
+    second.
+
+    \b
+    Examples:
+      condpdiff describe
+      condpdiff describe --preset roberta-base-r2
+      condpdiff describe --json | jq .lora.K
+    """
+    from condpdiff.experiments.describe import describe, render
+    from condpdiff.experiments.params import load_params
+    from condpdiff.experiments.presets import load_preset
+
+    loaded = load_preset(preset) if preset else None
+    params, tasks = (loaded.params, loaded.tasks) if loaded else load_params()
+    found = describe(params, tasks, stages=loaded is None)
+    typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else render(found))
+
+
+@app.command("experiments")
+@told
+def experiments_command() -> None:
+    """Show HEAD and DVC's experiments of all commits: their averages, and the keys of params.yaml that differ.
+
+    `dvc exp show` has the same with every key and every dependency.
+    """
+    from condpdiff.experiments.finished import table
+    from condpdiff.report.blocks import Table, markdown_table
+
+    typer.echo(markdown_table(Table("", *table())))
+
+
+@study_app.callback(invoke_without_command=True)
+@told
+def study_command(context: typer.Context) -> None:
+    """The paper's tables, each a list of DVC experiments: list them, run what is missing, show them beside the paper's.
+
+    \b
+    Examples:
+      condpdiff study                          list them
+      condpdiff study run table3               run the rows that are missing
+      condpdiff study show table3              our table beside the paper's
+
+    A study is a file of configs/studies/: rows, and the keys that each of them changes.
+    """
+    from condpdiff.experiments.study_plan import about, study_names
+
+    if context.invoked_subcommand is None:
+        _list({name: about(name) for name in study_names()})
+
+
+@study_app.command("run")
+@told
+def study_run_command(
+    name: Study,
+    size: SizeOption = Size.EMBEDDED,
+    row: Annotated[list[str] | None, typer.Option("--row", help="This row alone; may be given again.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="So many at a time; each needs its memory.")] = 1,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace experiments of these names and other settings.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the commands; run nothing.")] = False,
+) -> None:
+    """Run a study's missing experiments with DVC's queue; the working tree stays as it is.
+
+    An experiment that has a row's settings is that row, whatever its name and whichever study it was run for, and is
+    never run again. Ctrl-C stops at once; run again to go on.
+
+    \b
+    Examples:
+      condpdiff study run table4b --dry-run
+      condpdiff study run table3 --row n-1 --row n-150
+      condpdiff study run noise --jobs 2
+    """
+    from condpdiff.experiments.study_plan import load_study, pick_rows
+    from condpdiff.experiments.study_run import run_rows
+
+    run_rows(pick_rows(load_study(name, size.value), row or []), jobs, force, dry_run, typer.echo)
+
+
+@study_app.command("show")
+@told
+def study_show_command(
+    name: Study,
+    size: SizeOption = Size.EMBEDDED,
+    md: Annotated[bool, typer.Option("--md", help="Markdown, for docs/studies.md (also the default).")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="One line a row, seed, arm and task.")] = False,
+    html: Annotated[bool, typer.Option("--html", help="A self-contained page.")] = False,
+) -> None:
+    """Show a study's table: ours with mean and spread over seeds, the paper's beside it, and which stages had to run.
+
+    Rows that are missing are marked; nothing has to be there.
+
+    \b
+    Examples:
+      condpdiff study show table4a
+      condpdiff study show table3 --html > table3.html
+    """
+    from condpdiff.experiments import study_results as results
+    from condpdiff.experiments import study_table as table
+    from condpdiff.experiments.study_plan import load_study
+
+    if md + csv + html > 1:
+        raise UserError("--md, --csv, --html: found several, allowed: one")
+    found = results.read(load_study(name, size.value))
+    typer.echo(results.long_csv(found) if csv else table.html(found) if html else table.markdown(found), nl=False)
+
+
+def _list(about: dict[str, str]) -> None:
+    width = max(map(len, about), default=0)
+    for name, what in about.items():
+        typer.echo(f"{name:<{width}}  {what}")

@@ -1,30 +1,126 @@
-"""The domains behind the one DAG: `domain: text | style` of params.yaml picks the package whose modules stages call.
+"""The two domains behind the one DAG: `domain: text | style` of params.yaml picks the package that stages call.
 
-Every domain is a package of the same modules, each with the same entry points:
-
-    task        load_task                   what a task file says
-    data        prepare_data                rows of a task, in splits train, held_out and validation
-    sources     (data's)                    where they come from
-    description inputs, shown               what the condition is made of
-    encoder     load_encoder                the condition's encoder
-    base        prepare_base                the pre-trained model
-    models      TASK_TYPE, CARD             where the LoRA goes
-    rows        read_rows                   prepared rows, back from disk
-    finetune    finetune                    one task's zoo
-    metrics     (score's, evaluation's)
-    score       Scorer                      merge a vector of LoRA weights, and score it
-    evaluation  evaluate                    every arm's candidates, by one rule
-    between     unseen_inputs, score_between    what lies between two tasks
-    probe       nonsense_inputs, load_score     what the condition does
-    report      make                        the page
+Each domain is a package of modules of the same names. What a stage may ask of one is a Protocol below, by the module's
+name; a test holds both packages against them. A `task` is always the domain's own, of its `task.Task`.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 from condpdiff.common.settings import domain
 
+if TYPE_CHECKING:  # a stage loads what it uses alone
+    import pandas as pd
+    from torch import Tensor
 
+    from condpdiff.common import task as tasks
+    from condpdiff.common.task import Base, Data
+    from condpdiff.diffusion.settings import Condition
+    from condpdiff.evaluate.scorer import Panel, Scorer
+    from condpdiff.evaluate.settings import Scoring
+    from condpdiff.report.spec import Spec
+    from condpdiff.zoo.checkpoints import Zoo
+    from condpdiff.zoo.settings import Collect
+
+
+class TaskModule(Protocol):
+    """What a task's file says."""
+
+    @property
+    def Task(self) -> "type[tasks.Task]": ...  # noqa: N802
+    def load_task(self, name: str) -> "tasks.Task": ...
+    def check(self, params: Any, tasks: Mapping[str, Any]) -> None:
+        """Raise unless params.yaml, and the tasks together, are what this domain can do."""
+
+
+class DataModule(Protocol):
+    """Rows of a task, in splits train, held_out and validation."""
+
+    def prepare_data(self, name: str, task: Any, limits: "Data", out: Path) -> None: ...
+
+
+class BaseModule(Protocol):
+    """The pre-trained model, in one folder."""
+
+    def prepare_base(self, base: "Base", out: Path) -> None: ...
+
+
+class ConditionsModule(Protocol):
+    """What tells the generator about a task; an input is what the encoder takes: a text, or a stack of images."""
+
+    def inputs(self, folder: Path, kind: str) -> list[Any]: ...
+    def shown(self, one: Any, /) -> str: ...
+    def unseen_inputs(self, task: Any, folder: Path, kind: str) -> Mapping[str, list[Any]]: ...
+    def nonsense_inputs(self, task: Any, kind: str) -> list[Any]: ...
+
+
+class EncoderModule(Protocol):
+    """The condition's encoder."""
+
+    def load_encoder(self, settings: "Condition") -> "Callable[[Sequence[Any]], Tensor]": ...
+
+
+class ModelsModule(Protocol):
+    """Where the LoRA goes, and what a generated adapter says of itself."""
+
+    @property
+    def TASK_TYPE(self) -> str | None: ...  # noqa: N802
+    @property
+    def CARD(self) -> str: ...  # noqa: N802
+
+
+class FinetuneModule(Protocol):
+    """One task's zoo."""
+
+    def finetune(self, name: str, task: Any, collect: "Collect", data: Path, base: Path, out: Path) -> None: ...
+
+
+class ScoreModule(Protocol):
+    """The base model of one task, into which LoRAs are merged to be scored."""
+
+    def Scorer(  # noqa: N802
+        self, base: Path, zoo: "Zoo", task: Any, splits: "dict[str, pd.DataFrame]", tokens: int
+    ) -> "Scorer": ...
+    def Panel(self, tasks: Mapping[str, Any], settings: "Scoring", data: Path) -> "Panel": ...  # noqa: N802
+
+
+class ReportModule(Protocol):
+    """What a domain adds to the report."""
+
+    def spec(self, tasks: Mapping[str, Any], data: Path) -> "Spec": ...
+
+
+class DescribeModule(Protocol):
+    """What a run asks for, before it runs."""
+
+    def architecture(self, config: Mapping[str, Any]) -> dict[str, Any]: ...
+    def source(self, task: Any) -> tuple[str, list[tuple[str, str]]]: ...
+
+
+# fmt: off
+@overload
+def module(name: Literal["task"], of: str | None = None) -> TaskModule: ...
+@overload
+def module(name: Literal["data"], of: str | None = None) -> DataModule: ...
+@overload
+def module(name: Literal["base"], of: str | None = None) -> BaseModule: ...
+@overload
+def module(name: Literal["conditions"], of: str | None = None) -> ConditionsModule: ...
+@overload
+def module(name: Literal["encoder"], of: str | None = None) -> EncoderModule: ...
+@overload
+def module(name: Literal["models"], of: str | None = None) -> ModelsModule: ...
+@overload
+def module(name: Literal["finetune"], of: str | None = None) -> FinetuneModule: ...
+@overload
+def module(name: Literal["score"], of: str | None = None) -> ScoreModule: ...
+@overload
+def module(name: Literal["report"], of: str | None = None) -> ReportModule: ...
+@overload
+def module(name: Literal["describe"], of: str | None = None) -> DescribeModule: ...
+# fmt: on
 def module(name: str, of: str | None = None) -> Any:
     """The module `name` of a domain, by default params.yaml's; dvc.yaml has it as `condpdiff/${domain}/<name>.py`."""
     return import_module(f"condpdiff.{of or domain()}.{name}")

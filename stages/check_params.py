@@ -1,18 +1,22 @@
-"""check-params: params.yaml and its task files, checked whole before any stage works."""
+"""check-params: params.yaml and its task files, checked whole before any stage works, and the tasks' sections apart."""
 
 from pathlib import Path
 
 from condpdiff.common.errors import run
+from condpdiff.common.files import new_directory
+from condpdiff.common.task import SETTINGS, save_sections
 from condpdiff.experiments.params import load_params
 
-OUT = Path("data/params-checked")
+CHECKED = Path("data/params-checked")
 
 
 def main() -> None:
     params, _ = load_params()
-    OUT.parent.mkdir(exist_ok=True)
+    with new_directory(SETTINGS) as folder:
+        for name in params.tasks:
+            save_sections(folder / name, name)
     # Always the same bytes: a change of params.yaml reruns only the stages that read the changed key.
-    OUT.write_text("params.yaml and its task files are valid\n", encoding="utf-8")
+    CHECKED.write_text("params.yaml and its task files are valid\n", encoding="utf-8")
     for folder in sorted(Path("data").glob("*/*/")):
         if folder.parent.name in ("tasks", "zoo", "eval", "adapters") and folder.name not in params.tasks:
             print(f"warning: {folder} belongs to no task of params.yaml; it changes cache keys: rm -r {folder}")

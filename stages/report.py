@@ -4,11 +4,14 @@ from pathlib import Path
 
 from condpdiff.common.errors import run
 from condpdiff.domain import module
-from condpdiff.experiments.params import load_params
+from condpdiff.experiments.params import fingerprint, load_params
+from condpdiff.report.make import make
 
 
 def main() -> None:
-    module("report").make(*load_params(), Path("report"))
+    params, tasks = load_params()
+    spec = module("report").spec(tasks, Path("data"))
+    make(Path("report"), params, spec, fingerprint(params, tasks))
 
 
 if __name__ == "__main__":

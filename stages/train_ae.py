@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from condpdiff.autoencoder import models as autoencoder
-from condpdiff.autoencoder.delta_w import UpdateLoss
+from condpdiff.autoencoder.delta_w import update_loss
 from condpdiff.autoencoder.settings import Autoencoder
 from condpdiff.autoencoder.train import reconstruction_error, train
 from condpdiff.common.errors import run
@@ -22,10 +22,8 @@ def main() -> None:
     settings = section("ae", Autoencoder)
     w = load_rows(NORMALIZED, tasks())
     layout = Layout.load(NORMALIZED)
-    updates = None
-    if settings.delta_w:
-        statistics = [load_frame(NORMALIZED, task).statistics for task in w]
-        updates = UpdateLoss(layout, statistics, [rows.shape[0] for rows in w.values()], settings.delta_w)
+    statistics = (load_frame(NORMALIZED, task).statistics for task in w)
+    updates = update_loss(layout, statistics, [rows.shape[0] for rows in w.values()], settings.delta_w)
     model, config, curve = train(Joined(list(w.values())), settings, layout, updates)
     if rank() > 0:
         return

@@ -1,10 +1,21 @@
 """Fixtures that several modules' tests share; what they hold is random (see stand_ins.py)."""
 
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each worker, and of what it starts; nothing has loaded torch yet
+
+FIRST = ("test_smoke.py", "test_style_smoke.py", "test_dag.py")
+"""The longest files: workers take files in the order of the collection, so a long one at the end would run alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the longest files first, in the order of `FIRST`."""
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModel, BertConfig, DebertaConfig, PreTrainedTokenizerFast, RobertaConfig
 
 from condpdiff.common.settings import parse
-from condpdiff.text.models import head_modules, head_state, load_classifier, lora_config
+from condpdiff.text.models import load_classifier, lora_config
 from condpdiff.text.task import Task
 from condpdiff.zoo.checkpoints import Zoo
+from condpdiff.zoo.collect import head_modules, head_state
 from condpdiff.zoo.layout import Entry, Layout, layout_of
 from condpdiff.zoo.settings import Collect
 

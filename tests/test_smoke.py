@@ -15,7 +15,8 @@ from peft import PeftModel
 from safetensors import safe_open
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from condpdiff.report.tables import ARMS, HEADLINE
+from condpdiff.report.arms import ARMS
+from condpdiff.report.summary import HEADLINE
 from condpdiff.text.task import load_task
 from tests.clone import ROOT, run
 from tests.smoke import smoke
@@ -42,18 +43,20 @@ def test_tasks_are_of_different_kinds() -> None:
 
 def test_metrics_have_every_task_and_headline_arm() -> None:
     metrics = json.loads(Path("report/metrics.json").read_text(encoding="utf-8"))
-    assert set(metrics) == {*TASKS, "average", "tasks_not_learned", "condition_effect", "statistics_effect"}
+    others = {"tasks_not_learned", "condition_effect", "statistics_effect", "settings"}
+    assert set(metrics) == {*TASKS, "average"} | others
     assert -100 <= metrics["condition_effect"] <= 100
     assert -200 <= metrics["statistics_effect"] <= 200  # other statistics can turn a correlation round
+    assert re.fullmatch("[0-9a-f]{12}", metrics["settings"])
     for name in (*TASKS, "average"):
-        assert set(metrics[name]) == {*HEADLINE, "condpdiff_mean", "original_mean"}
+        assert set(metrics[name]) == set(HEADLINE.get(name, HEADLINE["task"]))
         assert all(-100 <= value <= 100 for value in metrics[name].values())
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_arm_has_scores(task: str) -> None:
     scores = pd.read_csv(Path("data/eval", task, "scores.csv"))
-    assert set(scores["arm"]) == set(ARMS)
+    assert list(dict.fromkeys(scores["arm"])) == ["majority", "no_lora", *ARMS]
     assert scores[["select", "validation"]].notna().all(axis=None)
     assert (scores["arm"] == "condpdiff").sum() == SMOKE["sample"]["count"]
 

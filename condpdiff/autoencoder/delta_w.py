@@ -1,6 +1,6 @@
 """A loss on what LoRA adds to the model, Delta W = B A, which is the same for (B R, R^-1 A) with any invertible R."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,13 @@ class UpdateLoss(nn.Module):
         """One LoRA tensor [n, *shape] of normalised weights, or of a difference of such, which has no mean."""
         part = w[:, entry.slice] * self.std[:, entry.slice][task]
         return (part + self.mean[:, entry.slice][task] if shifted else part).unflatten(1, entry.shape)
+
+
+def update_loss(
+    layout: Layout, statistics: Iterable[Statistics], counts: Sequence[int], weight: float
+) -> UpdateLoss | None:
+    """The further loss of `ae.delta_w`; none, and no statistics are read, where that is 0."""
+    return UpdateLoss(layout, list(statistics), counts, weight) if weight else None
 
 
 def pairs_of(layout: Layout) -> list[tuple[Entry, Entry]]:

@@ -68,19 +68,19 @@ class Autoencoder(nn.Module):
 
 
 class ResidualConv(nn.Module):
-    """x + conv(silu(conv(silu(norm(x))))), length kept."""
+    """x + conv(silu(conv(silu(norm(x))))), length kept; [B, c, 1, P] in channels-last memory, as in the denoiser."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(math.gcd(8, channels), channels)
-        self.conv1 = nn.Conv1d(channels, channels, 5, padding=2)
-        self.conv2 = nn.Conv1d(channels, channels, 5, padding=2)
+        self.conv1 = nn.Conv2d(channels, channels, (1, 5), padding=(0, 2))
+        self.conv2 = nn.Conv2d(channels, channels, (1, 5), padding=(0, 2))
         nn.init.zeros_(self.conv2.weight)  # every block starts as the identity
         nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm(x)))  # [B, c, P]
-        return x + self.conv2(F.silu(h))  # [B, c, P]
+        h = self.conv1(F.silu(self.norm(x)))  # [B, c, 1, P]
+        return x + self.conv2(F.silu(h))  # [B, c, 1, P]
 
 
 class PatchedAutoencoder(Autoencoder):
@@ -108,13 +108,15 @@ class PatchedAutoencoder(Autoencoder):
 
     def encode(self, w: Tensor) -> Tensor:
         x = F.pad(w, (0, self.P * self.patch - self.K)) if self.K % self.patch else w  # zeros behind the end
-        x = self.fold(x.unflatten(1, (self.P, self.patch))).transpose(1, 2)  # [B, width, P]
+        x = self.fold(x.unflatten(1, (self.P, self.patch))).contiguous()  # [B, P, width]
+        x = x.transpose(1, 2).unsqueeze(2)  # [B, width, 1, P], in channels-last memory
         return self.to_latent(self.down(x).flatten(1)).unflatten(1, (self.C, self.L))  # [B, C, L]
 
     def decode(self, z: Tensor) -> Tensor:
-        x = self.from_latent(z.flatten(1)).unflatten(1, (-1, self.P))  # [B, width, P]
-        x = self.unfold(self.up(x).transpose(1, 2))  # [B, P, patch]
-        return x.flatten(1)[:, : self.K]  # [B, K]
+        x = self.from_latent(z.flatten(1)).unflatten(1, (-1, 1, self.P))  # [B, width, 1, P]
+        x = self.up(x.contiguous(memory_format=torch.channels_last)).squeeze(2)  # [B, width, P]
+        x = self.unfold(x.transpose(1, 2)).flatten(1)  # [B, P patch]
+        return x[:, : self.K] if x.shape[1] > self.K else x  # [B, K]
 
     def learn_layout(self, layout: Layout) -> None:
         for map_ in (self.fold, self.unfold):

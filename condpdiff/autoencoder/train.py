@@ -17,7 +17,7 @@ from condpdiff.autoencoder.models import Autoencoder, build, config_of
 from condpdiff.autoencoder.settings import Autoencoder as Settings
 from condpdiff.common.hardware import device, share
 from condpdiff.common.matrices import FLOAT, Rows, as_rows, whole
-from condpdiff.common.training import fit
+from condpdiff.common.training import adamw, fit
 from condpdiff.zoo.layout import Layout
 
 RESIDENT_BYTES = 512 * 2**20  # rows up to this size lie on the device while training
@@ -51,11 +51,12 @@ def train(
     further = None if updates is None else updates.to(device())
     with closing(batches(rows, share(settings.batch_size))) as drawn:
 
-        def loss(network: nn.Module) -> Tensor:
+        def loss(network: nn.Module, _: int) -> Tensor:
             picked, batch = next(drawn)
             return network(batch, settings.noise, settings.input_noise, further, picked)
 
-        curve = fit(model, loss, steps=settings.steps, lr=rate(settings, rows.shape[1]), what="train-ae")
+        optimizer = adamw(model.parameters(), rate(settings, rows.shape[1]))
+        curve = fit(model, loss, optimizer, steps=settings.steps, what="train-ae")
     return model.cpu().eval(), config, curve
 
 

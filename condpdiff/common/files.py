@@ -6,9 +6,12 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from condpdiff.common.errors import UserError
+
+if TYPE_CHECKING:  # half a second, which reading JSON need not wait for
+    import pandas as pd
 
 
 @contextmanager
@@ -86,3 +89,20 @@ def open_tensors(path: Path) -> Iterator[Any]:
         raise UserError(f"{path}: no such file") from None
     except SafetensorError as error:
         raise UserError(f"{path}: not a readable safetensors file ({error}); remove it and run `dvc repro`") from None
+
+
+def read_rows(folder: Path, split: str) -> "pd.DataFrame":
+    """One split of a prepared task: `folder/<split>.parquet`, with the columns that its domain gives it.
+
+    Raises:
+        UserError: the file is absent or unreadable.
+    """
+    import pandas as pd
+
+    path = folder / f"{split}.parquet"
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `dvc repro` from prepare-data") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable parquet file ({error}); remove it and run `dvc repro`") from None

@@ -24,12 +24,12 @@ FLOAT = 4
 class Rows(Protocol):
     """A float32 matrix [N, K] on the CPU; a caller holds no more of it than it asks for."""
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(N, K)."""
+    shape: tuple[int, int]
+    """(N, K)."""
 
     def take(self, indices: Tensor) -> Tensor:
         """Rows `indices` [n] int64 -> [n, K]."""
+        return self.columns(indices, 0, self.shape[1])
 
     def columns(self, indices: Tensor, start: int, stop: int) -> Tensor:
         """Columns start..stop-1 of rows `indices` [n] int64 -> [n, stop - start]."""
@@ -38,18 +38,11 @@ class Rows(Protocol):
         """All rows in order, [n, K] at a time: about `PART_BYTES`, and at least a row."""
 
 
-class Resident:
+class Resident(Rows):
     """Rows that lie in memory as one tensor [N, K]."""
 
     def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.tensor.shape[0], self.tensor.shape[1]
-
-    def take(self, indices: Tensor) -> Tensor:
-        return self.tensor[indices]
+        self.tensor, self.shape = tensor, (tensor.shape[0], tensor.shape[1])
 
     def columns(self, indices: Tensor, start: int, stop: int) -> Tensor:
         return self.tensor[:, start:stop][indices]
@@ -58,7 +51,7 @@ class Resident:
         return iter(self.tensor.split(_rows_a_part(self.shape[1])))
 
 
-class RowFile:
+class RowFile(Rows):
     """The float32 matrix `name` of a safetensors file, or its last rows alone.
 
     Raises:
@@ -78,9 +71,6 @@ class RowFile:
         self.shape = (shape[0] if last is None else last, shape[1])
         self._row_bytes = FLOAT * shape[1]
         self._begin = 8 + length + begin + (shape[0] - self.shape[0]) * self._row_bytes
-
-    def take(self, indices: Tensor) -> Tensor:
-        return self.columns(indices, 0, self.shape[1])
 
     def columns(self, indices: Tensor, start: int, stop: int) -> Tensor:
         out = torch.empty(len(indices), stop - start)
@@ -109,15 +99,12 @@ class RowFile:
             done += count
 
 
-class Joined:
+class Joined(Rows):
     """The rows of several matrices of one width, one after the other."""
 
     def __init__(self, members: Sequence[Rows]) -> None:
         self.members = members
         self.shape = (sum(m.shape[0] for m in members), members[0].shape[1])
-
-    def take(self, indices: Tensor) -> Tensor:
-        return self.columns(indices, 0, self.shape[1])
 
     def columns(self, indices: Tensor, start: int, stop: int) -> Tensor:
         out = torch.empty(len(indices), stop - start)
@@ -133,6 +120,21 @@ class Joined:
     def parts(self) -> Iterator[Tensor]:
         for member in self.members:
             yield from member.parts()
+
+
+class Standardised(Rows):
+    """Rows whose columns are standardised as they are read: (x - mean) / std."""
+
+    def __init__(self, rows: Rows, mean: Tensor, std: Tensor) -> None:
+        """Args: rows: [N, K]; mean, std: [K] float32."""
+        self.rows, self.mean, self.std, self.shape = rows, mean, std, rows.shape
+
+    def columns(self, indices: Tensor, start: int, stop: int) -> Tensor:
+        found = self.rows.columns(indices, start, stop)
+        return (found - self.mean[start:stop]).div_(self.std[start:stop])
+
+    def parts(self) -> Iterator[Tensor]:
+        return ((part - self.mean).div_(self.std) for part in self.rows.parts())
 
 
 def as_rows(w: Rows | Tensor) -> Rows:

@@ -1,15 +1,17 @@
-"""Pre-trained encoders: where one is (a Python package, the hub, a directory) and how it is loaded."""
+"""Pre-trained models: where one is (a Python package, the hub, a directory), how it is loaded, and what came of it.
 
-import os
+`data/base/source.json`: where the base model came from, and what a generated adapter names as its base.
+"""
+
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from condpdiff.common.errors import UserError
+from condpdiff.common.files import read_json, write_json
 from condpdiff.common.packages import extract_model
 
-# The hub's client reads it where it is imported, which is why this stands outside the functions and their imports.
-os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "30")
+SOURCE = "source.json"
 
 
 def load_pretrained(source: str, name: str, key: str, shown: str, locally: str) -> tuple[Any, Any]:
@@ -60,3 +62,13 @@ def _load(where: str) -> tuple[Any, Any]:
     set_verbosity_error()  # the error of `load_pretrained` says it once; the hub's client, once a retry
     torch.manual_seed(0)  # of what the published weights lack, as roberta-base its pooler: the same bytes each time
     return AutoModel.from_pretrained(where, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(where)
+
+
+def save_source(folder: Path, source: str, name: str, loads_as: str) -> None:
+    """Write where the model of `folder` came from, and what `from_pretrained` takes for it."""
+    write_json(folder / SOURCE, {"source": source, "name": name, "load": loads_as})
+
+
+def loads_as(folder: Path) -> str:
+    """What `from_pretrained` takes for the model of `folder`: the hub's id where there is one, the folder otherwise."""
+    return str(read_json(folder / SOURCE)["load"])

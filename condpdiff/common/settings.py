@@ -1,32 +1,39 @@
-"""How a section of params.yaml becomes a checked, typed object."""
+"""How a section of params.yaml becomes a checked, typed object, and how a mistake in it becomes one line."""
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from condpdiff.common.errors import UserError, nearest
 
 PARAMS = Path("params.yaml")
+DOMAINS = ("text", "style")
 
 
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, values do not change after loading.
 
-    Numbers may come as strings: YAML 1.1 reads `1e-05` as a string, and
-    `dvc exp run -S ae.noise=0.00001` writes just that.
+    Numbers may come as strings: YAML 1.1 reads `1e-05` as a string, and `dvc exp run -S ae.noise=0.00001` writes just
+    that. A rule between keys is a validator that raises `ValueError("key: value, allowed: what")`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
-    def _no_booleans(cls, data: Any) -> Any:
-        """YAML reads `yes`, `no`, `on` and `off` as booleans, and pydantic would take true for 1."""
+    def _keys_are_known(cls, data: Any) -> Any:
+        """A misspelt key comes before the right one that is missing, and is told with the keys that there are."""
         for key, value in data.items() if isinstance(data, dict) else ():
-            if isinstance(value, bool) and key in cls.model_fields:
+            if key not in cls.model_fields:
+                allowed = sorted(cls.model_fields)
+                says = f"{nearest(str(key), allowed)}; allowed: {', '.join(allowed)}"
+                raise PydanticCustomError("unknown_key", "unknown key", {"key": key, "says": says})
+            if isinstance(value, bool):  # YAML's yes, no, on and off; pydantic would take true for 1
                 raise ValueError(f"{key}: {value}, allowed: no true or false (quote a word such as yes or no)")
         return data
 
@@ -45,15 +52,12 @@ def parse(model: type[S], data: Any, where: str, prefix: str = "") -> S:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise UserError(_explain(error, model, data, where, prefix)) from None
+        raise UserError(f"{where}: {_explain(error, data, prefix)}") from None
 
 
 def section(name: str, model: type[S], path: Path = PARAMS) -> S:
     """Read one top-level section of params.yaml."""
     return parse(model, read_yaml(path).get(name), str(path), name)
-
-
-DOMAINS = ("text", "style")
 
 
 def domain(path: Path = PARAMS) -> str:
@@ -98,115 +102,84 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def _explain(error: ValidationError, model: type[BaseModel], data: Any, where: str, prefix: str) -> str:
-    """The first error, unknown keys first: a misspelt key also makes the right one missing."""
-    errors = error.errors()
-    errors.sort(key=lambda e: e["type"] != "extra_forbidden")
-    first = errors[0]
-    kind, context = first["type"], first.get("ctx", {})
-    path, found, is_choice = _walk(data, first["loc"])
-    key = _dotted([prefix, *path])
-    if kind == "extra_forbidden":
-        allowed = sorted(_fields_at(model, first["loc"][:-1]))
-        return f"{where}: unknown key {key!r}{nearest(str(path[-1]), allowed)}; allowed: {', '.join(allowed)}"
+def check_choices(run: Section, choices: Mapping[str, Sequence[str]]) -> None:
+    """Raise a ValueError unless each key `section.name` of a whole run is one of its choices."""
+    for key, allowed in choices.items():
+        if (found := value_of(run, key)) not in allowed:
+            raise ValueError(f"{key}: {found!r}, allowed: {', '.join(allowed)} (domain: {value_of(run, 'domain')})")
+
+
+def value_of(run: Section, key: str) -> Any:
+    """The value of a dotted key."""
+    for name in key.split("."):
+        run = getattr(run, name)
+    return run
+
+
+def rule_line(message: str, prefix: str = "") -> str:
+    """What a rule says of a key below `prefix`, `key: value, allowed: what`, as the line of an error."""
+    key, _, rest = message.partition(": ")
+    if not re.fullmatch(r"[\w.]+", key):  # it is about the whole of what stands there
+        return f"{prefix}: {message}" if prefix else message
+    return f"{_dotted([prefix, key])}: {'found ' if ', allowed: ' in rest else ''}{rest}"
+
+
+def _explain(error: ValidationError, data: Any, prefix: str) -> str:
+    """The first error: the key, what was found there, and what pydantic or the section says of it."""
+    errors = [(*_place(data, e["loc"]), e) for e in error.errors()]
+    path, found, first = errors[0]
+    key, kind, context = _dotted([prefix, *path]), first["type"], first.get("ctx", {})
+    if kind == "unknown_key":
+        return f"unknown key {_dotted([key, str(context['key'])])!r}{context['says']}"
     if kind == "missing" and isinstance(found, dict):
-        return f"{where}: key {_dotted([prefix, *path, first['loc'][-1]])!r} is missing"
+        return f"key {_dotted([key, first['loc'][-1]])!r} is missing"
     if kind == "union_tag_not_found":
-        return f"{where}: key {key + '.type'!r} is missing"
+        return f"key {key + '.type'!r} is missing"
+    if kind == "value_error" and isinstance(found, dict):
+        return rule_line(str(context["error"]), key)
     if kind == "union_tag_invalid":
-        key, found, allowed_text = f"{key}.type", context["tag"], context["expected_tags"]
-    elif kind == "value_error" and isinstance(first["input"], dict):
-        return _explain_rule(str(context["error"]), found, where, [prefix, *path])
-    else:
-        # Where several types may stand (`auto` or a list), each of them reports an error of its own.
-        ways = [e for e in errors if is_choice and _walk(data, e["loc"])[0][: len(path)] == path] or [first]
-        allowed_text = " or ".join(dict.fromkeys(_allowed(e, data, path) for e in ways))
-    hint = nearest(found, re.findall("'([^']+)'", allowed_text)) if isinstance(found, str) else ""
-    return f"{where}: {key + ': ' if key else ''}found {_short(found)}{hint}, allowed: {allowed_text}"
+        key, found, allowed = f"{key}.type", context["tag"], context["expected_tags"]
+    else:  # where several types may stand (`auto` or a list), each of them reports an error of its own
+        allowed = " or ".join(dict.fromkeys(_allowed(e) for at, _, e in errors if at == path))
+    hint = nearest(found, re.findall("'([^']+)'", allowed)) if isinstance(found, str) else ""
+    text = repr(found) if len(repr(found)) <= 80 else repr(found)[:77] + "..."
+    return f"{key + ': ' if key else ''}found {text}{hint}, allowed: {allowed}"
 
 
-def _explain_rule(message: str, found: Any, where: str, path: list[Any]) -> str:
-    """A rule between keys: its message begins with the key that it is about."""
-    name, _, rest = message.partition(": ")
-    for part in name.split("."):
-        if not isinstance(found, dict) or part not in found:
-            return f"{where}: {_dotted(path) + ': ' if any(path) else ''}{message}"
-        found = found[part]
-    _, says_allowed, allowed = rest.partition(", allowed: ")  # "x: 5, allowed: at most 4" also says what was found
-    says = says_allowed + allowed if says_allowed else f": {rest}"
-    return f"{where}: {_dotted([*path, name])}: found {_short(found)}{says}"
+def _place(data: Any, location: tuple[int | str, ...]) -> tuple[list[int | str], Any]:
+    """pydantic's location of an error -> the keys that lead there in the file, and what stands there.
 
-
-def _walk(data: Any, location: tuple[int | str, ...]) -> tuple[list[Any], Any, bool]:
-    """pydantic's location of an error -> the keys in the file, the value there, and whether types were tried in turn.
-
-    Between the keys, a location names the member of a union that was tried: `('layers', 'tuple[int, int]', 1)`.
+    A location also names the member of a union that was tried: by its tag, which is passed over (`type: package`), or
+    by its type, where the way ends: `('layers', 'tuple[int, int]', 1)`.
     """
-    path: list[Any] = []
-    is_choice = False
+    path: list[int | str] = []
     tagged = False
     for part in location:
         if isinstance(data, dict) and data.get("type") == part and not tagged:
-            tagged = True  # a discriminated union: its tag stands in the location
-            continue
-        if isinstance(data, dict) and part in data or isinstance(data, list) and part in range(len(data)):
+            tagged = True
+        elif (isinstance(data, dict) and part in data) or (isinstance(data, list) and part in range(len(data))):
             path.append(part)
-            data = data[part]  # type: ignore[index]
-            tagged = False
+            data, tagged = data[part], False  # type: ignore[index]
         else:
-            is_choice = is_choice or isinstance(part, str)
-    return path, data, is_choice
+            break
+    return path, data
 
 
-def _allowed(error: Any, data: Any, path: list[Any]) -> str:
-    """What could stand there, in words; an error below `path` says in place of what."""
-    kind, context = error["type"], error.get("ctx", {})
-    here, found, _ = _walk(data, error["loc"])
-    if kind == "missing" and isinstance(found, list):
-        return f"a list of {error['loc'][-1] + 1} or more values"
-    if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return "a mapping of keys"
-    if kind == "too_short":
-        return f"at least {context['min_length']} of them"
-    if kind == "too_long":
-        return f"at most {context['max_length']} of them"
+def _allowed(error: Any) -> str:
+    """What could stand there, by pydantic's message."""
+    words = {
+        "missing": "more values",
+        "model_type": "a mapping of keys",
+        "dict_type": "a mapping of keys",
+        "too_short": "at least {min_length} of them",
+        "too_long": "at most {max_length} of them",
+    }
+    if error["type"] in words:
+        return words[error["type"]].format(**error.get("ctx", {}))
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ").replace("tuple", "list")
-    message = re.sub(", (unable to parse|got a number).*", "", message)
-    return message if here == path else f"{message} in place of {_short(found)}"
+    return re.sub(", (unable to parse|got a number).*", "", message)
 
 
-def _dotted(path: list[Any]) -> str:
+def _dotted(path: Sequence[int | str]) -> str:
     """`normalize.layers[0]`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path if part != "").lstrip(".")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> set[str]:
-    """Names of the keys that may stand at `location` below `model`."""
-    models: list[type[BaseModel]] = [model]
-    for part in location:
-        if isinstance(part, int):
-            continue
-        below: list[type[BaseModel]] = []
-        for m in models:
-            if part in m.model_fields and _tag(m) != part:
-                below += _models_in(m.model_fields[part].annotation)
-            elif _tag(m) == part:  # a discriminated union puts its tag into the location
-                below.append(m)
-        models = below
-    return {name for m in models for name in m.model_fields}
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [m for arg in getattr(annotation, "__args__", ()) for m in _models_in(arg)]
-
-
-def _tag(model: type[BaseModel]) -> str | None:
-    field = model.model_fields.get("type")
-    return None if field is None else str(field.annotation.__args__[0])  # type: ignore[union-attr]

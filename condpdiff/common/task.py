@@ -1,20 +1,49 @@
-"""Task files, `configs/tasks/<task>.yaml`; what stands in one is its domain's to say (`condpdiff/<domain>/task.py`).
+"""Tasks: their files `configs/tasks/<task>.yaml`, what check-params makes of them, and what every domain's task has.
 
-Section `data`: how many rows prepare-data keeps.
-
-Section `base`: the pre-trained model that every LoRA is merged into.
+check-params writes each section of a task's file to `data/settings/<task>/<section>.json`. Later stages depend on the
+sections that they read, so a changed description refits nothing.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from condpdiff.common.errors import UserError, nearest
+from condpdiff.common.files import read_json, write_json
 from condpdiff.common.settings import Section, parse, read_yaml
 
 TASKS = Path("configs/tasks")
-T = TypeVar("T", bound=Section)
+SETTINGS = Path("data/settings")
+
+
+class Finetune(Section):
+    """Fine-tuning settings of one task; each task has its own."""
+
+    steps: PositiveInt
+    """Steps before the collection window opens."""
+    batch_size: PositiveInt = 16
+    lr: PositiveFloat
+    """Peak learning rate of the LoRA matrices."""
+    warmup: float = Field(0.06, ge=0, le=1)
+    """Share of `steps` over which the rate rises linearly from 0."""
+    weight_decay: float = Field(0.0, ge=0)
+
+
+class Task(Section):
+    """One task; its domain says what stands in `data` and `condition`."""
+
+    data: Section
+    """Where the task's rows come from."""
+    condition: Section
+    """What tells the generator about the task."""
+    metrics: Sequence[str]
+    """The first one ranks candidates; all are reported."""
+    finetune: Finetune
+
+
+T = TypeVar("T", bound=Task)
 
 
 def task_path(name: str) -> Path:
@@ -36,7 +65,28 @@ def read_task(name: str, model: type[T]) -> T:
     return parse(model, read_yaml(path), str(path))
 
 
+def save_sections(folder: Path, name: str) -> None:
+    """Write every section of a task's file to `folder/<section>.json`; `load_sections` is its inverse."""
+    folder.mkdir(parents=True)
+    for section, value in read_yaml(task_path(name)).items():
+        write_json(folder / f"{section}.json", value)
+
+
+def load_sections(name: str, model: type[T], settings: Path = SETTINGS) -> T:
+    """The task as check-params left it: what a stage reads.
+
+    Raises:
+        UserError: check-params has not seen this task.
+    """
+    files = sorted((settings / name).glob("*.json"))
+    if not files:
+        raise UserError(f"{settings / name}: no such task; run `dvc repro`")
+    return parse(model, {path.stem: read_json(path) for path in files}, f"{TASKS / name}.yaml")
+
+
 class Data(Section):
+    """Section `data`: how many rows prepare-data keeps."""
+
     max_train: PositiveInt
     """Training rows kept (a random subset; all rows if fewer), those held out among them."""
     held_out: NonNegativeInt = 0
@@ -47,6 +97,8 @@ class Data(Section):
 
 
 class Base(Section):
+    """Section `base`: the pre-trained model that every LoRA is merged into."""
+
     source: Literal["package", "trained", "hub", "local"]
     """`package`: out of a Python package (text); `trained`: trained here, on photographs that packages ship (style);
     `hub`: a Hugging Face id; `local`: a directory."""

@@ -40,6 +40,11 @@ def conditions(
     return {name: encode(each) for name, each in inputs.items()}
 
 
+def unit_variance(vectors: Tensor) -> Tensor:
+    """Give each row [V, d] the length sqrt(d): a standard deviation of 1 a coordinate, as every encoder leaves them."""
+    return torch.nn.functional.normalize(vectors, dim=1) * vectors.shape[1] ** 0.5
+
+
 FILE = "conditions.safetensors"
 SHOWN = "shown.json"
 

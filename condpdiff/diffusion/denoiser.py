@@ -13,9 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.embeddings import Timesteps
-from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 
@@ -104,7 +102,7 @@ class Block(nn.Module):
         return h if self.attention is None else self.attention(h, emb)
 
 
-class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' two bases disagree on config_name
+class Denoiser(nn.Module):
     """U-Net over lengths L, L/2, L/4 with additive time and condition embeddings.
 
     A position table [channels, L] comes first: latents have no translation structure.
@@ -119,7 +117,6 @@ class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' two
         conditioning: how time and conditions enter: `film`, or `cross_attention` beside it.
     """
 
-    @register_to_config
     def __init__(
         self,
         C: int,  # noqa: N803  the paper's letters
@@ -132,6 +129,8 @@ class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' two
         conditioning: str = "film",
     ) -> None:
         super().__init__()
+        self.config: dict[str, Any] = {"C": C, "L": L, "channels": channels, "blocks": blocks, "d_cond": d_cond}
+        self.config |= {"tasks": tasks, "performance": performance, "conditioning": conditioning}
         d = 4 * channels[0]
         attend = conditioning == "cross_attention"
         self.time_features = Timesteps(channels[0], flip_sin_to_cos=True, downscale_freq_shift=0)
@@ -157,6 +156,11 @@ class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' two
         self.leave = conv(channels[0], C, 3)
         nn.init.zeros_(self.leave.weight)  # the first prediction is 0, the mean of eps
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.position.device
 
     def forward(self, z_t: Tensor, t: Tensor, y: Tensor, drop: Tensor | None = None, p: Tensor | None = None) -> Tensor:
         """Predict noise (or v, or z_0).
@@ -185,11 +189,3 @@ class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' two
             for block in blocks:  # type: ignore[attr-defined]
                 h = block(h, emb)
         return self.leave(F.silu(h)).squeeze(2)  # [B, C, L]
-
-
-CONFIG = ("C", "L", "channels", "blocks", "d_cond", "tasks", "performance", "conditioning")
-
-
-def denoiser_config(model: Denoiser) -> dict[str, Any]:
-    """The constructor's arguments, for the weights file."""
-    return {key: model.config[key] for key in CONFIG}

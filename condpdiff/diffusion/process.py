@@ -11,15 +11,13 @@ import pandas as pd
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
-from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
-from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from condpdiff.common.files import read_config, read_tensors, write_tensors
 from condpdiff.common.hardware import device, share
-from condpdiff.common.training import fit
-from condpdiff.diffusion.denoiser import Denoiser, denoiser_config
+from condpdiff.common.training import adamw, fit
+from condpdiff.diffusion.denoiser import Denoiser
 from condpdiff.diffusion.settings import Ldm
 
 FILE = "ldm.safetensors"
@@ -30,11 +28,19 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "linear": LINEAR,
     "linear_zero_snr": {**LINEAR, "rescale_betas_zero_snr": True},
 }
+
+
+def _dpm(**options: Any) -> Any:
+    from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler  # half a second
+
+    return DPMSolverMultistepScheduler(timestep_spacing="trailing", **options)
+
+
 _SAMPLERS: dict[str, Callable[..., Any]] = {
     # x_0 is not clipped: normalised latents are not bounded by 1.
     "ddpm": partial(DDPMScheduler, clip_sample=False),
     "ddim": partial(DDIMScheduler, clip_sample=False, timestep_spacing="trailing"),
-    "dpm++": partial(DPMSolverMultistepScheduler, timestep_spacing="trailing"),
+    "dpm++": _dpm,
 }
 
 
@@ -66,10 +72,11 @@ def train(
     Returns:
         The denoiser with its EMA weights, on the CPU, and the curve (step, loss).
     """
+    from diffusers.training_utils import EMAModel  # two seconds, which sampling need not wait for
+
     torch.manual_seed(settings.seed)
-    model = _build(z, y, settings, learnable)
-    model.to(device())  # type: ignore[arg-type]  # mypy does not bind the method that diffusers wraps
-    ema = EMAModel(model.parameters(), decay=settings.ema, use_ema_warmup=True, power=0.75)
+    model = _build(z, y, settings, learnable).to(device())
+    ema = EMAModel(model.parameters(), decay=settings.ema, use_ema_warmup=True, power=0.75, foreach=True)
     scheduler = DDPMScheduler(**SCHEDULES[settings.schedule], prediction_type=settings.prediction)
     weights = _loss_weights(scheduler, settings).to(device())  # [T]
 
@@ -82,7 +89,7 @@ def train(
     conditions = torch.cat(list(y.values())).to(on)
     rows = share(settings.batch_size)
 
-    def loss(network: nn.Module) -> Tensor:
+    def loss(network: nn.Module, _: int) -> Tensor:
         picked = torch.randint(len(latents), (rows,), device=on)
         z_0, q = latents[picked], task_of[picked]
         variant = (torch.rand(rows, device=on) * counts[q]).long()
@@ -102,14 +109,12 @@ def train(
         error = (network(z_t, t, conditions[first[q] + variant], drop, asked) - target).square().mean((1, 2))  # [B]
         return (weights[t] * error).mean()
 
-    curve = fit(
-        model,
-        loss,
-        steps=settings.steps,
-        lr=settings.lr,
-        what="train-ldm",
-        after_step=lambda: ema.step(model.parameters()),
-    )
+    def after_step(done: int) -> None:
+        if done:
+            ema.step(model.parameters())
+
+    optimizer = adamw(model.parameters(), settings.lr)
+    curve = fit(model, loss, optimizer, steps=settings.steps, what="train-ldm", after_step=after_step)
     ema.copy_to(model.parameters())
     return model.cpu().eval(), curve
 
@@ -193,7 +198,7 @@ def sample(
 
 def save(path: Path, model: Denoiser, process: Process) -> None:
     """EMA weights with the denoiser's config and its process, in one safetensors file."""
-    write_tensors(path, model.state_dict(), {**denoiser_config(model), **asdict(process)})
+    write_tensors(path, model.state_dict(), {**model.config, **asdict(process)})
 
 
 def load(path: Path) -> tuple[Denoiser, Process]:

@@ -3,18 +3,20 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Generator, Tensor
 
+from condpdiff.autoencoder import models as autoencoder
 from condpdiff.autoencoder.models import Autoencoder, decode_all, encode_all
 from condpdiff.common.axes import evenly_spaced
 from condpdiff.common.files import write_json, write_tensors
 from condpdiff.evaluate import controls
+from condpdiff.evaluate.scorer import first_best
 from condpdiff.evaluate.settings import Eval
+from condpdiff.zoo.checkpoints import Zoo
 from condpdiff.zoo.normalization import normalise
-from condpdiff.zoo.normalized import Frame
+from condpdiff.zoo.normalized import Frame, load_frame
 
 SOUP_OF = 16
 
@@ -30,7 +32,7 @@ class Arm:
 
 
 def build_arms(
-    theta: Tensor, samples: Tensor, frame: Frame, autoencoder: Autoencoder, settings: Eval, generator: Generator
+    theta: Tensor, samples: Tensor, frame: Frame, decoder: Autoencoder, settings: Eval, generator: Generator
 ) -> dict[str, Arm]:
     """All arms that are vectors, in the report's order.
 
@@ -59,10 +61,21 @@ def build_arms(
         "gaussian": arm(controls.gaussian(theta, many, generator)),
         "pca_gaussian": arm(controls.pca_gaussian(theta, settings.pca_axes, many, generator)),
         "checkpoint_noise": arm(noisy, noised),
-        "ae_reconstruction": arm(frame.to_theta(decode_all(autoencoder, encode_all(autoencoder, w))), rebuilt),
+        "ae_reconstruction": arm(frame.to_theta(decode_all(decoder, encode_all(decoder, w))), rebuilt),
         "zero_decode": arm(frame.to_theta(zero)),
         "condpdiff": arm(samples),
     }
+
+
+def load_arms(data: Path, task: str, zoo: Zoo, samples: Tensor, settings: Eval) -> dict[str, Arm]:
+    """`build_arms` of a task, with what train-ae and normalize left in the folder `data`, drawn by `eval.seed`.
+
+    Raises:
+        UserError: a file can't be read.
+    """
+    decoder = autoencoder.load(data / "autoencoder" / autoencoder.FILE)
+    frame = load_frame(data / "normalized", task)
+    return build_arms(zoo.theta, samples, frame, decoder, settings, Generator().manual_seed(settings.seed))
 
 
 def distance_to_zoo(vector: Tensor, theta: Tensor, checkpoint: int | None = None) -> float:
@@ -86,6 +99,17 @@ def winner(scores: pd.DataFrame, arm: str) -> int:
     return first_best(scores.loc[scores["arm"] == arm, "select"].to_numpy())
 
 
-def first_best(select: np.ndarray) -> int:
-    """The first of the highest; a score that is not a number is no candidate's best."""
-    return int(np.where(np.isnan(select), -np.inf, select).argmax())
+def write_trajectories(folder: Path, theta: Tensor, trajectories: Tensor) -> None:
+    """Write where noises go on their way to LoRAs: trajectories.csv [M] and the distances [M, M] between its points.
+
+    Args:
+        theta: the zoo [N, K].
+        trajectories: [T, points, K] decoded latents of T noises, the noise first.
+    """
+    count, points = trajectories.shape[:2]
+    rows: list[tuple[str, int, int | None]] = [("checkpoint", i, None) for i in range(len(theta))]
+    rows += [("soup", 0, None), *(("condpdiff", i, point) for i in range(count) for point in range(points))]
+    table = pd.DataFrame(rows, columns=["arm", "candidate", "point"]).astype({"point": "Int64"})
+    table.to_csv(folder / "trajectories.csv", index=False)
+    vectors = torch.cat([theta, controls.soup(theta), trajectories.flatten(0, 1)])  # [M, K]
+    write_tensors(folder / "trajectories.safetensors", {"distances": controls.distances(vectors)})

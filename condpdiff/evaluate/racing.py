@@ -5,32 +5,19 @@ Successive halving (Jamieson and Talwalkar, arXiv 1502.07943) with a confidence 
 A few rows rank candidates by their mean loss far better than by hits, of which there are few different counts.
 """
 
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 from tqdm import tqdm
 
-if TYPE_CHECKING:
-    from condpdiff.text.score import Scorer
+from condpdiff.evaluate.scorer import Scorer
 
 PREFIXES = (1 / 8, 1 / 4, 1 / 2, 1)
 """Shares of the rows seen by the end of each round."""
 STAY = 3 / 4
 """Of a round's candidates at most this share goes on, however close: of many, 43 % of the passes are saved at least."""
-
-
-@dataclass(frozen=True)
-class Runner:
-    """How far one candidate came."""
-
-    rows: int
-    """Rows seen."""
-    predictions: np.ndarray
-    """[rows] float32: what it predicts for them."""
 
 
 def ends(rows: int) -> list[int]:
@@ -46,23 +33,25 @@ def parts(split: str, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {f"{split} {start}:{end}": rows[start:end] for start, end in pairwise([0, *ends(len(rows))])}
 
 
-def race(scorer: "Scorer", vectors: Tensor, split: str, z: float, what: str) -> list[Runner]:
-    """Race the candidates `vectors` [M, K] over the scorer's `parts` of a split; the finalists saw all its rows."""
-    losses: dict[int, list[np.ndarray]] = {i: [] for i in range(len(vectors))}
-    predictions: dict[int, list[np.ndarray]] = {i: [] for i in range(len(vectors))}
+def race(scorer: Scorer, vectors: Tensor, split: str, z: float, what: str) -> list[np.ndarray]:
+    """Race the candidates `vectors` [M, K] over the scorer's `parts` of a split.
+
+    Returns:
+        What the model put out for the rows that each candidate saw: [rows, ...]; the finalists saw all of them.
+    """
+    losses: list[list[np.ndarray]] = [[] for _ in vectors]
+    outputs: list[list[np.ndarray]] = [[] for _ in vectors]
     racing = list(range(len(vectors)))
-    rounds = [name for name in scorer.batches if name.startswith(f"{split} ")]
+    rounds = [name for name in scorer.rows if name.startswith(f"{split} ")]
     for name in rounds:
         for i in tqdm(racing, desc=f"{what}, {name}", unit="candidate", leave=False):
             scorer.merge(vectors[i])
-            outputs = scorer.outputs(name)
-            losses[i].append(scorer.losses_of(outputs, scorer.labels[name]))
-            predictions[i].append(scorer.predictions_of(outputs))
+            outputs[i].append(scorer.outputs(name))
+            losses[i].append(scorer.losses_of(outputs[i][-1], name))
         if name != rounds[-1]:
             stay = survivors(np.stack([np.concatenate(losses[i]) for i in racing]), z)
             racing = [racing[k] for k in stay]
-    found = [np.concatenate(predictions[i]) for i in range(len(vectors))]
-    return [Runner(len(seen), seen) for seen in found]
+    return [np.concatenate(seen) for seen in outputs]
 
 
 def survivors(losses: np.ndarray, z: float) -> np.ndarray:

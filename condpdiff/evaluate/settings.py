@@ -14,7 +14,20 @@ from condpdiff.common.settings import Section
 from condpdiff.diffusion.settings import UNDESCRIBED
 
 
-class Eval(Section):
+class Scoring(Section):
+    """The keys of section `eval` that say how one LoRA is scored, whatever it is scored for."""
+
+    batch_tokens: PositiveInt
+    """Tokens a forward pass: rows are batched by length; an image counts its latent patches."""
+    images: PositiveInt = 96
+    """Images generated for a candidate (style domain)."""
+    image_steps: PositiveInt = 10
+    """Denoising steps an image (style domain)."""
+    image_guidance: float = Field(1.0, ge=0)
+    """Classifier-free guidance of the text-to-image model; 1: none (style domain)."""
+
+
+class Eval(Scoring):
     candidates: PositiveInt
     """Candidates of original and of every control that is drawn; as many as `sample.count` for a fair best-of."""
     extra_candidates: PositiveInt
@@ -27,14 +40,6 @@ class Eval(Section):
     """Standard errors within which a candidate of the worse half still stays in the race."""
     pca_axes: PositiveInt
     """Axes of the PCA-Gaussian control."""
-    batch_tokens: PositiveInt
-    """Tokens a forward pass: rows are batched by length; an image counts its latent patches."""
-    images: PositiveInt = 96
-    """Images generated for a candidate (style domain)."""
-    image_steps: PositiveInt = 10
-    """Denoising steps an image (style domain)."""
-    image_guidance: float = Field(1.0, ge=0)
-    """Classifier-free guidance of the text-to-image model; 1: none (style domain)."""
     seed: int = Field(0, ge=0)
 
 

@@ -1,22 +1,36 @@
-"""What a run asks for, before it runs: the model and its K, the tasks, where input comes from, disk, memory, stages.
+"""What a run asks for, before it runs: the model and its K, tasks, input, disk, memory, time, and the stages' states.
 
-Nothing is downloaded and no weights are read: K is counted on an architecture without memory for its weights.
+Nothing is downloaded, no weights are read, and no torch is loaded for the models that the presets name.
 """
 
-import warnings
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from condpdiff.common.errors import UserError
+from condpdiff.common.settings import read_yaml
 from condpdiff.domain import module
-from condpdiff.experiments.inputs import encoder_input, model_input
+from condpdiff.experiments import estimate
+from condpdiff.experiments.inputs import (
+    MODELS,
+    encoder_input,
+    input_state,
+    model_config,
+    model_input,
+    prepared_rows,
+    published,
+)
 from condpdiff.experiments.params import Params
-from condpdiff.generate.settings import DOSES
 
-FLOAT = 4  # bytes of a float32
-RUNTIME = 900_000_000  # bytes that torch, transformers, peft and datasets hold once imported (measured)
+DATA = Path("data/tasks")
+LITE0, INCEPTION = 2_958_848, 24_000_000
+"""Weights of the networks of FD-Lite0 (without its head) and of FID (about)."""
+UNKNOWN_ROWS = 1000
+"""Of validation, where none are prepared and params.yaml takes them all: about GLUE's."""
 UP_TO_DATE, CHANGED, DOWNSTREAM = "up to date", "will run", "runs if its input changes"
+_LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h|block|blocks|transformer_blocks)\.(\d+)\.")  # as zoo.layout has it
 
 
 def describe(params: Params, tasks: Mapping[str, Any], stages: bool = True) -> dict[str, Any]:
@@ -26,122 +40,121 @@ def describe(params: Params, tasks: Mapping[str, Any], stages: bool = True) -> d
         UserError: params.yaml asks for modules or layers that the base model does not have.
     """
     domain = module("describe", params.domain)
-    config, numbers_from = domain.model_config(params.base)
-    base: dict[str, Any] = params.base.model_dump() | {
-        "input": model_input(params.base.source, params.base.name),
-        "architecture": config,
-        "shape": None if config is None else domain.shape(config),
-        "numbers_from": numbers_from,
-        "parameters": None,
-    }
+    config, numbers_from = model_config(params.base, domain.CONFIG)
+    model = None if config is None else domain.architecture(config)
     lora: dict[str, Any] = params.collect.model_dump(include={"rank", "alpha", "target_modules"})
-    lora |= {"K": None, "K_generated": None, "head": None}
-    if config is not None:
-        counted = count(config, params)
-        base["parameters"] = counted.pop("parameters")
-        lora |= counted
     result: dict[str, Any] = {
-        "base": base,
-        "lora": lora,
+        "base": params.base.model_dump()
+        | {
+            "input": model_input(params.base.source, params.base.name),
+            "architecture": config,
+            "shape": model and model["shape"],
+            "numbers_from": numbers_from,
+            "parameters": model and model["parameters"],
+        },
+        "lora": lora | ({"K": None, "K_generated": None, "head": None} if model is None else count(model, params)),
         "zoo": {"max_checkpoints": params.collect.max_checkpoints, "N": params.normalize.n_checkpoints},
         "generated_layers": params.normalize.layers,
         "latent": {"arch": params.ae.arch, "C": params.ae.latent_channels, "L": params.ae.latent_length},
         "samples": params.sample.count,
-        "tasks": [domain.task_row(name, task, params) for name, task in tasks.items()],
+        "tasks": [task_row(name, task, params) for name, task in tasks.items()],
         "condition": params.condition.model_dump() | {"input": encoder_input(params.condition)},
         "disk": None,
         "memory": None,
-        "stages": stage_states() if stages else {"problem": "not looked up: this run is not in params.yaml"},
+        "time": None,
     }
-    if config is not None:
-        stored = base["parameters"] + domain.other_weights(params.base)
-        result["disk"] = disk(params, stored, lora["K"], lora["K_generated"], lora["head"])
-        activations = domain.activations(config, domain.batches(tasks))
-        result["memory"] = memory(params, activations, base["parameters"], lora["K"], lora["K_generated"])
-    return result
+    if model is not None:
+        lora, weights, speed = result["lora"], model["parameters"], estimate.rate()  # before DVC takes a core
+        parts = read_yaml(published(params.base)) if params.base.source == "trained" else {}
+        rows = {
+            task["name"]: estimate.Rows(
+                task["prepared_rows"][1] if task["prepared_rows"] else min(task["max_rows"][1], UNKNOWN_ROWS),
+                model["tokens"] or domain.row_tokens(DATA / task["name"]),
+            )
+            for task in result["tasks"]
+        }
+        spent = estimate.seconds(params, tasks, model, rows, lora["K_generated"], speed, parts)
+        stored = weights + other_weights(params)
+        result |= {
+            "disk": estimate.disk(params, stored, lora["K"], lora["K_generated"], lora["head"]),
+            "memory": estimate.memory(params, activations(model, tasks), weights, lora["K"], lora["K_generated"]),
+            "time": {"operations_a_second": speed, "seconds": spent | {"total": sum(spent.values())}},
+        }
+    return result | {
+        "stages": stage_states() if stages else {"problem": "not looked up: this run is not in params.yaml"}
+    }
 
 
-def count(config: Mapping[str, Any], params: Params) -> dict[str, Any]:
-    """Parameters of the base model, the modules that get a LoRA, K, the K that is generated, and the head's size.
+def count(model: Mapping[str, Any], params: Params) -> dict[str, Any]:
+    """The modules that get a LoRA, K, the K that is generated, and the head's size.
 
-    The head is counted with two outputs; a task's own differs by its number of classes.
+    A module gets one if its name ends in what is asked for, as PEFT matches it: A [r, in] and B [out, r].
     """
-    from condpdiff.zoo.layout import layout_of
-
-    asked = params.collect.target_modules
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # transformers' own, at PEFT's calls
-            empty = module("models", params.domain).empty_peft_model
-            model = empty(dict(config), params.collect.rank, params.collect.alpha, asked)
-    except ValueError as error:  # PEFT: no module has one of these names
-        raise UserError(f"params.yaml: collect.target_modules: found {asked!r}: {error}") from None
-    layout = layout_of(model)
-    layers = params.normalize.layers
-    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
-    aside = ("lora_", "modules_to_save", "original_module")
+    asked, layers = params.collect.target_modules, params.normalize.layers
+    suffixes = model["auto"] if asked == "auto" else asked
+    chosen = {n: s for n, s in model["linears"].items() if any(f".{n}".endswith(f".{suffix}") for suffix in suffixes)}
+    if not chosen:
+        names = sorted({_LAYER.split(name)[-1] for name in model["linears"]})
+        raise UserError(f"params.yaml: collect.target_modules: found {asked}, allowed: endings of {', '.join(names)}")
+    sizes = {name: params.collect.rank * sum(shape) for name, shape in chosen.items()}
+    layer_of = {name: int(found[1]) if (found := _LAYER.search(name)) else -1 for name in chosen}
+    last = max(layer_of.values())
+    if layers != "all" and layers[1] > last:
+        raise UserError(f"params.yaml: normalize.layers: found {list(layers)}, allowed: layers 0 to {last}")
+    generated = [n for n in chosen if layers == "all" or layers[0] <= layer_of[n] <= layers[1]]
     return {
-        "parameters": sum(size for name, size in sizes.items() if not any(part in name for part in aside)),
-        "target_modules": sorted({entry.module for entry in layout.entries}),
-        "K": layout.K,
-        "K_generated": layout.select_layers(None if layers == "all" else layers)[0].K,
-        "head": sum(size for name, size in sizes.items() if "modules_to_save" in name),
+        "target_modules": sorted({_LAYER.split(name)[-1] for name in chosen}),
+        "K": sum(sizes.values()),
+        "K_generated": sum(sizes[name] for name in generated),
+        "head": model["head"],
     }
 
 
-def disk(params: Params, weights: int, k: int, k_generated: int, head: int) -> dict[str, int]:
-    """Bytes a stage writes, all in float32 (T tasks, N_max collected, N used, S samples).
-
-    data/base 4 W, of all its parts; data/zoo 4 T (N_max K + head); data/normalized 4 T (N K' + 2 K' + K): w, mean, std
-    and the soup; data/autoencoder 4 A (A weights of E and D); data/samples 4 T K (S + the points of the trajectories +
-    the doses); data/adapters 4 T (K + head).
-    Rows, latents and reports are small beside these. Where the file system has no reflinks, DVC's cache
-    holds a second copy.
-    """
-    t, sample = len(params.tasks), params.sample
-    path = min(sample.trajectories, sample.count) * sample.trajectory_points
-    doses = len(DOSES) * sample.doses if params.ldm.performance != "none" else 0
-    parts = {
-        "data/base": weights,
-        "data/zoo": t * (params.collect.max_checkpoints * k + head),
-        "data/normalized": t * ((params.normalize.n_checkpoints + 2) * k_generated + k),
-        "data/autoencoder": autoencoder_weights(params, k_generated),
-        "data/samples": t * k * (sample.count + path + doses),
-        "data/adapters": t * (k + head),
-    }
-    sizes = {name: FLOAT * values for name, values in parts.items()}
-    return sizes | {"total": sum(sizes.values())}
-
-
-def memory(params: Params, activations: int, weights: int, k: int, k_generated: int) -> dict[str, int]:
-    """Peak bytes of the three largest stages, on top of `RUNTIME` for the libraries.
-
-    finetune-collect: 4 W + 4 N_max K + `activations`, of a training step.
-    train-ae: 4 T N K', or 512 MB of it and the rest read as it goes, + 16 A (A weights, their gradients and Adam's
-    two moments) + 32 K' a row of the batch.
-    merge-eval: 4 W + 4 K (N_max + S) + 4 N K' for the PCA control.
-    """
-    from condpdiff.autoencoder.train import RESIDENT_BYTES  # torch is a second's import
-
-    n, n_max, t = params.normalize.n_checkpoints, params.collect.max_checkpoints, len(params.tasks)
+def task_row(name: str, task: Any, params: Params) -> dict[str, Any]:
+    """One task: its kind, metric, source and rows."""
+    where, needed = module("describe", params.domain).source(task)
+    states = [input_state(*each) for each in needed]
+    limits = [params.data.max_train, params.data.max_validation]
     return {
-        "finetune-collect": RUNTIME + FLOAT * (weights + n_max * k) + activations,
-        "train-ae": RUNTIME
-        + min(FLOAT * t * n * k_generated, RESIDENT_BYTES)
-        + 4 * FLOAT * autoencoder_weights(params, k_generated)
-        + 8 * FLOAT * k_generated * params.ae.batch_size,
-        "merge-eval": RUNTIME + FLOAT * (weights + k * (n_max + params.sample.count) + n * k_generated),
+        "name": name,
+        "kind": getattr(task.data, "kind", params.domain),
+        "outputs": getattr(task.data, "num_outputs", 0),
+        "metrics": task.metrics,
+        "source": where,
+        "input": states[0]
+        if len(set(states)) == 1
+        else "; ".join(f"{n} {s}" for (_, n), s in zip(needed, states, strict=True)),
+        "max_rows": limits,
+        "prepared_rows": prepared_rows(DATA / name, limits),
+        "steps": params.collect.steps or task.finetune.steps,
     }
 
 
-def autoencoder_weights(params: Params, k: int) -> int:
-    """How many weights E and D have together, counted without memory for them."""
-    import torch
+def other_weights(params: Params) -> int:
+    """Weights in data/base beside those of the model that is fine-tuned, by the base's file of configs/models/.
 
-    from condpdiff.autoencoder.models import build, config_of
+    Of styles: image autoencoder, text encoder and the networks of the distances; 0 for a model that has no file there.
+    The autoencoder of a base that is trained here is too small to count.
+    """
+    path = published(params.base)
+    if params.domain == "text" or not path.is_file():
+        return 0
+    parts = read_yaml(path)
+    weights = sum(parts.get("weights", {}).values())
+    if name := parts["text_encoder"].get("name"):  # a model of its own file
+        weights += module("describe", "text").architecture(read_yaml(MODELS / f"{name}.yaml"))["parameters"]
+    return int(weights + LITE0 + (INCEPTION if params.base.inception is not None else 0))
 
-    with torch.device("meta"):
-        return sum(tensor.numel() for tensor in build(config_of(params.ae, k)).state_dict().values())
+
+def activations(model: Mapping[str, Any], tasks: Mapping[str, Any]) -> int:
+    """Bytes that the layers hold in the largest step of fine-tuning, without gradient checkpointing.
+
+    2 s b h (34 + 5 a s / h) a layer in float32 (s tokens, b rows, h hidden, a heads; Korthikanti et al. 2022, whose
+    count is for half precision); cross-attention adds 12 to the 34.
+    """
+    h, a, layers = model["hidden"], model["heads"], model["layers"]
+    steps = [(task.finetune.batch_size, model["tokens"] or task.finetune.max_length) for task in tasks.values()]
+    return max(int(2 * s * b * h * (model["activations"] + 5 * a * s / h)) * layers for b, s in steps)
 
 
 def stage_states() -> dict[str, Any]:
@@ -195,11 +208,23 @@ def render(run: Mapping[str, Any]) -> str:
         rows_text = f"{note} {rows[0]:,} + {rows[1]:,} rows"
         lines += [f"  {task['name']:<8} {kind}; {rows_text}; {task['steps']} steps; {task['source']} ({task['input']})"]
     lines += [f"{title:<10} estimate: {_sizes(run[title])}" for title in ("disk", "memory")]
-    if "problem" in run["stages"]:
-        return "\n".join([*lines, f"stages     {run['stages']['problem']}"])
-    lines.append("stages")
-    for stage, states in run["stages"].items():
-        lines.append(f"  {stage:<18} " + ", ".join(f"{n} {state}" for state, n in states.items()))
+    time, states = run["time"], run["stages"]
+    spent = time["seconds"] if time else {}
+    lines += [
+        "time       estimate: "
+        + (
+            f"{_minutes(spent['total'])} at {time['operations_a_second'] / 1e9:.0f} GFLOP/s"
+            if time
+            else "unknown without K"
+        )
+    ]
+    if "problem" in states:
+        lines += [f"stages     {states['problem']}"]
+    else:
+        lines += ["stages"]
+    for stage in spent if "problem" in states else states:
+        told = "" if "problem" in states else ", ".join(f"{n} {state}" for state, n in states[stage].items())
+        lines += [f"  {stage:<18} {_minutes(spent[stage]) if stage in spent else '':>8}  {told}".rstrip()]
     return "\n".join(lines)
 
 
@@ -209,6 +234,16 @@ def _listed(items: str | Iterable[str]) -> str:
 
 def _number(value: int | None) -> str:
     return "unknown" if value is None else f"{value:,}"
+
+
+def _minutes(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 def _sizes(parts: Mapping[str, int] | None) -> str:

@@ -1,5 +1,8 @@
 """The whole of params.yaml, checked before the first stage does work."""
 
+import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -7,8 +10,8 @@ from pydantic import Field, model_validator
 
 from condpdiff.autoencoder.settings import Autoencoder
 from condpdiff.common.errors import UserError
-from condpdiff.common.settings import PARAMS, Section, parse, read_yaml
-from condpdiff.common.task import Base, Data
+from condpdiff.common.settings import PARAMS, Section, parse, read_yaml, rule_line, value_of
+from condpdiff.common.task import Base, Data, Task, read_task
 from condpdiff.diffusion.settings import Condition, Ldm
 from condpdiff.domain import module
 from condpdiff.evaluate.settings import Eval, Interpolate, Probe
@@ -16,23 +19,9 @@ from condpdiff.generate.settings import Sample
 from condpdiff.report.settings import Report
 from condpdiff.zoo.settings import Collect, Normalize, Performance
 
-# What the shared sections may name in each domain.
-ALLOWED = {
-    "text": {
-        "base.source": ("package", "hub", "local"),
-        "condition.kind": ("task_info_few_shot", "task_info", "few_shot", "one_hot", "learnable"),
-        "condition.encoder": ("minilm", "clip"),
-    },
-    "style": {
-        "base.source": ("trained", "hub", "local"),
-        "condition.kind": ("style_images", "one_hot", "learnable"),
-        "condition.encoder": ("efficientnet_lite0", "resnet18"),
-    },
-}
-
 
 class Params(Section):
-    """One section a stage; the only truth of a run."""
+    """One section a stage; the only truth of a run. What one domain alone asks stands in its `task.check`."""
 
     domain: Literal["text", "style"]
     tasks: list[str] = Field(min_length=1)
@@ -51,39 +40,25 @@ class Params(Section):
     report: Report
 
     @model_validator(mode="after")
-    def _domain_has_them(self) -> "Params":
-        for key, allowed in ALLOWED[self.domain].items():
-            section, name = key.split(".")
-            if (found := getattr(getattr(self, section), name)) not in allowed:
-                raise ValueError(f"{key}: {found}, allowed: {', '.join(allowed)} (domain: {self.domain})")
-        return self
-
-    @model_validator(mode="after")
     def _sections_agree(self) -> "Params":
-        if len(set(self.tasks)) < len(self.tasks):
-            raise ValueError("tasks: a task is named twice")
-        if self.normalize.n_checkpoints > self.collect.max_checkpoints:
-            raise ValueError(
-                f"normalize.n_checkpoints: {self.normalize.n_checkpoints}, allowed: at most "
-                f"collect.max_checkpoints = {self.collect.max_checkpoints}"
-            )
-        needed = self.performance.rows + self.eval.select_rows
-        if self.data.held_out < needed:
-            raise ValueError(
-                f"data.held_out: {self.data.held_out}, allowed: at least performance.rows + eval.select_rows = {needed}"
-            )
-        if self.ae.latent_length % 4:
-            raise ValueError(f"ae.latent_length: {self.ae.latent_length}, allowed: a multiple of 4")
-        if self.ldm.performance == "none" and self.sample.performance is not None:
-            raise ValueError(f"sample.performance: {self.sample.performance}, allowed: null with ldm.performance: none")
-        if self.domain == "style" and self.eval.image_steps < 2:
-            raise ValueError(f"eval.image_steps: {self.eval.image_steps}, allowed: at least 2 (diffusers' pipeline)")
-        if self.domain == "style" and self.eval.images < 2:
-            raise ValueError(f"eval.images: {self.eval.images}, allowed: at least 2, for a Fréchet distance")
-        if self.interpolate.samples > self.sample.count:
-            raise ValueError(
-                f"interpolate.samples: {self.interpolate.samples}, allowed: at most sample.count = {self.sample.count}"
-            )
+        def need(holds: bool, key: str, allowed: str) -> None:
+            if not holds:
+                raise ValueError(f"{key}: {value_of(self, key)!r}, allowed: {allowed}")
+
+        n_max, held_out = self.collect.max_checkpoints, self.performance.rows + self.eval.select_rows
+        asks_for_none = self.sample.performance is None
+        need(len(set(self.tasks)) == len(self.tasks), "tasks", "each task once")
+        need(
+            self.normalize.n_checkpoints <= n_max,
+            "normalize.n_checkpoints",
+            f"at most collect.max_checkpoints = {n_max}",
+        )
+        rows = f"at least performance.rows + eval.select_rows = {held_out}"
+        need(self.data.held_out >= held_out, "data.held_out", rows)
+        need(self.ae.latent_length % 4 == 0, "ae.latent_length", "a multiple of 4")
+        need(self.ldm.performance != "none" or asks_for_none, "sample.performance", "null with ldm.performance: none")
+        count = self.sample.count
+        need(self.interpolate.samples <= count, "interpolate.samples", f"at most sample.count = {count}")
         return self
 
 
@@ -93,29 +68,27 @@ def load_params(path: Path = PARAMS) -> tuple[Params, dict[str, Any]]:
     Raises:
         UserError: the first thing wrong, in one line.
     """
-    params = parse(Params, read_yaml(path), str(path))
-    return params, load_tasks(params)
+    return check_run(read_yaml(path), str(path))
 
 
-def load_tasks(params: Params) -> dict[str, Any]:
-    """The file of every task of a run, as its domain reads it.
+def check_run(data: Any, where: str, known: Mapping[str, Any] | None = None) -> tuple[Params, dict[str, Any]]:
+    """The same with the content of params.yaml; an error names `where` it stands, and `known` tasks are not read."""
+    params = parse(Params, data, where)
+    domain = module("task", params.domain)
+    known = known or {}
+    tasks = {name: known[name] if name in known else read_task(name, domain.Task) for name in params.tasks}
+    try:
+        domain.check(params, tasks)
+    except ValueError as error:
+        raise UserError(f"{where}: {rule_line(str(error))}") from None
+    return params, tasks
 
-    Raises:
-        UserError: a file is wrong, or two styles' first metrics differ.
+
+def fingerprint(params: Params, tasks: Mapping[str, Task]) -> str:
+    """Settings as a word: equal for equal settings of a run and its tasks, whatever way they were written.
+
+    12 digits of base 16 out of SHA-256, for which the letters a to p stand: `dvc exp show` takes 12345e67 for a number.
     """
-    load_task = module("task", params.domain).load_task
-    tasks = {name: load_task(name) for name in params.tasks}
-    if params.domain == "style":
-        _same_metric(tasks)
-    return tasks
-
-
-def _same_metric(tasks: dict[str, Any]) -> None:
-    """Means over styles are of one distance; the scores of text tasks have percent in common."""
-    (first, task), *others = tasks.items()
-    for name, other in others:
-        if other.metrics[0] != task.metrics[0]:
-            raise UserError(
-                f"configs/tasks/{name}.yaml: metrics: found {other.metrics[0]!r} first, allowed: "
-                f"{task.metrics[0]!r} first, as {first!r} has it: the report takes means over styles"
-            )
+    files = {name: task.model_dump(mode="json") for name, task in tasks.items()}
+    text = json.dumps([params.model_dump(mode="json"), files], sort_keys=True)
+    return "".join(chr(ord("a") + int(digit, 16)) for digit in hashlib.sha256(text.encode()).hexdigest()[:12])

@@ -1,9 +1,10 @@
 """Presets: `configs/NAME.yaml` holds the keys of params.yaml that differ from `configs/default.yaml`.
 
-Applying a preset sets params.yaml to default + preset, whatever it held before, by replacing the text of the
-values that change and nothing else: comments, order and spacing stay. `NAME-rR` is preset NAME at rank R.
+Applying a preset sets params.yaml to default + preset, whatever it held before, and changes nothing else of the file:
+comments, order and numbers as they are written stay (ruamel.yaml). `NAME-rR` is preset NAME at rank R.
 """
 
+import io
 import os
 import re
 import shlex
@@ -15,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from condpdiff.common.errors import UserError, nearest
 from condpdiff.common.settings import PARAMS, parse, read_yaml
-from condpdiff.experiments.params import Params, load_tasks
+from condpdiff.experiments.params import Params, check_run
 
 CONFIGS = Path("configs")
 DEFAULT = "default"
@@ -32,26 +36,30 @@ class Preset:
     """A whole run: default.yaml, with the preset's own keys in place of its."""
 
     name: str
-    values: dict[str, str]
-    """Dotted key of params.yaml -> the value's YAML text, as it stands in the file of configs/."""
+    values: dict[str, Any]
+    """Dotted key of params.yaml -> value; numbers know how their file of configs/ writes them."""
     params: Params
     tasks: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Change:
-    """One key that applying a preset changes; texts are YAML, on one line."""
+    """One key that applying a preset changes."""
 
     key: str
     old: str | None
-    """None: the key is not in params.yaml."""
+    """The value as YAML on one line; None: the key is not in params.yaml."""
     new: str
+    """The same."""
+    value: Any
+    """What `new` stands for."""
 
 
 def preset_names() -> list[str]:
     """Every preset's name, `default` first, ranks written out."""
     stems = sorted(_stems(), key=lambda stem: (stem != DEFAULT, stem in TABLE_1_RANKS, stem))
-    return [name for stem in stems for name in _with_ranks(stem)]
+    ranked = {stem: [f"{stem}-r{rank}" for rank in ranks] for stem, ranks in TABLE_1_RANKS.items()}
+    return [name for stem in stems for name in ranked.get(stem, [stem])]
 
 
 def about(name: str) -> str:
@@ -68,18 +76,16 @@ def load_preset(name: str) -> Preset:
         UserError: no such preset (names the nearest one), or the first thing wrong in its file.
     """
     stem, rank = _split(name)
-    path = CONFIGS / f"{stem}.yaml"
+    path, default = CONFIGS / f"{stem}.yaml", CONFIGS / f"{DEFAULT}.yaml"
     if stem not in _stems():
         known = preset_names()
         raise UserError(f"unknown preset {name!r}{nearest(name, known)}; allowed: {', '.join(known)}")
-    default = CONFIGS / f"{DEFAULT}.yaml"
-    values = _texts(default)
+    values = _leaves(_load(default))
     parse(Params, _nested(values), str(default))  # by itself, so that an error names the file that it is in
-    values |= _texts(path)
+    values |= _leaves(_load(path))
     if rank:
-        values |= {"collect.rank": rank, "collect.alpha": f"{rank}.0"}
-    params = parse(Params, _nested(values), str(path))
-    return Preset(name, values, params, load_tasks(params))
+        values |= {"collect.rank": int(rank), "collect.alpha": float(rank)}
+    return Preset(name, values, *check_run(_nested(values), str(path)))
 
 
 def with_keys(preset: Preset, keys: Mapping[str, Any], where: str) -> Preset:
@@ -88,44 +94,34 @@ def with_keys(preset: Preset, keys: Mapping[str, Any], where: str) -> Preset:
     Raises:
         UserError: no such key, or a value that may not stand there.
     """
-    values = preset.values | {key: _as_yaml(value) for key, value in keys.items()}
-    params = parse(Params, _nested(values), where)
-    return Preset(preset.name, values, params, preset.tasks if params.tasks == [*preset.tasks] else load_tasks(params))
+    values = preset.values | dict(keys)
+    return Preset(preset.name, values, *check_run(_nested(values), where, preset.tasks))
 
 
 def changes(preset: Preset, path: Path = PARAMS) -> list[Change]:
     """What applying `preset` to params.yaml would change, in the order of default.yaml."""
-    text = _read(path)
-    leaves = _leaves(text, path)
-    found = []
-    for key, new in preset.values.items():
-        old = None if key not in leaves else _text_of(text, leaves[key][1])
-        if old is None or _plain(old) != _plain(new):
-            found.append(Change(key, old, new))
-    return found
+    there = _leaves(_load(path))
+    return [
+        Change(key, one_line(there[key]) if key in there else None, one_line(value), value)
+        for key, value in preset.values.items()
+        if key not in there or there[key] != value
+    ]
 
 
 def apply(preset: Preset, path: Path = PARAMS) -> list[Change]:
     """Rewrite params.yaml to hold `preset`: whole or not at all.
 
     Raises:
-        UserError: params.yaml is absent, holds a key that no section has, or is written in a way
-            (anchors, sections in braces) in which a key cannot be replaced by itself.
+        UserError: params.yaml is absent, or holds a key that no section has.
     """
-    text = _read(path)
-    done = changes(preset, path)
-    try:
-        for change in done:
-            text = _set(text, change.key, change.new, path)
-        data = yaml.safe_load(text)
-    except yaml.YAMLError:  # an alias whose anchor stood in a replaced value
-        data = {}
-    if not data or parse(Params, data, str(path)) != preset.params:
-        raise UserError(
-            f"{path}: cannot be changed in place; write plain `key: value` lines, without anchors or braces"
-        )
+    done, data = changes(preset, path), _load(path)
+    for change in done:
+        _set(data, change, path)
+    text = _dump(data)
+    if parse(Params, yaml.safe_load(text), str(path)) != preset.params:
+        raise UserError(f"{path}: cannot be changed in place: one value stands for several keys (&, *)")
     if done:
-        _write(path, text)
+        _write(path, text.replace("\n", "\r\n") if b"\r\n" in path.read_bytes() else text)
     return done
 
 
@@ -138,116 +134,83 @@ def _stems() -> set[str]:
     return {path.stem for path in CONFIGS.glob("*.yaml")}
 
 
-def _with_ranks(stem: str) -> list[str]:
-    return [f"{stem}-r{rank}" for rank in TABLE_1_RANKS[stem]] if stem in TABLE_1_RANKS else [stem]
-
-
 def _split(name: str) -> tuple[str, str | None]:
     """`bert-base-r4` -> `bert-base`, `4`."""
     ranked = _RANKED.fullmatch(name)
     return (ranked["stem"], ranked["rank"]) if ranked else (name, None)
 
 
-def _texts(path: Path) -> dict[str, str]:
-    """Dotted key -> YAML text of its value."""
-    text = _read(path)
-    return {key: _text_of(text, value) for key, (_, value) in _leaves(text, path).items()}
+class _Representer(RoundTripRepresenter):
+    """Writes `null` where ruamel.yaml writes nothing."""
 
 
-def _nested(values: dict[str, str]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for key, text in values.items():
-        section, _, leaf = key.partition(".")
-        if leaf:
-            nested.setdefault(section, {})[leaf] = yaml.safe_load(text)
-        else:
-            nested[section] = yaml.safe_load(text)
-    return nested
+_Representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
 
 
-def _as_yaml(value: Any) -> str:
-    """Data -> its YAML text, on one line."""
-    return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n").removesuffix("\n...")
+def _round_trip() -> YAML:
+    found = YAML()
+    found.preserve_quotes, found.width, found.Representer = True, 10**6, _Representer
+    return found
 
 
-def _leaves(text: str, path: Path) -> dict[str, tuple[yaml.Node, yaml.Node]]:
-    """Dotted key -> the nodes of its key and value; a value is whatever stands two levels down, or no mapping."""
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
-    if not isinstance(root, yaml.MappingNode):
-        raise UserError(f"{path}: found no mapping, allowed: a mapping of keys")
-    leaves: dict[str, tuple[yaml.Node, yaml.Node]] = {}
-    for key, value in root.value:
-        if isinstance(value, yaml.MappingNode):
-            leaves |= {f"{key.value}.{below.value}": (below, leaf) for below, leaf in value.value}
-        else:
-            leaves[key.value] = (key, value)
+def _load(path: Path) -> CommentedMap:
+    """The file with all that is no data in it; lines end in a line feed."""
+    read_yaml(path)  # tells of a file that is absent or no mapping
+    try:
+        return _round_trip().load(path.read_text(encoding="utf-8"))
+    except YAMLError as error:  # it is stricter: a key may not stand twice
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(getattr(error, 'problem', error)).split())}") from None
+
+
+def _dump(data: Any) -> str:
+    out = io.StringIO()
+    _round_trip().dump(data, out)
+    return out.getvalue()
+
+
+def one_line(value: Any) -> str:
+    """A value as YAML on one line; what stands in lines of its own becomes `[a, b]`."""
+    around = CommentedSeq([list(value) if isinstance(value, list) else value])  # a list without its comments
+    around.fa.set_flow_style()
+    return _dump(around).strip()[1:-1]
+
+
+def _leaves(data: CommentedMap) -> dict[str, Any]:
+    """Dotted key -> value; a value is whatever stands two levels down, or no mapping."""
+    leaves: dict[str, Any] = {}
+    for key, value in data.items():
+        leaves |= {f"{key}.{leaf}": v for leaf, v in value.items()} if isinstance(value, dict) else {key: value}
     return leaves
 
 
-def _text_of(text: str, value: yaml.Node) -> str:
-    """A value's text; a list in lines of its own becomes `[a, b]`."""
-    if _is_block(value):
-        return f"[{', '.join(_text_of(text, item) for item in value.value)}]"
-    return " ".join(text[value.start_mark.index : value.end_mark.index].split()) or "null"
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, value in values.items():
+        section, _, leaf = key.rpartition(".")
+        (nested.setdefault(section, {}) if section else nested)[leaf] = value
+    return nested
 
 
-def _set(text: str, key: str, new: str, path: Path) -> str:
-    """Replace the text of one value; a key that is not there comes at the end of its section."""
-    leaves = _leaves(text, path)
-    if key not in leaves:
-        return _insert(text, key, new, leaves, path)
-    name, value = leaves[key]
-    start, end = value.start_mark.index, _end(value)
-    if start < end and not _is_block(value):
-        return text[:start] + new + text[end:]
-    # A list in lines of its own, or `key:` with nothing after it: the value goes on the key's line, before its comment.
-    colon = text.index(":", name.end_mark.index) + 1
-    comment = text[colon:start].partition("\n")[0].rstrip("\r")
-    return f"{text[:colon]} {new}" + (text[colon:] if start == end else comment + text[end:])
-
-
-def _insert(text: str, key: str, new: str, leaves: Mapping[str, tuple[yaml.Node, yaml.Node]], path: Path) -> str:
-    """Add a key at the end of its section, or of the file."""
-    newline = "\r\n" if "\r\n" in text else "\n"
-    section, _, leaf = key.partition(".")
-    if leaf and section in leaves:
-        raise UserError(f"{path}: {section}: found {_text_of(text, leaves[section][1])}, allowed: a mapping of keys")
-    siblings = [nodes for other, nodes in leaves.items() if other.startswith(f"{section}.")]
-    if not siblings:
-        entry = f"{section}:{newline}  {leaf}: {new}" if leaf else f"{section}: {new}"
-        return text.rstrip() + newline + entry + newline
-    last_key, last_value = siblings[-1]
-    line_end = text.find("\n", _end(last_value)) + 1
-    before, after = (text[:line_end], text[line_end:]) if line_end else (text + newline, "")
-    return f"{before}{' ' * last_key.start_mark.column}{leaf}: {new}{newline}{after}"
-
-
-def _is_block(value: yaml.Node) -> bool:
-    return isinstance(value, yaml.SequenceNode) and not value.flow_style
-
-
-def _end(value: yaml.Node) -> int:
-    """Where a value's text ends; PyYAML ends a list in lines of its own only at the next key."""
-    return _end(value.value[-1]) if _is_block(value) else value.end_mark.index
-
-
-def _plain(text: str) -> Any:
-    """A value's text as data, numbers as floats: `1e-05` is a string in YAML 1.1, and a number in a section."""
-    value = yaml.safe_load(text)
-    return [_number(item) for item in value] if isinstance(value, list) else _number(value)
-
-
-def _number(value: Any) -> Any:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return value
-
-
-def _read(path: Path) -> str:
-    """The file's text with its own line ends, once it is known to be a YAML mapping."""
-    read_yaml(path)
-    return path.read_bytes().decode("utf-8")
+def _set(data: CommentedMap, change: Change, path: Path) -> None:
+    """Change one value, or add its key at the end of its section."""
+    section, _, leaf = change.key.rpartition(".")
+    if section and data.get(section) is None:
+        data[section] = CommentedMap()
+    where = data[section] if section else data
+    if not isinstance(where, CommentedMap):
+        raise UserError(f"{path}: {section}: found {one_line(where)}, allowed: a mapping of keys")
+    old, new = where.get(leaf), _round_trip().load(change.new)
+    if isinstance(old, CommentedSeq) and isinstance(new, CommentedSeq):  # in lines of its own it stays so
+        last = old.ca.items.pop(len(old) - 1, None)  # what follows the list
+        old.ca.items.clear()
+        old[:] = list(new)
+        old.ca.items.update({len(old) - 1: last} if last else {})
+    else:
+        where[leaf] = new
+    in_lines = isinstance(old, CommentedSeq) and not old.fa.flow_style()
+    comment = where.ca.items.get(leaf, [None] * 3)[2]
+    if comment and change.old is not None and not in_lines:  # as far from the value as it was
+        comment.column += len(change.new) - len(change.old)
 
 
 def _write(path: Path, text: str) -> None:

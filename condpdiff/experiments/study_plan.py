@@ -1,13 +1,12 @@
 """What a study runs: `configs/studies/NAME.yaml` -> its rows at one size, each with the settings of its experiments.
 
 A row changes some keys of the preset that all rows of its size share. Settings are whole and checked, so an experiment
-belongs to a row if its params.yaml and its tasks' files hold the same, whatever it is called.
+belongs to a row if its metrics.json has the fingerprint of the row's settings, whatever it is called.
 """
 
 import copy
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,8 +16,7 @@ from pydantic import Field, StringConstraints
 from condpdiff.common.errors import UserError, nearest
 from condpdiff.common.settings import Section, parse, read_yaml
 from condpdiff.common.task import TASKS
-from condpdiff.domain import module
-from condpdiff.experiments.params import Params
+from condpdiff.experiments.params import fingerprint
 from condpdiff.experiments.presets import CONFIGS, Preset, load_preset, with_keys
 
 STUDIES = CONFIGS / "studies"
@@ -91,8 +89,6 @@ class Row:
     shared: bool
     """Its settings are the ones that all rows share: what the others are compared with. No row is, where rows
     have presets of their own."""
-    changed: frozenset[str]
-    """Keys in which it differs from the shared settings, seeds apart."""
 
 
 @dataclass(frozen=True)
@@ -163,8 +159,8 @@ def load_study(name: str, size: str = "embedded") -> Study:
             seeded = with_keys(plain, dict.fromkeys(seed_keys, seed), f"{path}: seed_keys")
             suffix = f"-s{seed}" if seed else ""
             runs.append(Run(f"{prefix}-{row_name}{suffix}", seed, seeded, task_keys))
-        changed = _changed(base, plain)
-        rows.append(Row(row_name, runs, row.paper, shared=comparable and not changed, changed=changed))
+        same = fingerprint(plain.params, plain.tasks) == fingerprint(base.params, base.tasks)
+        rows.append(Row(row_name, runs, row.paper, shared=comparable and same))
     if not rows:
         raise UserError(f"{path}: found no rows of size {size!r}")
     csv = None if file.paper is None else CONFIGS / "paper" / file.paper
@@ -188,23 +184,6 @@ def pick_rows(study: Study, names: list[str]) -> list[Row]:
     return [row for row in study.rows if not names or row.name in names]
 
 
-def fingerprint(params: Params, tasks: Mapping[str, Any]) -> str:
-    """Settings as text: equal for equal settings, whatever way they were written."""
-    files = {name: task.model_dump(mode="json") for name, task in tasks.items()}
-    return json.dumps([params.model_dump(mode="json"), files], sort_keys=True)
-
-
-def settings_of(params: Any, task_files: Mapping[str, Any], where: str) -> str:
-    """The fingerprint of params.yaml and of its tasks' files, as read from YAML.
-
-    Raises:
-        UserError: they are no settings of this version.
-    """
-    checked = parse(Params, params, where)
-    model = module("task", checked.domain).Task
-    return fingerprint(checked, {name: parse(model, task_files.get(name), where) for name in checked.tasks})
-
-
 def _preset(preset: Preset, keys: Mapping[str, Any], where: str) -> Preset:
     """A preset with a row's keys: params.yaml's, then the task files'."""
     preset = with_keys(preset, {key: value for key, value in keys.items() if ":" not in key}, where)
@@ -224,20 +203,4 @@ def _preset(preset: Preset, keys: Mapping[str, Any], where: str) -> Preset:
             below = below.setdefault(parent, {}) if isinstance(below, dict) else {}
         below[leaf] = copy.deepcopy(value)
         tasks[task] = parse(type(tasks[task]), data, f"{where}: {file}")
-    return Preset(preset.name, preset.values, preset.params, tasks)
-
-
-def _changed(base: Preset, other: Preset) -> frozenset[str]:
-    one, two = _leaves(base), _leaves(other)
-    return frozenset(key for key in one | two if one.get(key) != two.get(key))
-
-
-def _leaves(preset: Preset) -> dict[str, Any]:
-    """`section.key` of params.yaml, and `configs/tasks/NAME.yaml:section.key` of its tasks' files, -> value."""
-    trees = {"": preset.params, **{f"{TASKS / name}.yaml:": task for name, task in preset.tasks.items()}}
-    leaves: dict[str, Any] = {}
-    for prefix, tree in trees.items():
-        for section, value in tree.model_dump(mode="json").items():
-            below = value if isinstance(value, dict) else {"": value}
-            leaves |= {f"{prefix}{section}.{key}".rstrip("."): leaf for key, leaf in below.items()}
-    return leaves
+    return replace(preset, tasks=tasks)

@@ -8,15 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from condpdiff.experiments.study_experiments import Experiment, Experiments, lock_at
+from condpdiff.experiments.finished import AVERAGE, Experiment, experiments, lock_at
 from condpdiff.experiments.study_plan import Row, Run, Study
 
-AVERAGE = "average"
 ARMS = ("condpdiff_mean", "condpdiff")
 """Ours: the mean over all candidates, which the luck of a selection does not move, and the selected candidate."""
 Paper = dict[tuple[str, str, str], float]
 """(row, arm, the paper's name of the task, or `average`) -> the paper's value."""
 REFERENCES = {"condpdiff_mean": ("original_mean", "soup"), "condpdiff": ("original", "soup")}
+IN_CSV = ("condpdiff", "condpdiff_mean", "gaussian", "original", "original_mean", "soup")
 
 
 @dataclass(frozen=True)
@@ -54,25 +54,19 @@ class Results:
 
     def value(self, row: Row, arm: str, task: str) -> Spread | None:
         """None if no experiment of the row has it."""
-        values = [v for _, e in self.runs(row) if (v := arms_of(e, task).get(arm)) is not None]
+        values = [v for _, e in self.runs(row) if (v := e.values.get(task, {}).get(arm)) is not None]
         if not values:
             return None
         return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
 
 def read(study: Study) -> Results:
-    """Look a study's experiments up."""
-    experiments = Experiments()
+    """Look a study's experiments up; of equal settings the newest."""
+    there = experiments()
+    by_settings, names = {e.settings: e for e in there}, {e.name for e in there}
     runs = [run for row in study.rows for run in row.runs]
-    found = {run.name: e for run in runs if (e := experiments.by_settings.get(run.settings)) is not None}
-    return Results(study, found, [r.name for r in runs if r.name not in found and r.name in experiments.by_name])
-
-
-def arms_of(experiment: Experiment, task: str) -> dict[str, float]:
-    """Arm -> value in report/metrics.json; of the several figures of a style's arm, the selected candidate's."""
-    of_task = experiment.metrics.get(task)
-    arms = of_task.items() if isinstance(of_task, dict) else ()
-    return {arm: float(value["selected"] if isinstance(value, dict) else value) for arm, value in arms}
+    found = {run.name: by_settings[run.settings] for run in runs if run.settings in by_settings}
+    return Results(study, found, [r.name for r in runs if r.name not in found and r.name in names])
 
 
 def paper_values(study: Study) -> Paper:
@@ -127,15 +121,10 @@ def stage_runs(results: Results) -> StageRuns:
         counts[row.name] = Counter()
         for _, experiment in runs:
             lock = experiment.lock
-            stages |= dict.fromkeys(stage_of(name) for name in lock)
-            counts[row.name].update(stage_of(name) for name, _ in lock.items() - known)
+            stages |= dict.fromkeys(name.partition("@")[0] for name in lock)
+            counts[row.name].update(name.partition("@")[0] for name, _ in lock.items() - known)
             known |= lock.items()
     return StageRuns(list(stages), counts)
-
-
-def stage_of(name: str) -> str:
-    """`merge-eval@movies` -> `merge-eval`."""
-    return name.partition("@")[0]
 
 
 def long_csv(results: Results) -> str:
@@ -145,9 +134,10 @@ def long_csv(results: Results) -> str:
     writer.writerow(["study", "size", "row", "seed", "arm", "task", "value", "paper"])
     for row in study.rows:
         for run, experiment in results.runs(row):
-            for task in experiment.metrics:
-                for arm, value in arms_of(experiment, task).items():
-                    writer.writerow([study.name, study.size, row.name, run.seed, arm, task, value, ""])
+            for task, arms in experiment.values.items():
+                for arm in (arm for arm in IN_CSV if arm in arms):
+                    cells = [study.name, study.size, row.name, run.seed, arm, task, round(arms[arm], 2), ""]
+                    writer.writerow(cells)
     for (row_name, arm, task), value in paper_values(study).items():
         writer.writerow([study.name, study.size, row_name, "", arm, task, "", f"{value:g}"])
     return out.getvalue()

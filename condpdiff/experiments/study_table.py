@@ -3,8 +3,9 @@
 import math
 from typing import get_args
 
+from condpdiff.experiments.finished import AVERAGE
 from condpdiff.experiments.study_plan import Row
-from condpdiff.experiments.study_results import AVERAGE, REFERENCES, Paper, Results, Spread, paper_values, stage_runs
+from condpdiff.experiments.study_results import REFERENCES, Paper, Results, Spread, paper_values, stage_runs
 from condpdiff.report.blocks import Table, Text, markdown_table
 from condpdiff.report.compare import signed
 from condpdiff.report.render import html_page

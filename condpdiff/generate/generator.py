@@ -38,7 +38,7 @@ class Generator:
             UserError: a file can't be read.
         """
         model, process = diffusion.load(data / "ldm" / diffusion.FILE)
-        model.to(device())  # type: ignore[arg-type]  # mypy does not bind the method that diffusers wraps
+        model.to(device())
         decoder = autoencoder.load(data / "autoencoder" / autoencoder.FILE)
         return Generator(model, process, decoder, load_scale(data / "latents"))
 

@@ -1,10 +1,11 @@
-"""What a section of the report is made of; one content, rendered as HTML and as Markdown."""
+"""What a section of the report is made of; tables are rendered as HTML and as Markdown."""
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from markupsafe import Markup, escape
+from tabulate import tabulate
 
 from condpdiff.report.png import Picture
 from condpdiff.report.svg import Image
@@ -16,15 +17,12 @@ class Table:
 
     caption: str
     columns: list[str]
-    rows: list[list[str]]
-    bold: frozenset[tuple[int, int]] = frozenset()
-    """(row, column) of the cells that stand out."""
-    accent: frozenset[int] = frozenset()
-    """Rows that stand out: our method."""
-    foot: int = 0
-    """So many last rows sum up those above; they stay there when a reader sorts the table."""
-    numeric: bool = True
-    """Right-align everything but the first column."""
+    rows: Sequence[Sequence[str | Picture]]
+    bold: frozenset[tuple[int, int]] = frozenset()  # (row, column) of the cells that stand out
+    accent: frozenset[int] = frozenset()  # rows that stand out: our method
+    foot: int = 0  # so many last rows sum up those above; they stay there when a reader sorts the table
+    numeric: bool = True  # right-align everything but the first column
+    pictures: bool = False  # the cells beside the names are pictures
     kind: str = "table"
 
 
@@ -39,76 +37,36 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """Pictures in a table with a caption; the first column names the row."""
-
-    caption: str
-    columns: list[str]
-    rows: list[tuple[str, list[Picture]]]
-    accent: int = -1
-    """Column that stands out: our method."""
-    kind: str = "gallery"
-
-
-@dataclass(frozen=True)
 class Text:
     """A paragraph; `**bold**` and `` `code` `` are understood."""
 
     text: str
+    file: str = ""  # name of a file that the text is; it is shown as it is, folded away
     kind: str = "text"
 
 
-@dataclass(frozen=True)
-class Verbatim:
-    """A file as it is, folded away in HTML."""
-
-    title: str
-    text: str
-    kind: str = "verbatim"
-
-
-Block = Table | Figures | Gallery | Text | Verbatim
+Block = Table | Figures | Text
 
 
 @dataclass(frozen=True)
 class Section:
     id: str
     title: str
-    blocks: list[Block] = field(default_factory=list)
+    blocks: list[Block]
 
 
-def inline_html(text: str) -> Markup:
-    """`**bold**` and `` `code` `` as HTML, the rest escaped."""
-    html = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(text)))
+def inline_html(cell: str | Picture) -> Markup:
+    """`**bold**` and `` `code` `` as HTML, the rest escaped; a picture as an element."""
+    if isinstance(cell, Picture):
+        return cell.inline
+    html = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(cell)))
     return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", html))
 
 
 def markdown_table(table: Table) -> str:
     """Columns padded to one width, so that it also reads well in a terminal."""
-    header, *rows = ([cell.replace("|", "\\|") for cell in row] for row in [table.columns, *table.rows])
-    cells = [
-        [f"**{cell}**" if (i, j) in table.bold else cell for j, cell in enumerate(row)] for i, row in enumerate(rows)
-    ]
-    widths = [max(3, *(len(row[j]) for row in [header, *cells])) for j in range(len(header))]
-    right = [table.numeric and j > 0 for j in range(len(widths))]
-
-    def line(row: list[str]) -> str:
-        return "| " + " | ".join(_pad(c, w, r) for c, w, r in zip(row, widths, right, strict=True)) + " |"
-
-    rule = "|" + "|".join("-" * (w + 1) + (":" if r else "-") for w, r in zip(widths, right, strict=True)) + "|"
-    return "\n".join([line(header), rule, *map(line, cells)])
-
-
-def markdown_gallery(gallery: Gallery) -> str:
-    """The pictures by the names of their files in `figures/`."""
-    rows = [[name, *map(markdown_image, pictures)] for name, pictures in gallery.rows]
-    return markdown_table(Table(gallery.caption, gallery.columns, rows, numeric=False))
-
-
-def markdown_image(image: Image | Picture) -> str:
-    """An image or picture that lies in `figures/`."""
-    return f"![{image.alt.replace('[', '(').replace(']', ')')}](figures/{image.file})"
-
-
-def _pad(text: str, width: int, right: bool) -> str:
-    return text.rjust(width) if right else text.ljust(width)
+    header, *rows = ([str(cell).replace("|", "\\|") for cell in row] for row in [table.columns, *table.rows])
+    for i, j in table.bold:
+        rows[i][j] = f"**{rows[i][j]}**"
+    align = ["left", *["right" if table.numeric else "left"] * (len(header) - 1)]
+    return tabulate(rows, header, tablefmt="pipe", colalign=align, disable_numparse=True)

@@ -1,70 +1,45 @@
-"""Puts the report on text tasks together."""
+"""Puts the report together: sections in their order, and what stands above them."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from condpdiff.experiments.params import Params
-from condpdiff.report import between, doses, figures, probe, studies, text
-from condpdiff.report.blocks import (
-    Block,
-    Figures,
-    Gallery,
-    Section,
-    Table,
-    Text,
-    Verbatim,
+from condpdiff.common.settings import PARAMS
+from condpdiff.report import (
+    condition_section,
+    doses_section,
+    figures,
+    interpolation_section,
+    novelty_section,
+    studies_section,
 )  # fmt: skip
-from condpdiff.report.compare import Comparison, best_control, compare, signed, verdict
-from condpdiff.report.overlap import wrong_overlap, wrong_overlaps
-from condpdiff.report.parts import (
-    accent,
-    arm_table,
-    candidates_table,
-    columns_of,
-    distance_table,
-    followed,
-    number,
-    spread_table,
-    training,
-)  # fmt: skip
+from condpdiff.report.blocks import Block, Figures, Section, Table, Text
+from condpdiff.report.compare import Comparison, number, signed
 from condpdiff.report.png import Picture
+from condpdiff.report.revision import revision
+from condpdiff.report.spec import Settings, Spec
+from condpdiff.report.summary import AVERAGE, Summary, arms_frame, averages, metrics, pivot, summarise
 from condpdiff.report.svg import Image
-from condpdiff.report.tables import (
-    ARMS,
-    CONTROLS,
-    ArmScore,
-    Evaluation,
-    Summary,
-    column,
-    not_learned,
-    pivot,
-    summarise,
-)  # fmt: skip
-from condpdiff.report.tsne import Points, has_noises, tsne
 
-
-@dataclass(frozen=True)
-class Inputs:
-    """All that the report is made from."""
-
-    params: Params
-    params_text: str
-    evaluations: list[Evaluation]
-    finetune_loss: pd.DataFrame  # task, step, loss
-    finetune_validation: pd.DataFrame  # task, step, score
-    autoencoder: tuple[pd.DataFrame, list[str]]  # step, loss[, validation]; the columns to draw
-    ldm: tuple[pd.DataFrame, list[str]]
-    zoo_losses: dict[str, np.ndarray]  # task with doses -> loss [N] of its checkpoints
-    pairs: list[between.Between]  # what lies between them
-    probed: probe.Probed  # what the condition does
-    trajectories: dict[str, Points]  # task -> noises on their way to LoRAs
-    studies: pd.DataFrame  # study, size, row, seed, arm, task, value, paper
-    revision: str  # of Git
-    paper: pd.DataFrame  # Table 1: model, rank, lora_params, task, condpdiff, original, soup
+FOREST = "condpdiff minus the other arm, selected candidates: **{side} of 0 condpdiff is better**. "
+DIFFERENCES = " The best control was picked with hindsight, which favours it."
+DIFFERENCES_MEAN = " The last column compares means over all candidates, so that no selection enters."
+ARMS = {
+    True: "Score of each arm's selected candidate (diamond, and the figure at the right), the only one scored.",
+    False: "Scores of all candidates (dots), their mean (bar) and the selected one (diamond, and figure at the right).",
+}
+"""Racing or not -> caption."""
+OUT_OF_RANGE = " Dashed: soup. Arms out of the range are arrows."
+CANDIDATES = "{label}: mean ± sample standard deviation over an arm's candidates (best in brackets)."
+FLOOR = " The floor's candidates are draws of real images."
+RACING = (
+    "Candidates were selected by racing (`eval.select`). {why} {done:,} {passed} went through the models in place of "
+    "{full:,}."
+)
 
 
 @dataclass(frozen=True)
@@ -72,225 +47,200 @@ class Report:
     """The finished content."""
 
     verdict: list[str]
-    word: str
-    """beats | ties with | loses to: condpdiff and the best control."""
+    word: str  # beats | ties with | loses to: condpdiff and the best control
     tiles: list[tuple[str, str, str]]  # label, figure, note
     warnings: list[str]
     sections: list[Section]
-    summary: Summary
-    flags: dict[str, str]
+    table: Table  # arms x tasks: what the README shows
+    metrics: dict[str, Any]
+    arms: pd.DataFrame  # task, arm, score, mean, low, high
 
     @property
-    def images(self) -> list[Image]:
-        return [i for i in self._drawn if isinstance(i, Image)]
-
-    @property
-    def pictures(self) -> list[Picture]:
-        return [i for i in self._drawn if isinstance(i, Picture)]
-
-    @property
-    def _drawn(self) -> Iterator[Image | Picture]:
+    def images(self) -> Iterator[Image | Picture]:
+        """Every figure and picture."""
         for block in (b for s in self.sections for b in s.blocks):
             if isinstance(block, Figures):
                 yield from block.images
-            elif isinstance(block, Gallery):
-                yield from (picture for _, row in block.rows for picture in row)
+            elif isinstance(block, Table):
+                yield from (cell for row in block.rows for cell in row if isinstance(cell, Picture))
 
 
-def build(inputs: Inputs) -> Report:
-    """Select, summarise, compare and draw."""
-    evaluations, settings = inputs.evaluations, inputs.params.report
-    summary = summarise(evaluations)
-    flags = not_learned(evaluations, summary, settings.learned_margin)
-    control = best_control(summary)
-    comparisons = {
-        "control": compare(evaluations, control, "selected", settings.seed),
-        "soup": compare(evaluations, "soup", "selected", settings.seed),
-        "original": compare(evaluations, "original", "selected", settings.seed),
-    }
-    racing = any(e.racing for e in evaluations)
-    if not racing:  # every candidate has a score
-        comparisons["original mean"] = compare(evaluations, "original", "mean", settings.seed)
-    warnings = [f"Task `{task}` was not learned: {why}." for task, why in flags.items()]
-    warnings += [
-        f"Task `{e.name}`: {e.unscored} candidates have no score (their predictions are not numbers); they count as 0."
-        for e in evaluations
-        if e.unscored
-    ]
-    warnings += [
-        f"Task `{e.name}`: {count} samples of asked-for performance have no loss; they are left out."
-        for e in doses.with_doses(evaluations)
-        if (count := doses.unscored(e))
-    ]
+def build(spec: Spec, params: Settings) -> Report:
+    """Select, summarise, compare and draw; a further section has its line here."""
+    summary, margin = summarise(spec.evaluations), params.report.learned_margin
+    flags = {e.name: why for e in spec.evaluations if (why := spec.why_not_learned(e, margin))}
+    comparisons = spec.comparisons(summary, params.report.seed)
+    control = comparisons["control"]
+    table = selected_table(spec, summary, spec.results(params))
+    probed = condition_section.read_probe(spec.data / "probe", spec.scale)
     sections = [
-        Section("results", "What beats what", _results(inputs, summary, comparisons)),
-        Section("rules", text.RULES_RACING if racing else text.RULES, _rules(inputs, summary, racing)),
-        Section("novelty", "Where the generated weights lie", _novelty(inputs, racing)),
-        *_doses(inputs),
-        *between.sections(inputs.pairs, evaluations),
-        *probe.sections(inputs.probed, evaluations, inputs.params.normalize.method, inputs.params.probe),
-        *studies.sections(inputs.studies),
-        Section("training", "Training curves", _training(inputs)),
-        Section("paper", "The paper's figures, for context", _paper(inputs.paper)),
-        Section("settings", "Settings", _settings(inputs)),
+        *results(spec, params, comparisons, table),
+        *spec.shown(),
+        *candidates(spec, summary),
+        *novelty_section.sections(spec, params),
+        *doses_section.sections(spec, params),
+        *interpolation_section.sections(spec, params),
+        *condition_section.sections(probed, spec, params),
+        *studies_section.sections(),
+        *spec.base(params),
+        Section("paper", "The paper's figures, for context", spec.paper()),
+        Section("settings", "Settings", _settings(spec)),
     ]
     return Report(
-        verdict(comparisons, summary, flags) + probe.verdict(inputs.probed, evaluations),
-        comparisons["control"].average.word, _tiles(summary, comparisons), warnings, sections, summary, flags,
+        verdict(spec, comparisons, summary, flags) + condition_section.verdict(probed, spec),
+        control.average.word, _tiles(spec, summary, control.arm), _warnings(spec, flags), sections,
+        table, metrics(summary, flags, spec.scale.decimals) | condition_section.effect(probed, spec),
+        arms_frame(summary),
     )  # fmt: skip
 
 
-def results_table(summary: Summary, evaluations: list[Evaluation]) -> Table:
-    """Arms x tasks, the selected candidates; the README shows it too."""
-    picked = pivot(summary, "selected")
-    tasks = columns_of(evaluations)
-    columns = ["arm", *(f"{e.name} ({e.metric})" for e in evaluations), *(["mean"] if len(evaluations) > 1 else [])]
-    rows = [[arm, *(number(row[t], 1) for t in tasks)] for arm, row in picked.items()]
-    top = {t: max(round(row[t], 1) for row in picked.values() if not math.isnan(row[t])) for t in tasks}
-    best = frozenset(
-        (i, j + 1) for i, row in enumerate(picked.values()) for j, t in enumerate(tasks) if round(row[t], 1) == top[t]
-    )
-    return Table(text.RESULTS, columns, rows, best, accent(rows))
+def verdict(spec: Spec, comparisons: Mapping[str, Comparison], summary: Summary, flags: Mapping[str, str]) -> list[str]:
+    """The figures in words: the first sentence is the verdict, the others qualify it."""
+    picked, control, soup = averages(summary), comparisons["control"], comparisons["soup"]
+    noun, n = spec.scale.noun, len(control.tasks)
+    over = f"Over the mean of {n} {spec.nouns}" if n > 1 else f"On {next(iter(control.tasks))}"
+    lower = f"{spec.evaluations[0].metric} " if spec.scale.lower else ""
+    better = "; lower is better" if spec.scale.lower else ""
+    lines = [
+        f"{over}, condpdiff ({lower}{picked['condpdiff']:.2f}{better}) **{control.average.word}** the best control, "
+        f"{control.arm} ({picked[control.arm]:.2f}): difference {spec.said(control.average)}."
+    ]
+    if control.arm != "soup":
+        lines.append(f"It **{soup.average.word}** soup ({picked['soup']:.2f}): {spec.said(soup.average)}.")
+    if n > 1:
+        lines.append(
+            f"{noun.capitalize()} by {noun} it beats {control.arm} on {control.count('beats')}, ties on "
+            f"{control.count('ties with')} and loses on {control.count('loses to')} of {n}."
+        )
+    lines += spec.qualified(comparisons, summary)
+    if flags:
+        were, them = (f"{noun} was", "it") if len(flags) == 1 else (f"{noun}s were", "them")
+        lines.append(f"{len(flags)} of {n} {were} not learned ({', '.join(flags)}); the averages include {them}.")
+    return lines
 
 
-def _tiles(summary: Summary, comparisons: dict[str, Comparison]) -> list[tuple[str, str, str]]:
-    average = {arm: row["average"] for arm, row in pivot(summary, "selected").items()}
-    shown = list(dict.fromkeys(["soup", comparisons["control"].arm, "original", "no_lora"]))
-    tiles = [("condpdiff", f"{average['condpdiff']:.1f}", "selected on held-out rows")]
-    return tiles + [
-        (arm, f"{average[arm]:.1f}", f"condpdiff {signed(average['condpdiff'] - average[arm])}") for arm in shown
+def _tiles(spec: Spec, summary: Summary, control: str) -> list[tuple[str, str, str]]:
+    average, scale = averages(summary), spec.scale
+    shown = dict.fromkeys(["soup", control, "original", "no_lora", *([scale.floor] if scale.floor else [])])
+    note = "lower is better" if scale.lower else "selected on held-out rows"
+    return [("condpdiff", f"{average['condpdiff']:.{scale.decimals}f}", note)] + [
+        (arm, f"{average[arm]:.{scale.decimals}f}", f"condpdiff {signed(average['condpdiff'] - average[arm])}")
+        for arm in shown
     ]
 
 
-def _results(inputs: Inputs, summary: Summary, comparisons: dict[str, Comparison]) -> list[Block]:
-    evaluations = inputs.evaluations
-    shown = list({c.arm: c for k, c in comparisons.items() if k in ("original", "soup", "control")}.values())
-    columns = [(f"minus {c.arm}", c) for c in shown]
-    if mean := comparisons.get("original mean"):
-        columns.append(("mean minus mean original", mean))
-    rows = [[e.name, *(str(c.tasks[e.name]) for _, c in columns)] for e in evaluations]
+def _warnings(spec: Spec, flags: Mapping[str, str]) -> list[str]:
+    noun, lost = spec.scale.noun.capitalize(), "candidates have no score (what they give is no number); they count as"
+    warnings = [f"{noun} `{name}` was not learned: {why}." for name, why in flags.items()]
+    warnings += [f"{noun} `{e.name}`: {e.unscored} {lost} {spec.scale.worst}." for e in spec.evaluations if e.unscored]
+    return warnings + [
+        f"{noun} `{e.name}`: {count} samples of asked-for performance have no loss; they are left out."
+        for e in doses_section.with_doses(spec.evaluations)
+        if (count := doses_section.unscored(e))
+    ]
+
+
+def _settings(spec: Spec) -> list[Block]:
+    cells = {e.name: spec.task_settings(e) for e in spec.evaluations}
+    caption = f"The {spec.scale.noun}s, from `configs/tasks/`; steps are those before the collection window opens."
+    columns = [spec.scale.noun, *next(iter(cells.values()))]
+    return [
+        Text(f"Git revision that the report was made at: {revision()}."),
+        Table(caption, columns, [[name, *row.values()] for name, row in cells.items()]),
+        Text(PARAMS.read_text(encoding="utf-8").strip(), file="params.yaml"),
+    ]
+
+
+def results(spec: Spec, params: Settings, comparisons: Mapping[str, Comparison], table: Table) -> list[Section]:
+    """The comparison itself; `table` is of the selected candidates."""
+    shown = list({c.arm: c for key, c in comparisons.items() if key != "mean"}.values())
+    p, noun = params, spec.scale.noun
+    said = (
+        f"{p.sample.count} samples a {noun} from noise, {p.normalize.n_checkpoints} checkpoints a {noun}, LoRA rank "
+        f"{p.collect.rank}. One run; seeds: data {p.data.seed}, collect {p.collect.seed}, autoencoder {p.ae.seed}, "
+        f"diffusion {p.ldm.seed}, sample {p.sample.seed}, eval {p.eval.seed}, report {p.report.seed}."
+    )
+    caption = FOREST.format(side="left" if spec.scale.lower else "right") + spec.interval
+    arms = [list(row) for row in spec.scale.arms.items()]
+    blocks: list[Block] = [
+        Text(f"{spec.measured(params)} {said}"),
+        Figures(caption, [figures.forest(shown, spec.unit, spec.nouns)], wide=True),
+        table,
+        _differences(spec, shown, comparisons.get("mean")),
+        Figures(ARMS[spec.racing] + OUT_OF_RANGE, [figures.arms(e) for e in spec.evaluations]),
+        Table("What each arm is.", ["arm", "what it is"], arms, numeric=False),
+    ]
+    return [Section("results", "What beats what", blocks)]
+
+
+def selected_table(spec: Spec, summary: Summary, caption: str) -> Table:
+    """Arms x tasks, the selected candidates; with a floor, each with how far it is from it. The README shows it too."""
+    picked, scale = pivot(summary, "selected"), spec.scale
+    tasks = columns_of(spec)
+    floor = picked.get(scale.floor or "", {})
+    rows, held = [], []
+    for arm, row in picked.items():
+        above = [f" ({signed(row[t] - floor[t])})" if floor and arm != scale.floor else "" for t in tasks]
+        rows.append([arm, *(number(row[t], scale.decimals) + more for t, more in zip(tasks, above, strict=True))])
+        held.append([math.nan if arm == scale.floor else round(row[t], scale.decimals) for t in tasks])
+    top = (np.nanmin if scale.lower else np.nanmax)(held, axis=0)
+    best = frozenset((int(i), int(j) + 1) for i, j in np.argwhere(np.array(held) == top))
+    columns = ["arm", *(f"{e.name} ({e.metric})" for e in spec.evaluations), "mean"][: len(tasks) + 1]
+    return Table(caption, columns, rows, best)
+
+
+def _differences(spec: Spec, shown: list[Comparison], mean: Comparison | None) -> Table:
+    evaluations = spec.evaluations
+    columns = {f"minus {c.arm}": c for c in shown} | ({"mean minus mean original": mean} if mean else {})
+    rows = [[e.name, *(str(c.tasks[e.name]) for c in columns.values())] for e in evaluations]
     if len(evaluations) > 1:
-        rows.append(["mean of tasks", *(str(c.average) for _, c in columns)])
-    rows.append(["verdict: condpdiff", *(c.average.word.split()[0] for _, c in columns)])
-    mean_and_verdict, foot = frozenset({len(rows) - 2, len(rows) - 1}), len(rows) - len(evaluations)
-    caption = text.DIFFERENCES + (text.DIFFERENCES_MEAN if mean else "")
-    differences = Table(
-        caption, ["condpdiff", *(name for name, _ in columns)], rows, accent=mean_and_verdict, foot=foot
-    )
-    return [
-        Text(text.rows_and_seeds(inputs.params, evaluations)),
-        Figures(text.FOREST, [figures.forest(shown)], wide=True),
-        results_table(summary, evaluations),
-        differences,
-        Figures(text.ARMS_FIGURE if mean else text.RACING_FIGURE, [figures.arms(e) for e in evaluations]),
-        Table("What each arm is.", ["arm", "what it is"], [[a, t] for a, t in ARMS.items()], numeric=False),
-    ]
+        rows.append([f"mean of {spec.nouns}", *(str(c.average) for c in columns.values())])
+    rows.append(["verdict: condpdiff", *(c.average.word.split()[0] for c in columns.values())])
+    caption = spec.differences + DIFFERENCES + (DIFFERENCES_MEAN if mean else "")
+    foot = len(rows) - len(evaluations)
+    return Table(caption, ["condpdiff", *columns], rows, accent=frozenset({len(rows) - 2, len(rows) - 1}), foot=foot)
 
 
-def _rules(inputs: Inputs, summary: Summary, racing: bool) -> list[Block]:
-    metrics = _all_metrics(inputs, summary)
-    if racing:
-        return [Text(text.racing(inputs.evaluations)), *metrics]
-    return [candidates_table(inputs.evaluations, summary, text.CANDIDATES), _paper_rule(inputs, summary), *metrics]
+def candidates(spec: Spec, summary: Summary) -> list[Section]:
+    """All candidates of every arm, or what racing leaves out."""
+    if spec.racing:
+        counts = [counts for e in spec.evaluations for counts in e.passes.values()]
+        done, full = (sum(each[key] for each in counts) for key in ("done", "full"))
+        said = RACING.format(why=spec.why_racing, passed=spec.passed, done=done, full=full)
+        return [Section("candidates", "What racing leaves out", [Text(said), *_all_metrics(spec)])]
+    rules = spec.rules(summary)
+    title = "All candidates, and the paper's rule" if rules else "All candidates"
+    return [Section("candidates", title, [_candidates(spec, summary), *rules, *_all_metrics(spec)])]
 
 
-def _paper_rule(inputs: Inputs, summary: Summary) -> Table:
-    ours, theirs = pivot(summary, "selected"), pivot(summary, "paper")
-    shown = columns_of(inputs.evaluations)
-    gain = [signed(theirs["condpdiff"][t] - theirs["original"][t]) for t in shown]
-    rules = [
-        ["original, picked on held-out rows (ours)", *(number(ours["original"][t], 1) for t in shown)],
-        ["original, picked on validation (paper)", *(number(theirs["original"][t], 1) for t in shown)],
-        ["soup", *(number(ours["soup"][t], 1) for t in shown)],
-        ["condpdiff, picked on held-out rows", *(number(ours["condpdiff"][t], 1) for t in shown)],
-        ["condpdiff minus original, paper's rule", *gain],
-    ]
-    columns = ["arm and rule", *(t.replace("average", "mean") for t in shown)]
-    return Table(text.PAPER_RULE, columns, rules, accent=frozenset({3}))
+def _candidates(spec: Spec, summary: Summary) -> Table:
+    """Mean ± standard deviation (best) of each arm's candidates."""
+    found, d = {(s.task, s.arm): s for s in summary}, spec.scale.decimals
+    rows = []
+    for arm in dict.fromkeys(s.arm for s in summary):
+        row = [arm, str(max(s.candidates for s in summary if s.arm == arm))]
+        for e in spec.evaluations:
+            s = found.get((e.name, arm))
+            spread = "" if s is None or s.candidates == 1 else f" ± {s.std:.{d}f} ({number(s.best, d)})"
+            row.append(number(math.nan if s is None else s.mean, d) + spread)
+        rows.append(row)
+    caption = CANDIDATES.format(label=spec.label[0].upper() + spec.label[1:]) + (FLOOR if spec.scale.floor else "")
+    return Table(caption, ["arm", "candidates", *(e.name for e in spec.evaluations)], rows)
 
 
-def _all_metrics(inputs: Inputs, summary: Summary) -> list[Block]:
+def _all_metrics(spec: Spec) -> list[Block]:
     """Nothing where every task has one metric."""
-    tasks = [e.name for e in inputs.evaluations]
-    cells = {(s.task, s.arm): s for s in summary}
-    pairs = [(e, m) for e in inputs.evaluations for m in e.task.metrics]
-    if len(pairs) == len(tasks):
+    evaluations, d = spec.evaluations, spec.scale.decimals
+    if all(len(e.metrics) == 1 for e in evaluations):
         return []
-    rows = [
-        [arm, *(number(_metric(e, cells[e.name, arm], m), 1) for e, m in pairs)]
-        for arm in dict.fromkeys(s.arm for s in summary)
-        if all((t, arm) in cells for t in tasks)
+    shown = [
+        (e, key, f"{e.name} {name}") for e in evaluations for key, name in zip(e.task.metrics, e.metrics, strict=True)
     ]
-    return [Table(text.ALL_METRICS, ["arm", *(f"{e.name} {m}" for e, m in pairs)], rows, accent=accent(rows))]
+    arms = [arm for arm in evaluations[0].arms if all(arm in e.arms for e in evaluations)]
+    rows = [[arm, *(number(e.picked(arm, f"validation_{key}"), d) for e, key, _ in shown)] for arm in arms]
+    return [Table(spec.all_metrics, ["arm", *(title for *_, title in shown)], rows)]
 
 
-def _metric(e: Evaluation, score: ArmScore, name: str) -> float:
-    return float(column(e.scores, np.array([score.row]), f"validation_{name}")[0])
-
-
-def _novelty(inputs: Inputs, racing: bool) -> list[Block]:
-    evaluations, settings = inputs.evaluations, inputs.params.report
-    arms = ("original", *CONTROLS, "condpdiff")
-    overlap = arm_table(evaluations, text.OVERLAP, arms, lambda e, arm: number(wrong_overlap(e, arm)))
-    classes = [e for e in evaluations if e.task.data.kind == "classification" and not racing]
-    ways = {name: found for name, found in inputs.trajectories.items() if has_noises(found)}
-    return [
-        spread_table(evaluations),
-        distance_table(evaluations),
-        Figures(
-            text.NOVELTY_FIGURE + text.CORRELATION + (text.NOVELTY_RACING if racing else ""),
-            [figures.novelty(e) for e in evaluations],
-        ),
-        *([overlap] if classes else []),
-        *([Figures(text.MISTAKES, [figures.mistakes(e, wrong_overlaps(e)) for e in classes])] if classes else []),
-        Figures(text.TSNE, [tsne(e, settings.perplexity, settings.seed) for e in evaluations]),
-        *followed(ways, settings.perplexity, settings.seed),
-    ]
-
-
-def _doses(inputs: Inputs) -> list[Section]:
-    """Nothing where no performance was asked for."""
-    if not doses.with_doses(inputs.evaluations):
-        return []
-    blocks = doses.blocks(inputs.evaluations, inputs.zoo_losses, inputs.params.ldm.performance)
-    return [Section("doses", "Asked-for against obtained performance", blocks)]
-
-
-def _training(inputs: Inputs) -> list[Block]:
-    opens = {e.name: e.task.finetune.steps for e in inputs.evaluations}
-    finetune = [
-        figures.task_curves(inputs.finetune_loss, "loss", "finetune-loss", "training loss", opens, smooth=15),
-        figures.task_curves(inputs.finetune_validation, "score", "finetune-validation", "validation score, %", opens),
-    ]
-    return training(Figures(text.FINETUNE, finetune), inputs.autoencoder, inputs.ldm)
-
-
-def _paper(paper: pd.DataFrame) -> list[Block]:
-    ranks = paper[paper["condpdiff"].notna()]
-    average = ranks[ranks["task"] == "Average"]
-    gain = (ranks["condpdiff"] - ranks["original"])[ranks["task"] != "Average"]
-    rows = [
-        [f"{r.model}, rank {r.rank}", f"{r.condpdiff:.1f}", f"{r.original:.1f}", f"{r.soup:.1f}"]
-        for r in average.itertuples()
-    ]
-    return [
-        Text(text.paper(len(gain), float(gain.mean()))),
-        Table(text.PAPER_TABLE, ["model", "condpdiff", "original", "soup"], rows),
-    ]
-
-
-def _settings(inputs: Inputs) -> list[Block]:
-    rows = [
-        [
-            e.name, e.task.data.kind, ", ".join(e.task.metrics), str(len(e.labels)), str(e.task.finetune.steps),
-            str(e.task.finetune.batch_size), f"{e.task.finetune.lr:g}", f"{e.task.finetune.head_lr:g}",
-        ]
-        for e in inputs.evaluations
-    ]  # fmt: skip
-    columns = ["task", "kind", "metrics", "validation rows", "steps", "batch", "LoRA lr", "head lr"]
-    caption = "The tasks, from `configs/tasks/`; steps are those before the collection window opens."
-    return [
-        Text(text.made_at(inputs.revision)),
-        Table(caption, columns, rows),
-        Verbatim("params.yaml", inputs.params_text.strip()),
-    ]
+def columns_of(spec: Spec) -> list[str]:
+    """Keys of a pivot's row that a table shows: a single task needs no average."""
+    return [*(e.name for e in spec.evaluations), *([AVERAGE] if len(spec.evaluations) > 1 else [])]

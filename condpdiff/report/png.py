@@ -1,4 +1,4 @@
-"""Generated and real images in the report: files beside report.md, data URIs in the page."""
+"""Generated and real images in the report: files in `figures/`, data URIs in the page."""
 
 import base64
 import io
@@ -21,8 +21,6 @@ class Picture:
     name: str
     alt: str
     png: bytes
-    size: tuple[int, int]
-    """Width and height."""
     largest: int = LARGEST
 
     @property
@@ -32,7 +30,12 @@ class Picture:
     @property
     def inline(self) -> Markup:
         """The `<img>` element for the page."""
-        data = self.png if max(self.size) <= self.largest else _shrunk(self.png, self.largest)
+        data, buffer = self.png, io.BytesIO()
+        with Image.open(io.BytesIO(data)) as image:
+            if max(image.size) > self.largest:
+                image.thumbnail((self.largest, self.largest), Image.Resampling.LANCZOS)
+                image.save(buffer, format="PNG")
+                data = buffer.getvalue()
         uri = "data:image/png;base64," + base64.b64encode(data).decode("ascii")
         return Markup('<img alt="{}" src="{}">').format(self.alt, uri)
 
@@ -47,17 +50,9 @@ def read_picture(path: Path, name: str, alt: str, largest: int = LARGEST) -> Pic
         png = path.read_bytes()
         with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
             image.load()
-            return Picture(name, alt, png, image.size, largest)
+        return Picture(name, alt, png, largest)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run `dvc repro`") from None
     except (UnidentifiedImageError, OSError, SyntaxError) as error:  # Pillow's for a broken PNG
         why = str(error).partition(" <_io.")[0]  # Pillow goes on with an address in memory
         raise UserError(f"{path}: not a readable PNG ({why})") from None
-
-
-def _shrunk(png: bytes, largest: int) -> bytes:
-    buffer = io.BytesIO()
-    with Image.open(io.BytesIO(png)) as image:
-        image.thumbnail((largest, largest), Image.Resampling.LANCZOS)
-        image.save(buffer, format="PNG")
-    return buffer.getvalue()

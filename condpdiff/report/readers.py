@@ -1,14 +1,13 @@
 """Reads the tables and tensors that the report is made from; what is wrong with a file is one line that names it."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from condpdiff.common.errors import UserError
 
@@ -32,46 +31,32 @@ def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
     return frame
 
 
-@contextmanager
-def open_arrays(path: Path, names: Sequence[str]) -> Iterator[list[Any]]:
-    """Tensors of a safetensors file as slices: `slice[a:b]` reads a part, `slice.get_shape()` nothing.
-
-    Raises:
-        UserError: the file is absent or broken, or lacks a tensor.
-    """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            found = sorted(file.keys())
-            if missing := [n for n in names if n not in found]:
-                raise UserError(f"{path}: no tensor {missing[0]!r}, found: {', '.join(found)}")
-            yield [file.get_slice(n) for n in names]
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `dvc repro`") from None
-    except SafetensorError as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error})") from None
-
-
-def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, names: Sequence[str]) -> list[np.ndarray]:
     """Tensors of a safetensors file as NumPy arrays.
 
     Raises:
         UserError: the file is absent or broken, or lacks a tensor.
     """
-    with open_arrays(path, names) as slices:
-        return {name: part[:] for name, part in zip(names, slices, strict=True)}
+    try:
+        found = load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `dvc repro`") from None
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error})") from None
+    if missing := [name for name in names if name not in found]:
+        raise UserError(f"{path}: no tensor {missing[0]!r}, found: {', '.join(sorted(found))}")
+    return [found[name] for name in names]
 
 
-def read_distances(table: Path, tensors: Path, columns: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
-    """A table of M points, and the distances [M, M] between them.
+def read_distances(folder: Path, name: str, table: str, columns: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
+    """A table of M points, and the distances [M, M] between them, of `<name>.safetensors`.
 
     Raises:
         UserError: a file is absent or broken, or sizes disagree.
     """
-    points = read_csv(table, columns)
-    distances = read_arrays(tensors, ["distances"])["distances"]
+    points, path = read_csv(folder / table, columns), folder / f"{name}.safetensors"
+    (distances,) = read_arrays(path, ["distances"])
     if distances.shape != (len(points), len(points)):
-        raise UserError(
-            f"{tensors}: distances are {list(distances.shape)}, "
-            f"needed: [{len(points)}, {len(points)}], one for each row of {table.name}"
-        )
+        needed = f"[{len(points)}, {len(points)}], one for each row of {table}"
+        raise UserError(f"{path}: distances are {list(distances.shape)}, needed: {needed}")
     return points, distances

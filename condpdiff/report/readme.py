@@ -10,11 +10,7 @@ BLOCK = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
 
 
 def refresh(readme: str, results: str) -> str:
-    """README text with `results` between `<!-- results -->` and `<!-- /results -->`.
-
-    Raises:
-        UserError: the two comments are not there.
-    """
+    """README text with `results` between the two comments; a UserError if they are not there."""
     if not BLOCK.search(readme):
         raise UserError("README.md: no lines '<!-- results -->' and '<!-- /results -->' to put the results between")
     return BLOCK.sub(lambda m: f"{m[1]}{results}\n{m[2]}", readme)

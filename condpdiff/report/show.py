@@ -11,11 +11,7 @@ REPORT = Path("report")
 
 
 def read_results() -> str:
-    """`report/results.md`: verdict and results table.
-
-    Raises:
-        UserError: there is no report yet.
-    """
+    """`report/results.md`: verdict and results table; a UserError if there is no report yet."""
     path = REPORT / "results.md"
     if not path.is_file():
         raise UserError(f"{path}: no such file; run `dvc repro`")

@@ -2,12 +2,14 @@
 
 import io
 import re
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import matplotlib
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from condpdiff.report.arms import ARMS
 
 # name: (light, dark). Figures are drawn in the light colours; inside the page each becomes `var(--name)`.
 # No two light colours may be equal, or the page could not tell them apart.
@@ -20,21 +22,11 @@ THEME = {
     "good": ("#17803d", "#4ade80"),
     "bad": ("#c4262e", "#f87171"),
     "even": ("#a15c07", "#fbbf24"),
-    "condpdiff": ("#e8590c", "#ff8a3d"),
-    "original": ("#2563eb", "#6ea8fe"),
-    "soup": ("#0f8a5f", "#3ddc97"),
-    "soup_16": ("#0891a8", "#38d4ea"),
-    "gaussian": ("#7c3aed", "#b18cff"),
-    "pca_gaussian": ("#c0268f", "#f472c8"),
-    "checkpoint_noise": ("#4d7c0f", "#a3d94a"),
-    "ae_reconstruction": ("#96720a", "#e0b93b"),
-    "zero_decode": ("#7a5c48", "#c9a48c"),
-    "majority": ("#8a94a6", "#7d8798"),
-    "no_lora": ("#57606e", "#a8b1bf"),
+    **{name: arm.colours for name, arm in ARMS.items()},
 }
 LIGHT = {name: light for name, (light, _) in THEME.items()}
-SERIES = ["original", "condpdiff", "soup", "gaussian", "ae_reconstruction", "pca_gaussian", "soup_16", "zero_decode"]
-"""Colours of tasks, in the order of params.yaml; they come round again after eight."""
+PANEL = 3.9
+"""Inches: two abreast on a desktop, one on a phone, without unreadable text."""
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 RC = {
@@ -82,43 +74,41 @@ class Image:
         return f"{self.name}.svg"
 
     @property
-    def inline(self) -> str:
+    def inline(self) -> Markup:
         """The `<svg>` element for the page: themed, without prolog, and with ids that no other figure has."""
         body = self.svg[self.svg.index("<svg") :]
         body = re.sub(r' xmlns(:\w+)?="[^"]*"', "", body)  # HTML knows both namespaces
         body = re.sub(r' (id="|xlink:href="#)', rf" \1{self.name}-", body).replace("url(#", f"url(#{self.name}-")
         body = re.sub(r' (width|height)="[\d.]+pt"', "", body, count=2)
-        body = body.replace("<svg", '<svg role="img" aria-label="' + _escape(self.alt) + '"', 1)
+        body = body.replace("<svg", Markup('<svg role="img" aria-label="{}"').format(self.alt), 1)
         body = body.replace(FONT, "inherit")
-        return _themed(body)
+        for name, light in LIGHT.items():
+            body = body.replace(light, f"var(--{name})")
+        return Markup(body)
 
 
-def figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """An empty figure of so many inches with one pair of axes; call inside `style()`."""
+styled = matplotlib.rc_context(RC)  # type: ignore[arg-type]
+"""Decorator of functions that draw."""
+
+
+def figure(height: float, rows: int = 1, columns: int = 1, width: float = PANEL) -> tuple[Figure, list[Axes]]:
+    """An empty figure of so many inches, with rows x columns of axes; a single column's share x."""
     fig = Figure(figsize=(width, height), layout="constrained")
-    return fig, fig.add_subplot()
+    return fig, list(fig.subplots(rows, columns, sharex=columns == 1, squeeze=False).ravel())
 
 
-def style() -> AbstractContextManager[None]:
-    """Context in which figures are made and saved."""
-    return matplotlib.rc_context(RC)  # type: ignore[arg-type]
+def image(fig: Figure, name: str, alt: str, legend: int = 0) -> Image:
+    """Render a figure: no date, no version of the software, no random ids.
 
-
-def image(fig: Figure, name: str, alt: str) -> Image:
-    """Render a figure: no date, no version of the software, no random ids."""
+    Args:
+        legend: columns of the legend below, which is of the first axes; 0: none.
+    """
+    if legend:
+        handles = fig.axes[0].get_legend_handles_labels()
+        fig.legend(*handles, loc="outside lower left", ncols=legend, handletextpad=0.3, columnspacing=1)
     buffer = io.StringIO()
     fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = re.sub(r"<!--.*?-->\s*|<!DOCTYPE[^>]*>\s*", "", buffer.getvalue(), flags=re.DOTALL)
     svg = re.sub(r"'DejaVu Sans'(, [^;\"]*)?", FONT, svg)
     svg = "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
     return Image(name, alt, svg)
-
-
-def _themed(svg: str) -> str:
-    for name, light in LIGHT.items():
-        svg = svg.replace(light, f"var(--{name})")
-    return svg
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

@@ -6,19 +6,17 @@ source.json      where the model came from
 captions.json, samples.png, autoencoder.csv, denoiser.csv   (trained) see condpdiff/small_pixart.py
 """
 
-import os
 import shutil
 from pathlib import Path
 
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import new_directory, write_tensors
 from condpdiff.common.packages import read_member
-from condpdiff.common.pretrained import cannot_load
+from condpdiff.common.pretrained import cannot_load, save_source
 from condpdiff.common.task import Base
 from condpdiff.style.metrics import FEATURES, INCEPTION, LITE0, LITE0_MEMBER, LITE0_PACKAGE, lite0_state
 from condpdiff.style.models import PARTS, check_is_pixart
 from condpdiff.style.small_pixart import train
-from condpdiff.zoo.adapters import save_source
 
 
 def prepare_base(base: Base, out: Path) -> None:
@@ -52,8 +50,6 @@ def _copy(base: Base, folder: Path) -> None:
 
 
 def _download(name: str, key: str) -> Path:
-    # huggingface_hub reads it when it is imported; its own waits run into minutes behind a firewall.
-    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "10")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 

@@ -1,6 +1,7 @@
 """What tells the generator about a style: draws of its training images."""
 
 import hashlib
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import pandas as pd
 from PIL import Image
 
 from condpdiff.common.errors import UserError
-from condpdiff.common.files import read_json
+from condpdiff.common.files import read_json, read_rows
+from condpdiff.common.splits import DESCRIPTION
 from condpdiff.style.task import Task
 
-DESCRIPTION = "description.json"
+DRAWS = 3
+"""Of images of noise."""
 
 
 def describe(task: Task, train: pd.DataFrame, where: str) -> dict[str, Any]:
@@ -37,8 +40,43 @@ def inputs(folder: Path, kind: str) -> list[np.ndarray]:
     draws = read_json(folder / DESCRIPTION).get(kind, [])
     if not draws:
         return []
-    train = pd.read_parquet(folder / "train.parquet")["image"]
-    return [np.stack([np.asarray(Image.open(BytesIO(train[i]))) for i in draw]) for draw in draws]
+    train = read_rows(folder, "train")["image"]
+    return [_decoded(train[draw]) for draw in draws]
+
+
+def _decoded(files: Iterable[bytes]) -> np.ndarray:
+    """PNG files of one size -> uint8 [V, H, W, 3]."""
+    return np.stack([np.asarray(Image.open(BytesIO(file))) for file in files])
+
+
+def unseen_inputs(task: Task, folder: Path, kind: str) -> dict[str, list[np.ndarray]]:
+    """`unseen_images`: draws of held-out images, uint8 [images, H, W, 3] each, as many as of training images.
+
+    No LoRA was trained on them, and no distance is taken to them. Nothing for kinds that read no image. A draw has all
+    of them where there are fewer than it asks for.
+
+    Args:
+        folder: the style's prepared images.
+    """
+    if kind != "style_images":
+        return {}
+    condition, pixels = task.condition, _decoded(read_rows(folder, "held_out")["image"])
+    rng = np.random.default_rng(condition.seed)
+    drawn = [pixels[np.sort(rng.permutation(len(pixels))[: condition.images])] for _ in range(condition.draws)]
+    return {"unseen_images": drawn}
+
+
+def nonsense_inputs(task: Task, kind: str) -> list[np.ndarray]:
+    """Draws of images of noise, uint8 [images, H, W, 3] each; none for kinds that read no image.
+
+    Args:
+        task: any of the run's; as many images a draw as it has, of its size.
+    """
+    if kind != "style_images":
+        return []
+    shape = (task.condition.images, task.data.size, task.data.size, 3)
+    rng = np.random.default_rng(task.condition.seed)
+    return [rng.integers(0, 256, shape, dtype=np.uint8) for _ in range(DRAWS)]
 
 
 def shown(draw: np.ndarray) -> str:

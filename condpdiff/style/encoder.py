@@ -11,6 +11,7 @@ from condpdiff.common.errors import UserError
 from condpdiff.common.hardware import device
 from condpdiff.common.packages import read_member
 from condpdiff.common.pretrained import cannot_load
+from condpdiff.diffusion.conditions import unit_variance
 from condpdiff.diffusion.settings import Condition
 from condpdiff.style.metrics import LITE0_MEMBER, LITE0_PACKAGE, features, lite0_of, lite0_state, read_state
 
@@ -34,11 +35,6 @@ def load_encoder(settings: Condition) -> Encode:
         return unit_variance(torch.stack(means))
 
     return encode
-
-
-def unit_variance(vectors: Tensor) -> Tensor:
-    """Give each row [V, d] the length sqrt(d)."""
-    return torch.nn.functional.normalize(vectors, dim=1) * vectors.shape[1] ** 0.5
 
 
 class ResNet18(nn.Module):

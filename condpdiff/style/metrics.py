@@ -7,7 +7,7 @@ published figure; FID is the one on Inception's.
 import contextlib
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -191,6 +191,28 @@ def statistics(found: np.ndarray, what: str) -> Statistics:
         raise UserError(f"{what}: found features that are not numbers")
     exact = found.astype(np.float64)
     return Statistics(exact.mean(axis=0), np.cov(exact, rowvar=False))
+
+
+class Judge:
+    """Fréchet distances of images to a style's own images, whose features are taken once."""
+
+    def __init__(self, base: Path, metrics: Sequence[str], real: np.ndarray) -> None:
+        """Args: metrics: of task.Metric, the one that counts first; real: uint8 [V, H, W, 3].
+
+        Raises:
+            UserError: a network's weights can't be read; fewer than two images.
+        """
+        self.networks = {metric: load_features(base, metric) for metric in metrics}
+        self.real = {k: statistics(features(network, real), "validation") for k, network in self.networks.items()}
+
+    def distances(self, found: np.ndarray) -> dict[str, float]:
+        """Every metric of images [n, H, W, 3] uint8.
+
+        Raises:
+            UserError: fewer than two images.
+        """
+        made = {metric: features(network, found) for metric, network in self.networks.items()}
+        return {k: frechet_distance(statistics(x, "params.yaml: eval.images"), self.real[k]) for k, x in made.items()}
 
 
 def frechet_distance(one: Statistics, other: Statistics) -> float:

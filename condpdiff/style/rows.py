@@ -1,5 +1,7 @@
 """Prepared images, back from disk, and as tensors."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -9,27 +11,40 @@ import torch
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
-from condpdiff.common.errors import UserError
-
-
-def read_rows(folder: Path, split: str) -> pd.DataFrame:
-    """One split of a prepared style: columns caption (str), image (bytes of a PNG, RGB of 8 bits).
-
-    Raises:
-        UserError: the file is absent or unreadable.
-    """
-    path = folder / f"{split}.parquet"
-    try:
-        return pd.read_parquet(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `dvc repro` from prepare-data") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable parquet file ({error}); remove it and run `dvc repro`") from None
-
 
 def images(rows: pd.DataFrame) -> np.ndarray:
     """The images of a split: uint8 [V, H, W, 3]."""
     return np.stack([np.asarray(Image.open(BytesIO(png))) for png in rows["image"]])
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What every candidate of every arm generates."""
+
+    captions: list[str]
+    seeds: list[int]
+
+    @staticmethod
+    def of(captions: Sequence[str], count: int) -> "Prompts":
+        """The captions in their order, again and again; every image has a seed of its own."""
+        return Prompts([captions[i % len(captions)] for i in range(count)], list(range(count)))
+
+    def spread(self, count: int) -> list[int]:
+        """Positions of `count` prompts to be looked at: spread over the different captions, then the others."""
+        again = pd.Series(self.captions).duplicated().to_numpy()
+        first, others = np.flatnonzero(~again), np.flatnonzero(again)
+        chosen = first[np.linspace(0, len(first) - 1, min(count, len(first))).round().astype(int)]
+        return [*chosen.tolist(), *others[: count - len(chosen)].tolist()]
+
+    def at(self, positions: Sequence[int]) -> "Prompts":
+        """Those at the positions."""
+        return Prompts([self.captions[i] for i in positions], [self.seeds[i] for i in positions])
+
+
+def captions_in_turn(styles: Sequence[pd.DataFrame]) -> list[str]:
+    """Captions of the styles' images in turn, so that what is generated favours none."""
+    longest = max(map(len, styles))
+    return [str(rows["caption"].iloc[i % len(rows)]) for i in range(longest) for rows in styles]
 
 
 def save_png(path: Path, pixels: np.ndarray, **texts: object) -> None:

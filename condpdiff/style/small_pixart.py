@@ -8,7 +8,6 @@ autoencoder.csv, denoiser.csv   the two training curves
 """
 
 import inspect
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from condpdiff.common.files import write_json
 from condpdiff.common.hardware import device
 from condpdiff.common.pretrained import load_pretrained
 from condpdiff.common.settings import Section, parse, read_yaml
-from condpdiff.common.training import fit
+from condpdiff.common.training import adamw, fit
 from condpdiff.style.models import (
     Examples,
     build_transformer,
@@ -178,7 +177,7 @@ def _train_autoencoder(model: SmallModel, pixels: Tensor, folder: Path) -> Autoe
     vae.to(device())
     settings, side = model.autoencoder, model.size // 2
 
-    def loss(network: nn.Module) -> Tensor:
+    def loss(network: nn.Module, _: int) -> Tensor:
         top, left = torch.randint(model.size - side + 1, (2,)).tolist()
         crops = pixels[torch.randint(len(pixels), (settings.batch_size,)), :, top : top + side, left : left + side]
         images = recolour(crops.to(device()))
@@ -188,7 +187,7 @@ def _train_autoencoder(model: SmallModel, pixels: Tensor, folder: Path) -> Autoe
         scale = z.mean((0, 2, 3)).square().mean() + (z.std((0, 2, 3)) - 1).square().mean()
         return (restored - images).abs().mean() + 0.5 * _edges(restored, images) + 0.1 * scale
 
-    curve = fit(vae, loss, steps=settings.steps, lr=settings.lr, what="autoencoder")
+    curve = fit(vae, loss, adamw(vae.parameters(), settings.lr), steps=settings.steps, what="autoencoder")
     curve.to_csv(folder / "autoencoder.csv", index=False)
     vae.eval().requires_grad_(False)
     vae.register_to_config(scaling_factor=1.0)
@@ -242,15 +241,15 @@ def _train_denoiser(model: SmallModel, examples: Examples, folder: Path) -> nn.M
     scheduler, settings = load_scheduler(folder), model.denoiser
     empty = len(examples.embeddings) - 1
 
-    def loss(network: nn.Module) -> Tensor:
+    def loss(network: nn.Module, _: int) -> Tensor:
         batch = examples[torch.randint(len(examples), (settings.batch_size,)).to(device())]
         dropped = torch.rand(len(batch), device=device()) < settings.caption_dropout
         batch = Examples(batch.latents, batch.caption.masked_fill(dropped, empty), batch.embeddings, batch.mask)
         timesteps = torch.randint(len(scheduler.alphas_cumprod), (len(batch),)).to(device())
         return denoising_errors(network, scheduler, batch, torch.randn_like(batch.latents), timesteps).mean()
 
-    optimizer = partial(MuonAdamW, inside="transformer_blocks")
-    curve = fit(transformer, loss, steps=settings.steps, lr=settings.lr, what="denoiser", optimizer=optimizer)
+    optimizer = MuonAdamW(transformer, settings.lr, inside="transformer_blocks")
+    curve = fit(transformer, loss, optimizer, steps=settings.steps, what="denoiser")
     curve.to_csv(folder / "denoiser.csv", index=False)
     transformer.eval().requires_grad_(False).save_pretrained(folder / "transformer")
     return transformer

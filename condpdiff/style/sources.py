@@ -3,12 +3,9 @@
 Every reader gives captions and square images of the style's size; a style's images leave here as PNG.
 """
 
-import csv
-import errno
 import io
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, partial
 from math import ceil
 from pathlib import Path
@@ -17,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from condpdiff.common import packages
 from condpdiff.common.errors import UserError, nearest
+from condpdiff.common.sources import hub_data, own_path, package_file, read_table
 from condpdiff.style import rendering
 from condpdiff.style.images import SUFFIXES, encode_png, read_rgb, square
 from condpdiff.style.photographs import FRAMINGS, Photograph, photographs
@@ -106,12 +103,9 @@ def _renderer(source: RenderedSource, where: str) -> Callable[[np.ndarray, np.ra
 def _style_image(image: StyleImage, where: str) -> np.ndarray:
     place = f"{where}: data.source.image"
     if image.file is not None:
-        path = _existing(image.file, f"{place}.file")
+        path = own_path(image.file, f"{place}.file")
         return read_rgb(lambda: Image.open(path), f"{place}.file: {path}")
-    try:
-        content = packages.read_member(str(image.package), str(image.member))
-    except UserError as error:
-        raise UserError(f"{place}: {error}") from None
+    content = package_file(str(image.package), str(image.member), place)
     return read_rgb(lambda: Image.open(io.BytesIO(content)), f"{place}.member: {image.member}")
 
 
@@ -128,9 +122,7 @@ def _shrunk(image: np.ndarray, shorter: float) -> np.ndarray:
 
 def _read_folder(source: FolderSource, size: int, where: str) -> list[Picture]:
     place = f"{where}: data.source.path"
-    folder = _existing(source.path, place)
-    if not folder.is_dir():
-        raise UserError(f"{place}: found {source.path!r}, a file; allowed: a folder of images")
+    folder = own_path(source.path, place, folder=True)
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     images = [path for path in files if path.suffix.lower() in SUFFIXES]
     others = [path.name for path in files if path not in images and path.name != CAPTIONS]
@@ -139,60 +131,34 @@ def _read_folder(source: FolderSource, size: int, where: str) -> list[Picture]:
     if not images:
         raise UserError(f"{place}: no images in {folder}; allowed: {', '.join(SUFFIXES)}")
     captions = _captions(folder / CAPTIONS, [path.name for path in images])
-    return [Picture(captions[path.name], encode_png(square(_read_file(path), size, str(path)))) for path in images]
+    return [Picture(captions[path.name], _read_file(path, size)) for path in images]
 
 
-def _read_file(path: Path) -> np.ndarray:
-    return read_rgb(lambda: Image.open(path), str(path))
+def _read_file(path: Path, size: int) -> bytes:
+    return encode_png(square(read_rgb(lambda: Image.open(path), str(path)), size, str(path)))
 
 
 def _captions(path: Path, names: list[str]) -> dict[str, str]:
     """The caption of every image: of `captions.csv` where there is one, else the file's name in words."""
     if not path.is_file():
         return {name: _words(Path(name).stem).rstrip(" 0123456789") or NEUTRAL for name in names}
-    captions: dict[str, str] = {}
-    for line, row in _csv_rows(path):
-        name, text = row["file"], " ".join(row["caption"].split())
-        if name in captions:
-            raise UserError(f"{path}: line {line}: file {name!r} stands there twice; allowed: one caption an image")
+    table = read_table(path, None, str(path))
+    if sorted(table.columns) != ["caption", "file"]:
+        raise UserError(f"{path}: found columns {', '.join(table.columns)!r}; allowed: 'file, caption'")
+    if table["file"].duplicated().any():
+        raise UserError(f"{path}: file {table['file'][table['file'].duplicated()].iloc[0]!r} stands there twice")
+    captions = {name: " ".join(text.split()) for name, text in zip(table["file"], table["caption"], strict=True)}
+    for name in captions:
         if name not in names:
-            raise UserError(f"{path}: line {line}: no image {name!r} in {path.parent}{nearest(name, names)}")
-        captions[name] = text
+            raise UserError(f"{path}: no image {name!r} in {path.parent}{nearest(name, names)}")
     without = [name for name in names if not captions.get(name)]
     if without:
         raise UserError(f"{path}: no caption of {without[0]!r} ({len(without)} of {len(names)} images have none)")
     return captions
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and columns file, caption of every row."""
-    try:
-        reader = csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
-        header = next(reader, [])
-        if sorted(header) != ["caption", "file"]:
-            raise UserError(f"{path}: found columns {', '.join(header)!r}; allowed: 'file, caption'")
-        for row in filter(None, reader):
-            if len(row) != len(header):
-                raise UserError(
-                    f"{path}: line {reader.line_num}: found {len(row)} values, allowed: {len(header)} "
-                    "(a caption with a comma stands in double quotes)"
-                )
-            yield reader.line_num, dict(zip(header, row, strict=True))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as csv in UTF-8 ({error})") from None
-
-
 def _words(value: str) -> str:
     return " ".join(value.replace("_", " ").replace("-", " ").split())
-
-
-def _existing(path: str, place: str) -> Path:
-    if not Path(path).exists():
-        raise UserError(f"{place}: no such file or folder {path!r} (a relative path starts at the repository's root)")
-    if Path(path).is_absolute():
-        message = "an absolute path: other machines may lack it; a path in the repository is safer"
-        print(f"warning: {place}: {path} is {message}", file=sys.stderr)
-    return Path(path)
 
 
 # --- the hub ------------------------------------------------------------------------------------
@@ -200,19 +166,10 @@ def _existing(path: str, place: str) -> Path:
 
 def _read_hub(source: HubSource, size: int, most: int, where: str) -> list[Picture]:
     """The first `most` images of a data set that pass the filter, read as a stream: such sets are tens of gigabytes."""
-    # huggingface_hub reads these when it is imported; its own waits run into minutes behind a firewall.
-    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "10")
-    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "30")
-    import datasets
-    import huggingface_hub
-
-    place = f"{where}: data.source: hub data set {source.dataset}" + (f" ({source.config})" if source.config else "")
     pictures: list[Picture] = []
     smaller = 0
-    try:
-        if not huggingface_hub.constants.HF_HUB_OFFLINE:
-            # load_dataset tries each file six times: one question shows at once whether the hub answers.
-            huggingface_hub.HfApi().dataset_info(source.dataset, timeout=10)
+    otherwise = "or give its images locally: `data.source: {type: folder, path: FOLDER}`"
+    with hub_data(source.dataset, source.config, where, otherwise) as (datasets, place):
         loaded = datasets.load_dataset(source.dataset, source.config, split=source.split, streaming=True)
         names = _class_names(loaded.features or {})
         _check_columns(source, list(loaded.column_names or next(iter(loaded))), names, where)
@@ -229,16 +186,6 @@ def _read_hub(source: HubSource, size: int, most: int, where: str) -> list[Pictu
             pictures.append(Picture(text or NEUTRAL, encode_png(square(image, size, here))))
             if len(pictures) == most:
                 break
-    except UserError:
-        raise
-    except Exception as error:  # the hub's libraries raise dozens of kinds
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(
-            f"{place}: cannot be loaded with datasets.load_dataset ({reason}); "
-            "or give its images locally: `data.source: {type: folder, path: FOLDER}`"
-        ) from None
     if smaller:
         print(f"{place}: passed over {smaller} images smaller than {size} x {size}", file=sys.stderr)
     if not pictures:

@@ -1,13 +1,21 @@
 """A style's file: what the style is, where its images come from, how it is learned."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from condpdiff.common.settings import Section
-from condpdiff.common.task import read_task
+from condpdiff.common import task
+from condpdiff.common.errors import UserError
+from condpdiff.common.settings import Section, check_choices, value_of
 
 Metric = Literal["fd_lite0", "fd_lite0_96", "fid"]
+CHOICES = {
+    "base.source": ("trained", "hub", "local"),
+    "condition.kind": ("style_images", "one_hot", "learnable"),
+    "condition.encoder": ("efficientnet_lite0", "resnet18"),
+}
+"""What the keys that both domains have may be here."""
 
 
 class StyleImage(Section):
@@ -44,7 +52,7 @@ class RenderedSource(Section):
         for key, renderer in (("index", "fixed"), ("image", "image")):
             needed = self.renderer == renderer
             if (getattr(self, key) is not None) != needed:
-                raise ValueError(f"renderer: {self.renderer}, allowed: {'with' if needed else 'without'} {key}")
+                raise ValueError(f"renderer: {self.renderer!r}, allowed: {'with' if needed else 'without'} {key}")
         return self
 
 
@@ -104,29 +112,36 @@ class TaskCondition(Section):
     seed: NonNegativeInt = 0
 
 
-class Finetune(Section):
-    """Fine-tuning settings of one style."""
-
-    steps: PositiveInt
-    """Steps before the collection window opens."""
-    batch_size: PositiveInt = 16
-    lr: PositiveFloat
-    """Peak learning rate of the LoRA matrices."""
-    warmup: float = Field(0.06, ge=0, le=1)
-    """Share of `steps` over which the rate rises linearly from 0."""
-    weight_decay: float = Field(0.0, ge=0)
-
-
-class Task(Section):
+class Task(task.Task):
     """One style, in sections, so that a stage depends on just its part."""
 
     data: TaskData
     condition: TaskCondition
     metrics: list[Metric] = Field(min_length=1)
     """Fréchet distances to the style's images: on EfficientNet-Lite0's features (fd_lite0) or Inception's (fid)."""
-    finetune: Finetune
+    finetune: task.Finetune
 
 
 def load_task(name: str) -> Task:
-    """Read and check `configs/tasks/<name>.yaml`."""
-    return read_task(name, Task)
+    """The task as check-params left it in `data/settings/<name>/`."""
+    return task.load_sections(name, Task)
+
+
+def check(params: Section, tasks: Mapping[str, Task]) -> None:
+    """Raise unless a run, the whole of params.yaml, and its styles are what this domain can do.
+
+    Raises:
+        ValueError: a key has a value of the other domain, or one that no style can do with.
+        UserError: two styles' first metrics differ; the report takes means over styles, which are of one distance.
+    """
+    check_choices(params, CHOICES)
+    for key, why in (("eval.image_steps", "diffusers' pipeline"), ("eval.images", "a Fréchet distance")):
+        if (found := value_of(params, key)) < 2:
+            raise ValueError(f"{key}: {found}, allowed: at least 2, for {why}")
+    (first, style), *others = tasks.items()
+    for name, other in others:
+        if other.metrics[0] != style.metrics[0]:
+            raise UserError(
+                f"configs/tasks/{name}.yaml: metrics: found {other.metrics[0]!r} first, allowed: "
+                f"{style.metrics[0]!r} first, as {first!r} has it: the report takes means over styles"
+            )

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from condpdiff.common.files import new_directory
-from condpdiff.common.pretrained import load_pretrained
+from condpdiff.common.pretrained import load_pretrained, save_source
 from condpdiff.common.task import Base
-from condpdiff.zoo.adapters import save_source
 
 
 def prepare_base(base: Base, out: Path) -> None:

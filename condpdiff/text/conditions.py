@@ -5,10 +5,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from condpdiff.common.files import read_json
+from condpdiff.common.files import read_json, read_rows
+from condpdiff.common.splits import DESCRIPTION
 from condpdiff.text.task import Task, TaskData
 
-DESCRIPTION = "description.json"
+NONSENSE = {  # words at random, in the shape of what `describe` gives
+    "task_info": [
+        "Lantern seven the marble under quickly bicycle of which tuesday grows.",
+        "Copper because an umbrella fourteen whisper fence, north to spoon.",
+        "Violin gravel into ate perhaps window less than oblong harbour.",
+    ],
+    "few_shot": [
+        "Input: ladder green of seldom biscuit Output: hinge\nInput: eleven river carpet whose Output: plum",
+        "Input: the anchor slowly pepper by candle Output: tin\nInput: button over wool Output: Wednesday",
+    ],
+}
 
 
 def describe(task: Task, train: pd.DataFrame) -> dict[str, list[str]]:
@@ -38,6 +49,37 @@ def condition_texts(kind: str, parts: dict[str, list[str]]) -> list[str]:
 def shown(text: str) -> str:
     """An input in words."""
     return text
+
+
+def unseen_inputs(task: Task, folder: Path, kind: str) -> dict[str, list[str]]:
+    """Conditions of the task that training never drew, as the kind of condition has them, by what is new in them.
+
+    `unseen_wording`: the task file's `condition.unseen` beside the examples that training drew. `unseen_examples`: its
+    descriptions beside two-shot draws of another seed. What the kind or the task's file does not have is left out.
+
+    Args:
+        folder: the task's prepared rows.
+    """
+    parts = read_json(folder / DESCRIPTION)
+    few_shot = task.condition.few_shot
+    other = few_shot.model_copy(update={"seed": few_shot.seed + 1})
+    redrawn = task.model_copy(update={"condition": task.condition.model_copy(update={"few_shot": other})})
+    new = {
+        "unseen_wording": {"task_info": task.condition.unseen},
+        "unseen_examples": {"few_shot": two_shots(redrawn, read_rows(folder, "train"))},
+    }
+    seen = set(condition_texts(kind, parts))
+    found = {name: [t for t in condition_texts(kind, parts | part) if t not in seen] for name, part in new.items()}
+    return {name: texts for name, texts in found.items() if texts}
+
+
+def nonsense_inputs(task: Task, kind: str) -> list[str]:
+    """Texts that mean nothing, as the kind of condition has them; none for kinds that read no text.
+
+    Args:
+        task: any of the run's; domains whose inputs have a size of their own take it from there.
+    """
+    return condition_texts(kind, NONSENSE)
 
 
 def two_shots(task: Task, train: pd.DataFrame) -> list[str]:

@@ -1,6 +1,7 @@
 """A task's rows, made ready: columns `text`, `text_pair`, `label`, splits `train`, `held_out` and `validation`."""
 
 import html
+import math
 import re
 import sys
 from pathlib import Path
@@ -10,13 +11,11 @@ import numpy as np
 import pandas as pd
 
 from condpdiff.common.errors import UserError, nearest
-from condpdiff.common.files import new_directory, write_json
+from condpdiff.common.splits import SPLITS, hold_out, most, save_splits, subsample
 from condpdiff.common.task import TASKS, Data
-from condpdiff.text.conditions import DESCRIPTION, describe
+from condpdiff.text.conditions import describe
 from condpdiff.text.sources import Rows, read_source
-from condpdiff.text.task import Binarize, PackageSource, Task, TaskData
-
-SPLITS = ("train", "validation")
+from condpdiff.text.task import PackageSource, Task, TaskData
 
 
 def prepare_data(name: str, task: Task, limits: Data, out: Path) -> None:
@@ -26,10 +25,7 @@ def prepare_data(name: str, task: Task, limits: Data, out: Path) -> None:
         UserError: as `prepare`.
     """
     frames = prepare(task.data, name, limits)
-    with new_directory(out) as folder:
-        for split, frame in frames.items():
-            frame.to_parquet(folder / f"{split}.parquet", index=False)
-        write_json(folder / DESCRIPTION, describe(task, frames["train"]))
+    save_splits(out, frames, describe(task, frames["train"]))
     print(f"{name}: " + ", ".join(f"{split} {label_summary(task.data, frame)}" for split, frame in frames.items()))
 
 
@@ -46,33 +42,15 @@ def prepare(data: TaskData, name: str, limits: Data) -> dict[str, pd.DataFrame]:
     """
     where = f"{TASKS / name}.yaml"
     rows = read_source(data, where)
-    texts = {split: _texts(data, rows[split], where) for split in SPLITS}
     labels = _labels(data, rows, where)
-    frames = {split: texts[split].assign(label=labels[split]) for split in SPLITS}
-
-    empty = {split: _is_empty(data, frame) for split, frame in frames.items()}
-    between = {split: frame["label"].isna() for split, frame in frames.items()}  # NaN: `binarize` drops the row
-    frames = {split: frame[~(empty[split] | between[split])] for split, frame in frames.items()}
-    in_both = _keys(frames["train"]).isin(_keys(frames["validation"]))
-    frames["train"] = frames["train"][~in_both]
-    counts = {
-        "without text": int(sum(mask.sum() for mask in empty.values())),
-        "between the two classes": int(sum(mask.sum() for mask in between.values())),
-        "of train whose text is also in validation": int(in_both.sum()),
-    }
-    dropped = [f"{count} row{'s' * (count > 1)} {reason}" for reason, count in counts.items() if count]
-    if dropped:
-        print(f"{name}: dropped {', '.join(dropped)}", file=sys.stderr)
-
-    most = {"train": limits.max_train, "validation": limits.max_validation}
-    frames = {
-        split: _subsample(frames[split], most[split], np.random.default_rng([limits.seed, index]))
-        for index, split in enumerate(SPLITS)
-    }
+    texts = {split: _texts(data, rows[split], where).assign(label=labels[split]) for split in SPLITS}
+    frames = {split: _complete(data, frame, f"{name}: {split}") for split, frame in texts.items()}
+    frames = subsample(frames, limits, _keys, name)
     for split in SPLITS:
-        _check_split(data, frames[split], rows[split].where, f"params.yaml: data.max_{split}", most[split])
-    if limits.held_out:
-        frames |= _hold_out(data, frames["train"], limits, rows["train"].where)
+        _check_split(data, frames[split], rows[split].where, f"params.yaml: data.max_{split}", most(limits)[split])
+    frames |= hold_out(frames["train"], limits, _keys, rows["train"].where)
+    for split in ("train", "held_out") if limits.held_out else ():
+        _check_split(data, frames[split], rows["train"].where, "params.yaml: data.held_out", limits.held_out)
     return frames
 
 
@@ -124,36 +102,20 @@ def _is_missing(value: Any) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
 
 
-def _is_empty(data: TaskData, frame: pd.DataFrame) -> pd.Series:
+def _complete(data: TaskData, frame: pd.DataFrame, what: str) -> pd.DataFrame:
+    """The rows that have their texts and a label; says how many others there were."""
     empty = frame["text"] == ""
-    return empty | (frame["text_pair"] == "") if data.columns.text_pair is not None else empty
+    if data.columns.text_pair is not None:
+        empty |= frame["text_pair"] == ""
+    between = frame["label"].isna()  # `binarize` drops the row
+    for reason, rows in (("without text", empty), ("between the two classes", between)):
+        if rows.any():
+            print(f"{what}: dropped {rows.sum()} rows {reason}", file=sys.stderr)
+    return frame[~(empty | between)]
 
 
 def _keys(frame: pd.DataFrame) -> pd.Series:
     return frame["text"] + "\n" + frame["text_pair"]  # a clean text has no line break
-
-
-def _subsample(frame: pd.DataFrame, limit: int, rng: np.random.Generator) -> pd.DataFrame:
-    """At most `limit` rows, in their old order; a larger limit keeps the rows of a smaller one."""
-    kept = np.sort(rng.permutation(len(frame))[:limit])
-    return frame.iloc[kept].reset_index(drop=True)
-
-
-def _hold_out(data: TaskData, train: pd.DataFrame, limits: Data, place: str) -> dict[str, pd.DataFrame]:
-    """Set `limits.held_out` training rows aside, in random order; a larger number keeps the first of a smaller one."""
-    key = "params.yaml: data.held_out"
-    if limits.held_out > len(train) // 2:
-        raise UserError(
-            f"{key}: found {limits.held_out}, allowed: at most half of the {len(train)} training rows of {place}"
-        )
-    order = np.random.default_rng([limits.seed, len(SPLITS)]).permutation(len(train))
-    held_out = train.iloc[order[: limits.held_out]]
-    kept = train.drop(held_out.index)
-    kept = kept[~_keys(kept).isin(_keys(held_out))]  # a text that stands twice is not trained on either
-    frames = {"train": kept.reset_index(drop=True), "held_out": held_out.reset_index(drop=True)}
-    for frame in frames.values():
-        _check_split(data, frame, place, key, limits.held_out)
-    return frames
 
 
 def _check_split(data: TaskData, frame: pd.DataFrame, place: str, key: str, limit: int) -> None:
@@ -182,39 +144,33 @@ def _labels(data: TaskData, rows: dict[str, Rows], where: str) -> dict[str, np.n
     if data.labels and data.binarize is None:
         return _class_indices(raw, data.labels, key, rows)
     numbers = {split: _numbers(values, key, rows[split].where) for split, values in raw.items()}
-    if data.binarize is not None:
-        return {split: _binarize(ratings, data.binarize) for split, ratings in numbers.items()}
+    if (cut := data.binarize) is not None:  # class 0 below, class 1 above, NaN between
+        between = {split: np.where(x > cut.above, 1.0, np.nan) for split, x in numbers.items()}
+        return {split: np.where(x < cut.below, 0.0, between[split]) for split, x in numbers.items()}
     assert data.range is not None  # TaskData asks for it with regression
+    low, high = data.range
     for split, targets in numbers.items():
-        _check_range(targets, data.range, key, rows[split].where)
+        outside = np.flatnonzero((targets < low) | (targets > high))
+        if len(outside):
+            raise UserError(
+                f"{key}: found {targets[outside[0]]:g} in row {outside[0] + 1} of {rows[split].where}, allowed: "
+                f"{low:g} to {high:g} (data.range); {len(outside)} rows are outside"
+            )
     return numbers
 
 
 def _numbers(values: list[Any], key: str, place: str) -> np.ndarray:
-    numbers = np.empty(len(values))
-    for row, value in enumerate(values):
-        try:
-            numbers[row] = float(value)
-        except (TypeError, ValueError):
-            numbers[row] = np.nan
-        if not np.isfinite(numbers[row]):
-            raise UserError(f"{key}: found {value!r} in row {row + 1} of {place}, allowed: a finite number")
+    numbers = np.array([_number(value) for value in values], dtype=np.float64)
+    for row in np.flatnonzero(~np.isfinite(numbers)):
+        raise UserError(f"{key}: found {values[row]!r} in row {row + 1} of {place}, allowed: a finite number")
     return numbers
 
 
-def _binarize(ratings: np.ndarray, binarize: Binarize) -> np.ndarray:
-    """Class 0 below `below`, class 1 above `above`, NaN between."""
-    return np.where(ratings < binarize.below, 0.0, np.where(ratings > binarize.above, 1.0, np.nan))
-
-
-def _check_range(values: np.ndarray, allowed: tuple[float, float], key: str, place: str) -> None:
-    outside = np.flatnonzero((values < allowed[0]) | (values > allowed[1]))
-    if len(outside):
-        row = outside[0]
-        raise UserError(
-            f"{key}: found {values[row]:g} in row {row + 1} of {place}, allowed: {allowed[0]:g} to {allowed[1]:g} "
-            f"(data.range); {len(outside)} rows are outside"
-        )
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def _class_indices(raw: dict[str, list[Any]], labels: list[str], key: str, rows: dict[str, Rows]) -> dict[str, Any]:

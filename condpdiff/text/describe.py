@@ -1,82 +1,104 @@
-"""What `condpdiff describe` tells of text: the encoder's numbers, and where a task's rows come from."""
+"""What `condpdiff describe` tells of text: the encoder's numbers by its configuration, and where a task's rows are."""
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from condpdiff.common.files import read_json
-from condpdiff.common.packages import PACKAGES, read_member
-from condpdiff.common.settings import read_yaml
-from condpdiff.common.task import Base
-from condpdiff.experiments.inputs import DATA, hub_folder, hub_input, is_cached, package_input, prepared_rows
-from condpdiff.experiments.params import Params
 from condpdiff.text.task import HubSource, PackageSource, Task
 
-MODELS = Path("configs/models")
+CONFIG = "config.json"
+"""Where a model's folder has its architecture."""
+TOKENS = 25
+"""Of a row, where none is prepared yet: the mean of the default run's tasks."""
+CHARACTERS = 4
+"""Of a token of English, about."""
 
 
-def model_config(base: Base) -> tuple[dict[str, Any] | None, str]:
-    """The base model's architecture, and where its numbers come from: its own config.json, else configs/models/."""
-    if base.source == "local" and (path := Path(base.name) / "config.json").is_file():
-        return read_json(path), str(path)
-    if base.source == "package" and is_cached(base.name) and PACKAGES[base.name].model:
-        member = f"{PACKAGES[base.name].model}/config.json"
-        return json.loads(read_member(base.name, member)), f"the package's {member}"
-    if base.source == "hub" and (folder := hub_folder("models", base.name)).is_dir():
-        for path in sorted(folder.glob("snapshots/*/config.json")):
-            return read_json(path), str(path)
-    path = MODELS / f"{Path(base.name).name.lower()}.yaml"
-    if path.is_file():
-        return read_yaml(path), str(path)
-    return None, f"unknown until the model is here (or {path} gives its architecture)"
+def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A base model by its configuration: what K, disk, memory and time are worked out from.
 
+    Without torch, whose import takes seconds, for the families of the presets; a model without memory for its weights
+    is counted for others.
 
-def shape(config: Mapping[str, Any]) -> str:
-    """The architecture in a few words."""
-    return f"{config['model_type']}, {config['num_hidden_layers']} layers, hidden {config['hidden_size']}"
-
-
-def other_weights(base: Base) -> int:
-    """Weights in data/base beside those of the model that is fine-tuned."""
-    return 0
-
-
-def batches(tasks: Mapping[str, Task]) -> list[tuple[int, int]]:
-    """Rows and tokens of a fine-tuning step, for each task."""
-    return [(task.finetune.batch_size, task.finetune.max_length) for task in tasks.values()]
-
-
-def activations(config: Mapping[str, Any], batches: Iterable[tuple[int, int]]) -> int:
-    """Bytes that the layers hold in the largest of some fine-tuning steps.
-
-    2 s b h (34 + 5 a s / h) a layer in float32 (s tokens, b rows, h hidden, a heads; Korthikanti et al. 2022, whose
-    count is for half precision).
+    Returns:
+        shape, in a few words; linears: name -> (out, in) of the linear modules; auto: suffixes of those that get a LoRA
+        by `collect.target_modules: auto`; parameters, without the head; head, with two outputs; layers, hidden, heads;
+        tokens a row (None: the rows decide); activations: values that a layer holds of a token and hidden unit.
     """
-    h, a, layers = config["hidden_size"], config["num_attention_heads"], config["num_hidden_layers"]
-    return max(int(2 * s * b * h * (34 + 5 * a * s / h)) * layers for b, s in batches)
-
-
-def task_row(name: str, task: Task, params: Params) -> dict[str, Any]:
-    """One task: its kind, metric, source and rows."""
-    source = task.data.source
-    if isinstance(source, PackageSource):
-        where, state = f"package {source.package}", package_input(source.package)
-    elif isinstance(source, HubSource):
-        where = f"hub {source.dataset}" + (f" ({source.config})" if source.config else "")
-        state = hub_input("datasets", source.dataset)
-    else:
-        where = f"files {source.train}, {source.validation}"
-        absent = [file for file in (source.train, source.validation) if not Path(file).is_file()]
-        state = f"no such file: {', '.join(absent)}" if absent else "there"
-    return {
-        "name": name,
-        "kind": task.data.kind,
-        "outputs": task.data.num_outputs,
-        "metrics": task.metrics,
-        "source": where,
-        "input": state,
-        "max_rows": [params.data.max_train, params.data.max_validation],
-        "prepared_rows": prepared_rows(DATA / name, params),
-        "steps": params.collect.steps or task.finetune.steps,
+    kind, h, layers = config["model_type"], config["hidden_size"], config["num_hidden_layers"]
+    found = {
+        "shape": f"{kind}, {layers} layers, hidden {h}",
+        "layers": layers,
+        "hidden": h,
+        "heads": config["num_attention_heads"],
+        "tokens": None,
+        "activations": 34,
     }
+    if kind not in ("bert", "roberta", "deberta"):
+        return found | _counted(dict(config))
+    wide = config["intermediate_size"]
+    projections = {f"attention.self.{name}": (h, h) for name in ("query", "key", "value")}
+    biases = 3 * h
+    if kind == "deberta":
+        projections = {
+            "attention.self.in_proj": (3 * h, h),
+            "attention.self.pos_proj": (h, h),
+            "attention.self.pos_q_proj": (h, h),
+        }
+    layer = projections | {
+        "attention.output.dense": (h, h),
+        "intermediate.dense": (wide, h),
+        "output.dense": (h, wide),
+    }
+    positions = config["max_position_embeddings"]  # DeBERTa's lie between its layers, on either side of a token
+    tables = config["vocab_size"] + config["type_vocab_size"] + (2 if kind == "deberta" else 1) * positions
+    weights = sum(out * width for out, width in layer.values())
+    norms_and_biases = biases + h + wide + h + 2 * 2 * h
+    pooler, labels = h * h + h, 2 * h + 2
+    return found | {
+        "linears": {f"encoder.layer.{i}.{name}": shape for i in range(layers) for name, shape in layer.items()},
+        "auto": [*projections, "attention.output.dense"],
+        "parameters": tables * h + 2 * h + layers * (weights + norms_and_biases) + (pooler if kind == "bert" else 0),
+        "head": labels if kind == "bert" else pooler + labels,
+    }
+
+
+def source(task: Task) -> tuple[str, list[tuple[str, str]]]:
+    """Where a task's rows come from, in words, and what must be there for it: (package | hub | file, name)."""
+    found = task.data.source
+    if isinstance(found, PackageSource):
+        return f"package {found.package}", [("package", found.package)]
+    if isinstance(found, HubSource):
+        config = f" ({found.config})" if found.config else ""
+        return f"hub {found.dataset}{config}", [("hub", found.dataset)]
+    return f"files {found.train}, {found.validation}", [("file", found.train), ("file", found.validation)]
+
+
+def row_tokens(folder: Path) -> float:
+    """Mean tokens of a prepared task's rows, by their characters."""
+    from pyarrow import ArrowException, compute, parquet
+
+    try:
+        table = parquet.read_table(folder / "train.parquet", columns=["text", "text_pair"])
+    except (OSError, ArrowException):
+        return TOKENS
+    means = [compute.mean(compute.utf8_length(table[name])).as_py() or 0 for name in table.column_names]
+    return sum(means) / CHARACTERS + 2  # [CLS], [SEP]
+
+
+def _counted(config: dict[str, Any]) -> dict[str, Any]:
+    """The same of a model without memory for its weights."""
+    import torch
+    from torch import nn
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    from condpdiff.text.models import HEADS, target_modules
+
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(**config))
+    heads = HEADS.get(config["model_type"], ("classifier",))
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    head = sum(size for name, size in sizes.items() if name.startswith(heads))
+    linears = {name: tuple(m.weight.shape) for name, m in model.named_modules() if isinstance(m, nn.Linear)}
+    auto = target_modules(config["model_type"], "auto")
+    return {"linears": linears, "auto": auto, "parameters": sum(sizes.values()) - head, "head": head}

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from condpdiff.common.errors import UserError, nearest
 from condpdiff.common.pretrained import cannot_load, load_pretrained
+from condpdiff.diffusion.conditions import unit_variance
 from condpdiff.diffusion.settings import Condition
 
 Encode = Callable[[Sequence[str]], Tensor]
@@ -73,8 +74,3 @@ def _clip(model: str) -> Encode:
         return unit_variance(torch.cat(parts).float())
 
     return encode
-
-
-def unit_variance(vectors: Tensor) -> Tensor:
-    """Give each row [V, d] the length sqrt(d)."""
-    return torch.nn.functional.normalize(vectors, dim=1) * vectors.shape[1] ** 0.5

@@ -1,36 +1,9 @@
-"""Metrics of text tasks, in percent, as local `evaluate` metrics (the hub's need a network)."""
+"""Metrics of text tasks, in percent: scikit-learn's and SciPy's."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import datasets
-import evaluate
 import numpy as np
-from scipy import stats
-from sklearn import metrics as sk
-
-from condpdiff.text.task import Task
-
-
-class TaskMetrics(evaluate.Metric):
-    """All metrics that a task file names; `compute` gives {name: percent}.
-
-    A correlation with a constant prediction is undefined; it counts as 0, as a constant has learned nothing.
-    """
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        super().__init__(keep_in_memory=True)
-
-    def _info(self) -> evaluate.MetricInfo:
-        value = datasets.Value("float32")
-        return evaluate.MetricInfo(
-            description="metrics of one task",
-            citation="",
-            features=datasets.Features({"predictions": value, "references": value}),
-        )
-
-    def _compute(self, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
-        return score(np.asarray(predictions), np.asarray(references), self.task.metrics)
 
 
 def score(predictions: np.ndarray, references: np.ndarray, names: Sequence[str]) -> dict[str, float]:
@@ -46,20 +19,43 @@ def constant_prediction(labels: np.ndarray, kind: str) -> float:
     return float(values[np.argmax(counts)])
 
 
+def _accuracy(p: np.ndarray, y: np.ndarray) -> float:
+    return float(np.mean(p == y))
+
+
 def _f1(p: np.ndarray, y: np.ndarray) -> float:
-    return sk.f1_score(y, p, average="binary" if set(np.unique(y)) | set(np.unique(p)) <= {0, 1} else "macro")
+    from sklearn.metrics import f1_score  # a second, which scoring by losses need not wait for
+
+    return f1_score(y, p, average="binary" if set(np.unique(y)) | set(np.unique(p)) <= {0, 1} else "macro")
 
 
-def _correlation(kind: str, p: np.ndarray, y: np.ndarray) -> float:
-    if np.ptp(p) == 0 or np.ptp(y) == 0:
-        return 0.0
-    return (stats.pearsonr if kind == "pearson" else stats.spearmanr)(p, y).statistic
+def _matthews(p: np.ndarray, y: np.ndarray) -> float:
+    from sklearn.metrics import matthews_corrcoef
+
+    return matthews_corrcoef(y, p)
 
 
-_METRICS = {
-    "accuracy": lambda p, y: sk.accuracy_score(y, p),
+def _pearson(p: np.ndarray, y: np.ndarray) -> float:
+    from scipy.stats import pearsonr
+
+    return _correlation(pearsonr, p, y)
+
+
+def _spearman(p: np.ndarray, y: np.ndarray) -> float:
+    from scipy.stats import spearmanr
+
+    return _correlation(spearmanr, p, y)
+
+
+def _correlation(of: Callable[..., Any], p: np.ndarray, y: np.ndarray) -> float:
+    """0 with a constant, where it is undefined: a constant has learned nothing."""
+    return 0.0 if np.ptp(p) == 0 or np.ptp(y) == 0 else of(p, y).statistic
+
+
+_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "accuracy": _accuracy,
     "f1": _f1,
-    "matthews": lambda p, y: sk.matthews_corrcoef(y, p),
-    "pearson": lambda p, y: _correlation("pearson", p, y),
-    "spearman": lambda p, y: _correlation("spearman", p, y),
+    "matthews": _matthews,
+    "pearson": _pearson,
+    "spearman": _spearman,
 }

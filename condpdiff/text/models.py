@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
 
@@ -91,12 +90,6 @@ def lora_config(model_type: str, rank: int, alpha: float, asked: str | Sequence[
     )
 
 
-def head_modules(model: torch.nn.Module) -> list[str]:
-    """Names of the modules of a PEFT model that are its head: its own configuration lists some that it has not got."""
-    names = (name.partition(".modules_to_save.") for name, _ in model.named_parameters())
-    return sorted({module.rpartition(".")[2] for module, inside, _ in names if inside})
-
-
 def load_classifier(base: Path, num_outputs: int, seed: int = 0) -> PreTrainedModel:
     """The base model with a fresh head; the head's initial weights depend on `seed` alone."""
     torch.manual_seed(seed)
@@ -128,31 +121,6 @@ def empty_peft_model(config: dict[str, Any], rank: int, alpha: float, asked: str
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(settings)
         return get_peft_model(model, lora_config(settings.model_type, rank, alpha, asked), low_cpu_mem_usage=True)
-
-
-def freeze_head(model: torch.nn.Module) -> None:
-    """Stop training everything but the LoRA matrices."""
-    for name, parameter in model.named_parameters():
-        if "modules_to_save" in name:
-            parameter.requires_grad_(False)
-            parameter.grad = None
-
-
-def head_state(model: torch.nn.Module) -> dict[str, Tensor]:
-    """The trained head under the keys of a PEFT adapter file."""
-    return {
-        name.replace("modules_to_save.default.", ""): parameter.detach().clone()
-        for name, parameter in model.named_parameters()
-        if "modules_to_save" in name
-    }
-
-
-def set_head(model: torch.nn.Module, head: dict[str, Tensor]) -> None:
-    """Put what `head_state` gave into another model of the same task."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "modules_to_save" in name:
-                parameter.copy_(head[name.replace("modules_to_save.default.", "")])
 
 
 def _has_sdpa(base: Path) -> bool:

@@ -1,49 +1,227 @@
-"""The report of text tasks: what the page is made from, and everything that is written beside it."""
+"""What text tasks add to the report: paired intervals over validation rows, the paper's rule, overlaps of mistakes."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from condpdiff.common.settings import PARAMS
-from condpdiff.experiments.params import Params
-from condpdiff.report.between import read_between
-from condpdiff.report.curves import read_curve, read_task_curves, read_zoo_losses
-from condpdiff.report.output import write
-from condpdiff.report.page import Inputs, build, results_table
-from condpdiff.report.probe import effect, read_probe
-from condpdiff.report.readers import read_csv
-from condpdiff.report.render import brief
-from condpdiff.report.revision import revision
-from condpdiff.report.studies import STUDIES, read_studies
-from condpdiff.report.tables import metrics, read_evaluation
-from condpdiff.report.trajectories import read_trajectories
+import numpy as np
 
-DATA = Path("data")
+from condpdiff.common.errors import UserError
+from condpdiff.report.arms import CONTROLS, OURS
+from condpdiff.report.blocks import Block, Figures, Table, Text
+from condpdiff.report.compare import Comparison, Difference, number, signed
+from condpdiff.report.evaluation import Evaluation, Scale, candidates
+from condpdiff.report.figures import against_score
+from condpdiff.report.novelty_section import CORRELATION
+from condpdiff.report.page import columns_of
+from condpdiff.report.readers import read_arrays, read_csv
+from condpdiff.report.spec import Settings, Spec, arm_table
+from condpdiff.report.summary import AVERAGE, Summary, averages, pivot
+from condpdiff.text.resampling import RESAMPLES, Outputs, compare
+from condpdiff.text.task import Task
+
 PAPER = Path("configs/paper/table1_glue.csv")
+RESULTS = (
+    "Validation score in percent of each arm's selected candidate: the one that is best on held-out training rows. "
+    "Every arm of a task is scored with the same frozen head. Bold: highest in its column."
+)
+PAPER_RULE = (
+    "The paper picks `original` on validation itself and condpdiff on train; we pick every arm on "
+    "training rows that fine-tuning never saw. "
+    "The paper's rule favours `original`; the other arms are picked alike under both."
+)
+OVERLAP = (
+    "Largest IoU of an arm's wrong predictions with those of any other scored checkpoint, mean over its candidates: "
+    "1 means the same mistakes. Classification only."
+)
+MISTAKES = (
+    "Largest IoU of a candidate's wrong predictions with those of any other scored checkpoint against its validation "
+    "score: at the right the same mistakes as some checkpoint, at the left mistakes of its own."
+)
+PAPER_SAYS = (
+    "These are the paper's numbers, on GLUE and with other models, rows and heads: **they are not comparable with "
+    "ours**. They show what size of difference the paper reports: over its {cells} cells with a LoRA rank, condpdiff "
+    "lies {gain:+.3f} points from `original` on average."
+)
+PAPER_TABLE = "Mean over six GLUE tasks, in percent, from Table 1 of arXiv 2408.01415."
 
 
-def make(params: Params, tasks: dict[str, Any], out: Path) -> None:
-    """Read the stages' small outputs and write page, tables, figures, plots and metrics.json to `out`."""
-    evaluations = [read_evaluation(DATA / "eval", name, task) for name, task in tasks.items()]
-    inputs = Inputs(
-        params=params,
-        params_text=PARAMS.read_text(encoding="utf-8"),
-        evaluations=evaluations,
-        finetune_loss=read_task_curves(DATA / "zoo", params.tasks, "loss.csv", "loss"),
-        finetune_validation=read_task_curves(DATA / "zoo", params.tasks, "validation.csv", "score"),
-        autoencoder=read_curve(DATA / "autoencoder/curve.csv"),
-        ldm=read_curve(DATA / "ldm/curve.csv"),
-        zoo_losses=read_zoo_losses(DATA / "performance", evaluations, params.normalize.n_checkpoints),
-        pairs=read_between(DATA / "interpolation", params.interpolate.pairs_of(params.tasks), images=False),
-        probed=read_probe(DATA / "probe", lower=False),
-        trajectories={
-            name: read_trajectories(DATA / "samples", DATA / "zoo", name, params.normalize.n_checkpoints)
-            for name in params.tasks
+def spec(tasks: Mapping[str, Task], data: Path) -> "TextSpec":
+    """What the report is made from, of the outputs in `data`.
+
+    Raises:
+        UserError: a file is absent or broken, a column or an arm is missing, or sizes disagree.
+    """
+    return TextSpec(tasks, data)
+
+
+class TextSpec(Spec):
+    """Scores in percent, of which higher is better."""
+
+    scale = Scale(
+        noun="task",
+        axis="{metric} on validation, %",
+        bare={
+            "majority": "the most frequent class of the training rows (regression: their mean), no model",
+            "no_lora": "the base model with the task's trained head and no LoRA",
         },
-        studies=read_studies(STUDIES),
-        revision=revision(),
-        paper=read_csv(PAPER, ["model", "rank", "task", "condpdiff", "original", "soup"]),
     )
-    report = build(inputs)
-    results = brief(report, results_table(report.summary, evaluations))
-    figures = metrics(report.summary, report.flags) | effect(inputs.probed, evaluations)
-    write(out, report, inputs, results, figures)
+    interval = (
+        "The bars are 95 % intervals; one that holds 0 means that these validation rows cannot tell the two apart."
+    )
+    differences = (
+        f"The same differences in points, with 95 % intervals from {RESAMPLES:,} paired resamples of the validation "
+        "rows (and, for means, of each arm's candidates). The intervals cover the choice of validation rows, not a "
+        "second training run."
+    )
+    all_metrics = "All metrics of the same selected candidates, in percent (Matthews, Pearson and Spearman times 100)."
+    why_racing = (
+        "It scores each arm's selected candidate alone on validation: what needs the scores of all candidates (their "
+        "mean, deviation and best, the paper's own rule, overlaps of mistakes) is left out."
+    )
+    head = "Each task is scored with its own head, which was trained with that task's LoRAs alone."
+    nonsense = "descriptions of random words"
+
+    def __init__(self, tasks: Mapping[str, Task], data: Path) -> None:
+        super().__init__(tasks, data)
+        self.outputs = {e.name: read_outputs(data / "eval" / e.name, len(e.scores)) for e in self.evaluations}
+
+    def why_not_learned(self, e: Evaluation, margin: float) -> str:
+        """The checkpoints score as a constant does, or hardly above it or the base model.
+
+        Args:
+            margin: points.
+        """
+        values, best, floor = e.values("original"), e.picked("original"), e.picked("majority")
+        constant = "the majority class" if e.task.data.kind == "classification" else "a constant"
+        if np.allclose(values, floor, rtol=0, atol=1e-6):
+            return f"collapsed: all {len(values)} scored checkpoints score as {constant} does ({floor:.1f})"
+        for other, score in ((constant, floor), ("the base model without LoRA", e.picked("no_lora"))):
+            if best <= score or best - score < margin:
+                return f"the selected checkpoint ({best:.1f}) is not {margin:g} points above {other} ({score:.1f})"
+        return ""
+
+    def compare(self, summary: Summary, arm: str, seed: int) -> Comparison:
+        return compare(self.evaluations, self.outputs, arm, seed)
+
+    def comparisons(self, summary: Summary, seed: int) -> dict[str, Comparison]:
+        """Means too, unless racing left candidates without a score."""
+        found = super().comparisons(summary, seed)
+        if not self.racing:
+            found["mean"] = compare(self.evaluations, self.outputs, "original", seed, means=True)
+        return found
+
+    def said(self, difference: Difference) -> str:
+        d = difference
+        return f"{signed(d.value)} points, 95 % interval {signed(d.low)} to {signed(d.high)}"
+
+    def qualified(self, comparisons: Mapping[str, Comparison], summary: Summary) -> list[str]:
+        """Mean against mean, so that no selection enters."""
+        if (means := comparisons.get("mean")) is None:
+            return []
+        control, mean = comparisons["control"], averages(summary, "mean")
+        lines = [
+            f"Mean against mean, a generated candidate ({mean[OURS]:.2f}) **{means.average.word}** "
+            f"a single checkpoint ({mean['original']:.2f}): {self.said(means.average)}."
+        ]
+        if means.average.word == "beats" and control.average.word != "beats":
+            lines.append(
+                f"Since {control.arm} is not measurably worse without a trained generator, "
+                "that gain does not speak for one."
+            )
+        return lines
+
+    def measured(self, params: Settings) -> str:
+        rows = ", ".join(f"{name} {len(labels)}" for name, (_, labels) in self.outputs.items())
+        return f"Validation rows: {rows}. Candidates are selected on {params.eval.select_rows} held-out training rows."
+
+    def results(self, params: Settings) -> str:
+        return RESULTS
+
+    def rules(self, summary: Summary) -> list[Block]:
+        """The paper's rule, which picks original on validation."""
+        picked = pivot(summary, "selected")
+        original = {e.name: float(e.values("original").max()) for e in self.evaluations}
+        original[AVERAGE] = float(np.mean(list(original.values())))
+        shown = columns_of(self)
+        arms = {
+            "original, picked on held-out rows (ours)": picked["original"],
+            "original, picked on validation (paper)": original,
+            "soup": picked["soup"],
+            "condpdiff, picked on held-out rows": picked[OURS],
+        }
+        rows = [[name, *(number(row[t], 1) for t in shown)] for name, row in arms.items()]
+        rows.append(["condpdiff minus original, paper's rule", *(signed(picked[OURS][t] - original[t]) for t in shown)])
+        columns = ["arm and rule", *(t.replace(AVERAGE, "mean") for t in shown)]
+        return [Table(PAPER_RULE, columns, rows, accent=frozenset({3}))]
+
+    def novelty(self) -> list[Block]:
+        """Do the generated weights make the same mistakes as a checkpoint? In racing the predictions are not there."""
+        overlaps = {e.name: wrong_overlaps(e, *self.outputs[e.name]) for e in self.evaluations}
+        drawn = [e for e in self.evaluations if e.task.data.kind == "classification" and not self.racing]
+        if not drawn:
+            return []
+
+        def mean(e: Evaluation, arm: str) -> str:
+            return number(float(overlaps[e.name][candidates(e.scores, arm).index].mean()))
+
+        images = []
+        for e in drawn:
+            shown = np.where(e.scores["arm"].isin(self.scale.bare), np.nan, overlaps[e.name])
+            alt = f"{e.name}: largest overlap of mistakes with those of a checkpoint against {e.metric}"
+            label = "largest IoU of mistakes with a checkpoint's"
+            images.append(against_score(e, shown, f"mistakes-{e.name}", label, alt))
+        table = arm_table(self, OVERLAP, ("original", *CONTROLS, OURS), mean)
+        return [table, Figures(MISTAKES + CORRELATION, images)]
+
+    def paper(self) -> list[Block]:
+        table = read_csv(PAPER, ["model", "rank", "task", "condpdiff", "original", "soup"])
+        ranks = table[table["condpdiff"].notna()]
+        average = ranks["task"] == "Average"
+        gain = (ranks["condpdiff"] - ranks["original"])[~average]
+        arms = ["condpdiff", "original", "soup"]
+        rows = [
+            [f"{row['model']}, rank {row['rank']}", *(f"{row[arm]:.1f}" for arm in arms)]
+            for row in ranks[average].to_dict("records")
+        ]
+        says = PAPER_SAYS.format(cells=len(gain), gain=float(gain.mean()))
+        return [Text(says), Table(PAPER_TABLE, ["model", *arms], rows)]
+
+    def task_settings(self, e: Evaluation) -> dict[str, str]:
+        (_, labels), fine = self.outputs[e.name], e.task.finetune
+        return {
+            "kind": e.task.data.kind, "metrics": ", ".join(e.task.metrics), "validation rows": str(len(labels)),
+            "steps": str(fine.steps), "batch": str(fine.batch_size), "LoRA lr": f"{fine.lr:g}",
+            "head lr": f"{fine.head_lr:g}",
+        }  # fmt: skip
+
+
+def read_outputs(folder: Path, rows: int) -> Outputs:
+    """What the model said on the validation rows, of every one of the `rows` of scores.csv.
+
+    Raises:
+        UserError: the file is absent or broken, or sizes disagree.
+    """
+    path = folder / "predictions.safetensors"
+    predictions, labels = read_arrays(path, ["predictions", "labels"])
+    if predictions.shape != (rows, len(labels)):
+        needed = f"[{rows} rows of scores.csv, {len(labels)} labels]"
+        raise UserError(f"{path}: predictions are {list(predictions.shape)}, needed: {needed}")
+    return predictions, labels
+
+
+def wrong_overlaps(e: Evaluation, predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Each candidate's largest IoU of wrong predictions with any *other* scored checkpoint: [R].
+
+    The novelty measure of p-diff: 1 means the same mistakes as some checkpoint. Classification only (else NaN); NaN
+    also for a lone checkpoint, which there is no other to hold against.
+    """
+    if e.task.data.kind != "classification":
+        return np.full(len(e.scores), np.nan)
+    wrong = (predictions != labels).astype(np.float64)  # [R, V]
+    zoo = candidates(e.scores, "original").index
+    both = wrong @ wrong[zoo].T  # [R, zoo]
+    either = wrong.sum(1)[:, None] + wrong[zoo].sum(1)[None, :] - both
+    iou = np.where(either > 0, both / np.maximum(either, 1), 1.0)
+    iou[zoo, np.arange(len(zoo))] = -1.0  # not with itself
+    best = iou.max(axis=1)
+    return np.where(best < 0, np.nan, best)

@@ -1,30 +1,12 @@
 """Prepared rows -> tokens -> batches of rows of one length."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
-
-from condpdiff.common.errors import UserError
-
-
-def read_rows(folder: Path, split: str) -> pd.DataFrame:
-    """One split of a prepared task: columns text, text_pair (str), label (float64).
-
-    Raises:
-        UserError: the file is absent or unreadable.
-    """
-    path = folder / f"{split}.parquet"
-    try:
-        return pd.read_parquet(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `dvc repro` from prepare-data") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable parquet file ({error}); remove it and run `dvc repro`") from None
 
 
 def tokenize(rows: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list[list[int]]]:

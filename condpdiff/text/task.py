@@ -1,13 +1,20 @@
 """A text task's file: what the task is, where its rows come from, how it is learned."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from condpdiff.common.settings import Section
-from condpdiff.common.task import read_task
+from condpdiff.common import task
+from condpdiff.common.settings import Section, check_choices
 
 Metric = Literal["accuracy", "f1", "matthews", "pearson", "spearman"]
+CHOICES = {
+    "base.source": ("package", "hub", "local"),
+    "condition.kind": ("task_info_few_shot", "task_info", "few_shot", "one_hot", "learnable"),
+    "condition.encoder": ("minilm", "clip"),
+}
+"""What the keys that both domains have may be here."""
 METRICS: dict[str, tuple[Metric, ...]] = {
     "classification": ("accuracy", "f1", "matthews"),
     "regression": ("pearson", "spearman"),
@@ -82,19 +89,11 @@ class FewShot(Section):
     """Fixed examples (text, label) in place of draws."""
 
 
-class Finetune(Section):
-    """Fine-tuning settings of one task; `condpdiff` learns each task with its own."""
+class Finetune(task.Finetune):
+    """Fine-tuning settings of one text task; its head is trained before the collection window opens, and not after."""
 
-    steps: PositiveInt
-    """Steps before the collection window opens; the head is trained here alone."""
-    batch_size: PositiveInt = 16
-    lr: PositiveFloat
-    """Peak learning rate of the LoRA matrices."""
     head_lr: PositiveFloat
-    """Peak learning rate of the classification head."""
-    warmup: float = Field(0.06, ge=0, le=1)
-    """Share of `steps` over which both rates rise linearly from 0."""
-    weight_decay: float = Field(0.0, ge=0)
+    """Peak learning rate of the classification head; it rises as the LoRA's does and falls to 0 at the window."""
     max_length: PositiveInt = 128
     """Tokens a row; longer rows are cut."""
 
@@ -124,7 +123,7 @@ class TaskData(Section):
             if self.labels or self.binarize:
                 raise ValueError("kind: regression, allowed: with neither labels nor binarize")
         if self.binarize and (len(self.labels or []) != 2 or self.binarize.below > self.binarize.above):
-            raise ValueError(f"binarize: {self.binarize!r}, allowed: with two labels, and below <= above")
+            raise ValueError(f"binarize: {self.binarize.model_dump()}, allowed: with two labels, and below <= above")
         return self
 
     @property
@@ -143,7 +142,7 @@ class TaskCondition(Section):
     few_shot: FewShot = FewShot()
 
 
-class Task(Section):
+class Task(task.Task):
     """One text task, in sections, so that a stage depends on just its part."""
 
     data: TaskData
@@ -161,5 +160,10 @@ class Task(Section):
 
 
 def load_task(name: str) -> Task:
-    """Read and check `configs/tasks/<name>.yaml`."""
-    return read_task(name, Task)
+    """The task as check-params left it in `data/settings/<name>/`."""
+    return task.load_sections(name, Task)
+
+
+def check(params: Section, tasks: Mapping[str, Task]) -> None:
+    """Raise a ValueError unless a run, the whole of params.yaml, is what this domain can do."""
+    check_choices(params, CHOICES)

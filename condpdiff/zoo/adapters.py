@@ -1,7 +1,4 @@
-"""Write generated weights as a PEFT adapter: `PeftModel.from_pretrained(base, folder)` loads it.
-
-`data/base/source.json`: where the base model came from, and what a generated adapter names as its base.
-"""
+"""Write generated weights as a PEFT adapter: `PeftModel.from_pretrained(base, folder)` loads it."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +6,7 @@ from typing import Any
 from peft import LoraConfig
 from torch import Tensor
 
-from condpdiff.common.files import read_json, write_json, write_tensors
+from condpdiff.common.files import write_json, write_tensors
 from condpdiff.zoo.checkpoints import Zoo
 from condpdiff.zoo.layout import unflatten
 
@@ -48,16 +45,3 @@ def _sorted_sets(value: Any) -> Any:
     if isinstance(value, set):
         return sorted(value)
     return value
-
-
-SOURCE = "source.json"
-
-
-def save_source(folder: Path, source: str, name: str, loads_as: str) -> None:
-    """Write where the model of `folder` came from, and what `from_pretrained` takes for it."""
-    write_json(folder / SOURCE, {"source": source, "name": name, "load": loads_as})
-
-
-def loads_as(folder: Path) -> str:
-    """What `from_pretrained` takes for the model of `folder`: the hub's id where there is one, the folder otherwise."""
-    return str(read_json(folder / SOURCE)["load"])

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from condpdiff.common.errors import UserError
-from condpdiff.common.files import open_tensors, read_config, read_tensors
-from condpdiff.common.matrices import RowFile
+from condpdiff.common.files import read_config, read_tensors
+from condpdiff.common.matrices import RowFile, whole
 from condpdiff.zoo.layout import Layout, check_length
 
 THETA = "theta.safetensors"
@@ -34,30 +34,21 @@ def load_zoo(folder: Path, last: int | None = None) -> Zoo:
     Raises:
         UserError: fewer checkpoints than asked for; layout and weights disagree; a file can't be read.
     """
-    layout = Layout.load(folder)
-    with open_tensors(folder / THETA) as file:
-        rows = file.get_slice("theta")
-        count, _ = rows.get_shape()
-        kept = count if last is None else last
-        _check_count(count, kept, folder)
-        theta = rows[count - kept :]
-    check_length(theta, layout, str(folder / THETA))
-    return Zoo(theta, layout, read_tensors(folder / HEAD), read_config(folder / THETA))
+    theta, layout = open_zoo(folder, last)
+    return Zoo(whole(theta), layout, read_tensors(folder / HEAD), read_config(folder / THETA))
 
 
-def open_zoo(folder: Path, last: int) -> tuple[RowFile, Layout]:
+def open_zoo(folder: Path, last: int | None = None) -> tuple[RowFile, Layout]:
     """theta [N, K] of the last N = `last` checkpoints, to be read in parts, and its layout.
 
     Raises:
         UserError: as `load_zoo`.
     """
-    layout = Layout.load(folder)
-    _check_count(RowFile(folder / THETA, "theta").shape[0], last, folder)
-    theta = RowFile(folder / THETA, "theta", last)
+    layout, theta = Layout.load(folder), RowFile(folder / THETA, "theta")
+    if last is not None:
+        count = theta.shape[0]
+        if last > count:
+            raise UserError(f"params.yaml: normalize.n_checkpoints: found {last}, allowed: at most {count} ({folder})")
+        theta = RowFile(folder / THETA, "theta", last)
     check_length(theta, layout, str(folder / THETA))
     return theta, layout
-
-
-def _check_count(count: int, last: int, folder: Path) -> None:
-    if last > count:
-        raise UserError(f"params.yaml: normalize.n_checkpoints: found {last}, allowed: at most {count} ({folder})")

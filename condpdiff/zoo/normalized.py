@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from condpdiff.common.files import read_tensors, write_tensors
-from condpdiff.common.matrices import RowFile, Rows, row_writer, whole
+from condpdiff.common.matrices import RowFile, Rows, row_writer
 from condpdiff.zoo.layout import Layout, check_length
 from condpdiff.zoo.normalization import Statistics, denormalise, normalise
 
@@ -60,11 +60,6 @@ def load_rows(folder: Path, tasks: list[str]) -> dict[str, RowFile]:
     for rows in found.values():
         check_length(rows, layout, str(rows.path))
     return found
-
-
-def load_w(folder: Path, tasks: list[str]) -> dict[str, Tensor]:
-    """w [N, K] of every task, in memory; raises what `load_rows` raises."""
-    return {task: whole(rows) for task, rows in load_rows(folder, tasks).items()}
 
 
 def load_frame(folder: Path, task: str) -> Frame:

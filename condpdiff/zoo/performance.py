@@ -5,11 +5,11 @@ training rows that fine-tuning never saw, since the loss on rows that it did see
 Validation rows play no part, and candidates are selected on other rows than these.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from condpdiff.common.errors import UserError
 from condpdiff.zoo.settings import Performance
@@ -25,8 +25,25 @@ def select_rows(held_out: pd.DataFrame, settings: Performance, count: int) -> pd
     return held_out.iloc[settings.rows : settings.rows + count].reset_index(drop=True)
 
 
+def rated(count: int, every: int) -> list[int]:
+    """Which of `count` checkpoints are rated: every so many-th from the first on, and the last one."""
+    return sorted({*range(0, count, every), count - 1})
+
+
+def losses_of_all(losses: Mapping[int, float], count: int) -> pd.DataFrame:
+    """Columns checkpoint, loss, rated (0 or 1), a row for each of `count` checkpoints.
+
+    Between rated ones the loss is interpolated linearly.
+
+    Args:
+        losses: of the rated checkpoints, the first and the last among them.
+    """
+    loss = np.interp(range(count), sorted(losses), [losses[i] for i in sorted(losses)])
+    return pd.DataFrame({"checkpoint": range(count), "loss": loss, "rated": [int(i in losses) for i in range(count)]})
+
+
 def read_performance(path: Path) -> pd.DataFrame:
-    """Columns checkpoint and loss, one row for each of the N_max checkpoints, oldest first.
+    """Columns checkpoint and loss, and others, one row for each of the N_max checkpoints, oldest first.
 
     Raises:
         UserError: the file is absent, broken or holds losses that are not numbers.
@@ -37,7 +54,7 @@ def read_performance(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: no such file; run `dvc repro` from score-zoo") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a readable table ({error})") from None
-    if list(frame.columns) != ["checkpoint", "loss"] or frame.isna().any(axis=None):
+    if not {"checkpoint", "loss"} <= set(frame.columns) or frame.isna().any(axis=None):
         raise UserError(
             f"{path}: found columns {', '.join(frame.columns)}, needed: checkpoint, loss, all of them numbers"
         )
@@ -54,7 +71,7 @@ def performance_of(loss: np.ndarray, kind: str) -> np.ndarray:
         return np.ones(len(loss), np.float32)  # the only one is the best
     if kind == "loss":
         return ((loss.max() - loss) / (loss.max() - loss.min())).astype(np.float32)
-    return ((rankdata(-loss) - 1) / (len(loss) - 1)).astype(np.float32)  # rank 1 is the worst
+    return ((pd.Series(-loss).rank().to_numpy() - 1) / (len(loss) - 1)).astype(np.float32)  # rank 1 is the worst
 
 
 def load_performance(folder: Path, counts: dict[str, int], kind: str) -> dict[str, np.ndarray] | None:

@@ -65,4 +65,6 @@ class Normalize(Section):
 
 class Performance(Section):
     rows: PositiveInt
-    """Held-out training rows that every checkpoint's loss is the mean over."""
+    """Held-out training rows that a checkpoint's loss is the mean over."""
+    every: PositiveInt = 1
+    """Every so many-th checkpoint is rated, and the last one; between rated ones the loss is interpolated linearly."""

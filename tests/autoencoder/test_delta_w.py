@@ -62,17 +62,14 @@ def test_other_factors_of_the_same_updates_cost_nothing() -> None:
     assert abs(loss(decoded, w)) < 1e-5  # float32 rounding of factors far from the true ones
 
 
-def test_what_is_decoded_right_costs_nothing_and_has_a_gradient_otherwise() -> None:
+def test_what_is_decoded_right_costs_nothing_and_the_rest_has_a_finite_gradient() -> None:
     w = random(5, LAYOUT.K, seed=3)
     assert loss(w, w) == 0
     decoded = (w + 0.1).requires_grad_()
     UpdateLoss(LAYOUT, statistics(), COUNTS, 1.0)(decoded, w, PICKED).backward()
     assert decoded.grad is not None and torch.isfinite(decoded.grad).all() and (decoded.grad != 0).any()
-
-
-def test_update_of_zero_gives_a_finite_loss() -> None:
     still = [Statistics(torch.zeros(LAYOUT.K), torch.ones(LAYOUT.K))] * 2
-    zero = torch.zeros(5, LAYOUT.K)
+    zero = torch.zeros(5, LAYOUT.K)  # an update of zero
     assert torch.isfinite(UpdateLoss(LAYOUT, still, COUNTS, 1.0)(zero + 1e-3, zero, PICKED))
 
 

@@ -22,33 +22,26 @@ def test_user_error_ends_the_process_with_status_1_and_one_line() -> None:
     code = "from condpdiff.common.errors import *\n"
     code += "def main(): raise UserError('params.yaml: x: found 1, allowed: 2')\nrun(main)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stdout == ""
+    assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: params.yaml: x: found 1, allowed: 2\n"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_full_disk_is_one_line_that_names_the_file(number: int) -> None:
-    with pytest.raises(SystemExit) as end:
-        run(raising(OSError(number, os.strerror(number), "data/zoo/a")))
-    assert end.value.code == "error: data/zoo/a: the disk is full; free some space and run again"
-
-
-def test_full_disk_without_a_file_names_the_working_directory(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("file", ["data/zoo/a", None])
+def test_full_disk_is_one_line_that_names_the_file_or_the_working_directory(
+    number: int, file: str | None, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
-        run(raising(OSError(errno.ENOSPC, "No space left on device")))
-    assert str(end.value.code).startswith(f"error: {tmp_path}: the disk is full")
+        run(raising(OSError(number, os.strerror(number), file)))
+    assert end.value.code == f"error: {file or tmp_path}: the disk is full; free some space and run again"
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), PermissionError(errno.EACCES, "denied", "x")])
-def test_other_errors_keep_their_traceback(error: Exception) -> None:
+def test_other_errors_keep_their_traceback_and_success_returns(error: Exception) -> None:
     with pytest.raises(type(error)) as found:
         run(raising(error))
     assert found.value is error
-
-
-def test_success_returns() -> None:
     run(lambda: None)
 
 

@@ -17,7 +17,7 @@ from condpdiff.diffusion import conditions as condition_file
 from condpdiff.diffusion import process as diffusion
 from condpdiff.diffusion.conditions import save_conditions
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LDM = """
 tasks: [a, b]
 condition: {kind: task_info, encoder: minilm, model: none}

@@ -11,7 +11,7 @@ from torch import Tensor
 from condpdiff.common import matrices as module
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import write_tensors
-from condpdiff.common.matrices import Joined, Resident, RowFile, Rows, as_rows, row_writer, whole
+from condpdiff.common.matrices import Joined, Resident, RowFile, Rows, Standardised, as_rows, row_writer, whole
 
 N, K = 23, 37
 
@@ -34,35 +34,29 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "w.safetensors"
 
 
-@pytest.fixture(params=["resident", "file", "last rows of a file", "joined"])
+@pytest.fixture(params=["resident", "file", "last rows of a file", "joined", "standardised"])
 def case(request: pytest.FixtureRequest, path: Path) -> tuple[Rows, Tensor]:
     """Rows of every kind, and the tensor that they are."""
     if request.param == "joined":
         members = [RowFile(path, "w", last=3), Resident(matrix(1, 9)), RowFile(path, "w")]
         return Joined(members), torch.cat([matrix()[-3:], matrix(1, 9), matrix()])
+    if request.param == "standardised":
+        mean, std = matrix(2, 1)[0], matrix(3, 1)[0].abs() + 1
+        return Standardised(RowFile(path, "w"), mean, std), (matrix() - mean) / std
     if request.param == "last rows of a file":
         return RowFile(path, "w", last=8), matrix()[-8:]
     return Resident(matrix()) if request.param == "resident" else RowFile(path, "w"), matrix()
 
 
-def test_rows_are_taken_by_number_in_any_order_and_more_than_once(case: tuple[Rows, Tensor]) -> None:
+def test_rows_and_columns_are_taken_by_number_and_parts_are_all_rows_in_order(case: tuple[Rows, Tensor]) -> None:
     rows, expected = case
     picked = torch.tensor([len(expected) - 1, 0, 5, 5, 2])
     assert rows.shape == tuple(expected.shape)
     assert torch.equal(rows.take(picked), expected[picked])
     assert torch.equal(whole(rows), expected)
     assert rows.take(torch.tensor([], dtype=torch.int64)).shape == (0, K)
-
-
-def test_columns_are_taken_of_chosen_rows(case: tuple[Rows, Tensor]) -> None:
-    rows, expected = case
-    picked = torch.tensor([6, 1, 7])
     for start, stop in ((0, K), (3, 4), (11, K)):
         assert torch.equal(rows.columns(picked, start, stop), expected[picked, start:stop])
-
-
-def test_parts_are_all_rows_in_order_and_bounded(case: tuple[Rows, Tensor]) -> None:
-    rows, expected = case
     parts = list(rows.parts())
     assert torch.equal(torch.cat(parts), expected)
     assert max(len(part) for part in parts) == 5
@@ -82,28 +76,17 @@ def test_a_tensor_becomes_rows_and_rows_stay(path: Path) -> None:
 # --- files that are no rows ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-7], lambda b: b[:4], lambda b: b"", lambda b: b"\xff" * 64])
-def test_damaged_file_is_one_line(path: Path, damage: Any) -> None:
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(UserError) as error:
-        RowFile(path, "w")
-    assert str(error.value).startswith(f"{path}: not a readable safetensors file")
-    assert "\n" not in str(error.value)
-
-
-def test_absent_file_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="w.safetensors: no such file"):
-        RowFile(tmp_path / "w.safetensors", "w")
-
-
-def test_absent_tensor_is_one_line(path: Path) -> None:
-    with pytest.raises(UserError, match="w.safetensors: not a readable safetensors file .*other"):
-        RowFile(path, "other")
-
-
-@pytest.mark.parametrize(("name", "found"), [("d", r"F64 \[2, 2\]"), ("a", r"I64 \[5\]"), ("v", r"F32 \[4\]")])
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("d", r"d: found F64 \[2, 2\], allowed: F32 \[rows, weights\]"),
+        ("a", r"a: found I64 \[5\], allowed: F32 \[rows, weights\]"),
+        ("v", r"v: found F32 \[4\], allowed: F32 \[rows, weights\]"),
+        ("other", "not a readable safetensors file .*other"),
+    ],
+)
 def test_tensor_that_is_no_float32_matrix_is_one_line(path: Path, name: str, found: str) -> None:
-    with pytest.raises(UserError, match=rf"w.safetensors: {name}: found {found}, allowed: F32 \[rows, weights\]"):
+    with pytest.raises(UserError, match=f"w.safetensors: {found}"):
         RowFile(path, name)
 
 
@@ -134,13 +117,8 @@ def test_transposed_part_is_written_as_it_reads(tmp_path: Path) -> None:
     assert torch.equal(whole(RowFile(tmp_path / "w", "w")), matrix())
 
 
-@pytest.mark.parametrize("count", [N - 1, N + 1])
-def test_another_number_of_rows_than_told_fails(tmp_path: Path, count: int) -> None:
+@pytest.mark.parametrize("part", [matrix(count=N - 1), matrix(count=N + 1)])
+@pytest.mark.parametrize("cut", [lambda part: part, lambda part: part[:, 1:], Tensor.double, Tensor.flatten])
+def test_part_of_another_number_width_or_type_than_told_fails(tmp_path: Path, part: Tensor, cut: Any) -> None:
     with pytest.raises(ValueError, match="w: "), row_writer(tmp_path / "w", "w", (N, K)) as write:
-        write(matrix(count=count))
-
-
-@pytest.mark.parametrize("part", [torch.zeros(N, K - 1), torch.zeros(N, K).double(), torch.zeros(N * K)])
-def test_part_of_another_width_or_type_fails(tmp_path: Path, part: Tensor) -> None:
-    with pytest.raises(ValueError, match="a part of"), row_writer(tmp_path / "w", "w", (N, K)) as write:
-        write(part)
+        write(cut(part))

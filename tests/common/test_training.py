@@ -1,9 +1,10 @@
-"""The training loop: it minimises, and its curve covers every step."""
+"""The training loop: it minimises, its curve is of every step, a group at rate 0 stands. Resuming: zoo/test_collect."""
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from condpdiff.common.training import LOG_EVERY, fit
+from condpdiff.common.training import LOG_EVERY, adamw, fit, rise_and_fall
 
 
 class Point(nn.Module):
@@ -18,21 +19,48 @@ class Point(nn.Module):
 
 
 def test_quadratic_is_minimised_and_the_curve_ends_at_the_last_step() -> None:
-    model, calls = Point(3.0, -2.0), []
-    curve = fit(model, lambda network: network(1.0), steps=130, lr=0.1, what="t", after_step=lambda: calls.append(1))
+    model, done = Point(3.0, -2.0), []
+    optimizer = adamw(model.parameters(), 0.1)
+    curve = fit(model, lambda network, _: network(1.0), optimizer, steps=130, what="t", after_step=done.append)
     assert (model.x.detach() - 1).abs().max() < 0.05
-    assert len(calls) == 130
+    assert done == list(range(131))
     assert curve["step"].tolist() == [*range(LOG_EVERY, 130, LOG_EVERY), 130]
     assert curve["loss"].is_monotonic_decreasing
 
 
 def test_curve_is_the_mean_since_its_last_point() -> None:
-    values = iter(range(1, 1000))
-    curve = fit(Point(0.0), lambda net: 0 * net(0.0) + next(values), steps=2 * LOG_EVERY, lr=0.1, what="t")
-    assert curve["loss"].tolist() == [(LOG_EVERY + 1) / 2, (3 * LOG_EVERY + 1) / 2]
+    model = Point(0.0)
+    optimizer = adamw(model.parameters(), 0.1)
+    curve = fit(model, lambda net, step: 0 * net(0.0) + step + 1, optimizer, steps=20, what="t", log_every=10)
+    assert curve["loss"].tolist() == [5.5, 15.5]
 
 
 def test_one_step_is_enough_for_a_curve() -> None:
     model = Point(1.0)
-    assert fit(model, lambda network: network(0.0), steps=1, lr=0.1, what="t").values.tolist() == [[1, 1.0]]
+    found = fit(model, lambda network, _: network(0.0), adamw(model.parameters(), 0.1), steps=1, what="t")
+    assert found.values.tolist() == [[1, 1.0]]
     assert model.x.item() < 1
+
+
+def test_rate_rises_over_a_twentieth_of_the_steps_and_falls_to_0() -> None:
+    factors = [rise_and_fall(100)(step) for step in range(101)]
+    assert factors[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert factors[5:] == sorted(factors[5:], reverse=True)
+    assert factors[100] == pytest.approx(0)
+
+
+def test_group_whose_rate_is_0_stands_and_is_not_clipped_with() -> None:
+    model = nn.ParameterDict({"a": torch.zeros(1), "b": torch.zeros(1)})
+    seen = []
+
+    class Watched(torch.optim.SGD):
+        def step(self, closure: None = None) -> None:  # type: ignore[override]
+            seen.append([None if p.grad is None else float(p.grad) for p in model.values()])
+            super().step()
+
+    optimizer = Watched([{"params": [model["a"]]}, {"params": [model["b"]]}], lr=1.0)
+    schedule = [lambda step: 1.0, lambda step: float(step < 1)]
+    fit(model, lambda net, _: net["a"].sum() + 100 * net["b"].sum(), optimizer, steps=3, what="t", schedule=schedule)
+    assert seen[0] == pytest.approx([0.01, 1.0], rel=1e-3)  # clipped together, to a norm of 1
+    assert seen[1:] == [[pytest.approx(1.0), None]] * 2
+    assert model["b"].item() == pytest.approx(-1.0, rel=1e-3)

@@ -1,7 +1,9 @@
 """Conditions: their shapes by kind."""
 
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
 from condpdiff.common.settings import parse
@@ -22,22 +24,17 @@ def no_encoder(settings: Condition):
     raise AssertionError("this kind needs no encoder")
 
 
-def test_one_hot_is_one_row_of_the_identity_a_task_and_needs_no_encoder() -> None:
-    y = conditions(make_settings("one_hot"), {"films": [], "plots": []}, no_encoder)
-    assert y["films"].tolist() == [[1, 0]]
-    assert y["plots"].tolist() == [[0, 1]]
-
-
-def test_learnable_is_the_index_of_the_task_and_needs_no_encoder() -> None:
-    y = conditions(make_settings("learnable"), {"films": [], "plots": []}, no_encoder)
-    assert y["films"].tolist() == [[0.0]]
-    assert y["plots"].tolist() == [[1.0]]
-
-
-def test_other_kinds_give_one_vector_an_input() -> None:
-    y = conditions(make_settings("task_info"), {"films": ["a", "bcd"], "plots": ["ef"]}, encode_lengths)
-    assert y["films"].tolist() == [[1, 1], [3, 1]]
-    assert y["plots"].tolist() == [[2, 1]]
+@pytest.mark.parametrize(
+    ("kind", "encoder", "expected"),
+    [
+        ("one_hot", no_encoder, {"films": [[1, 0]], "plots": [[0, 1]]}),  # one row of the identity a task
+        ("learnable", no_encoder, {"films": [[0]], "plots": [[1]]}),  # the index of the task
+        ("task_info", encode_lengths, {"films": [[1, 1], [3, 1]], "plots": [[2, 1]]}),  # one vector an input
+    ],
+)
+def test_conditions_by_kind(kind: str, encoder: Any, expected: dict[str, list[list[float]]]) -> None:
+    y = conditions(make_settings(kind), {"films": ["a", "bcd"], "plots": ["ef"]}, encoder)
+    assert {task: each.tolist() for task, each in y.items()} == expected
 
 
 def test_saved_conditions_come_back_in_the_order_of_the_run(tmp_path: Path) -> None:

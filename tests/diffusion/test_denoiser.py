@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from condpdiff.diffusion.denoiser import CrossAttention, Denoiser, denoiser_config
+from condpdiff.diffusion.denoiser import CrossAttention, Denoiser
 
 
 def make(tasks: int = 0, **changes: object) -> Denoiser:
@@ -22,22 +22,22 @@ def inputs(rows: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return z, torch.full((rows,), 500), torch.randn(rows, 6, generator=generator)
 
 
-def test_untrained_prediction_is_zero() -> None:
-    model = Denoiser(2, 8, (8, 12, 16), 1, 6)
-    assert not model(*inputs()).any()
-
-
 @pytest.mark.parametrize(("C", "L", "blocks"), [(1, 4, 1), (4, 32, 2), (3, 12, 1)])
-def test_prediction_has_the_shape_of_the_latent(C: int, L: int, blocks: int) -> None:  # noqa: N803
-    model = make(C=C, L=L, blocks=blocks)
-    z = torch.randn(2, C, L)
-    assert model(z, torch.tensor([0, 999]), torch.randn(2, 6)).shape == z.shape
+def test_prediction_has_the_shape_of_the_latent_and_is_zero_before_training(C: int, L: int, blocks: int) -> None:  # noqa: N803
+    z, t, y = torch.randn(2, C, L), torch.tensor([0, 999]), torch.randn(2, 6)
+    assert make(C=C, L=L, blocks=blocks)(z, t, y).shape == z.shape
+    assert not Denoiser(C, L, (8, 12, 16), blocks, 6)(z, t, y).any()
 
 
-def test_other_condition_gives_another_prediction() -> None:
-    out = make()(*inputs())
+def test_other_condition_or_timestep_gives_another_prediction_row_by_row() -> None:
+    model = make()
+    z, t, y = inputs()
+    out = model(z, t, y)
     assert not torch.allclose(out[0], out[1], atol=1e-3)
     assert not torch.allclose(out[1], out[2], atol=1e-3)
+    out = model(z, torch.tensor([10, 900, 10]), y[:1].expand(3, -1))
+    assert not torch.allclose(out[0], out[1], atol=1e-3)
+    torch.testing.assert_close(out[0], out[2])
 
 
 def test_dropped_rows_all_get_the_null_condition_and_the_others_keep_theirs() -> None:
@@ -48,15 +48,6 @@ def test_dropped_rows_all_get_the_null_condition_and_the_others_keep_theirs() ->
     torch.testing.assert_close(mixed[1], plain[1])
     torch.testing.assert_close(mixed[0], mixed[2])
     torch.testing.assert_close(model(z, t, y, torch.zeros(3, dtype=torch.bool)), plain)
-
-
-def test_other_timestep_gives_another_prediction_row_by_row() -> None:
-    model = make()
-    z, _, y = inputs()
-    y = y[:1].expand(3, -1)
-    out = model(z, torch.tensor([10, 900, 10]), y)
-    assert not torch.allclose(out[0], out[1], atol=1e-3)
-    torch.testing.assert_close(out[0], out[2])
 
 
 def test_rows_of_a_batch_do_not_see_each_other() -> None:
@@ -78,7 +69,7 @@ def test_learnable_condition_is_an_index_into_learned_vectors() -> None:
 
 def test_config_builds_the_same_network() -> None:
     model = make(tasks=3, performance=True, conditioning="cross_attention")
-    again = Denoiser(**denoiser_config(model))
+    again = Denoiser(**model.config)
     again.load_state_dict(model.state_dict())
     z, t, _ = inputs()
     y = torch.tensor([[0.0], [1.0], [2.0]])

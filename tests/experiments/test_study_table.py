@@ -2,40 +2,44 @@
 
 import csv
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from condpdiff.experiments import finished
 from condpdiff.experiments import study_results as results
 from condpdiff.experiments import study_table as table
-from condpdiff.experiments.study_experiments import Experiment
+from condpdiff.experiments.finished import Experiment, Values
 from condpdiff.experiments.study_plan import load_study, study_names
 from condpdiff.experiments.study_results import Results, paper_values
+from tests.experiments.conftest import ROOT
 
-ROOT = Path(__file__).parents[2]
-Metrics = Callable[[str, int], dict[str, Any] | None]
+Arms = dict[str, float]
+pytestmark = pytest.mark.usefixtures("repository")
 
 
 @pytest.fixture(autouse=True)
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(results, "lock_at", lambda commit: {})
-    monkeypatch.setattr("condpdiff.experiments.study_experiments.lock_at", lambda commit: {})
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (results, finished):
+        monkeypatch.setattr(module, "lock_at", lambda commit: {})
 
 
-def made(name: str, metrics: Metrics, size: str = "embedded") -> Results:
-    """Experiments of the runs for which `metrics(row, seed)` has values, the same for every task."""
-    study, found = load_study(name, size), {}
-    for row in study.rows:
-        for run in row.runs:
-            if (arms := metrics(row.name, run.seed)) is not None:
-                values: dict[str, Any] = dict.fromkeys([*run.preset.tasks, "average"], arms)
-                values["tasks_not_learned"] = 0
-                found[run.name] = Experiment(run.name, "ref", "commit", "b" * 40, values)
+def experiment(name: str, values: Values) -> Experiment:
+    found = Experiment(name, "commit", "b" * 40, "settings")
+    vars(found)["values"] = values  # else read at the commit
+    return found
+
+
+def made(name: str, arms_of: Callable[[str, int], Arms | None], size: str = "embedded") -> Results:
+    """Experiments of the runs for which `arms_of(row, seed)` has values, the same for every task."""
+    study = load_study(name, size)
+    arms = [(run, arms_of(row.name, run.seed)) for row in study.rows for run in row.runs]
+    found = {
+        run.name: experiment(run.name, dict.fromkeys([*run.preset.tasks, "average"], values))
+        for run, values in arms
+        if values is not None
+    }
     return Results(study, found, [])
 
 
@@ -52,18 +56,15 @@ def test_the_mean_over_candidates_stands_before_the_selected_one() -> None:
     assert text.index("Mean over all generated candidates") < text.index("Selected candidate")
     assert lines(text, "Mean over all")["xi-0.001: original_mean"][1] == "78.00"
     assert lines(text, "Selected")["xi-0.001: original"][1] == "79.00"
-
-
-def test_without_means_the_selected_candidate_stands_alone() -> None:
-    text = table.markdown(made("noise", lambda row, seed: {"condpdiff": 81.0, "original": 79.0, "soup": 80.5}))
-    assert "Mean over all" not in text
+    alone = {arm: value for arm, value in arms.items() if not arm.endswith("_mean")}
+    assert "Mean over all" not in table.markdown(made("noise", lambda row, seed: alone))
 
 
 def test_differences_are_from_the_shared_settings_and_in_units_of_their_seeds() -> None:
-    def metrics(row: str, seed: int) -> dict[str, float]:
+    def arms(row: str, seed: int) -> Arms:
         return {"condpdiff": 80.0 + 2 * (seed - 1) if row == "n-150" else 75.0, "original": 79.0, "soup": 80.5}
 
-    found = lines(table.markdown(made("table3", metrics)))
+    found = lines(table.markdown(made("table3", arms)))
     assert found["row"][5:7] == ["difference", "in seeds' std"]
     assert found["n-150"][0] == "3" and found["n-150"][4:7] == ["80.00 ± 2.00", "–", "–"]
     assert found["n-1"][0] == "1" and found["n-1"][4:7] == ["75.00", "−5.00", "−2.50"]
@@ -85,10 +86,10 @@ def test_the_caption_says_what_seeds_alone_may_do_and_what_stands_beside() -> No
 
 
 def test_a_row_has_reference_lines_of_its_own_where_they_differ() -> None:
-    def metrics(row: str, seed: int) -> dict[str, float]:
+    def arms(row: str, seed: int) -> Arms:
         return {"condpdiff": 80.0, "original": 79.0, "soup": 70.0 if row == "n-1" else 80.5}
 
-    found = lines(table.markdown(made("table3", metrics)))
+    found = lines(table.markdown(made("table3", arms)))
     references = {row: cells[1] for row, cells in found.items() if ": " in row}
     assert references == {"n-1: soup": "70.00", "n-150: original": "79.00", "n-150: soup": "80.50"}
 
@@ -96,9 +97,10 @@ def test_a_row_has_reference_lines_of_its_own_where_they_differ() -> None:
 def test_nothing_has_to_be_there() -> None:
     for name in study_names():
         for size in ("embedded", "paper"):
-            text = table.markdown(made(name, lambda row, seed: None, size))
+            found = made(name, lambda row, seed: None, size)
+            text = table.markdown(found)
             assert "(missing)" in text and f"`condpdiff study run {name}" in text
-            assert table.html(made(name, lambda row, seed: None, size)).startswith("<!doctype html>")
+            assert table.html(found).startswith("<!doctype html>")
 
 
 def test_rows_of_several_models_have_no_difference_and_all_references() -> None:
@@ -114,14 +116,12 @@ def test_styles_say_that_lower_is_better() -> None:
     assert lines(text)["styles"][-1] == "32.94"
 
 
-def test_of_a_style_s_arm_the_selected_candidate_is_shown() -> None:
-    def metrics(row: str, seed: int) -> dict[str, Any]:
-        return {"condpdiff": {"selected": 12.5, "mean": 14.0}, "soup": {"selected": 13.0}, "condpdiff_mean": 14.0}
-
-    found = made("table2", metrics)
-    text = table.markdown(found)
-    assert lines(text, "Selected")["styles"][1] == "12.50" and lines(text, "Mean over all")["styles"][1] == "14.00"
-    assert "styles,0,condpdiff,charcoal,12.5," in results.long_csv(found)
+def test_values_are_of_arms_csv_and_an_average_is_of_arms_that_all_tasks_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "task,arm,score,mean,low,high\na,condpdiff,80,79,,\na,soup,81,,,\nb,condpdiff,70,60,,\n"
+    monkeypatch.setattr(finished, "read_at", lambda commit, path: text)
+    values = Experiment("e", "c" * 40, "b" * 40, "s").values
+    assert values["a"] == {"condpdiff": 80.0, "condpdiff_mean": 79.0, "soup": 81.0}
+    assert values["average"] == {"condpdiff": 75.0, "condpdiff_mean": 69.5}
 
 
 @pytest.mark.parametrize("name", ["table1", "table2", "table3", "table4a", "table4b", "table4c"])
@@ -136,11 +136,6 @@ def test_every_figure_of_the_paper_is_shown(name: str) -> None:
     assert {float(row[i]) for row in rows for i in scored if row[i]} <= shown
 
 
-def test_the_page_of_studies_has_a_place_for_each() -> None:
-    page = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
-    assert sorted(re.findall(r"<!-- study (\w+) -->\n[^<]+<!-- /study -->", page)) == study_names()
-
-
 @pytest.mark.parametrize("path", sorted((ROOT / "docs/studies").glob("*.csv")), ids=lambda path: path.stem)
 def test_the_committed_tables_are_those_of_the_committed_figures(path: Path) -> None:
     study, values = load_study(path.stem), {}
@@ -149,10 +144,13 @@ def test_the_committed_tables_are_those_of_the_committed_figures(path: Path) -> 
             of_run = values.setdefault((line["row"], line["seed"]), {})
             of_run.setdefault(line["task"], {})[line["arm"]] = float(line["value"])
     runs = {run.name: values.get((row.name, str(run.seed))) for row in study.rows for run in row.runs}
-    found = {name: Experiment(name, "ref", "commit", "b" * 40, arms) for name, arms in runs.items() if arms}
-    text = table.markdown(Results(study, found, []))
+    text = table.markdown(Results(study, {name: experiment(name, v) for name, v in runs.items() if v}, []))
     shown = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
     block = re.search(rf"<!-- study {path.stem} -->\n([^<]+)<!-- /study -->", shown)
     assert block is not None
-    tables = [part for part in text.split("\n\n") if part.startswith("| row")]
-    assert tables and all(part in block[1] for part in tables)
+
+    def rows(text: str) -> list[list[str]]:
+        return [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if line.startswith("| ")]
+
+    ours = [row for part in text.split("\n\n") if part.startswith("| row") for row in rows(part)]
+    assert ours and all(row in rows(block[1]) for row in ours)

@@ -10,21 +10,27 @@ from tests.clone import ROOT, commit, environment, run
 STAGE = """
 import json, sys, time
 from pathlib import Path
-import yaml
-stage, params = sys.argv[1], yaml.safe_load(Path("params.yaml").read_text())
-Path("data").mkdir(exist_ok=True)
-Path("report").mkdir(exist_ok=True)
+stage = sys.argv[1]
 if stage == "report":
-    noise, mood = float(params["ae"]["noise"]), Path("mood").read_text()
+    from condpdiff.experiments.params import fingerprint, load_params
+    params, tasks = load_params()
+    noise, mood = params.ae.noise, Path("mood").read_text()
     if noise == 0.5 and mood == "fail":
         sys.exit("too loud")
     if noise == 0.5 and mood == "sleep":
         print("asleep", flush=True)
         time.sleep(60)
-    arms = {"condpdiff": 80 - 10 * noise + params["ldm"]["seed"], "original": 79.0, "soup": 81.0, "gaussian": 80.5}
-    metrics = {task: arms for task in [*params["tasks"], "average"]}
-    Path("report/metrics.json").write_text(json.dumps(metrics | {"tasks_not_learned": 0}))
+    arms = {"condpdiff": 80 - 10 * noise + params.ldm.seed, "original": 79.0, "soup": 81.0, "gaussian": 80.5}
+    lines = [f"{t},{arm},{value},{value - 1 if arm == 'condpdiff' else ''},," for t in tasks for arm, value in arms.items()]
+    Path("report/plots").mkdir(parents=True, exist_ok=True)
+    Path("report/plots/arms.csv").write_text("\\n".join(["task,arm,score,mean,low,high", *lines]) + "\\n")
+    average = {**arms, "condpdiff_mean": arms["condpdiff"] - 1}
+    metrics = {"average": average, "condition_effect": 0.5, "settings": fingerprint(params, tasks)}
+    Path("report/metrics.json").write_text(json.dumps(metrics))
 else:
+    import yaml
+    Path("data").mkdir(exist_ok=True)
+    params = yaml.safe_load(Path("params.yaml").read_text())
     Path(f"data/{stage}").write_text(json.dumps(params["ae" if stage == "train-ae" else stage]))
 """
 DVC_YAML = """
@@ -35,6 +41,7 @@ stages:
     cmd: python stage.py report
     params: [tasks, condition, ldm]
     deps: [data/train-ae]
+    outs: [report/plots]
     metrics: [report/metrics.json: {cache: false}]
 """
 STUDY = """# Toy: three rows
@@ -64,7 +71,7 @@ def make(folder: Path) -> Path:
     run(folder, "git", "config", "user.name", "test")
     run(folder, "git", "config", "user.email", "test@example.org")
     run(folder, "dvc", "init", "--quiet")
-    run(folder, "dvc", "repro", "--quiet")
+    run(folder, "dvc", "repro", "--quiet", PYTHONPATH=str(ROOT))
     commit(folder, "toy")
     return folder
 
@@ -74,15 +81,15 @@ def command(*words: str) -> list[str]:
     return [sys.executable, "-c", "from condpdiff.cli import app; app()", *words]
 
 
-def study(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """`condpdiff study ...`; stdout holds both streams."""
-    return run(folder, *command("study", *words), check=False, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
+def call(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """`condpdiff ...`; stdout holds both streams."""
+    return run(folder, *command(*words), check=False, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
 
 
 def started(folder: Path, *words: str) -> "subprocess.Popen[str]":
     """The same, without waiting for its end."""
     return subprocess.Popen(
-        command("study", *words),
+        command(*words),
         cwd=folder,
         env=environment(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1"),
         stdout=subprocess.PIPE,

@@ -56,26 +56,21 @@ def scramble(parts: dict[str, Any]) -> None:
         torch.nn.init.normal_(parameter, std=0.1)
 
 
-def test_samples_and_trajectories_are_whole_thetas(parts: dict[str, Any]) -> None:
-    theta, path = run(parts, make_settings())
+def test_samples_and_trajectories_are_whole_thetas_of_the_latent_unscaled_decoded_and_denormalised(
+    parts: dict[str, Any],
+) -> None:
+    theta, path = run(parts, make_settings())  # predicts z_0 = 0 everywhere
     assert theta.shape == (6, LAYOUT.K)
     assert path.shape == (2, 4, LAYOUT.K)
     torch.testing.assert_close(path[:, -1], theta[:2])
-
-
-def test_latent_of_zero_is_unscaled_decoded_and_denormalised(parts: dict[str, Any]) -> None:
-    theta, _ = run(parts, make_settings())  # predicts z_0 = 0 everywhere
     with torch.inference_mode():
         w = parts["generator"].decoder.decode(parts["generator"].scale.shift[None])
     torch.testing.assert_close(theta, parts["frame"].to_theta(w).expand(6, -1), rtol=1e-4, atol=1e-4)
-
-
-def test_weights_outside_the_chosen_layers_are_the_soup(parts: dict[str, Any]) -> None:
-    theta, path = run(parts, make_settings())
     outside = torch.ones(LAYOUT.K, dtype=torch.bool)
     outside[parts["frame"].positions] = False
-    assert torch.equal(theta[:, outside], parts["frame"].soup[outside].expand(6, -1))
-    assert torch.equal(path[..., outside], parts["frame"].soup[outside].expand(2, 4, -1))
+    soup = parts["frame"].soup[outside]  # outside the chosen layers
+    assert torch.equal(theta[:, outside], soup.expand(6, -1))
+    assert torch.equal(path[..., outside], soup.expand(2, 4, -1))
 
 
 @pytest.mark.parametrize("scheduler", ["ddpm", "ddim", "dpm++"])
@@ -88,30 +83,37 @@ def test_generator_decides_the_samples(parts: dict[str, Any], scheduler: str) ->
     assert len({tuple(row.tolist()) for row in one}) == 6
 
 
-def test_each_sample_draws_one_of_the_tasks_conditions(parts: dict[str, Any]) -> None:
-    seen: list[Tensor] = []
+def spied(parts: dict[str, Any]) -> list[tuple[Tensor, Tensor | None]]:
+    """The conditions and performances that the denoiser is asked with."""
+    seen: list[tuple[Tensor, Tensor | None]] = []
     model = parts["generator"].model
     original = model.forward
-    model.forward = lambda z_t, t, y, *rest, **more: seen.append(y) or original(z_t, t, y, *rest, **more)
-    run(parts, make_settings(count=40))
-    drawn = [tuple(row.tolist()) for row in seen[0]]
-    assert set(drawn) == {tuple(row.tolist()) for row in parts["y"]}
-    assert all(torch.equal(y, seen[0]) for y in seen)  # one condition from noise to latent
+    model.forward = lambda z_t, t, y, *rest, p=None: seen.append((y, p)) or original(z_t, t, y, *rest, p=p)
+    return seen
 
 
-def test_no_trajectories_are_an_empty_tensor(parts: dict[str, Any]) -> None:
-    theta, path = run(parts, make_settings(trajectories=0))
-    assert len(theta) == 6
-    assert path.shape[0] == 0
-    assert path.shape[-1] == LAYOUT.K
+def test_each_sample_draws_its_condition_and_performance(parts: dict[str, Any]) -> None:
+    seen = spied(parts)
+    run(parts, make_settings(count=40, performance=[0.5, 0.75]))
+    y, p = seen[0]
+    assert {tuple(row.tolist()) for row in y} == {tuple(row.tolist()) for row in parts["y"]}
+    assert p is not None and 0.5 <= float(p.min()) < 0.55 and 0.7 < float(p.max()) <= 0.75
+    assert all(torch.equal(y, other) and torch.equal(p, asked) for other, asked in seen)  # from noise to latent
+    with pytest.raises(UserError, match=r"sample.performance: found \[0.9, 0.1\], allowed: \[lowest, highest\]"):
+        make_settings(performance=[0.9, 0.1])
 
 
-@pytest.mark.parametrize(("count", "steps", "points"), [(1, 1, 10), (3, 2, 10), (3, 12, 1)])
-def test_few_samples_or_steps_give_as_many_points_as_there_are(
-    parts: dict[str, Any], count: int, steps: int, points: int
+@pytest.mark.parametrize(
+    ("count", "steps", "kept", "points", "expected"),
+    [(1, 1, 5, 10, (1, 2)), (3, 2, 5, 10, (3, 3)), (3, 12, 5, 1, (3, 1)), (6, 12, 0, 4, (0, 4))],
+)
+def test_few_samples_or_steps_give_as_many_trajectories_and_points_as_there_are(
+    parts: dict[str, Any], count: int, steps: int, kept: int, points: int, expected: tuple[int, int]
 ) -> None:
-    _, path = run(parts, make_settings(count=count, steps=steps, trajectories=5, trajectory_points=points))
-    assert path.shape == (min(count, 5), min(points, steps + 1), LAYOUT.K)
+    settings = make_settings(count=count, steps=steps, trajectories=kept, trajectory_points=points)
+    theta, path = run(parts, settings)
+    assert len(theta) == count
+    assert path.shape == (*expected, LAYOUT.K)
 
 
 def test_asked_performance_moves_the_samples_and_guidance_moves_them_on(parts: dict[str, Any]) -> None:
@@ -123,19 +125,6 @@ def test_asked_performance_moves_the_samples_and_guidance_moves_them_on(parts: d
     unasked = run(parts, make_settings(performance=1.0, performance_guidance=0.0))[0]
     assert not torch.allclose(further, best, atol=1e-4)
     torch.testing.assert_close(unasked, none)
-
-
-def test_each_sample_draws_its_performance_from_a_range(parts: dict[str, Any]) -> None:
-    seen: list[Tensor] = []
-    model = parts["generator"].model
-    original = model.forward
-    model.forward = lambda *rest, p: seen.append(p) or original(*rest, p=p)
-    run(parts, make_settings(performance=[0.5, 0.75], count=40, steps=2))
-    assert 0.5 <= float(seen[0].min()) < 0.55
-    assert 0.7 < float(seen[0].max()) <= 0.75
-    assert torch.equal(seen[0], seen[1])  # one performance from noise to latent
-    with pytest.raises(UserError, match=r"sample.performance: found \[0.9, 0.1\], allowed: \[lowest, highest\]"):
-        make_settings(performance=[0.9, 0.1])
 
 
 def test_doses_are_samples_at_each_asked_performance(parts: dict[str, Any]) -> None:

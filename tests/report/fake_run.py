@@ -1,90 +1,284 @@
-"""A small run as merge-eval and the others leave it, out of random numbers: nothing here was trained."""
+"""Small runs as merge-eval and the others leave them, out of random numbers: nothing here was trained."""
 
 import json
 import shutil
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
+from PIL import Image, PngImagePlugin
 from safetensors.numpy import load_file, save_file
 
+from condpdiff.report.arms import ARMS
+
 REPO = Path(__file__).parents[2]
-N, V, K = 40, 200, 24
-MANY = ("original", "soup_16", "gaussian", "pca_gaussian", "checkpoint_noise", "ae_reconstruction", "condpdiff")
+K = 24
+MANY = [name for name, arm in ARMS.items() if arm.drawn]
 SKILL = {  # share of right predictions (classification) or of signal (regression)
     "majority": 0.0, "no_lora": 0.55, "original": 0.80, "soup": 0.84, "soup_16": 0.838, "gaussian": 0.84,
     "pca_gaussian": 0.82, "checkpoint_noise": 0.81, "ae_reconstruction": 0.82, "zero_decode": 0.84, "condpdiff": 0.835,
 }  # fmt: skip
-TASKS = {"movies": "classification", "tweets": "regression", "moods": "classification"}
+DISTANCE = {  # FD-Lite0 of each arm
+    "floor": 9.0, "no_lora": 88.0, "original": 11.5, "soup": 11.2, "soup_16": 11.25, "gaussian": 11.3,
+    "pca_gaussian": 11.8, "checkpoint_noise": 11.7, "ae_reconstruction": 11.9, "zero_decode": 11.2, "condpdiff": 11.3,
+}  # fmt: skip
+KINDS = {"movies": ("classification", 2), "tweets": ("regression", 0), "moods": ("classification", 3)}
+SOURCES: dict[str, dict[str, Any]] = {
+    "charcoal": {"type": "rendered", "renderer": "charcoal"},
+    "chalk": {"type": "rendered", "renderer": "chalk"},
+    "waves": {"type": "rendered", "renderer": "fixed", "index": 19},
+    "own": {"type": "folder", "path": "my-images"},
+}
+PROMPTS = [f"a photograph of {what}" for what in ("a cat, whole", "a rocket, close-up left", "a cup of coffee, whole")]
+LAMBDAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+STRIPS = {"weights": LAMBDAS, "condition": LAMBDAS, "unseen_images": (0.0, 1.0)}
+UNSEEN = {"text": {"unseen_wording": 2.0, "unseen_examples": 1.0}, "style": {"unseen_images": 1.0}}
+"""Kind of conditions that training never drew -> what they lose."""
+OWN = {"text": (85.0, 50.0), "style": (11.0, 88.0)}
+"""Score of a task's own LoRAs, and of no LoRA."""
 
 
 def build(
     root: Path,
     tasks: tuple[str, ...] = ("movies", "tweets"),
-    n: int = N,
-    v: int = V,
+    n: int = 20,
+    v: int = 200,
     count: int = 6,
-    doses: int = 4,
+    doses: int = 3,
+    trajectories: int = 3,
     racing: bool = False,
     pairs: int = 1,
     effect: float = 0.0,
 ) -> Path:
-    """Write params.yaml, task files, zoo, samples, curves, evaluations, interpolations and probe under `root`."""
+    """Write params.yaml, task files and the outputs of all stages under `root`; tasks named in SOURCES are styles.
+
+    Args:
+        v: validation rows.
+        count: candidates of the arms that have several.
+        doses: candidates a dose.
+        effect: by how much a task's own condition is better than another's.
+    """
+    domain = "style" if tasks[0] in SOURCES else "text"
     root.mkdir(parents=True, exist_ok=True)
     params = yaml.safe_load((REPO / "params.yaml").read_text())
-    params["tasks"] = list(tasks)
+    params |= {"domain": domain, "tasks": list(tasks)}
+    if domain == "style":
+        params["base"] = {"source": "trained", "name": "pixart-small"}
+        params["condition"] = {"kind": "style_images", "encoder": "efficientnet_lite0", "model": "package:some-model"}
+        _base(root / "data/base")
     params["sample"]["count"] = params["eval"]["candidates"] = count
     params["collect"]["max_checkpoints"] = params["normalize"]["n_checkpoints"] = n
+    params["collect"]["runs"] = 1
     params["ldm"]["performance"] = "rank" if doses else "none"
-    params["sample"] |= {"performance": 1.0 if doses else None, "doses": doses}
+    params["sample"] |= {"performance": 1.0 if doses else None, "doses": doses, "trajectories": trajectories}
     params["interpolate"] |= {"pairs": pairs, "samples": min(count, 2)}
     params["eval"]["select"] = "racing" if racing else "full"
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     shutil.copytree(REPO / "configs/paper", root / "configs/paper")
     for i, name in enumerate(tasks):
-        kind = TASKS.get(name, "classification")
-        _task(root / f"configs/tasks/{name}.yaml", kind, three=name == "moods")
-        _zoo(root / "data/zoo" / name, np.random.default_rng(i), kind)
-        _trajectories(root, name, np.random.default_rng([3, i]), n, count)
-        _evaluation(
-            root / "data/eval" / name, np.random.default_rng([1, i]), kind, n, v, count, 3 if name == "moods" else 2
-        )
-        _doses(root, name, np.random.default_rng([2, i]), n, doses)
+        rng = np.random.default_rng(i)
+        folder = root / "data/eval" / name
+        folder.mkdir(parents=True)
+        walk = np.cumsum(rng.normal(0, 0.02, (n, K)), axis=0) + 3
+        if domain == "style":
+            _style_file(root / f"configs/tasks/{name}.yaml")
+            _distances_to_style(folder, rng, walk, count)
+            _images(folder, i)
+        else:
+            kind, classes = KINDS.get(name, ("classification", 2))
+            _text_file(root / f"configs/tasks/{name}.yaml", kind, classes)
+            _predictions(folder, rng, walk, count, v, kind, classes)
+        _geometry(folder, rng, walk, count, trajectories)
+        _curves(root, name, rng)
+        _doses(root, name, rng, n, doses, domain)
+        _passes(folder, "full", {"select": {"done": 3000, "full": 3000}})
         if racing:
-            _race(root / "data/eval" / name)
+            _race(folder)
     for one, other in list(pairwise(tasks))[:pairs]:
-        write_between(root, one, other, min(count, 2), 85.0, 50.0)
-    write_probe(root, tasks, 85.0, 50.0, effect)
-    write_networks(root)
+        _pair(root / f"data/interpolation/{one}--{other}", one, other, min(count, 2), domain)
+    _probe(root / "data/probe", tasks, *OWN[domain], effect)
     return root
 
 
-UNSEEN = {"unseen_wording": 2.0, "unseen_examples": 1.0}
-"""Kind of conditions that training never drew -> the points that they lose."""
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(path, index=False)
 
 
-def write_between(
-    root: Path, one: str, other: str, samples: int, own: float, far: float, unseen: dict[str, float] = UNSEEN
-) -> Path:
-    """Scores between two tasks: `own` for a task's own LoRAs, `far` for the other's."""
-    folder = root / f"data/interpolation/{one}--{other}"
-    rng = np.random.default_rng(0)
+def write_study(root: Path) -> None:
+    """Two seeds of a study's rows, as `docs/studies` has them, and the paper's figures."""
+    rows: list[tuple[str, int | None, str, str, float | None, float | None]] = []
+    for row, ours, paper in (("one_hot", 80.0, 79.17), ("task_info", 81.0, 85.1)):
+        for seed in (0, 1):
+            for arm, value in (("condpdiff_mean", ours + seed), ("condpdiff", ours + seed + 1), ("soup", 79.0)):
+                rows += [(row, seed, arm, "movies", value + 5, None), (row, seed, arm, "average", value, None)]
+        rows += [(row, None, "condpdiff", t, None, paper + more) for t, more in (("SST2", 5), ("average", 0))]
+    frame = pd.DataFrame(rows, columns=["row", "seed", "arm", "task", "value", "paper"])
+    write_csv(frame.assign(study="table4b", size="embedded"), root / "docs/studies/table4b.csv")
+
+
+def _text_file(path: Path, kind: str, classes: int) -> None:
+    data = {"kind": kind, "source": {"type": "files", "train": "t.csv", "validation": "v.csv"}}
+    data |= {"labels": ["bad", "good", "neutral"][:classes]} if classes else {"range": [-4, 4]}
+    task = {
+        "data": data | {"columns": {"text": "text", "label": "label"}},
+        "condition": {"description": "How does the writer feel?"},
+        "metrics": ["accuracy", "f1"] if classes else ["pearson", "spearman"],
+        "finetune": {"steps": 250, "lr": 1e-3, "head_lr": 1e-3},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(task, sort_keys=False))
+
+
+def _style_file(path: Path) -> None:
+    task = {
+        "data": {"size": 32, "source": SOURCES[path.stem]},
+        "condition": {"description": f"{path.stem.capitalize()} drawing"},
+        "metrics": ["fd_lite0"],
+        "finetune": {"steps": 250, "lr": 1e-3},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(task, sort_keys=False))
+
+
+def _curves(root: Path, name: str, rng: np.random.Generator) -> None:
+    steps = np.arange(1, 401)
+    loss = 0.35 + 0.4 * np.exp(-steps / 80) + rng.normal(0, 0.06, 400)
+    folder = root / "data/zoo" / name
+    write_csv(pd.DataFrame({"task": name, "step": steps, "loss": loss}), folder / "loss.csv")
+    write_csv(pd.DataFrame({"task": name, "step": steps[49::50], "score": 84.0}), folder / "validation.csv")
+
+
+def _doses(root: Path, name: str, rng: np.random.Generator, n: int, count: int, domain: str) -> None:
+    """The zoo's losses, and samples of which better ones were asked for and got, with some noise."""
+    loss = rng.uniform(0.4, 0.6, n)
+    write_csv(pd.DataFrame({"checkpoint": range(n), "loss": loss}), root / f"data/performance/{name}.csv")
+    rows = [("soup", None, 0, 0.42, 84.0)] if count else []
+    for p in LAMBDAS:
+        for c in range(count):
+            rows.append(("condpdiff", p, c, 0.6 - 0.2 * p + rng.normal(0, 0.02), 80 + 4 * p + rng.normal()))
+    frame = pd.DataFrame(rows, columns=["arm", "asked", "candidate", "loss", "validation"])
+    scored = frame if domain == "text" else frame.assign(validation=np.nan)
+    write_csv(scored, root / f"data/eval/{name}/doses.csv")
+
+
+def _passes(folder: Path, select: str, counts: dict[str, dict[str, int]]) -> None:
+    (folder / "passes.json").write_text(json.dumps({"select": select, "rows": counts}))
+
+
+def _race(folder: Path) -> None:
+    """As if the evaluation had been a race: the worse half of each arm dropped out, and its winner alone is scored."""
+    scores = pd.read_csv(folder / "scores.csv")
+    validation = [c for c in scores if c.startswith("validation")]
+    for _, rows in scores[scores["arm"] != "floor"].groupby("arm"):
+        order = rows["select"].sort_values(ascending=False, kind="stable").index
+        scores.loc[order[(len(order) + 1) // 2 :], ["rows", "select"]] = [12, np.nan]
+        scores.loc[order[1:], validation] = np.nan
+        if (folder / "predictions.safetensors").exists():
+            tensors = load_file(folder / "predictions.safetensors")
+            tensors["predictions"][order[1:]] = np.nan
+            save_file(tensors, folder / "predictions.safetensors")
+    write_csv(scores, folder / "scores.csv")
+    write_csv(pd.read_csv(folder / "doses.csv").assign(validation=np.nan), folder / "doses.csv")
+    _passes(folder, "racing", {"select": {"done": 1500, "full": 3000}, "validation": {"done": 2000, "full": 7000}})
+
+
+def _predictions(
+    folder: Path, rng: np.random.Generator, walk: np.ndarray, count: int, v: int, kind: str, classes: int
+) -> None:
+    labels = rng.integers(0, classes, v).astype(float) if classes else rng.normal(0, 1.5, v)
+    difficulty = rng.uniform(size=v)
+    metrics = ["accuracy", "f1"] if classes else ["pearson", "spearman"]
+    rows, predictions = [], []
+    for arm, skill in SKILL.items():
+        for c in range(count if arm in MANY else 1):
+            s = skill + rng.normal(0, 0.012 if arm == "original" else 0.005) if skill else 0.0
+            if classes:
+                wrong = difficulty + rng.normal(0, 0.05, v) > s
+                most = float(np.bincount(labels.astype(int)).argmax())
+                p = np.where(wrong, (labels + 1) % classes, labels) if skill else np.full(v, most)
+                score = 100 * float((p == labels).mean())
+            else:
+                p = s * labels + (1 - s) * rng.normal(0, 3, v) if skill else np.zeros(v)
+                score = 100 * float(np.corrcoef(p, labels)[0, 1]) if np.ptp(p) else 0.0
+            row = {"arm": arm, "candidate": c, "checkpoint": c if arm == "original" else None, "rows": 96}
+            row |= {"select": score + rng.normal(0, 0.5), "validation": score}
+            row |= {f"validation_{m}": score for m in metrics}
+            rows.append(row | {"distance": None if arm in ("majority", "no_lora") else abs(rng.normal(0.1, 0.03))})
+            predictions.append(p)
+    write_csv(pd.DataFrame(rows), folder / "scores.csv")
+    tensors = {"predictions": np.stack(predictions).astype(np.float32), "labels": labels.astype(np.float32)}
+    save_file(tensors, folder / "predictions.safetensors")
+
+
+def _distances_to_style(folder: Path, rng: np.random.Generator, walk: np.ndarray, count: int) -> None:
     rows = []
+    for arm, score in DISTANCE.items():
+        for c in range(3 if arm == "floor" else count if arm in MANY else 1):
+            fd = score + (rng.normal(0, 0.25) if arm in MANY else 0.1 * (c - 1) if arm == "floor" else 0.0)
+            distance = None if arm in ("floor", "no_lora") else abs(rng.normal(0.1, 0.03))
+            seen, select = (0, np.nan) if arm == "floor" else (96, -fd / 80 + rng.normal(0, 0.004))
+            rows.append((arm, c, c if arm == "original" else None, seen, select, fd, fd, distance))
+    columns = ["arm", "candidate", "checkpoint", "rows", "select", "validation", "validation_fd_lite0", "distance"]
+    write_csv(pd.DataFrame(rows, columns=columns), folder / "scores.csv")
+
+
+def _geometry(folder: Path, rng: np.random.Generator, walk: np.ndarray, count: int, noises: int) -> None:
+    """Points and their distances; noises that go to a checkpoint in four steps; spreads."""
+    centre = walk.mean(0)
+    points: list[tuple[str, int]] = [("checkpoint", i) for i in range(len(walk))] + [("soup", 0)]
+    points += [(arm, c) for arm in ("gaussian", "pca_gaussian", "condpdiff") for c in range(count)]
+    x = np.concatenate([walk, centre[None], centre + 0.05 * rng.normal(size=(3 * count, K))])
+    write_csv(pd.DataFrame(points, columns=["arm", "candidate"]), folder / "points.csv")
+    save_file({"distances": _between(x)}, folder / "distances.safetensors")
+    ways: list[tuple[str, int, int | None]] = [(arm, c, None) for arm, c in points[: len(walk) + 1]]
+    x = np.concatenate([walk, centre[None], *(_way(rng, centre, walk) for _ in range(noises))])
+    ways += [("condpdiff", noise, point) for noise in range(noises) for point in range(4)]
+    frame = pd.DataFrame(ways, columns=["arm", "candidate", "point"]).astype({"point": "Int64"})
+    write_csv(frame, folder / "trajectories.csv")
+    save_file({"distances": _between(x)}, folder / "trajectories.safetensors")
+    spread = {"checkpoint": 1.0, "original": 0.98, "gaussian": 1.01, "pca_gaussian": 0.97, "soup_16": 0.25}
+    narrow = 0.9 if folder.name == "movies" else 0.31
+    (folder / "spread.json").write_text(json.dumps(spread | {"condpdiff": narrow, "ae_reconstruction": 0.95}))
+
+
+def _way(rng: np.random.Generator, centre: np.ndarray, walk: np.ndarray) -> np.ndarray:
+    start, end = centre + rng.normal(0, 0.6, K), walk[rng.integers(len(walk))]
+    return np.stack([start + share * (end - start) for share in np.linspace(0, 1, 4)])
+
+
+def _between(x: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(x[:, None] - x[None], axis=-1).astype(np.float32)
+
+
+def _pair(folder: Path, one: str, other: str, samples: int, domain: str) -> None:
+    """Scores between two tasks, best at a task's own end; for styles the images on the way."""
+    rng, (own, far), rows = np.random.default_rng(0), OWN[domain], []
+    worse = 1 if domain == "style" else -1
     for sample in range(samples):
         for task, end in ((one, 0), (other, 1)):
             for kind in ("weights", "condition"):
-                for at in (0.0, 0.25, 0.5, 0.75, 1.0):
-                    score = own + (far - own) * abs(at - end)
-                    rows.append((kind, at, sample, task, score + rng.normal(0, 0.1)))
-            for kind, lost in unseen.items():
-                rows += [(kind, at, sample, task, (own if at == end else far) - lost) for at in (0.0, 1.0)]
+                for at in LAMBDAS:
+                    rows.append((kind, at, sample, task, own + (far - own) * abs(at - end) + rng.normal(0, 0.1)))
+            for kind, lost in UNSEEN[domain].items():
+                rows += [(kind, at, sample, task, (own if at == end else far) + worse * lost) for at in (0.0, 1.0)]
     write_csv(pd.DataFrame(rows, columns=["kind", "lambda", "sample", "task", "score"]), folder / "scores.csv")
-    return folder
+    if domain == "text":
+        return
+    shown = []
+    for kind, lambdas in STRIPS.items():
+        for number, at in enumerate(lambdas):
+            for i, prompt in enumerate(PROMPTS):
+                file = f"images/{kind}/{number}-{i}.png"
+                _png(folder / file, [4, i, number], text=prompt)
+                shown.append((kind, at, file, prompt, i))
+    write_csv(pd.DataFrame(shown, columns=["kind", "lambda", "file", "prompt", "seed"]), folder / "images.csv")
 
 
-def write_probe(root: Path, tasks: tuple[str, ...], own: float, bare: float, effect: float) -> None:
+def _probe(folder: Path, tasks: tuple[str, ...], own: float, bare: float, effect: float) -> None:
     """Conditions and statistics swapped, the own condition `effect` better than another; and each task left out.
 
     A LoRA of a task never trained on goes half the way from `bare` to `own`, the others' soups a third.
@@ -103,178 +297,40 @@ def write_probe(root: Path, tasks: tuple[str, ...], own: float, bare: float, eff
         for guess in ("mean", "similar"):
             unseen.append((task, "soup_of_others", guess, 0, third))
             unseen += [(task, "condpdiff", guess, sample, half + rng.normal(0, 0.1)) for sample in range(2)]
-    rows = unseen if len(tasks) > 1 else []
     columns = ["condition", "statistics", "task", "sample", "score"]
-    write_csv(pd.DataFrame(swap, columns=columns), root / "data/probe/swap.csv")
+    write_csv(pd.DataFrame(swap, columns=columns), folder / "swap.csv")
     columns = ["task", "arm", "statistics", "sample", "score"]
-    write_csv(pd.DataFrame(rows, columns=columns), root / "data/probe/unseen.csv")
+    write_csv(pd.DataFrame(unseen if len(tasks) > 1 else [], columns=columns), folder / "unseen.csv")
 
 
-def write_networks(root: Path) -> None:
-    """Curves of autoencoder and diffusion model."""
-    rng = np.random.default_rng(9)
-    for name, floor in (("autoencoder", 0.08), ("ldm", 0.2)):
-        steps = np.arange(0, 1500, 10)
-        loss = floor + np.exp(-steps / 200) * rng.uniform(0.8, 1.2, len(steps))
-        frame = pd.DataFrame({"step": steps, "loss": loss})
-        if name == "autoencoder":
-            frame["validation"] = np.where(steps % 100 == 0, loss * 1.1, np.nan)
-        write_csv(frame, root / f"data/{name}/curve.csv")
+def _images(folder: Path, style: int) -> None:
+    rows = []
+    for arm in (*(arm for arm in DISTANCE if arm != "floor"), "real"):
+        for i, prompt in enumerate(PROMPTS):
+            file = f"images/{arm}/{i}.png"
+            _png(folder / file, [3, i, style], text=prompt)
+            rows.append((arm, file, prompt, None if arm == "real" else i))
+    frame = pd.DataFrame(rows, columns=["arm", "file", "prompt", "seed"]).astype({"seed": "Int64"})
+    write_csv(frame, folder / "images.csv")
 
 
-def write_csv(frame: pd.DataFrame, path: Path) -> None:
+def _png(path: Path, seed: list[int], size: int = 32, text: str = "") -> None:
+    """A few coloured discs."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size] / size
+    image = np.full((size, size, 3), rng.uniform(120, 220, 3))
+    for _ in range(5):
+        (cy, cx), r = rng.uniform(0, 1, 2), rng.uniform(0.1, 0.3)
+        image[(y - cy) ** 2 + (x - cx) ** 2 < r**2] = rng.uniform(0, 255, 3)
+    info = PngImagePlugin.PngInfo()
+    info.add_text("prompt", text)
     path.parent.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(path, index=False)
+    Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(path, pnginfo=info)
 
 
-def _task(path: Path, kind: str, three: bool) -> None:
-    classes = ["bad", "neutral", "good"] if three else ["bad", "good"]
-    is_classes = kind == "classification"
-    task = {
-        "data": {
-            "kind": kind,
-            **({"labels": classes} if is_classes else {"range": [-4, 4]}),
-            "source": {"type": "files", "train": "t.csv", "validation": "v.csv"},
-            "columns": {"text": "text", "label": "label"},
-        },
-        "condition": {"description": "How does the writer feel?"},
-        "metrics": ["accuracy", "f1"] if is_classes else ["pearson", "spearman"],
-        "finetune": {"steps": 250, "lr": 1e-3, "head_lr": 1e-3},
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(task, sort_keys=False))
-
-
-def _zoo(folder: Path, rng: np.random.Generator, kind: str) -> None:
-    steps = np.arange(1, 401)
-    loss = 0.35 + 0.4 * np.exp(-steps / 80) + rng.normal(0, 0.06, 400)
-    write_csv(pd.DataFrame({"task": folder.name, "step": steps, "loss": loss}), folder / "loss.csv")
-    score = 84 - 30 * np.exp(-steps[49::50] / 90) + rng.normal(0, 0.8, 8)
-    write_csv(pd.DataFrame({"task": folder.name, "step": steps[49::50], "score": score}), folder / "validation.csv")
-
-
-def _trajectories(root: Path, name: str, rng: np.random.Generator, n: int, count: int) -> None:
-    """A zoo of more checkpoints than are generated from, and noises that come nearer to it."""
-    walk = np.cumsum(rng.normal(0, 0.02, (n + 2, K)), axis=0) + 3
-    save_file({"theta": walk.astype(np.float32)}, root / "data/zoo" / name / "theta.safetensors")
-    noise = rng.normal(0, 1, (count, 1, K)) * np.linspace(1, 0.02, 4)[:, None]  # [J, P, K]
-    (root / "data/samples").mkdir(parents=True, exist_ok=True)
-    trajectories = (walk[-1] + noise).astype(np.float32)
-    save_file({"trajectories": trajectories}, root / "data/samples" / f"{name}.safetensors")
-
-
-def write_study(root: Path) -> None:
-    """Two seeds of a study's rows, as `docs/studies` has them, and the paper's figures."""
-    rows: list[tuple[str, str, str, int | None, str, str, float | None, float | None]] = []
-    for row, ours, paper in (("one_hot", 80.0, 79.17), ("task_info", 81.0, 85.1)):
-        for seed in (0, 1):
-            for arm, more in (("condpdiff_mean", 0.0), ("condpdiff", 1.0)):
-                value = ours + seed + more
-                rows += [
-                    ("table4b", "embedded", row, seed, arm, "movies", value + 5, None),
-                    ("table4b", "embedded", row, seed, arm, "average", value, None),
-                ]
-            rows.append(("table4b", "embedded", row, seed, "soup", "average", 79.0, None))
-        rows += [
-            ("table4b", "embedded", row, None, "condpdiff", "SST2", None, paper + 5),
-            ("table4b", "embedded", row, None, "condpdiff", "average", None, paper),
-        ]
-    columns = ["study", "size", "row", "seed", "arm", "task", "value", "paper"]
-    write_csv(pd.DataFrame(rows, columns=columns), root / "docs/studies/table4b.csv")
-
-
-def _doses(root: Path, name: str, rng: np.random.Generator, n: int, count: int) -> None:
-    """The zoo's losses, and samples of which better ones were asked for and got, with some noise."""
-    loss = rng.uniform(0.4, 0.6, n)
-    write_csv(pd.DataFrame({"checkpoint": range(n), "loss": loss}), root / f"data/performance/{name}.csv")
-    rows = [("soup", None, 0, 0.42, 84.0)] if count else []
-    for p in (0.0, 0.25, 0.5, 0.75, 1.0):
-        for c in range(count):
-            rows.append(("condpdiff", p, c, 0.6 - 0.2 * p + rng.normal(0, 0.02), 80 + 4 * p + rng.normal()))
-    columns = ["arm", "asked", "candidate", "loss", "validation"]
-    write_csv(pd.DataFrame(rows, columns=columns), root / f"data/eval/{name}/doses.csv")
-
-
-def _race(folder: Path) -> None:
-    """As if the evaluation had been a race: the worse half of each arm dropped out, and its winner alone is scored."""
-    scores = pd.read_csv(folder / "scores.csv")
-    tensors = load_file(folder / "predictions.safetensors")
-    validation = [c for c in scores if c.startswith("validation")]
-    for _, rows in scores.groupby("arm"):
-        order = rows["select"].sort_values(ascending=False, kind="stable").index
-        scores.loc[order[(len(order) + 1) // 2 :], ["rows", "select"]] = [12, np.nan]
-        scores.loc[order[1:], validation] = np.nan
-        tensors["predictions"][order[1:]] = np.nan
-    write_csv(scores, folder / "scores.csv")
-    save_file(tensors, folder / "predictions.safetensors")
-    doses = pd.read_csv(folder / "doses.csv").assign(validation=np.nan)
-    write_csv(doses, folder / "doses.csv")
-    counts = {"select": {"done": 1500, "full": 3000}, "validation": {"done": 2000, "full": 7000}}
-    write_passes(folder, "racing", counts)
-
-
-def write_passes(folder: Path, select: str, counts: dict[str, dict[str, int]]) -> None:
-    (folder / "passes.json").write_text(json.dumps({"select": select, "rows": counts}))
-
-
-def _evaluation(folder: Path, rng: np.random.Generator, kind: str, n: int, v: int, count: int, classes: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    labels = rng.integers(0, classes, v).astype(np.float32) if kind == "classification" else rng.normal(0, 1.5, v)
-    difficulty = rng.uniform(size=v)
-    metrics = ["accuracy", "f1"] if kind == "classification" else ["pearson", "spearman"]
-    walk = np.cumsum(rng.normal(0, 0.02, (n, K)), axis=0) + 3
-    rows, predictions, points = [], [], [("checkpoint", i, walk[i]) for i in range(n)]
-    for arm, skill in SKILL.items():
-        for c in range(count if arm in MANY else 1):
-            s = skill + rng.normal(0, 0.012 if arm == "original" else 0.005) if skill else 0.0
-            p = _predict(rng, labels, difficulty, s, kind, classes)
-            score = _scores(p, labels, kind)
-            pick = np.linspace(0, n - 1, count).astype(int)[c]
-            theta = {
-                "original": walk[pick],
-                "gaussian": walk.mean(0) + walk.std(0) * rng.normal(size=K),
-                "condpdiff": walk[pick] + rng.normal(0, 0.01, K),
-            }.get(arm, walk.mean(0) + rng.normal(0, 0.004, K))
-            bare = arm in ("majority", "no_lora")
-            rows.append(
-                {
-                    "arm": arm, "candidate": c, "checkpoint": pick if arm == "original" else None, "rows": 96,
-                    "select": score[0] + rng.normal(0, 0.5), "validation": score[0],
-                    **{f"validation_{m}": x for m, x in zip(metrics, score, strict=True)},
-                    "distance": None if bare else np.linalg.norm(walk - theta, axis=1).min(),
-                }
-            )  # fmt: skip
-            predictions.append(p)
-            if arm in ("soup", "gaussian", "pca_gaussian", "condpdiff"):
-                points.append((arm, c, theta))
-    write_csv(pd.DataFrame(rows), folder / "scores.csv")
-    write_passes(folder, "full", {"select": {"done": 3000, "full": 3000}, "validation": {"done": 7000, "full": 7000}})
-    write_csv(pd.DataFrame([p[:2] for p in points], columns=["arm", "candidate"]), folder / "points.csv")
-    x = np.stack([p[2] for p in points])
-    distances = np.linalg.norm(x[:, None] - x[None], axis=-1).astype(np.float32)
-    save_file({"distances": distances}, folder / "distances.safetensors")
-    save_file(
-        {"predictions": np.stack(predictions).astype(np.float32), "labels": labels.astype(np.float32)},
-        folder / "predictions.safetensors",
-    )
-    spread = {"checkpoint": 1.0, "original": 0.98, "gaussian": 1.01, "pca_gaussian": 0.97}
-    spread |= {"condpdiff": 0.9 if kind == "classification" else 0.31, "ae_reconstruction": 0.95, "soup_16": 0.25}
-    (folder / "spread.json").write_text(json.dumps(spread))
-
-
-def _predict(
-    rng: np.random.Generator, labels: np.ndarray, difficulty: np.ndarray, skill: float, kind: str, classes: int
-) -> np.ndarray:
-    if kind == "regression":
-        return skill * labels + (1 - skill) * rng.normal(0, 3, len(labels)) if skill else np.zeros(len(labels))
-    if not skill:
-        return np.full(len(labels), float(np.bincount(labels.astype(int)).argmax()))
-    wrong = difficulty + rng.normal(0, 0.05, len(labels)) > skill
-    return np.where(wrong, (labels + 1) % classes, labels)
-
-
-def _scores(p: np.ndarray, y: np.ndarray, kind: str) -> list[float]:
-    if kind == "classification":
-        return [100 * float((p == y).mean())] * 2
-    r = 100 * float(np.corrcoef(p, y)[0, 1]) if np.ptp(p) else 0.0
-    return [r, r]
+def _base(folder: Path) -> None:
+    _png(folder / "samples.png", [5], 320)
+    steps = np.arange(0, 2000, 10)
+    for i, name in enumerate(("autoencoder", "denoiser")):
+        loss = 0.1 + np.exp(-steps / 300) * np.random.default_rng(i).uniform(0.8, 1.2, len(steps))
+        write_csv(pd.DataFrame({"step": steps, "loss": loss}), folder / f"{name}.csv")

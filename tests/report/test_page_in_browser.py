@@ -8,11 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_run import REPO, build, write_study
-from fake_style_run import build_styles
+from conftest import Made
+from fake_run import REPO
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
-
-from stages import report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SCREENSHOTS = REPO / "tmp/screenshots"
@@ -20,16 +18,9 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the pat
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def pages(text: Made, style: Made) -> dict[str, Path]:
     """The report of each domain."""
-    found = {"text": build(tmp_path_factory.mktemp("text") / "run"), "style": tmp_path_factory.mktemp("style") / "run"}
-    write_study(found["text"])
-    build_styles(found["style"], styles=("charcoal",))
-    for root in found.values():
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(root)
-            report.main()
-    return {domain: root / "report/index.html" for domain, root in found.items()}
+    return {"text": text.report / "index.html", "style": style.report / "index.html"}
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,25 @@
-"""Bootstrap metrics against the ones that score candidates, intervals, and the words for them."""
+"""Intervals of both domains, bootstrap metrics against the ones that score candidates, and the words for them."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Made
+from test_report_evaluation import with_scores
 
-from condpdiff.report.compare import METRICS, Comparison, Difference, compare, signed, student, verdict
-from condpdiff.report.tables import Evaluation, read_evaluation, selected, summarise
-from condpdiff.text.task import load_task
+from condpdiff.report.compare import Comparison, Difference, correlation, number, signed, student
+from condpdiff.report.evaluation import Evaluation, selected
+from condpdiff.report.page import verdict
+from condpdiff.report.summary import summarise
+from condpdiff.text.resampling import METRICS, Outputs, compare
+
+Run = tuple[list[Evaluation], Mapping[str, Outputs]]
 
 
-def both(run: Path) -> list[Evaluation]:
-    return [read_evaluation(run / "data/eval", n, load_task(n)) for n in ("movies", "tweets")]
+@pytest.fixture
+def both(text: Made) -> Run:
+    return text.spec.evaluations, text.spec.outputs  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -36,48 +43,68 @@ def test_a_constant_prediction_scores_zero(name: str) -> None:
     assert METRICS[name](np.ones(4), y, np.ones((1, 4))) == 0
 
 
-def test_the_difference_is_that_of_the_selected_candidates(run: Path) -> None:
-    es = both(run)
-    c = compare(es, "soup", "selected", seed=0)
-    for e in es:
-        v = e.scores["validation"]
-        expected = v[selected(e.scores, "condpdiff")] - v[selected(e.scores, "soup")]
+def test_the_difference_is_that_of_the_selected_candidates(both: Run) -> None:
+    c = compare(*both, "soup", seed=0)
+    for e in both[0]:
+        expected = e.picked("condpdiff") - e.picked("soup")
         assert c.tasks[e.name].value == pytest.approx(expected, abs=1e-4)
         assert c.tasks[e.name].low <= expected <= c.tasks[e.name].high
     assert c.average.value == pytest.approx(np.mean([d.value for d in c.tasks.values()]))
 
 
-def test_the_same_predictions_tie_and_clearly_better_ones_beat(run: Path) -> None:
-    (movies, _) = both(run)
-    rows = movies.scores["arm"] == "condpdiff"
-    predictions = movies.predictions.copy()
+def test_the_same_predictions_tie_and_clearly_better_ones_beat(both: Run) -> None:
+    movies, (found, labels) = both[0][0], both[1]["movies"]
+    rows, predictions = movies.scores["arm"] == "condpdiff", found.copy()
+    outputs = {"movies": (predictions, labels)}
     predictions[rows] = predictions[selected(movies.scores, "soup")]
-    d = compare([replace(movies, predictions=predictions)], "soup", "selected", 0).average
+    d = compare([movies], outputs, "soup", 0).average
     assert (d.value, d.low, d.high, d.word) == (0, 0, 0, "ties with")
-    predictions[rows] = movies.labels
-    assert compare([replace(movies, predictions=predictions)], "soup", "selected", 0).average.word == "beats"
-    predictions[rows] = 1 - movies.labels
-    assert compare([replace(movies, predictions=predictions)], "soup", "mean", 0).average.word == "loses to"
+    predictions[rows] = labels
+    assert compare([movies], outputs, "soup", 0).average.word == "beats"
+    predictions[rows] = 1 - labels
+    assert compare([movies], outputs, "soup", 0, means=True).average.word == "loses to"
 
 
-def test_the_same_seed_gives_the_same_interval(run: Path) -> None:
-    es = both(run)
-    assert compare(es, "gaussian", "mean", 3) == compare(es, "gaussian", "mean", 3)
-    assert compare(es, "gaussian", "mean", 3) != compare(es, "gaussian", "mean", 4)
+def test_the_same_seed_gives_the_same_interval(both: Run) -> None:
+    found = [compare(*both, "gaussian", seed, means=True) for seed in (3, 3, 4)]
+    assert found[0] == found[1] != found[2]
 
 
-def test_means_are_of_candidates_drawn_anew_and_selected_ones_are_not(run: Path) -> None:
-    (movies, _) = both(run)
-    predictions = movies.predictions.copy()
+def test_means_are_of_candidates_drawn_anew_and_selected_ones_are_not(both: Run) -> None:
+    movies, (found, labels) = both[0][0], both[1]["movies"]
+    predictions = found.copy()
     rows = np.flatnonzero(movies.scores["arm"] == "condpdiff")
-    best = selected(movies.scores, "condpdiff")
-    predictions[movies.scores["arm"] == "soup"] = movies.labels
-    predictions[rows] = np.where(np.arange(len(rows))[:, None] % 2, movies.labels, 1 - movies.labels)
-    predictions[best] = movies.labels  # all candidates but the soup and the selected one are apart
-    e = replace(movies, predictions=predictions)
-    assert compare([e], "soup", "selected", 0).average == Difference(0, 0, 0)
-    found = compare([e], "soup", "mean", 0).average
-    assert found.value < -20 and found.high - found.low > 20  # every row agrees: the candidates alone make it wide
+    predictions[movies.scores["arm"] == "soup"] = labels
+    predictions[rows] = np.where(np.arange(len(rows))[:, None] % 2, labels, 1 - labels)
+    predictions[selected(movies.scores, "condpdiff")] = labels  # all but the soup and the selected one are apart
+    outputs = {"movies": (predictions, labels)}
+    assert compare([movies], outputs, "soup", 0).average == Difference(0, 0, 0)
+    mean = compare([movies], outputs, "soup", 0, means=True).average
+    assert mean.value < -20 and mean.high - mean.low > 20  # every row agrees: the candidates alone make it wide
+
+
+@pytest.mark.parametrize(
+    ("ours", "word"), [([4.0] * 6, "beats"), ([20.0] * 6, "loses to"), ([9.0, 13.0] * 3, "ties with")]
+)
+def test_a_difference_of_distances_within_the_spread_of_candidates_is_a_tie(
+    style: Made, ours: list[float], word: str
+) -> None:
+    summary = summarise([with_scores(e, condpdiff=ours) for e in style.spec.evaluations])
+    comparison = style.spec.compare(summary, "soup", 0)
+    assert comparison.average.word == word
+    lines = verdict(style.spec, dict.fromkeys(("control", "original", "soup"), comparison), summary, {})
+    assert lines[0].startswith("Over the mean of 2 rendered styles, condpdiff (FD-Lite0")
+    assert "lower is better" in lines[0] and f"**{word}** the best control, soup" in lines[0]
+    assert "floor of so few images is 9.00" in " ".join(lines)
+    assert "these are no confidence intervals" in " ".join(lines)
+
+
+def test_the_spread_is_the_larger_deviation_of_the_two_arms(style: Made) -> None:
+    ours, theirs = [10.0, 11.0] * 3, [10.0, 14.0] * 3
+    summary = summarise([with_scores(e, condpdiff=ours, original=theirs) for e in style.spec.evaluations])
+    for arm, values in (("original", theirs), ("soup", ours)):
+        d = style.spec.compare(summary, arm, 0).average
+        assert (d.high - d.low) / 2 == pytest.approx(np.std(values, ddof=1))
 
 
 def test_student_s_interval_is_known_from_three_values_on() -> None:
@@ -85,33 +112,41 @@ def test_student_s_interval_is_known_from_three_values_on() -> None:
     assert (found.value, found.lower) == (2.0, True)
     assert found.high - found.value == pytest.approx(4.3027 / 3**0.5, abs=1e-3)  # t of 2 degrees of freedom, std 1
     assert found.value - found.low == pytest.approx(found.high - found.value)
-    assert np.isnan([student(np.array([1.0, 2.0])).low, student(np.array([1.0, 2.0])).high]).all()
+    few = student(np.array([1.0, 2.0]))
+    assert not few.known and np.isnan([few.low, few.high]).all() and str(few) == "+1.50"
 
 
 def test_signs_and_no_negative_zero() -> None:
-    assert [signed(x) for x in (1.234, -0.5, -0.001, 0.0)] == ["+1.23", "−0.50", "+0.00", "+0.00"]
+    assert [signed(x) for x in (1.234, -0.5, -0.001, 0.0, np.nan)] == ["+1.23", "−0.50", "+0.00", "+0.00", "–"]
+    assert [number(x, 1) for x in (1.234, -0.5, np.nan)] == ["1.2", "−0.5", "–"]
+
+
+def test_correlation_is_of_ranks_and_leaves_out_what_is_not_known() -> None:
+    x = np.array([1.0, 2.0, 3.0, np.nan, 4.0])
+    assert correlation(x, np.array([1.0, 10.0, 100.0, 0.0, np.nan])) == pytest.approx(1)
+    assert correlation(x, -(x**3)) == pytest.approx(-1)
+    assert np.isnan(correlation(x, np.ones(5))) and np.isnan(correlation(x[:1], x[:1]))
 
 
 @pytest.mark.parametrize(
     ("interval", "word"), [((0.1, 0.9), "beats"), ((-0.4, 0.6), "ties with"), ((-2.0, -0.1), "loses to")]
 )
-def test_the_verdict_says_what_the_interval_says(run: Path, interval: tuple[float, float], word: str) -> None:
-    summary = summarise(both(run))
+def test_the_verdict_says_what_the_interval_says(text: Made, interval: tuple[float, float], word: str) -> None:
     d = Difference(sum(interval) / 2, *interval)
-    control = Comparison("gaussian", "selected", {"movies": d, "tweets": d}, d)
-    lines = verdict(
-        {"control": control, "soup": replace(control, arm="soup"), "original mean": replace(control, arm="original")},
-        summary,
-        {"tweets": "collapsed"},
-    )
+    control = Comparison("gaussian", {"movies": d, "tweets": d}, d)
+    found = {"control": control, "soup": replace(control, arm="soup"), "mean": replace(control, arm="original")}
+    lines = verdict(text.spec, found, summarise(text.spec.evaluations), {"tweets": "collapsed"})
     assert f"**{word}** the best control, gaussian" in lines[0]
+    assert f"It **{word}** soup" in lines[1] and "Mean against mean" in " ".join(lines)
     assert any("1 of 2 task was not learned (tweets)" in line for line in lines)
+    beaten = replace(found["mean"], average=Difference(1, 0.5, 2))
+    lines = verdict(text.spec, found | {"mean": beaten}, summarise(text.spec.evaluations), {})
+    assert ("that gain does not speak for one" in " ".join(lines)) is (word != "beats")
 
 
-def test_the_verdict_of_a_race_has_no_mean_against_mean(run: Path) -> None:
-    summary = summarise(both(run))
+def test_the_verdict_of_a_race_has_no_mean_against_mean(text: Made) -> None:
     d = Difference(1.0, 0.5, 1.5)
-    control = Comparison("soup", "selected", {"movies": d, "tweets": d}, d)
-    lines = verdict({"control": control, "soup": control}, summary, {})
+    control = Comparison("soup", {"movies": d, "tweets": d}, d)
+    lines = verdict(text.spec, {"control": control, "soup": control}, summarise(text.spec.evaluations), {})
     assert lines[0].startswith("Over the mean of 2 tasks, condpdiff")
     assert "Mean against mean" not in " ".join(lines)

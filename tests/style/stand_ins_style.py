@@ -13,10 +13,10 @@ from diffusers import AutoencoderKL, AutoencoderTiny, DPMSolverMultistepSchedule
 from PIL import Image
 
 from condpdiff.common.files import write_json, write_tensors
+from condpdiff.common.pretrained import save_source
 from condpdiff.style.metrics import FEATURES, LITE0, Lite0
 from condpdiff.style.models import build_transformer
 from condpdiff.style.small_pixart import save_index
-from condpdiff.zoo.adapters import save_source
 from tests.stand_ins import HIDDEN, save_base, save_tokenizer
 
 SIZE = 32

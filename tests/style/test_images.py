@@ -27,25 +27,22 @@ def message_of(call: Callable[[], object]) -> str:
     return str(error.value)
 
 
-def test_rgb_comes_back_as_it_is() -> None:
-    assert (read(Image.fromarray(COLOURS)) == COLOURS).all()
+WHITE = Image.new("L", (8, 8), 255)
 
 
-@pytest.mark.parametrize("mode", ["L", "1", "LA", "P"])
-def test_grey_and_palette_images_become_rgb(mode: str) -> None:
-    image = Image.new("L", (8, 8), 255).convert(mode)
-    assert (read(image) == 255).all()
-    assert read(image).shape == (8, 8, 3)
-
-
-def test_grey_values_stand_in_all_three_channels() -> None:
-    assert (read(Image.fromarray(GREY)) == GREY[..., None]).all()
-
-
-@pytest.mark.parametrize("form", ["PNG", "TIFF"])
-def test_16_bits_are_scaled_and_not_cut_off(form: str) -> None:
-    deep = Image.fromarray(GREY.astype(np.uint16) * 257)
-    assert (read(deep, form) == GREY[..., None]).all()
+@pytest.mark.parametrize(
+    ("image", "form", "expected"),
+    [
+        (Image.fromarray(COLOURS), "PNG", COLOURS),
+        (Image.fromarray(GREY), "PNG", GREY[..., None]),
+        *((WHITE.convert(mode), "PNG", 255) for mode in ("L", "1", "LA", "P")),
+        *((Image.fromarray(GREY.astype(np.uint16) * 257), form, GREY[..., None]) for form in ("PNG", "TIFF")),
+    ],
+)
+def test_any_mode_becomes_rgb_and_16_bits_are_scaled(image: Image.Image, form: str, expected: np.ndarray | int) -> None:
+    found = read(image, form)
+    assert found.shape == (8, 8, 3)
+    assert (found == expected).all()
 
 
 def test_transparent_parts_are_white() -> None:
@@ -103,14 +100,10 @@ def test_cut_off_image_is_named(form: str) -> None:
     assert message.startswith("cats/one: not a readable image (")
 
 
-def test_square_is_the_middle_of_a_larger_image() -> None:
+def test_square_is_the_middle_of_a_larger_image_and_the_right_size_is_not_touched() -> None:
     image = np.zeros((20, 60, 3), np.uint8)
     image[:, 20:40] = 200
-    assert (square(image, 10, "it") == 200).all()
-    assert square(image, 10, "it").shape == (10, 10, 3)
-
-
-def test_image_of_the_right_size_is_not_touched() -> None:
+    assert (square(image, 10, "it") == np.full((10, 10, 3), 200)).all()
     assert (square(COLOURS, 8, "it") == COLOURS).all()
 
 

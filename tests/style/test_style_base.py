@@ -1,6 +1,7 @@
 """prepare-base of a PixArt that is given: brought here as it is, or refused in one line, with FID's network."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -45,34 +46,28 @@ def test_pipeline_around_another_transformer_is_refused(offline: Path) -> None:
     )
 
 
-def test_hub_pixart_comes_from_a_snapshot_and_adapters_name_its_id(
+def test_hub_pixart_comes_from_a_snapshot_and_no_weights_of_what_is_no_pixart(
     offline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: dict[str, Any] = {}
+    asked: list[list[str]] = []
     published = save_style_base(offline / "snapshot")
 
-    def snapshot(name: str, **patterns: Any) -> str:
-        asked.update(patterns, name=name)
+    def snapshot(name: str, allow_patterns: list[str], **_: Any) -> str:
+        assert name == "some/pixart"
+        asked.append(allow_patterns)
         return str(published)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    prepare_base(Base(source="hub", name="some/pixart"), Path("base"))
-    assert read_json(Path("base/source.json"))["load"] == "some/pixart"
-    assert asked["name"] == "some/pixart"
-    assert {"transformer/*.safetensors", "tokenizer/*.model"} <= set(asked["allow_patterns"])
+    hub = Base(source="hub", name="some/pixart")
+    prepare_base(hub, Path("base"))
+    assert read_json(Path("base/source.json"))["load"] == "some/pixart"  # what adapters name
+    assert {"transformer/*.safetensors", "tokenizer/*.model"} <= set(asked[-1])
 
-
-def test_no_weights_are_downloaded_of_what_is_no_pixart(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[str]] = []
-
-    def snapshot(name: str, allow_patterns: list[str], **rest: Any) -> str:
-        asked.append(allow_patterns)
-        path = save_style_base(offline / "snapshot") / "transformer/config.json"
-        path.write_text(path.read_text().replace("PixArtTransformer2DModel", "UNet2DConditionModel"))
-        return str(path.parent.parent)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    assert "found a transformer of class UNet2DConditionModel" in message_of(Base(source="hub", name="some/unet"))
+    shutil.rmtree("base")
+    asked.clear()
+    path = published / "transformer/config.json"
+    path.write_text(path.read_text().replace("PixArtTransformer2DModel", "UNet2DConditionModel"))
+    assert "found a transformer of class UNet2DConditionModel" in message_of(hub)
     assert not any("safetensors" in pattern for patterns in asked for pattern in patterns)
 
 
@@ -82,33 +77,24 @@ def test_unreachable_hub_says_how_to_give_the_model_locally(no_hub: None, offlin
     assert message.endswith("set base: {source: local, name: DIRECTORY}")
 
 
-# --- Inception ----------------------------------------------------------------------------------
+@pytest.mark.parametrize("reachable", [True, False])
+@pytest.mark.parametrize("asked", ["download", "inception.pt"])
+def test_inception_is_brought_here_or_refused_in_one_line(
+    asked: str, reachable: bool, offline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(folder: str) -> None:
+        if not reachable:
+            raise OSError("Name or service not known")
+        (Path(folder) / INCEPTION).write_bytes(b"network")
 
-
-def test_inception_is_copied_from_its_file(offline: Path) -> None:
-    Path("inception.pt").write_bytes(b"network")
+    monkeypatch.setattr("cleanfid.downloads_helper.check_download_inception", download)
     save_style_base(Path("given"))
-    prepare_base(Base(source="local", name="given", inception="inception.pt"), Path("base"))
-    assert (Path("base") / FEATURES / INCEPTION).read_bytes() == b"network"
-
-
-def test_inception_is_downloaded_by_clean_fid(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_style_base(Path("given"))
-    monkeypatch.setattr(
-        "cleanfid.downloads_helper.check_download_inception",
-        lambda folder: (Path(folder) / INCEPTION).write_bytes(b"x"),
-    )
-    prepare_base(Base(source="local", name="given", inception="download"), Path("base"))
-    assert (Path("base") / FEATURES / INCEPTION).is_file()
-
-
-@pytest.mark.parametrize("asked", ["download", "nowhere.pt"])
-def test_inception_that_cannot_be_had_is_one_line(asked: str, offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> None:
-        raise OSError("Name or service not known")
-
-    monkeypatch.setattr("cleanfid.downloads_helper.check_download_inception", refuse)
-    save_style_base(Path("given"))
-    message = message_of(Base(source="local", name="given", inception=asked))
-    assert message.startswith(f"params.yaml: base.inception: found {asked!r}: ")
-    assert message.endswith(f"allowed: download, or the path of {INCEPTION}")
+    base = Base(source="local", name="given", inception=asked)
+    if reachable:
+        Path("inception.pt").write_bytes(b"network")
+        prepare_base(base, Path("base"))
+        assert (Path("base") / FEATURES / INCEPTION).read_bytes() == b"network"
+    else:
+        message = message_of(base)
+        assert message.startswith(f"params.yaml: base.inception: found {asked!r}: ")
+        assert message.endswith(f"allowed: download, or the path of {INCEPTION}")

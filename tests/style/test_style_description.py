@@ -1,4 +1,4 @@
-"""A style's condition: draws of its training images, the same for the same seed."""
+"""A style's condition: draws of its training images, of held-out ones and of noise, the same for the same seed."""
 
 from pathlib import Path
 
@@ -7,60 +7,65 @@ import pytest
 
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import write_json
-from condpdiff.common.settings import parse
-from condpdiff.style.conditions import DESCRIPTION, describe, inputs, shown
+from condpdiff.style.conditions import DESCRIPTION, DRAWS, describe, inputs, nonsense_inputs, shown, unseen_inputs
 from condpdiff.style.task import Task
 from tests.style.stand_ins_style import SIZE, make_images, make_style_rows
+from tests.style.stand_ins_style_zoo import make_style_task
+
+NO_IMAGES = ["one_hot", "learnable"]
 
 
-def make_task(**condition: object) -> Task:
-    task = {
-        "data": {"size": SIZE, "source": {"type": "rendered", "renderer": "chalk"}},
-        "condition": {"description": "Chalk", "images": 3, "draws": 4} | condition,
-        "metrics": ["fd_lite0"],
-        "finetune": {"steps": 4, "lr": 0.001},
-    }
-    return parse(Task, task, "task.yaml")
+def make_task(**condition: int) -> Task:
+    task = make_style_task()
+    changes = {"images": 3, "draws": 4} | condition
+    return task.model_copy(update={"condition": task.condition.model_copy(update=changes)})
 
 
-def prepare(folder: Path, task: Task) -> Path:
-    rows = make_style_rows(9, 0)
-    rows.to_parquet(folder / "train.parquet", index=False)
-    write_json(folder / DESCRIPTION, describe(task, rows, "task.yaml"))
-    return folder
+def draws_of(**condition: int) -> list[list[int]]:
+    return describe(make_task(**condition), make_style_rows(9, 0), "")["style_images"]
 
 
-def test_draws_are_training_images_each_once(tmp_path: Path) -> None:
-    known = {image.tobytes() for image in make_images(9, 0)}
-    draws = inputs(prepare(tmp_path, make_task()), "style_images")
-    assert [draw.shape for draw in draws] == [(3, SIZE, SIZE, 3)] * 4
-    for draw in draws:
-        found = {image.tobytes() for image in draw}
-        assert len(found) == 3
-        assert found <= known
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    """Nine training images, and five that no LoRA was trained on."""
+    make_style_rows(9, 0).to_parquet(tmp_path / "train.parquet", index=False)
+    make_style_rows(5, 100).to_parquet(tmp_path / "held_out.parquet", index=False)
+    write_json(tmp_path / DESCRIPTION, describe(make_task(), make_style_rows(9, 0), "task.yaml"))
+    return tmp_path
 
 
-def test_draws_differ_and_are_decided_by_their_seed(tmp_path: Path) -> None:
-    rows = make_style_rows(9, 0)
-    one, again, other = (describe(make_task(seed=seed), rows, "")["style_images"] for seed in (0, 0, 1))
-    assert one == again
-    assert one != other
+def test_draws_are_training_images_or_held_out_ones_each_once(prepared: Path) -> None:
+    unseen = unseen_inputs(make_task(), prepared, "style_images")["unseen_images"]
+    for draws, known in ((inputs(prepared, "style_images"), make_images(9, 0)), (unseen, make_images(5, 100))):
+        assert [draw.shape for draw in draws] == [(3, SIZE, SIZE, 3)] * 4
+        assert all(len({i.tobytes() for i in draw} & {i.tobytes() for i in known}) == 3 for draw in draws)
+        assert len({draw.tobytes() for draw in draws}) > 1
+
+
+def test_a_draw_of_few_held_out_images_has_all_of_them(prepared: Path) -> None:
+    found = unseen_inputs(make_task(images=8), prepared, "style_images")
+    assert all(np.array_equal(draw, make_images(5, 100)) for draw in found["unseen_images"])
+
+
+def test_nonsense_is_noise_of_the_size_and_number_of_a_draw_of_style_images() -> None:
+    found = nonsense_inputs(make_task(), "style_images")
+    assert [(draw.shape, draw.dtype) for draw in found] == [((3, SIZE, SIZE, 3), np.uint8)] * DRAWS
+    assert len({draw.tobytes() for draw in found}) == DRAWS
+    assert all(np.array_equal(*pair) for pair in zip(found, nonsense_inputs(make_task(), "style_images"), strict=True))
+
+
+@pytest.mark.parametrize("kind", NO_IMAGES)
+def test_kinds_that_read_no_image_have_no_inputs(kind: str, prepared: Path) -> None:
+    assert inputs(prepared, kind) == nonsense_inputs(make_task(), kind) == []
+    assert unseen_inputs(make_task(), prepared, kind) == {}
+
+
+def test_draws_differ_are_decided_by_their_seed_and_begin_as_fewer() -> None:
+    one = draws_of(seed=0)
+    assert one == draws_of(seed=0) != draws_of(seed=1)
     assert len({tuple(draw) for draw in one}) > 1
-
-
-def test_more_draws_begin_as_fewer() -> None:
-    rows = make_style_rows(9, 0)
-    few, many = (describe(make_task(draws=draws), rows, "")["style_images"] for draws in (2, 5))
-    assert many[:2] == few
-
-
-@pytest.mark.parametrize("kind", ["one_hot", "learnable"])
-def test_kinds_that_read_no_image_have_no_inputs(kind: str, tmp_path: Path) -> None:
-    assert inputs(prepare(tmp_path, make_task()), kind) == []
-
-
-def test_all_images_may_be_one_draw() -> None:
-    assert describe(make_task(images=9, draws=1), make_style_rows(9, 0), "")["style_images"] == [list(range(9))]
+    assert draws_of(draws=5)[:2] == draws_of(draws=2)
+    assert draws_of(images=9, draws=1) == [list(range(9))]  # all images may be one draw
 
 
 def test_more_images_than_there_are_is_one_line() -> None:
@@ -74,5 +79,4 @@ def test_more_images_than_there_are_is_one_line() -> None:
 def test_draw_is_shown_in_words_that_tell_it_from_others() -> None:
     one, other = make_images(3, 0), make_images(3, 1)
     assert shown(one).startswith(f"3 style images of {SIZE} x {SIZE} pixels")
-    assert shown(one) == shown(np.copy(one))
-    assert shown(one) != shown(other)
+    assert shown(one) == shown(np.copy(one)) != shown(other)

@@ -1,4 +1,4 @@
-"""finetune-collect of a style on a random stand-in: what the zoo holds, and that an interruption leaves no trace."""
+"""finetune-collect of a style on a random stand-in: its batches, its score, its errors. The rest: zoo/test_collect."""
 
 import json
 import os
@@ -14,22 +14,19 @@ import pytest
 import torch
 
 from condpdiff.common.errors import UserError
-from condpdiff.common.files import read_tensors, write_json
+from condpdiff.common.files import read_rows, write_json
 from condpdiff.style import finetune as module
-from condpdiff.style.finetune import UNFINISHED, finetune, rate, validation_loss
+from condpdiff.style.finetune import StyleFinetuning, finetune, image_order, validation_loss
 from condpdiff.style.models import load_examples, load_scheduler
-from condpdiff.style.rows import read_rows
 from condpdiff.style.score import Scorer
 from condpdiff.style.task import Task
 from condpdiff.zoo.checkpoints import HEAD, THETA, load_zoo
-from condpdiff.zoo.settings import Collect
+from condpdiff.zoo.collect import UNFINISHED
 from tests.stand_ins import make_collect
 from tests.style.stand_ins_style import CAPTIONS, SIZE, make_style_rows, save_published_classes, save_style_base
 from tests.style.stand_ins_style_zoo import make_style_task as make_task
 
-FILES = [THETA, HEAD, "layout.json", "loss.csv", "validation.csv"]
-ROOT = Path(__file__).parent.parent.parent
-OPENS = 6  # finetune.steps of make_task
+ROOT = Path(__file__).parents[2]
 
 
 class PowerCutError(Exception):
@@ -57,25 +54,10 @@ def collect_zoo(base: Path, waves: Path) -> Callable[..., Path]:
     """Fine-tunes on the waves; gives the zoo's folder."""
 
     def run(out: str = "zoo", task: Task | None = None, **collect: Any) -> Path:
-        settings: Collect = make_collect(**collect)
-        finetune("waves", task or make_task(), settings, waves, base, Path(out))
+        finetune("waves", task or make_task(), make_collect(**collect), waves, base, Path(out))
         return Path(out)
 
     return run
-
-
-def kill_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
-    """Ends the fine-tuning before a further step begins."""
-    taken: list[int] = []
-
-    def batch(job: Any, rows: np.ndarray, seed: int, step: int) -> Any:
-        if len(taken) == steps:
-            raise PowerCutError
-        taken.append(step)
-        return original(job, rows, seed, step)
-
-    original = module._batch
-    monkeypatch.setattr(module, "_batch", batch)
 
 
 def test_the_classes_of_pixarts_published_parts_are_fine_tuned_scored_and_generate(tmp_path: Path, waves: Path) -> None:
@@ -110,24 +92,6 @@ def test_zoo_holds_n_different_states_and_no_head(collect_zoo: Callable[..., Pat
     assert {entry.layer for entry in zoo.layout.entries} == {0, 1}
 
 
-@pytest.mark.parametrize(("every", "expected"), [(1, [7, 8, 9, 10]), (3, [9, 12, 15, 18])])
-def test_states_are_the_last_of_the_run(collect_zoo: Callable[..., Path], every: int, expected: list[int]) -> None:
-    assert read_tensors(collect_zoo(every=every) / THETA)["steps"].tolist() == expected
-
-
-def test_steps_of_the_run_take_the_place_of_the_styles(collect_zoo: Callable[..., Path]) -> None:
-    assert read_tensors(collect_zoo(steps=3) / THETA)["steps"].tolist() == [4, 5, 6, 7]
-
-
-def test_curves_begin_without_a_lora_and_end_with_the_last_step(collect_zoo: Callable[..., Path]) -> None:
-    folder = collect_zoo(validate_every=4, max_checkpoints=7)
-    validation, loss = pd.read_csv(folder / "validation.csv"), pd.read_csv(folder / "loss.csv")
-    assert list(validation.columns) == ["task", "step", "score"]
-    assert validation["step"].tolist() == [0, 4, 8, 12, 13]
-    assert loss["step"].tolist() == [10, 13]
-    assert set(loss["task"]) == {"waves"}
-
-
 def test_merged_states_have_the_losses_of_the_curve(collect_zoo: Callable[..., Path], waves: Path, base: Path) -> None:
     folder = collect_zoo()
     zoo = load_zoo(folder, 4)
@@ -137,18 +101,8 @@ def test_merged_states_have_the_losses_of_the_curve(collect_zoo: Callable[..., P
     curve = pd.read_csv(folder / "validation.csv").set_index("step")["score"]
     for step, theta in ((0, None), (8, zoo.theta[1]), (10, zoo.theta[-1])):
         scorer.merge(theta)
-        found = validation_loss(scorer.transformer, load_scheduler(base), examples.to(scorer.device))
+        found = validation_loss(scorer.model, load_scheduler(base), examples.to(scorer.device))
         assert -curve[step] == pytest.approx(found, rel=1e-5)
-
-
-def test_several_runs_share_the_states(collect_zoo: Callable[..., Path]) -> None:
-    zoo = load_zoo(collect_zoo(runs=2), 4)
-    assert read_tensors(Path("zoo") / THETA)["steps"].tolist() == [7, 8, 7, 8]
-    far, near = (zoo.theta[1] - zoo.theta[2]).norm(), (zoo.theta[0] - zoo.theta[1]).norm()
-    assert far > 5 * near  # no trajectory goes from one to the other
-    alone = load_zoo(collect_zoo("alone", max_checkpoints=2), 2)
-    assert torch.equal(zoo.theta[:2], alone.theta)
-    assert (Path("zoo") / "loss.csv").read_bytes() == (Path("alone") / "loss.csv").read_bytes()
 
 
 def test_modules_that_are_given_get_the_lora(collect_zoo: Callable[..., Path]) -> None:
@@ -159,31 +113,27 @@ def test_modules_that_are_given_get_the_lora(collect_zoo: Callable[..., Path]) -
 # --- steps --------------------------------------------------------------------------------------
 
 
-def test_rate_rises_over_the_warm_up_and_is_the_windows_from_there() -> None:
-    task = make_task(steps=100, warmup=0.1, lr=0.01)
-    rates = [rate(step, task, make_collect(lr=0.001)) for step in range(120)]
-    assert rates[0] == pytest.approx(0.001)
-    assert rates[9] == rates[99] == pytest.approx(0.01)
-    assert rates[100:] == pytest.approx([0.001] * 20)  # constant in the window: N different states
-    assert rate(110, task, make_collect()) == pytest.approx(0.01)
-
-
-def test_rate_inside_the_window_goes_down_to_a_tenth_and_starts_again() -> None:
-    rates = [rate(step, make_task(), make_collect(lr=0.1, lr_cycle=5)) for step in range(OPENS + 10)]
-    assert rates[OPENS : OPENS + 5] == pytest.approx([0.1, 0.1 * (0.55 + 0.45 * 0.5**0.5), 0.055, 0.0231802, 0.01])
-    assert rates[OPENS + 5 :] == pytest.approx(rates[OPENS : OPENS + 5])
-    assert rate(OPENS, make_task(), make_collect(lr_cycle=1)) == pytest.approx(0.01)
-
-
 def test_every_image_is_seen_once_before_one_is_seen_again() -> None:
-    order = module.batches(7, 3, 7, seed=0)
+    order = image_order(7, 3, 7, seed=0)
     assert order.shape == (7, 3)
     assert all(sorted(part) == list(range(7)) for part in order.reshape(3, 7))
-    assert not np.array_equal(order, module.batches(7, 3, 7, seed=1))
-    assert module.batches(2, 5, 1, seed=0).shape == (1, 5)  # a batch larger than the style
+    assert not np.array_equal(order, image_order(7, 3, 7, seed=1))
+    assert image_order(2, 5, 1, seed=0).shape == (1, 5)  # a batch larger than the style
 
 
-# --- the same bytes, interrupted or not ---------------------------------------------------------
+def test_processes_share_the_images_and_the_noise_of_a_batch(
+    base: Path, waves: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = StyleFinetuning("waves", make_task(), make_collect(), waves, base)
+    whole = one.batches(0)(5)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    parts = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        parts.append(one.batches(0)(5))
+    for number in (0, 1, 4, 5):  # latents, captions, noise, timesteps
+        assert torch.equal(torch.cat([part[number] for part in parts]), whole[number])
+    assert not torch.equal(whole[4], one.batches(1)(5)[4])
 
 
 def test_checkpointing_gives_the_same_states(collect_zoo: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,96 +148,25 @@ def test_checkpointing_gives_the_same_states(collect_zoo: Callable[..., Path], m
     torch.testing.assert_close(saving, plain)
 
 
-def test_two_runs_of_one_seed_give_the_same_bytes_and_another_seed_does_not(collect_zoo: Callable[..., Path]) -> None:
-    one, two, other = collect_zoo("one"), collect_zoo("two"), collect_zoo("other", seed=1)
-    assert sorted(p.name for p in one.iterdir()) == sorted(FILES)
-    for name in FILES:
-        assert (one / name).read_bytes() == (two / name).read_bytes(), name
-    assert (one / THETA).read_bytes() != (other / THETA).read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("save_every", "steps"),
-    [(3, 2), (3, 5), (3, 8), (4, 9), (2, 9), (3, 10)],
-    ids=["before a resume point", "before the window", "in it", "across its opening", "near the end", "last but one"],
-)
-def test_interrupted_run_goes_on_and_gives_the_bytes_of_an_uninterrupted_one(
-    collect_zoo: Callable[..., Path], capsys: pytest.CaptureFixture[str], save_every: int, steps: int
-) -> None:
-    settings = {"save_every": save_every, "max_checkpoints": 5}
-    whole = collect_zoo("whole", **settings)
-    capsys.readouterr()
-    with pytest.MonkeyPatch.context() as patch:
-        kill_after(patch, steps)
-        with pytest.raises(PowerCutError):
-            collect_zoo("again", **settings)
-    assert not Path("again").exists()
-    again = collect_zoo("again", **settings)
-    last = steps // save_every * save_every
-    assert (f"going on from step {last}" in capsys.readouterr().out) == (last > 0)
-    for name in FILES:
-        assert (again / name).read_bytes() == (whole / name).read_bytes(), name
-    assert not list(UNFINISHED.iterdir())
-
-
-def test_run_that_ended_after_its_last_step_is_not_trained_again(collect_zoo: Callable[..., Path]) -> None:
-    whole = collect_zoo("whole", save_every=5)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "write_tensors", full_disk(module.write_tensors))
-        with pytest.raises(PowerCutError):
-            collect_zoo("again", save_every=5)
-    with pytest.MonkeyPatch.context() as patch:
-        kill_after(patch, 0)
-        again = collect_zoo("again", save_every=5)
-    for name in FILES:
-        assert (again / name).read_bytes() == (whole / name).read_bytes(), name
-
-
-def full_disk(write: Callable[..., None]) -> Callable[..., None]:
-    """Writes resume points, and no zoo."""
-
-    def written(path: Path, *rest: Any) -> None:
-        if path.name == THETA:
-            raise PowerCutError
-        write(path, *rest)
-
-    return written
-
-
-def test_interrupted_second_run_goes_on_without_the_first_one_again(
+def test_interrupted_run_sees_the_noise_that_it_would_have_seen(
     collect_zoo: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = collect_zoo("whole", runs=2, save_every=4)  # 8 steps a run
-    with pytest.MonkeyPatch.context() as patch:
-        kill_after(patch, 8 + 5)
-        with pytest.raises(PowerCutError):
-            collect_zoo("again", runs=2, save_every=4)
-    capsys.readouterr()
-    again = collect_zoo("again", runs=2, save_every=4)
-    out = capsys.readouterr().out
-    assert "waves, run 1 of 2: going on from step 8" in out
-    assert "waves, run 2 of 2: going on from step 4" in out
-    for name in FILES:
-        assert (again / name).read_bytes() == (whole / name).read_bytes(), name
+    whole = collect_zoo("whole", save_every=3)
+    original = StyleFinetuning.batches
 
+    def batches(self: StyleFinetuning, seed: int) -> Callable[[int], Any]:
+        batch = original(self, seed)
+        return lambda step: batch(step) if step < 8 else (_ for _ in ()).throw(PowerCutError)
 
-def test_resume_point_of_other_settings_is_not_used(
-    collect_zoo: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        kill_after(patch, 5)
+        patch.setattr(StyleFinetuning, "batches", batches)
         with pytest.raises(PowerCutError):
             collect_zoo("again", save_every=3)
-    collect_zoo("other", save_every=3, alpha=8.0)
-    assert "going on from" not in capsys.readouterr().out
-
-
-def test_failed_run_leaves_the_old_zoo(collect_zoo: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    before = (collect_zoo() / THETA).read_bytes()
-    kill_after(monkeypatch, 5)
-    with pytest.raises(PowerCutError):
-        collect_zoo()
-    assert (Path("zoo") / THETA).read_bytes() == before
+    again = collect_zoo("again", save_every=3)
+    assert "waves: going on from step 6" in capsys.readouterr().out
+    for name in (THETA, HEAD, "loss.csv", "validation.csv"):
+        assert (again / name).read_bytes() == (whole / name).read_bytes(), name
+    assert not list(UNFINISHED.iterdir())
 
 
 def test_two_processes_collect_nearly_the_states_of_one(base: Path, collect_zoo: Callable[..., Path]) -> None:
@@ -318,23 +197,11 @@ def test_two_processes_collect_nearly_the_states_of_one(base: Path, collect_zoo:
 # --- warnings and errors ------------------------------------------------------------------------
 
 
-def test_style_that_was_learned_does_not_warn(
-    collect_zoo: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    collect_zoo(task=make_task(steps=40))
-    out = capsys.readouterr().out
-    assert "waves: denoising loss " in out
-    assert "warning" not in out
-
-
-def test_style_that_was_not_learned_warns(
-    collect_zoo: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "validation_loss", lambda *_: 1.0)
-    collect_zoo()
-    assert (
-        "warning: waves: not learned, no better than no LoRA; tune finetune in its task file" in capsys.readouterr().out
-    )
+def test_style_is_learned_if_its_last_loss_is_below_that_without_a_lora(base: Path, waves: Path) -> None:
+    one = StyleFinetuning("waves", make_task(), make_collect(), waves, base)
+    said = "denoising loss 0.1000 after the last step, 0.2000 without a LoRA"
+    assert one.verdict([(0, -0.2), (5, -0.3), (9, -0.1)]) == (said, None)
+    assert one.verdict([(0, -0.2), (5, -0.1), (9, -0.2)])[1] == "no LoRA"
 
 
 def test_modules_that_the_base_does_not_have_are_one_line(collect_zoo: Callable[..., Path]) -> None:

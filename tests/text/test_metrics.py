@@ -7,8 +7,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from condpdiff.text.metrics import TaskMetrics, constant_prediction, score
-from tests.stand_ins import make_task
+from condpdiff.text.metrics import constant_prediction, score
 
 RNG = np.random.default_rng(0)
 Y2, P2 = RNG.integers(0, 2, 200), RNG.integers(0, 2, 200)
@@ -49,21 +48,6 @@ def test_constant_class_has_a_number(name: str) -> None:
 def test_rank_correlation_does_not_mind_the_scale_and_linear_correlation_the_offset() -> None:
     assert score(np.exp(YR), YR, ["spearman"])["spearman"] == pytest.approx(100)
     assert score(2 * YR + 5, YR, ["pearson"])["pearson"] == pytest.approx(100)
-
-
-def test_all_metrics_of_a_task_come_through_evaluate() -> None:
-    metrics = TaskMetrics(make_task())
-    found = metrics.compute(predictions=P2, references=Y2)
-    assert found == score(P2, Y2, ["accuracy", "f1"])
-    assert metrics.compute(predictions=Y2, references=Y2) == {"accuracy": 100.0, "f1": 100.0}  # nothing is left over
-
-
-def test_batches_may_be_added_to_the_evaluate_metric() -> None:
-    metrics = TaskMetrics(make_task("regression"))
-    for part in (slice(0, 50), slice(50, 200)):
-        metrics.add_batch(predictions=PR[part], references=YR[part])
-    expected = score(PR, YR, ["pearson", "spearman"])
-    assert metrics.compute() == {name: pytest.approx(value, abs=1e-3) for name, value in expected.items()}
 
 
 def test_constant_is_the_majority_class_or_the_mean() -> None:

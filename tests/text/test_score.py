@@ -1,165 +1,140 @@
-"""Scoring: W0 + (alpha / r) B A and back, and one line when base and zoo do not fit."""
+"""Scoring text tasks: logits in the rows' order, their losses and metrics, the task's own head; see tests/evaluate."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from transformers import AutoTokenizer
 
 from condpdiff.common.errors import UserError
-from condpdiff.text.score import Scorer
-from condpdiff.zoo.checkpoints import Zoo
-from condpdiff.zoo.layout import Entry, Layout, unflatten
-from tests.stand_ins import make_rows, make_task, make_zoo
+from condpdiff.common.files import read_tensors, write_tensors
+from condpdiff.evaluate.scorer import Candidate, Row
+from condpdiff.evaluate.settings import Eval, Scoring
+from condpdiff.text.models import load_classifier
+from condpdiff.text.score import Panel, Scorer, load_head
+from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
+from tests.stand_ins import make_rows, make_task, make_zoo, save_rows
 
-ROWS = {"select": make_rows(9, 2), "validation": make_rows(21, 3)}
-
-
-@pytest.fixture
-def zoo(base) -> Zoo:
-    return make_zoo(base("bert"), "bert")[0]
-
-
-@pytest.fixture
-def scorer(base, zoo: Zoo) -> Scorer:
-    return Scorer(base("bert"), zoo, make_task(), ROWS, tokens=64)
+SCORING = Scoring(batch_tokens=64)
+KINDS = {"classification": 2, "regression": 1}
+Base = Callable[[str], Path]
 
 
-def with_entries(zoo: Zoo, change: Any) -> Zoo:
-    return replace(zoo, layout=Layout(tuple(change(entry) for entry in zoo.layout.entries)))
+@pytest.fixture(scope="module")
+def zoos(base: Base) -> dict[str, Zoo]:
+    return {kind: make_zoo(base("bert"), "bert", num_outputs=outputs)[0] for kind, outputs in KINDS.items()}
 
 
-def test_merged_weight_is_w0_plus_scaled_ba(scorer: Scorer, zoo: Zoo) -> None:
-    scorer.merge(zoo.theta[0])
-    tensors = unflatten(zoo.theta[0], zoo.layout)
-    assert len(scorer.modules) == 8
-    for name, module in scorer.modules.items():
-        a, b = (tensors[f"base_model.model.{name}.lora_{m}.weight"] for m in "AB")
-        expected = scorer.base_weights[name].cpu() + 4.0 / 2 * b @ a
-        torch.testing.assert_close(module.weight.cpu(), expected, rtol=1e-5, atol=1e-6)
+@pytest.fixture(scope="module", params=KINDS)
+def scorer(request: pytest.FixtureRequest, base: Base, zoos: dict[str, Zoo]) -> Scorer:
+    kind = request.param
+    rows = {"select": make_rows(9, 2, kind), "validation": make_rows(21, 3, kind)}
+    found = Scorer(base("bert"), zoos[kind], make_task(kind), rows, tokens=64)
+    found.merge(zoos[kind].theta[2])
+    return found
 
 
-def test_merges_do_not_add_up_and_none_restores_w0_to_the_bit(scorer: Scorer, zoo: Zoo) -> None:
-    scorer.merge(zoo.theta[1])
-    once = {name: module.weight.clone() for name, module in scorer.modules.items()}
-    scorer.merge(zoo.theta[0])
-    scorer.merge(zoo.theta[1])
-    assert all(torch.equal(module.weight, once[name]) for name, module in scorer.modules.items())
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "deberta"])
+def test_outputs_are_the_whole_model_s_in_the_order_of_the_rows(base: Base, model_type: str) -> None:
+    """The scorer leaves out what the head does not read, and batches by length."""
+    folder, rows = base(model_type), make_rows(21, 3)
+    zoo, _ = make_zoo(folder, model_type)
+    scorer = Scorer(folder, zoo, make_task(), {"validation": rows}, tokens=64)
     scorer.merge(None)
-    assert all(torch.equal(module.weight, scorer.base_weights[name]) for name, module in scorer.modules.items())
-
-
-def test_predictions_stand_in_the_order_of_the_rows(base) -> None:
-    folder = base("bert")
-    rows = make_rows(21, 3, "regression")
-    zoo, _ = make_zoo(folder, "bert", num_outputs=1)
-    scorer = Scorer(folder, zoo, make_task("regression"), {"validation": rows}, tokens=64)
+    plain = load_classifier(folder, 2).eval()
+    load_head(plain, zoo.head)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    expected = [
-        scorer.model(**tokenizer(text, return_tensors="pt").to(scorer.device)).logits.item() for text in rows["text"]
-    ]
-    found = scorer.predict("validation")
+    with torch.no_grad():
+        expected = [plain(**tokenizer(text, return_tensors="pt")).logits[0].tolist() for text in rows["text"]]
+    found = scorer.outputs("validation")
+    assert found.shape == (21, 2) and found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     assert np.ptp(found) > 0.1
+    seen: list[tuple[int, ...]] = []
+    last = scorer.model.base_model.encoder.layer[-1]
+    last.output.register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape)))
+    scorer.outputs("validation")
+    assert {shape[1] for shape in seen} == {1}
 
 
-def test_class_is_the_largest_logit(scorer: Scorer, zoo: Zoo) -> None:
-    scorer.merge(zoo.theta[2])
-    batches = scorer.batches["validation"]
-    logits = batches.in_split_order([scorer.model(**inputs).logits for inputs in batches.inputs])
-    assert scorer.predict("validation").tolist() == logits.argmax(1).tolist()
+def test_predictions_losses_and_scores_are_those_of_the_outputs(scorer: Scorer) -> None:
+    outputs, labels = scorer.outputs("validation"), scorer.labels["validation"]
+    predictions, losses = scorer.predict("validation"), scorer.losses("validation")
+    assert losses.dtype == np.float64 and predictions.dtype == np.float32
+    if outputs.shape[1] == 2:
+        logits = torch.tensor(outputs).double()
+        expected = torch.nn.functional.cross_entropy(logits, torch.tensor(labels).long(), reduction="none").numpy()
+        assert predictions.tolist() == outputs.argmax(1).tolist()
+        assert scorer.score("validation", labels) == {"accuracy": 100.0, "f1": 100.0}
+        assert scorer.score("validation", 1 - labels) == {"accuracy": 0.0, "f1": 0.0}
+    else:
+        expected = (outputs[:, 0].astype(np.float64) - labels) ** 2
+        assert predictions.tolist() == outputs[:, 0].tolist() and len(np.unique(predictions.round(4))) > 2
+        assert set(scorer.score("validation", predictions)) == {"pearson", "spearman"}
+    np.testing.assert_allclose(losses, expected, rtol=1e-9)
+    found, kept = scorer.validate(SCORING)
+    assert found == scorer.score("validation", predictions) and np.array_equal(kept, predictions)
+    select = scorer.score("select", scorer.predict("select"))
+    assert scorer.select_score(scorer.outputs("select")) == next(iter(select.values()))
 
 
-def test_predict_all_is_merge_and_predict_of_each(scorer: Scorer, zoo: Zoo) -> None:
-    found = scorer.predict_all(zoo.theta, "test")
-    assert {split: len(rows) for split, rows in found.items()} == {"select": 6, "validation": 6}
-    for i, theta in enumerate(zoo.theta):
-        scorer.merge(theta)
-        for split in ROWS:
-            assert np.array_equal(found[split][i], scorer.predict(split))
-
-
-def test_predict_all_can_be_asked_for_one_split_alone(scorer: Scorer, zoo: Zoo) -> None:
-    assert set(scorer.predict_all(zoo.theta[:2], "test", ["select"])) == {"select"}
-    assert scorer.passes == {"select": 2 * 9}
-
-
-def test_losses_are_the_cross_entropy_of_each_row(scorer: Scorer, zoo: Zoo) -> None:
-    scorer.merge(zoo.theta[2])
-    logits, labels = torch.tensor(scorer.outputs("validation")), torch.tensor(scorer.labels["validation"]).long()
-    found = scorer.losses("validation")
-    assert found.dtype == np.float64
-    expected = torch.nn.functional.cross_entropy(logits.double(), labels, reduction="none")
-    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-9)
-
-
-def test_losses_of_huge_logits_are_finite(scorer: Scorer) -> None:
+def test_losses_of_huge_logits_are_finite(base: Base, zoos: dict[str, Zoo]) -> None:
+    rows = make_rows(2, 0).assign(label=0.0)
+    scorer = Scorer(base("bert"), zoos["classification"], make_task(), {"select": rows}, 64)
     outputs = np.array([[1e4, -1e4], [-1e4, 1e4]], dtype=np.float32)
-    np.testing.assert_allclose(scorer.losses_of(outputs, np.array([0.0, 0.0])), [0, 2e4])
+    np.testing.assert_allclose(scorer.losses_of(outputs, "select"), [0, 2e4])
 
 
-def test_losses_of_regression_are_squared_errors(base) -> None:
-    zoo, _ = make_zoo(base("bert"), "bert", num_outputs=1)
-    rows = {"loss": make_rows(9, 0, "regression")}
-    scorer = Scorer(base("bert"), zoo, make_task("regression"), rows, tokens=64)
-    expected = (scorer.predict("loss").astype(np.float64) - rows["loss"]["label"].to_numpy()) ** 2
-    np.testing.assert_allclose(scorer.losses("loss"), expected)
+def test_reference_is_what_most_training_rows_say_and_unscored_candidates_have_no_predictions(
+    scorer: Scorer, tmp_path: Path
+) -> None:
+    settings: Any = Eval(candidates=1, extra_candidates=1, select_rows=9, pca_axes=1, batch_tokens=64)
+    (found,) = scorer.references(pd.DataFrame({"label": [1.0, 1.0, 0.0]}), settings)
+    constant = 1.0 if scorer.metrics[0] == "accuracy" else np.float32(2 / 3)
+    assert found.rows == 9 and found.made is not None
+    assert found.made.tolist() == [constant] * 21
+    assert found.validation == scorer.score("validation", found.made)
+    scorer.write(tmp_path, [Row("majority", 0, found), Row("condpdiff", 0, Candidate(4, float("nan")))], settings)
+    tensors = read_tensors(tmp_path / "predictions.safetensors")
+    assert tensors["predictions"][0].tolist() == [constant] * 21 and tensors["predictions"][1].isnan().all()
+    assert tensors["labels"].tolist() == scorer.labels["validation"].astype(np.float32).tolist()
 
 
-def test_rows_that_went_through_the_model_are_counted(scorer: Scorer, zoo: Zoo) -> None:
-    scorer.predict_all(zoo.theta, "test")
-    scorer.losses("select")
-    assert scorer.passes == {"select": 7 * 9, "validation": 6 * 21}
-
-
-def test_score_is_the_tasks_metrics_on_the_split(scorer: Scorer) -> None:
-    labels = ROWS["validation"]["label"].to_numpy()
-    assert scorer.score("validation", labels) == {"accuracy": 100.0, "f1": 100.0}
-    assert scorer.score("validation", 1 - labels) == {"accuracy": 0.0, "f1": 0.0}
-
-
-def test_regression_predicts_values(base) -> None:
-    zoo, _ = make_zoo(base("bert"), "bert", num_outputs=1)
-    rows = {"validation": make_rows(9, 0, "regression")}
-    scorer = Scorer(base("bert"), zoo, make_task("regression"), rows, tokens=64)
-    found = scorer.predict("validation")
-    assert found.shape == (9,)
-    assert len(np.unique(found.round(4))) > 2
-    assert set(scorer.score("validation", found)) == {"pearson", "spearman"}
-
-
-def test_head_of_the_zoo_is_put_in(scorer: Scorer, zoo: Zoo) -> None:
-    assert torch.equal(scorer.model.classifier.weight.cpu(), zoo.head["base_model.model.classifier.weight"])
-
-
-def test_theta_of_another_length_is_refused(scorer: Scorer, zoo: Zoo) -> None:
-    with pytest.raises(UserError, match="theta: found 3 weights"):
-        scorer.merge(torch.zeros(3))
-
-
-def test_module_that_the_base_lacks_is_named(base, zoo: Zoo) -> None:
-    other = with_entries(zoo, lambda e: replace(e, key=e.key.replace("layer.1", "layer.9")))
-    with pytest.raises(UserError, match=r"data/base: no module 'bert.encoder.layer.9.*rerun finetune-collect"):
-        Scorer(base("bert"), other, make_task(), ROWS, 64)
-
-
-def test_module_of_another_shape_or_kind_is_named(base, zoo: Zoo) -> None:
-    def wider(e: Entry) -> Entry:
-        return replace(e, shape=(2, 99)) if e.shape[0] == 2 else e
-
-    with pytest.raises(UserError, match=r"found \[16, 16\], allowed: \[16, 99\]"):
-        Scorer(base("bert"), with_entries(zoo, wider), make_task(), ROWS, 64)
-    embedding = with_entries(
-        zoo,
-        lambda e: replace(e, key=e.key.replace("encoder.layer.0.attention.self.query", "embeddings.word_embeddings")),
-    )
-    with pytest.raises(UserError, match="word_embeddings: found Embedding, allowed: Linear"):
-        Scorer(base("bert"), embedding, make_task(), ROWS, 64)
-
-
-def test_head_that_the_base_does_not_have_is_named(base, zoo: Zoo) -> None:
-    zoo.head["base_model.model.score.weight"] = torch.zeros(2)
+def test_head_of_the_zoo_is_put_in_and_one_that_the_base_does_not_have_is_named(
+    base: Base, scorer: Scorer, zoos: dict[str, Zoo]
+) -> None:
+    head = zoos[scorer.task.data.kind].head
+    assert torch.equal(scorer.model.classifier.weight.cpu(), head["base_model.model.classifier.weight"])
     with pytest.raises(UserError, match=r"head.safetensors: found 'score.weight', which the base model does not have"):
-        Scorer(base("bert"), zoo, make_task(), ROWS, 64)
+        load_head(load_classifier(base("bert"), 2), {"base_model.model.score.weight": torch.zeros(2)})
+
+
+def test_a_panel_scores_a_lora_on_every_task_with_the_task_s_own_head(
+    base: Base, tmp_path: Path, zoos: dict[str, Zoo]
+) -> None:
+    (tmp_path / "base").symlink_to(base("bert"))
+    tasks = {"films": make_task(), "ratings": make_task("regression")}
+    for (name, task), zoo in zip(tasks.items(), zoos.values(), strict=True):
+        save_rows(tmp_path / "tasks" / name, task.data.kind)
+        folder = tmp_path / "zoo" / name
+        folder.mkdir(parents=True)
+        zoo.layout.save(folder)
+        write_tensors(folder / THETA, {"theta": zoo.theta}, zoo.config)
+        write_tensors(folder / HEAD, zoo.head)
+    panel, theta = Panel(tasks, SCORING, tmp_path), zoos["classification"].theta[2]
+    found = [panel.score(theta), panel.score(None), panel.score(theta)]
+    for name, task in tasks.items():
+        rows = {"validation": pd.read_parquet(tmp_path / f"tasks/{name}/validation.parquet")}
+        alone = Scorer(base("bert"), zoos[task.data.kind], task, rows, 64)
+        for theta_, scores in ((theta, found[0]), (None, found[1])):
+            alone.merge(theta_)
+            assert scores[name] == alone.validate(SCORING)[0][task.metrics[0]]
+    assert found[0] == found[2] != found[1]
+    panel.keep("weights", 0.5)
+    (tmp_path / "out").mkdir()
+    panel.write(tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())  # scores alone: nothing else is written

@@ -55,58 +55,38 @@ def test_statistics_equal_those_of_float64(method: str) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 9])
 @pytest.mark.parametrize("method", METHODS)
-def test_denormalise_undoes_normalise(method: str, count: int) -> None:
+def test_denormalise_undoes_normalise_and_touches_nothing(method: str, count: int) -> None:
     theta = zoos(count)
-    for task, statistics in found_of(method, theta).items():
+    before = {task: rows.clone() for task, rows in theta.items()}
+    found = found_of(method, theta)
+    for task, statistics in found.items():
         back = denormalise(normalise(theta[task], statistics), statistics)
         torch.testing.assert_close(back, theta[task], rtol=1e-6, atol=1e-6)
+        assert torch.equal(theta[task], before[task])
+    assert torch.equal(found["a"].mean, found["b"].mean) == (method in ("batch", "none"))
 
 
-def test_task_gives_every_coordinate_mean_0_and_std_1() -> None:
+def test_task_gives_mean_0_and_std_1_and_zero_decodes_to_the_soup_exactly() -> None:
     theta = zoos(50)
     for task, statistics in found_of("task", theta).items():
         w = normalise(theta[task], statistics).double()
         torch.testing.assert_close(w.mean(0), torch.zeros(LAYOUT.K).double(), rtol=0, atol=2e-3)
         torch.testing.assert_close(w.std(0, correction=0), torch.ones(LAYOUT.K).double(), rtol=2e-3, atol=0)
-
-
-def test_zero_decodes_to_the_soup_exactly_under_task() -> None:
-    theta = zoos()
-    for task, statistics in found_of("task", theta).items():
         soup = theta[task].double().mean(0).float()
         assert torch.equal(denormalise(torch.zeros(1, LAYOUT.K), statistics)[0], soup)
 
 
-def test_one_checkpoint_has_w_of_zero_and_any_w_decodes_to_it() -> None:
-    theta = zoos(1)
-    statistics = found_of("task", theta)["a"]
-    assert torch.equal(normalise(theta["a"], statistics), torch.zeros(1, LAYOUT.K))
-    torch.testing.assert_close(
-        denormalise(torch.randn(4, LAYOUT.K), statistics), theta["a"].expand(4, -1), rtol=0, atol=10 * EPS
-    )
-
-
-def test_weight_that_never_moved_comes_back_within_eps() -> None:
-    theta = zoos()
-    theta["a"][:, 3] = 0.25
-    statistics = found_of("task", theta)["a"]
-    w = normalise(theta["a"], statistics)
+def test_one_checkpoint_and_a_weight_that_never_moved_have_w_of_0_and_any_w_decodes_to_them() -> None:
+    one, theta = zoos(1)["a"], zoos()["a"]
+    theta[:, 3] = 0.25
+    alone, still = found_of("task", {"a": one})["a"], found_of("task", {"a": theta})["a"]
+    assert torch.equal(normalise(one, alone), torch.zeros(1, LAYOUT.K))
+    back = denormalise(torch.randn(4, LAYOUT.K), alone)
+    torch.testing.assert_close(back, one.expand(4, -1), rtol=0, atol=10 * EPS)
+    w = normalise(theta, still)
     assert torch.isfinite(w).all()
     assert torch.equal(w[:, 3], torch.zeros(len(w)))
-    assert float(denormalise(3 * torch.ones(1, LAYOUT.K), statistics)[0, 3]) == pytest.approx(0.25, abs=1e-7)
-
-
-def test_small_variation_beside_a_large_mean_is_not_lost() -> None:
-    theta = {"a": 1000 + 1e-3 * torch.randn(200, LAYOUT.K, generator=torch.Generator().manual_seed(0))}
-    found = found_of("task", theta)["a"]
-    np.testing.assert_allclose(found.std.numpy(), theta["a"].double().numpy().std(0), rtol=1e-6)
-
-
-def test_batch_and_none_share_statistics_between_tasks_and_the_others_do_not() -> None:
-    theta = zoos()
-    for method in METHODS:
-        found = found_of(method, theta)
-        assert torch.equal(found["a"].mean, found["b"].mean) == (method in ("batch", "none"))
+    assert float(denormalise(3 * torch.ones(1, LAYOUT.K), still)[0, 3]) == pytest.approx(0.25, abs=1e-7)
 
 
 def test_statistics_of_more_coordinates_than_a_slice_are_whole() -> None:
@@ -121,35 +101,25 @@ def test_statistics_of_more_coordinates_than_a_slice_are_whole() -> None:
 
 @pytest.mark.parametrize("sizes", [[200], [1] * 200, [199, 1], [1, 199], [64, 64, 64, 8]])
 def test_moments_of_parts_equal_two_passes_in_float64(sizes: list[int]) -> None:
+    """Of a small variation beside a large mean, in float32 and in float64, which stays as it was."""
     theta = 1000 + 1e-3 * torch.randn(200, 17, generator=torch.Generator().manual_seed(0))
-    found, values = Moments.of(theta.split(sizes)), theta.double().numpy()
-    assert found.count == 200
-    np.testing.assert_allclose(found.mean.numpy(), values.mean(0), rtol=1e-14)
-    np.testing.assert_allclose(found.m2.numpy(), ((values - values.mean(0)) ** 2).sum(0), rtol=1e-7)
+    for rows in (theta, theta.double()):
+        values = rows.double().numpy().copy()
+        found = Moments.of(rows.split(sizes))
+        assert found.count == 200
+        np.testing.assert_allclose(found.mean.numpy(), values.mean(0), rtol=1e-14)
+        np.testing.assert_allclose(found.m2.numpy(), ((values - values.mean(0)) ** 2).sum(0), rtol=1e-7)
+        np.testing.assert_allclose(found.statistics().std.numpy(), values.std(0), rtol=1e-6)
+        np.testing.assert_array_equal(rows.double().numpy(), values)
 
 
-def test_pooled_moments_are_those_of_all_values_together() -> None:
+def test_pooled_moments_are_those_of_all_values_together_and_chosen_ones_theirs() -> None:
     theta = 5 + torch.randn(9, 13, generator=torch.Generator().manual_seed(0))
     found, values = Moments.of(theta.split(2)).pooled(), theta.double().numpy()
     assert found.count == values.size
     np.testing.assert_allclose(found.mean.numpy(), [values.mean()], rtol=1e-12)
     np.testing.assert_allclose(found.m2.numpy(), [((values - values.mean()) ** 2).sum()], rtol=1e-12)
-
-
-def test_moments_of_chosen_coordinates_are_theirs() -> None:
-    theta = torch.randn(9, 13)
     positions = torch.tensor([2, 3, 11])
-    found, expected_ = Moments.of([theta]).at(positions), Moments.of([theta[:, positions]])
-    torch.testing.assert_close(found.mean, expected_.mean)
-    torch.testing.assert_close(found.m2, expected_.m2)
-
-
-def test_theta_is_left_as_it_was() -> None:
-    theta = torch.randn(5, LAYOUT.K)
-    before = theta.clone()
-    normalise(theta, Moments.of([theta]).statistics())
-    assert torch.equal(theta, before)
-    double = torch.randn(5, LAYOUT.K).double()
-    before = double.clone()
-    Moments.of([double])
-    assert torch.equal(double, before)
+    some, theirs = Moments.of([theta]).at(positions), Moments.of([theta[:, positions]])
+    torch.testing.assert_close(some.mean, theirs.mean)
+    torch.testing.assert_close(some.m2, theirs.m2)

@@ -9,7 +9,7 @@ from condpdiff.common.errors import UserError
 from condpdiff.common.files import write_tensors
 from condpdiff.common.matrices import Resident, whole
 from condpdiff.zoo.normalization import Moments, statistics_of
-from condpdiff.zoo.normalized import Frame, W, load_frame, load_rows, load_w, save_task
+from condpdiff.zoo.normalized import Frame, W, load_frame, load_rows, save_task
 from tests.stand_ins import make_layout
 
 
@@ -26,39 +26,33 @@ def theta() -> torch.Tensor:
     return torch.randn(6, make_layout().K, generator=torch.Generator().manual_seed(0))
 
 
-def test_whole_w_becomes_theta_again(theta: torch.Tensor) -> None:
-    frame, w = frame_of(theta, None)
-    torch.testing.assert_close(frame.to_theta(w), theta, rtol=1e-6, atol=1e-6)
-
-
-def test_chosen_layers_are_generated_and_the_rest_is_the_soup(theta: torch.Tensor) -> None:
-    frame, w = frame_of(theta, (1, 1))
-    found = frame.to_theta(w)
+@pytest.mark.parametrize("layers", [None, (1, 1), (0, 1)])
+def test_chosen_layers_are_generated_and_the_rest_is_the_soup(
+    theta: torch.Tensor, layers: tuple[int, int] | None
+) -> None:
+    frame, w = frame_of(theta, layers)
+    soup, found = frame.soup.clone(), frame.to_theta(w)
     inside = torch.zeros(theta.shape[1], dtype=torch.bool)
     inside[frame.positions] = True
-    assert {e.layer for e in make_layout().entries if inside[e.offset]} == {1}
+    if layers:
+        chosen = {e.layer for e in make_layout().entries if inside[e.offset]}
+        assert chosen == set(range(layers[0], layers[1] + 1))
     torch.testing.assert_close(found[:, inside], theta[:, inside], rtol=1e-6, atol=1e-6)
     assert torch.equal(found[:, ~inside], theta.double().mean(0).float()[~inside].expand(6, -1))
+    torch.testing.assert_close(frame.to_w(found), w, rtol=1e-4, atol=1e-4)
+    assert torch.equal(frame.to_theta(torch.zeros(1, w.shape[1]))[0], soup)  # exactly
+    assert torch.equal(frame.soup, soup)
 
 
-@pytest.mark.parametrize("layers", [None, (0, 1)])
-def test_zero_decode_is_exactly_the_soup(theta: torch.Tensor, layers: tuple[int, int] | None) -> None:
-    frame, w = frame_of(theta, layers)
-    assert torch.equal(frame.to_theta(torch.zeros(1, w.shape[1]))[0], frame.soup)
-
-
-def test_to_theta_leaves_the_soup_untouched(theta: torch.Tensor) -> None:
-    frame, w = frame_of(theta, None)
-    before = frame.soup.clone()
-    frame.to_theta(w + 1)
-    assert torch.equal(frame.soup, before)
-
-
-def test_saved_task_comes_back_equal(theta: torch.Tensor, tmp_path: Path) -> None:
+def test_saved_task_comes_back_equal_and_parts_are_written_as_the_whole(
+    theta: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     frame, w = frame_of(theta, (0, 1))
     make_layout().select_layers((0, 1))[0].save(tmp_path)
+    write_tensors(tmp_path / "expected", {"w": w})
+    monkeypatch.setattr("condpdiff.common.matrices.PART_BYTES", 2 * 4 * theta.shape[1])
     save_task(tmp_path / "a", Resident(theta), frame)
-    assert torch.equal(load_w(tmp_path, ["a"])["a"], w)
+    assert (tmp_path / "a" / W).read_bytes() == (tmp_path / "expected").read_bytes()
     assert torch.equal(whole(load_rows(tmp_path, ["a"])["a"]), w)
     found = load_frame(tmp_path, "a")
     assert torch.equal(found.to_theta(w), frame.to_theta(w))
@@ -73,19 +67,3 @@ def test_w_and_layout_that_disagree_are_one_line(theta: torch.Tensor, tmp_path: 
     write_tensors(tmp_path / "a" / W, {"w": w[:, :-1]})
     with pytest.raises(UserError, match="w.safetensors: found 79 weights, allowed: the layout's K = 80"):
         load_rows(tmp_path, ["a"])
-
-
-def test_w_written_in_parts_is_what_is_written_at_once(
-    theta: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    frame, w = frame_of(theta, (0, 1))
-    write_tensors(tmp_path / "expected", {"w": w})
-    monkeypatch.setattr("condpdiff.common.matrices.PART_BYTES", 2 * 4 * theta.shape[1])
-    save_task(tmp_path / "a", Resident(theta), frame)
-    assert (tmp_path / "a" / W).read_bytes() == (tmp_path / "expected").read_bytes()
-
-
-def test_to_w_and_to_theta_are_inverses(theta: torch.Tensor) -> None:
-    for layers in (None, (1, 2)):
-        frame, w = frame_of(theta, layers)
-        torch.testing.assert_close(frame.to_w(frame.to_theta(w)), w, rtol=1e-4, atol=1e-4)

@@ -7,14 +7,40 @@ import pandas as pd
 import pytest
 
 from condpdiff.common.errors import UserError
-from condpdiff.zoo.performance import load_performance, loss_rows, performance_of, read_performance, select_rows
+from condpdiff.zoo.performance import (
+    load_performance,
+    loss_rows,
+    losses_of_all,
+    performance_of,
+    rated,
+    read_performance,
+    select_rows,
+)
 from condpdiff.zoo.settings import Performance
 
 
 def write(folder: Path, losses: list[float], task: str = "a") -> Path:
     path = folder / f"{task}.csv"
-    pd.DataFrame({"checkpoint": range(len(losses)), "loss": losses}).to_csv(path, index=False)
+    losses_of_all(dict(enumerate(losses)), len(losses)).to_csv(path, index=False)
     return path
+
+
+@pytest.mark.parametrize(
+    ("count", "every", "expected"),
+    [(7, 1, [0, 1, 2, 3, 4, 5, 6]), (7, 3, [0, 3, 6]), (8, 3, [0, 3, 6, 7]), (4, 9, [0, 3]), (1, 2, [0])],
+)
+def test_every_so_many_th_checkpoint_is_rated_and_the_last_one(count: int, every: int, expected: list[int]) -> None:
+    assert rated(count, every) == expected
+
+
+def test_between_rated_checkpoints_the_loss_is_interpolated_and_all_have_a_row(tmp_path: Path) -> None:
+    table = losses_of_all({0: 4.0, 4: 0.0, 5: 3.0}, 6)
+    table.to_csv(tmp_path / "a.csv", index=False)
+    found = read_performance(tmp_path / "a.csv")
+    pd.testing.assert_frame_equal(found, table)
+    assert found["checkpoint"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert found["loss"].tolist() == [4, 3, 2, 1, 0, 3]
+    assert found["rated"].tolist() == [1, 0, 0, 0, 1, 1]
 
 
 def test_rank_is_evenly_spaced_from_worst_to_best_whatever_the_losses() -> None:

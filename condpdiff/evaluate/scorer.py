@@ -1,0 +1,191 @@
+"""Merge a LoRA into the base model, W = W0 + (alpha / r) B A, and score it: what every domain's scorer does alike."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from torch import Tensor, addmm, nn
+
+from condpdiff.common.errors import UserError
+from condpdiff.common.hardware import device
+from condpdiff.common.task import Task
+from condpdiff.evaluate.settings import Eval, Scoring
+from condpdiff.zoo.checkpoints import Zoo
+from condpdiff.zoo.layout import unflatten
+
+PREFIX = "base_model.model."
+"""What PEFT puts before the base model's own names."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What was found of one candidate."""
+
+    rows: int
+    """Select rows seen; fewer than all if it dropped out of a race."""
+    select: float
+    """Its score on them, higher is better; NaN if it dropped out, or its score is no number."""
+    validation: Mapping[str, float] = field(default_factory=dict)
+    """The task's metrics; empty: it did not win the race, and was not scored there."""
+    made: np.ndarray | None = None
+    """What it made of the validation rows, as `Scorer.validate` gives it."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of scores.csv."""
+
+    arm: str
+    number: int
+    """Of the candidate in its arm."""
+    found: Candidate
+    checkpoint: int | None = None
+    """Index in the zoo of a candidate that is, or comes from, one checkpoint."""
+    distance: float = float("nan")
+    """L2 to the nearest checkpoint, to the nearest other one for checkpoints themselves."""
+
+
+class Scorer(ABC):
+    """The base model of one task; scores vectors theta [K] on fixed rows.
+
+    A domain prepares its rows once. A candidate costs its merge (a rank-r product a module) and its forward passes.
+    """
+
+    reference: ClassVar[str]
+    """The arm of what needs no LoRA, in scores.csv before all others."""
+    validates_doses: ClassVar[bool]
+    """Whether a dose is scored on validation too, and not by its loss alone."""
+
+    def __init__(self, model: Any, zoo: Zoo, task: Task, rows: Mapping[str, int]) -> None:
+        """Put the model on the device.
+
+        Args:
+            model: the base model, W0, its head in it; to mypy, diffusers' classes have no attributes.
+            rows: of every split that losses are taken on, how many there are.
+
+        Raises:
+            UserError: the model lacks a module of the zoo's layout, or its weight has another shape.
+        """
+        self.layout, self.scale = zoo.layout, zoo.config["alpha"] / zoo.config["rank"]
+        self.metrics = [str(metric) for metric in task.metrics]
+        self.rows = dict(rows)
+        self.device = device()
+        self.model = model.eval().requires_grad_(False).to(self.device)
+        self.modules = merge_targets(self.model, zoo)
+        self.base_weights = {name: module.weight.clone() for name, module in self.modules.items()}
+        self.passes: Counter[str] = Counter()
+        """Rows that went through the model so far, by split."""
+
+    def merge(self, theta: Tensor | None) -> None:
+        """Set the model's weights to W0 + (alpha / r) B A; None restores W0 (no LoRA).
+
+        Raises:
+            UserError: theta has another length than the layout.
+        """
+        tensors = {} if theta is None else unflatten(theta.to(self.device), self.layout)
+        for name, module in self.modules.items():
+            weight = self.base_weights[name]
+            if theta is not None:
+                a = tensors[f"{PREFIX}{name}.lora_A.weight"]  # [r, in]
+                b = tensors[f"{PREFIX}{name}.lora_B.weight"]  # [out, r]
+                weight = addmm(weight, b, a, alpha=self.scale)
+            module.weight.data.copy_(weight)
+
+    def losses(self, split: str) -> np.ndarray:
+        """Loss of each row [V] float64 of the model as it is merged now, in split order."""
+        return self.losses_of(self.outputs(split), split)
+
+    @abstractmethod
+    def outputs(self, split: str) -> np.ndarray:
+        """What the model, as it is merged now, puts out for each row: [V, ...], in split order."""
+
+    @abstractmethod
+    def losses_of(self, outputs: np.ndarray, split: str) -> np.ndarray:
+        """Loss of each row [V] float64, from outputs [V, ...] of a split."""
+
+    @abstractmethod
+    def select_score(self, outputs: np.ndarray) -> float:
+        """The score that outputs of all `select` rows stand for: higher is better; NaN: no number."""
+
+    @abstractmethod
+    def validate(self, settings: Scoring) -> tuple[dict[str, float], np.ndarray]:
+        """The task's metrics of the model as it is merged now on the validation rows, and what is kept of it."""
+
+    @abstractmethod
+    def validation_rows(self, settings: Scoring) -> int:
+        """How many rows `validate` counts in `passes`."""
+
+    @abstractmethod
+    def references(self, train: pd.DataFrame, settings: Eval) -> list[Candidate]:
+        """The candidates of the arm `reference`.
+
+        Args:
+            train: the task's training rows.
+        """
+
+    @abstractmethod
+    def write(self, folder: Path, rows: Sequence[Row], settings: Scoring) -> None:
+        """Write to `folder` what the domain keeps of its candidates beside their scores; `rows` as in scores.csv."""
+
+
+class Panel(ABC):
+    """Scores LoRAs on some tasks at once, each by its first metric on all its validation rows."""
+
+    @abstractmethod
+    def __init__(self, tasks: Mapping[str, Any], settings: Scoring, data: Path) -> None:
+        """Args: data: where the stages wrote the base model, the prepared tasks and their zoos.
+
+        Raises:
+            UserError: a file can't be read.
+        """
+
+    @abstractmethod
+    def score(self, theta: Tensor | None) -> dict[str, float]:
+        """The score of one LoRA [K] on every task; None: no LoRA."""
+
+    def keep(self, kind: str, at: float) -> None:  # noqa: B027
+        """Keep what the LoRA scored last has made, under a point's kind and lambda, where there is more than scores."""
+
+    def write(self, folder: Path) -> None:  # noqa: B027
+        """Write what was kept."""
+
+
+def first(metrics: Mapping[str, float]) -> float:
+    """The metric that counts."""
+    return next(iter(metrics.values()))
+
+
+def first_best(select: np.ndarray) -> int:
+    """The first of the highest; a score that is not a number is no candidate's best."""
+    return int(np.where(np.isnan(select), -np.inf, select).argmax())
+
+
+def merge_targets(model: nn.Module, zoo: Zoo) -> dict[str, nn.Linear]:
+    """The linear modules that the zoo's layout names, by name.
+
+    Raises:
+        UserError: the base model lacks such a module, or its weight has another shape.
+    """
+    names = sorted({e.key.removeprefix(PREFIX).split(".lora_")[0] for e in zoo.layout.entries})
+    shapes = {e.key: e.shape for e in zoo.layout.entries}
+    found = {}
+    for name in names:
+        a, b = (shapes[f"{PREFIX}{name}.lora_{m}.weight"] for m in "AB")
+        try:
+            module = model.get_submodule(name)
+        except AttributeError:
+            raise UserError(
+                f"data/base: no module {name!r}, which the zoo's layout names; rerun finetune-collect"
+            ) from None
+        if not isinstance(module, nn.Linear):
+            raise UserError(f"data/base: {name}: found {type(module).__name__}, allowed: Linear (the layout's)")
+        shape, expected = list(module.weight.shape), [b[0], a[1]]
+        if shape != expected:
+            raise UserError(f"data/base: {name}: found {shape}, allowed: {expected} (the layout's)")
+        found[name] = module
+    return found

@@ -1,0 +1,41 @@
+"""The arms that are LoRA vectors, in every domain: their names, order, words, colours and marks stand here alone."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Arm:
+    what: str  # what the report says of it
+    colours: tuple[str, str]  # light and dark; no other arm may have the same light one
+    marker: str = "o"  # Matplotlib's
+    drawn: bool = True  # it has several candidates
+    control: bool = False  # a generator of checkpoints must beat it: it needs no trained generator
+
+
+OURS = "condpdiff"
+ARMS = {  # in the order of every table
+    "original": Arm("single checkpoints of the zoo", ("#2563eb", "#6ea8fe")),
+    "soup": Arm("the mean of all N checkpoints", ("#0f8a5f", "#3ddc97"), "s", drawn=False, control=True),
+    "soup_16": Arm("means of 16 random checkpoints", ("#0891a8", "#38d4ea"), "P", control=True),
+    "gaussian": Arm(
+        "draws from a normal distribution fitted to each coordinate of the zoo", ("#7c3aed", "#b18cff"), "^",
+        control=True,
+    ),
+    "pca_gaussian": Arm(
+        "draws from a normal distribution on the zoo's first principal axes (`eval.pca_axes`)", ("#c0268f", "#f472c8"),
+        "v", control=True,
+    ),
+    "checkpoint_noise": Arm(
+        "checkpoints with random noise on them, as far from a checkpoint as the generated ones are",
+        ("#4d7c0f", "#a3d94a"), ">", control=True,
+    ),
+    "ae_reconstruction": Arm("checkpoints after the autoencoder, D(E(w))", ("#96720a", "#e0b93b")),
+    "zero_decode": Arm(
+        "zeros in place of a decoded vector, denormalised: the soup itself under `normalize.method: task`",
+        ("#7a5c48", "#c9a48c"), "X", drawn=False,
+    ),
+    OURS: Arm("generated: noise, denoised under the task's condition and decoded", ("#e8590c", "#ff8a3d"), "D"),
+}  # fmt: skip
+CONTROLS = [name for name, arm in ARMS.items() if arm.control]
+MADE = [name for name, arm in ARMS.items() if arm.drawn and name != "original"]
+"""Arms of several candidates that are no checkpoints."""

@@ -1,0 +1,74 @@
+"""The paper's tables and figures as studies: what the tables in docs/studies say, beside the paper's own figures."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from condpdiff.report.blocks import Block, Figures, Section, Table
+from condpdiff.report.compare import number, signed
+from condpdiff.report.figures import colour, marker, named_rows
+from condpdiff.report.readers import read_csv
+from condpdiff.report.summary import AVERAGE
+from condpdiff.report.svg import LIGHT, Image, figure, image, styled
+
+COLUMNS = ["study", "size", "row", "seed", "arm", "task", "value", "paper"]
+STUDIES = Path("docs/studies")
+CAPTION = (
+    "`{study}` at the size `{size}`, over the mean of its tasks: condpdiff_mean is the mean over all generated "
+    "candidates, then over seeds, and std its sample standard deviation over seeds; condpdiff is the selected "
+    "candidate, mean over seeds; minus soup is condpdiff_mean less the soup of the row's own checkpoints, which needs "
+    "no generator. The paper's figures are of other models and tasks: compare differences between rows."
+)
+FIGURES = (
+    "The same rows: condpdiff_mean of each seed (dots) and the mean over seeds (diamond), beside the soup of the row's "
+    "checkpoints (square). Rows whose diamonds lie no further apart than one row's dots are not told apart."
+)
+
+
+def sections() -> list[Section]:
+    """All tables of `docs/studies`, and a figure of each that has been run; nothing where there is none."""
+    found = []
+    for path in sorted(STUDIES.glob("*.csv")):
+        for (study, size), rows in read_csv(path, COLUMNS).groupby(["study", "size"], sort=False):
+            found.append((str(study), str(size), rows))
+    measured = [each for each in found if len(_averages(each[2], "condpdiff_mean", "value"))]
+    blocks: list[Block] = [_table(*each) for each in found]
+    blocks += [Figures(FIGURES, [plot(*each) for each in measured])] if measured else []
+    return [Section("studies", "Studies", blocks)] if blocks else []
+
+
+def _averages(rows: pd.DataFrame, arm: str, column: str) -> pd.Series:
+    """An arm's averages over tasks by row, one a seed; those that are not known are left out."""
+    shown = rows[(rows["arm"] == arm) & (rows["task"] == AVERAGE)]
+    return shown.set_index("row")[column].dropna()
+
+
+@styled
+def plot(study: str, size: str, rows: pd.DataFrame) -> Image:
+    """A line a row of a study that has figures: seeds, their mean, and the soup."""
+    ours, soup = (_averages(rows, arm, "value") for arm in ("condpdiff_mean", "soup"))
+    means = ours.groupby(level=0, sort=False).mean()
+    names = list(means.index)
+    fig, (ax,) = figure(1.0 + 0.27 * len(names))
+    ax.scatter(ours, [names.index(row) for row in ours.index], s=14, color=colour("condpdiff"), alpha=0.5, linewidths=0)
+    for arm, values, label in (
+        ("soup", soup.groupby(level=0).mean().reindex(names), "soup"), ("condpdiff", means, "condpdiff_mean"),
+    ):  # fmt: skip
+        ax.plot(
+            values, range(len(names)), marker(arm), ms=5.5, color=colour(arm), mec=LIGHT["panel"], mew=0.7, label=label
+        )
+    named_rows(ax, names, bold=None)
+    ax.set(xlabel="average over tasks", title=study)
+    said = ", ".join(f"{name} {value:.2f}" for name, value in means.items())
+    return image(fig, f"study-{study}-{size}", f"{study}: condpdiff_mean of every row: {said}", legend=2)
+
+
+def _table(study: str, size: str, rows: pd.DataFrame) -> Table:
+    lines = []
+    for name, of_row in rows.groupby("row", sort=False):
+        means, selected, soups = (_averages(of_row, arm, "value") for arm in ("condpdiff_mean", "condpdiff", "soup"))
+        paper, over = _averages(of_row, "condpdiff", "paper"), signed(means.mean() - soups.mean())
+        cells = [number(means.mean()), number(means.std()), number(selected.mean()), over, number(paper.mean())]
+        lines.append([str(name), str(max(len(means), len(selected))), *cells])
+    columns = ["row", "seeds", "condpdiff_mean", "std", "condpdiff", "minus soup", "paper"]
+    return Table(CAPTION.format(study=study, size=size), columns, lines)

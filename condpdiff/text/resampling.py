@@ -1,0 +1,113 @@
+"""Metrics on resampled validation rows, and paired intervals from them.
+
+A resample is how often each row is drawn, counts [B, V]; every metric is then a few matrix products, and that of
+all-ones counts is the plain metric. In percent; undefined correlations count as 0.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from condpdiff.report.arms import OURS
+from condpdiff.report.compare import Comparison, Difference
+from condpdiff.report.evaluation import Evaluation, candidates, selected
+
+RESAMPLES = 2000
+Metric = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+Outputs = tuple[np.ndarray, np.ndarray]
+"""Predictions [R, V] of every row of scores.csv (class index or value; NaN where validation is), and labels [V]."""
+
+
+def compare(
+    evaluations: Sequence[Evaluation], outputs: Mapping[str, Outputs], arm: str, seed: int, means: bool = False
+) -> Comparison:
+    """Resample each task's validation rows RESAMPLES times; both arms are scored on the same resamples.
+
+    Task i draws rows from seed (seed, i), so every comparison of a report sees the same resamples of them.
+
+    Args:
+        means: of all candidates, in place of the selected ones; each arm's candidates are drawn anew too, or the
+            interval would hold for these very draws alone.
+    """
+    tasks, draws = {}, []
+    for i, e in enumerate(evaluations):
+        predictions, labels = outputs[e.name]
+        v = len(labels)
+        counts = np.random.default_rng([seed, i]).multinomial(v, np.full(v, 1 / v), size=RESAMPLES)  # [B, V]
+        counts = np.concatenate([np.ones((1, v)), counts])  # row 0: the rows as they are
+        metric = METRICS[e.task.metrics[0]]
+        sides = []
+        for side, name in enumerate((OURS, arm)):
+            rows = candidates(e.scores, name).index if means else [selected(e.scores, name)]
+            each = np.stack([metric(predictions[r], labels, counts) for r in rows])  # [C, 1 + B]
+            rng = np.random.default_rng([seed, i, side])
+            drawn = rng.integers(len(each), size=(len(each), each.shape[1] - 1))
+            sides.append(np.r_[each[:, 0].mean(), np.take_along_axis(each[:, 1:], drawn, axis=0).mean(0)])
+        draws.append(sides[0] - sides[1])  # [1 + B]
+        tasks[e.name] = _interval(draws[-1])
+    return Comparison(arm, tasks, _interval(np.mean(draws, axis=0)))
+
+
+def _interval(difference: np.ndarray) -> Difference:
+    low, high = np.percentile(difference[1:], [2.5, 97.5])
+    return Difference(float(difference[0]), float(low), float(high))
+
+
+def _confusion(p: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """[B, true class, predicted class]."""
+    p, y = p.astype(int), y.astype(int)
+    c = max(p.max(), y.max()) + 1
+    return (counts @ np.eye(c * c)[y * c + p]).reshape(-1, c, c)
+
+
+def _accuracy(p: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return 100 * (counts @ (p == y)) / counts.sum(1)
+
+
+def _f1(p: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Of class 1 for two classes (as GLUE), else the mean over classes."""
+    m = _confusion(p, y, counts)
+    hits = np.diagonal(m, axis1=1, axis2=2)
+    each = 2 * hits / np.maximum(m.sum(1) + m.sum(2), 1)  # [B, classes]
+    if m.shape[1] <= 2:
+        return 100 * each[:, -1] if m.shape[1] == 2 else np.zeros(len(counts))
+    seen = (m.sum(1) + m.sum(2)) > 0  # a class that a resample lacks has no F1
+    return 100 * (each * seen).sum(1) / seen.sum(1)
+
+
+def _matthews(p: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    m = _confusion(p, y, counts)
+    n, hits, true, said = m.sum((1, 2)), np.trace(m, axis1=1, axis2=2), m.sum(2), m.sum(1)
+    below = np.sqrt((n**2 - (said**2).sum(1)) * (n**2 - (true**2).sum(1)))
+    return 100 * np.divide(hits * n - (true * said).sum(1), below, out=np.zeros(len(n)), where=below > 0)
+
+
+def _pearson(p: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """p and y are [V], or [B, V] where they differ by resample."""
+    weight = counts / counts.sum(1, keepdims=True)
+    p = p - (weight * p).sum(1, keepdims=True)
+    y = y - (weight * y).sum(1, keepdims=True)
+    below = np.sqrt((weight * p**2).sum(1) * (weight * y**2).sum(1))
+    return 100 * np.divide((weight * p * y).sum(1), below, out=np.zeros(len(weight)), where=below > 1e-12)
+
+
+def _spearman(p: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return _pearson(_ranks(p, counts), _ranks(y, counts), counts)
+
+
+def _ranks(x: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mean ranks within each resample, [B, V]: a value drawn w times after c smaller ones has rank c + (w + 1) / 2."""
+    order = np.argsort(x, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(x[order]) > 0])
+    drawn = np.add.reduceat(counts[:, order], starts, axis=1)  # [B, different values]
+    ranks = np.cumsum(drawn, axis=1) - drawn + (drawn + 1) / 2
+    return ranks[:, np.unique(x, return_inverse=True)[1]]
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": _accuracy,
+    "f1": _f1,
+    "matthews": _matthews,
+    "pearson": _pearson,
+    "spearman": _spearman,
+}

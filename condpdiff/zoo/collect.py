@@ -1,0 +1,311 @@
+"""Fine-tune a LoRA and collect its last states: the zoo Theta [N, K], as it is done in every domain.
+
+What a domain brings is a `Finetuning`: its model, the batches, a score and a sentence about what was learned.
+"""
+
+import hashlib
+import json
+import math
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from condpdiff.common.files import new_directory, write_tensors
+from condpdiff.common.hardware import rank, share
+from condpdiff.common.task import Finetune, Task
+from condpdiff.common.training import Resume, Schedule, fit
+from condpdiff.zoo.checkpoints import HEAD, THETA
+from condpdiff.zoo.layout import Layout, flatten, layout_of
+from condpdiff.zoo.settings import Collect
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+UNFINISHED = Path("tmp/finetune")
+LOG_EVERY = 10
+T = TypeVar("T", bound=Task)
+
+
+class BatchLoss(nn.Module):
+    """A PEFT model as the module whose call gives the mean loss of a batch: what DDP watches."""
+
+    def __init__(self, model: "PeftModel") -> None:
+        super().__init__()
+        self.model = model
+
+
+class Finetuning(ABC, Generic[T]):
+    """The fine-tuning of one task, as its domain knows it."""
+
+    head_lr: float = 0.0
+    """Peak rate of the head's weights, where the model has a head."""
+
+    def __init__(self, name: str, task: T, collect: Collect) -> None:
+        """Take the steps of the run, if `collect` has them, in place of the task's.
+
+        Raises:
+            UserError: the processes can't share a batch.
+        """
+        steps = collect.steps or task.finetune.steps
+        self.task = task.model_copy(update={"finetune": task.finetune.model_copy(update={"steps": steps})})
+        self.name, self.collect = name, collect
+        share(task.finetune.batch_size)  # before the long work
+
+    @property
+    def count(self) -> int:
+        """States of one run."""
+        return self.collect.max_checkpoints // self.collect.runs
+
+    @property
+    def steps(self) -> int:
+        """Steps of one run."""
+        return self.task.finetune.steps + self.count * self.collect.every
+
+    def label(self, number: int) -> str:
+        """What a run is called in a print."""
+        return self.name if self.collect.runs == 1 else f"{self.name}, run {number + 1} of {self.collect.runs}"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What else the zoo's file says of its states."""
+        return {}
+
+    @property
+    @abstractmethod
+    def files(self) -> Iterable[Path]:
+        """What a resume point depends on beside the settings: data and base model."""
+
+    @abstractmethod
+    def start(self, seed: int) -> BatchLoss:
+        """The base model with its LoRA (and a head, drawn from `seed` alone), on the device.
+
+        Raises:
+            UserError: the model has no such target modules.
+        """
+
+    @abstractmethod
+    def batches(self, seed: int) -> Callable[[int], tuple[Any, ...]]:
+        """Step -> what the `BatchLoss` takes of this process's share; it depends on the seed and the step alone."""
+
+    @abstractmethod
+    def score(self, model: "PeftModel") -> float:
+        """How good the PEFT model is on the validation rows; the higher, the better."""
+
+    @abstractmethod
+    def verdict(self, scores: list[tuple[int, float]]) -> tuple[str, str | None]:
+        """What to say of a run's scores by step, and what it is no better than, where nothing was learned."""
+
+
+@dataclass
+class Run:
+    """What one fine-tuning has collected so far."""
+
+    theta: Tensor
+    """[count, K] states of the window; 0 those still to come."""
+    steps: Tensor
+    """[count] int64: the step after which each was taken."""
+    scores: list[tuple[int, float]] = field(default_factory=list)
+    """Validation scores by step; of step 0, before any training."""
+    losses: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"theta": self.theta, "steps": self.steps, "scores": self.scores}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.theta, self.steps, self.scores = state["theta"], state["steps"], state["scores"]
+
+
+def collect_zoo(finetuning: Finetuning[Any], out: Path) -> None:
+    """Fine-tune and write the zoo folder; an interrupted run goes on from its last resume point.
+
+    Several runs differ in their seed: of the LoRA's first values, of the order of rows, of noise and dropout. All have
+    the head of the first one.
+
+    Raises:
+        UserError: the model has no such target modules.
+    """
+    name, unfinished = finetuning.name, UNFINISHED / f"{finetuning.name}-{_key(finetuning)}"
+    model, first = _train(finetuning, 0, unfinished)
+    head, layout, config = head_state(model), layout_of(model), _config(finetuning, model)
+    del model  # before the next one is loaded
+    runs = [first, *(_train(finetuning, n, unfinished, head)[1] for n in range(1, finetuning.collect.runs))]
+    if rank() > 0:
+        return
+    for number, run in enumerate(runs):
+        _report(finetuning.label(number), *finetuning.verdict(run.scores))
+    tensors = {what: torch.cat([getattr(run, what) for run in runs]) for what in ("theta", "steps")}
+    with new_directory(out) as folder:
+        write_tensors(folder / THETA, tensors, config)
+        write_tensors(folder / HEAD, {key: tensor.cpu() for key, tensor in head.items()})
+        layout.save(folder)
+        _curve(name, first.losses).to_csv(folder / "loss.csv", index=False)
+        scores = pd.DataFrame(first.scores, columns=["step", "score"])
+        _curve(name, scores).to_csv(folder / "validation.csv", index=False)
+    shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _train(
+    finetuning: Finetuning[Any], number: int, unfinished: Path, head: Mapping[str, Tensor] | None = None
+) -> tuple["PeftModel", Run]:
+    """One run from its first step or its last resume point to its end; a head that is given stays as it is."""
+    task, collect, seed = finetuning.task, finetuning.collect, finetuning.collect.seed + number
+    loss = finetuning.start(seed)
+    model = loss.model
+    draw_lora(model, seed)
+    if head is not None:
+        set_head(model, head)
+    layout = layout_of(model)
+    run = Run(torch.zeros(finetuning.count, layout.K), torch.zeros(finetuning.count, dtype=torch.int64))
+
+    def after_step(done: int) -> None:
+        index, rest = divmod(done - task.finetune.steps, collect.every)
+        if done > task.finetune.steps and rest == 0:
+            run.theta[index - 1] = lora_state(model, layout)
+            run.steps[index - 1] = done
+        if rank() == 0 and (done % collect.validate_every == 0 or done == finetuning.steps):
+            run.scores.append((done, finetuning.score(model)))
+
+    parameters = dict(model.named_parameters())
+    groups = [{"params": [p for key, p in parameters.items() if ".lora_" in key], "lr": task.finetune.lr}]
+    schedules = [lora_schedule(task.finetune, collect)]
+    if trained := [p for key, p in parameters.items() if "modules_to_save" in key]:
+        groups.append({"params": trained, "lr": finetuning.head_lr})
+        schedules.append(head_schedule(task.finetune) if head is None else lambda step: 0.0)
+    optimizer = torch.optim.AdamW(groups, weight_decay=task.finetune.weight_decay, fused=True)
+    batches = finetuning.batches(seed)
+    torch.manual_seed(seed)  # of dropout
+    run.losses = fit(
+        loss,
+        lambda network, step: network(*batches(step)),
+        optimizer,
+        steps=finetuning.steps,
+        what=finetuning.label(number),
+        schedule=schedules,
+        after_step=after_step,
+        log_every=LOG_EVERY,
+        resume=Resume(unfinished / str(number), collect.save_every, run),
+    )
+    return model, run
+
+
+# --- rates --------------------------------------------------------------------------------------
+
+
+def lora_schedule(finetune: Finetune, collect: Collect) -> Schedule:
+    """The LoRA's rate rises over the warm-up and stays; in the window it is `collect.lr`.
+
+    There it is constant, or goes down along cosines and up again with `lr_cycle`, so that the window does not hold N
+    copies of one checkpoint.
+    """
+    window = (collect.lr or finetune.lr) / finetune.lr
+
+    def factor(step: int) -> float:
+        if step < finetune.steps:
+            return _rise(step, finetune)
+        if collect.lr_cycle is None:
+            return window
+        done = (step - finetune.steps) % collect.lr_cycle / max(1, collect.lr_cycle - 1)  # 0 to 1
+        return window * (0.55 + 0.45 * math.cos(math.pi * done))
+
+    return factor
+
+
+def head_schedule(finetune: Finetune) -> Schedule:
+    """The head's rate rises as the LoRA's and falls to 0 where the window opens: all states have the same head."""
+    return lambda step: _rise(step, finetune) * max(0.0, 1 - step / finetune.steps)
+
+
+def _rise(step: int, finetune: Finetune) -> float:
+    return min(1.0, (step + 1) / max(1, round(finetune.warmup * finetune.steps)))
+
+
+# --- what is inside a PEFT model ----------------------------------------------------------------
+
+
+@torch.no_grad()
+def draw_lora(model: nn.Module, seed: int) -> None:
+    """Start the LoRA at an A that depends on `seed` and the layout alone, and B = 0.
+
+    PEFT draws A from torch's global generator, after a head has drawn from it: heads of other sizes would give other A,
+    and LoRAs can be averaged, and share statistics, in one frame only.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for key, parameter in model.named_parameters():
+        if ".lora_A." in key:
+            drawn = torch.empty(parameter.shape)  # on the CPU, which draws the same for all devices
+            parameter.copy_(nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=generator))
+        elif ".lora_B." in key:
+            parameter.zero_()
+
+
+def lora_state(model: nn.Module, layout: Layout) -> Tensor:
+    """The LoRA matrices of a PEFT model as theta [K]."""
+    return flatten({key.replace(".default.", "."): p for key, p in model.named_parameters()}, layout)
+
+
+def head_state(model: nn.Module) -> dict[str, Tensor]:
+    """The trained head under the keys of a PEFT adapter file; empty where nothing but the LoRA is trained."""
+    return {
+        key.replace("modules_to_save.default.", ""): parameter.detach().clone()
+        for key, parameter in model.named_parameters()
+        if "modules_to_save" in key
+    }
+
+
+@torch.no_grad()
+def set_head(model: nn.Module, head: Mapping[str, Tensor]) -> None:
+    """Put what `head_state` gave into another model of the same task."""
+    for key, parameter in model.named_parameters():
+        if "modules_to_save" in key:
+            parameter.copy_(head[key.replace("modules_to_save.default.", "")])
+
+
+def head_modules(model: nn.Module) -> list[str]:
+    """Names of the modules of a PEFT model that are its head: its own configuration lists some that it has not got."""
+    names = (key.partition(".modules_to_save.") for key, _ in model.named_parameters())
+    return sorted({module.rpartition(".")[2] for module, inside, _ in names if inside})
+
+
+# --- prints and files ---------------------------------------------------------------------------
+
+
+def _report(label: str, said: str, no_better_than: str | None) -> None:
+    print(f"{label}: {said}", flush=True)
+    if no_better_than is not None:
+        warning = f"not learned, no better than {no_better_than}; tune finetune in its task file"
+        print(f"warning: {label}: {warning}", flush=True)
+
+
+def _config(finetuning: Finetuning[Any], model: "PeftModel") -> dict[str, Any]:
+    """What the zoo's file says of its states."""
+    placed: Any = model.peft_config["default"]
+    return {
+        "rank": finetuning.collect.rank,
+        "alpha": finetuning.collect.alpha,
+        "target_modules": sorted(placed.target_modules),
+        "modules_to_save": head_modules(model),
+        "task": finetuning.name,
+        **finetuning.config,
+    }
+
+
+def _curve(name: str, points: pd.DataFrame) -> pd.DataFrame:
+    points.insert(0, "task", name)
+    return points
+
+
+def _key(finetuning: Finetuning[Any]) -> str:
+    """Tells resume points of other settings, other data or another base apart."""
+    settings = [finetuning.task.model_dump(include={"finetune", "data"}), finetuning.collect.model_dump()]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for path in finetuning.files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:12]

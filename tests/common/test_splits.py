@@ -1,0 +1,81 @@
+"""Splits: no row in two of them, the same ones each time, and more rows begin as fewer."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from condpdiff.common.errors import UserError
+from condpdiff.common.splits import hold_out, save_splits, subsample
+from condpdiff.common.task import Data
+
+
+def keys(frame: pd.DataFrame) -> pd.Series:
+    return frame["text"]
+
+
+def rows(words: list[str] | range) -> pd.DataFrame:
+    return pd.DataFrame({"text": [str(word) for word in words]})
+
+
+def limits(**changes: int) -> Data:
+    return Data(**{"max_train": 1000, "max_validation": 1000} | changes)
+
+
+def drawn(limits: Data, train: range = range(20), validation: range = range(50, 60)) -> dict[str, list[str]]:
+    found = subsample({"train": rows(train), "validation": rows(validation)}, limits, keys, "mine")
+    return {split: list(frame["text"]) for split, frame in found.items()}
+
+
+def test_train_loses_what_validation_has(capsys: pytest.CaptureFixture[str]) -> None:
+    found = drawn(limits(), range(20), range(18, 30))
+    assert found == {"train": [str(i) for i in range(18)], "validation": [str(i) for i in range(18, 30)]}
+    assert capsys.readouterr().err == "mine: dropped 2 of train that validation has, too\n"
+
+
+def test_subsample_is_seeded_keeps_order_and_grows_with_the_limit() -> None:
+    few, more, other = (drawn(limits(**k))["train"] for k in ({"max_train": 10}, {"max_train": 15}, {"seed": 1}))
+    assert len(few) == 10
+    assert few == sorted(few, key=int) == drawn(limits(max_train=10))["train"]
+    assert set(few) < set(more)
+    assert drawn(limits(max_train=10, seed=1))["train"] != few
+    assert len(other) == 20
+    assert len(drawn(limits(max_validation=3))["validation"]) == 3
+
+
+def test_held_out_rows_are_taken_out_of_train_and_grow_with_their_number() -> None:
+    train = rows(range(20))
+    few, more = (hold_out(train, limits(held_out=n), keys, "here") for n in (4, 7))
+    assert len(few["held_out"]) == 4
+    assert sorted([*few["train"]["text"], *few["held_out"]["text"]]) == sorted(train["text"])
+    assert few["train"]["text"].tolist() == sorted(few["train"]["text"], key=int)  # in the old order
+    assert more["held_out"]["text"].tolist()[:4] == few["held_out"]["text"].tolist()
+    assert hold_out(train, limits(), keys, "here")["train"].equals(train)
+
+
+def test_row_that_stands_twice_is_not_both_trained_on_and_held_out() -> None:
+    found = hold_out(rows(["twice"] * 10 + [str(i) for i in range(10)]), limits(held_out=9), keys, "here")
+    assert len(found["held_out"]) == 9
+    assert not set(found["train"]["text"]) & set(found["held_out"]["text"])
+
+
+def test_more_than_half_can_not_be_held_out() -> None:
+    with pytest.raises(UserError) as error:
+        hold_out(rows(range(20)), limits(held_out=11), keys, "here")
+    expected = "params.yaml: data.held_out: found 11, allowed: at most half of the 20 training rows of here"
+    assert str(error.value) == expected
+
+
+def test_splits_are_written_with_their_description(tmp_path: Path) -> None:
+    for name in ("one", "again"):
+        save_splits(tmp_path / name, {"train": rows(range(3)), "held_out": rows(range(2))}, {"task_info": ["a"]})
+    assert sorted(p.name for p in (tmp_path / "one").iterdir()) == [
+        "description.json",
+        "held_out.parquet",
+        "train.parquet",
+    ]
+    assert pd.read_parquet(tmp_path / "one/train.parquet").equals(rows(range(3)))
+    assert json.loads((tmp_path / "one/description.json").read_text()) == {"task_info": ["a"]}
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()

@@ -1,0 +1,229 @@
+"""merge-eval's loop over arms and candidates: one rule in both domains, on random stand-ins."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from condpdiff.common.files import read_json, read_tensors
+from condpdiff.evaluate.arms import Arm, winner
+from condpdiff.evaluate.candidates import Run, count_passes, evaluate, splits, table
+from condpdiff.evaluate.scorer import Row, first_best
+from condpdiff.evaluate.settings import Eval
+from condpdiff.zoo.settings import Performance
+from tests.evaluate.conftest import RACING, SETTINGS, Stand
+from tests.stand_ins import make_rows
+
+NAN = float("nan")
+
+
+@pytest.fixture(scope="module")
+def arms(stand: Stand) -> dict[str, Arm]:
+    theta = stand.zoo.theta
+    soup = theta.double().mean(0, keepdim=True).float()
+    return {
+        "original": Arm(theta[[1, 4, 7]], [1, 4, 7]),
+        "soup": Arm(soup, [None]),
+        "zero_decode": Arm(soup.clone(), [None]),
+        "condpdiff": Arm(theta[:4] + 0.01, [None] * 4),
+    }
+
+
+def score(scorer: Any, arms: dict[str, Arm], stand: Stand, settings: Eval) -> tuple[pd.DataFrame, list[Row]]:
+    rows = Run(scorer, settings).score_arms(arms, stand.zoo.theta, stand.train)
+    return table(rows, scorer.metrics), rows
+
+
+def test_splits_are_read_and_those_that_select_are_others_than_rate_checkpoints(tmp_path: Path) -> None:
+    held_out = make_rows(16, 2)
+    held_out.to_parquet(tmp_path / "held_out.parquet")
+    make_rows(5, 3).to_parquet(tmp_path / "validation.parquet")
+    rows = splits(tmp_path, RACING, Performance(rows=6))
+    assert rows["loss"]["text"].tolist() == held_out["text"][:6].tolist()
+    assert rows["select"]["text"].tolist() == held_out["text"][6:].tolist()
+    assert len(rows["validation"]) == 5
+    assert [len(rows[name]) for name in rows if name.startswith("select ")] == [2, 3, 5]
+    assert set(splits(tmp_path, SETTINGS, Performance(rows=6))) == {"select", "validation", "loss"}
+
+
+# --- scores -------------------------------------------------------------------------------------
+
+
+def test_every_candidate_of_every_arm_is_one_row(scorer: Any, arms: dict[str, Arm], stand: Stand) -> None:
+    scores, rows = score(scorer, arms, stand, SETTINGS)
+    metrics = [f"validation_{metric}" for metric in scorer.metrics]
+    assert list(scores) == ["arm", "candidate", "checkpoint", "rows", "select", "validation", *metrics, "distance"]
+    assert list(dict.fromkeys(scores["arm"])) == [scorer.reference, "no_lora", *arms]
+    ours = scores[scores["arm"] != scorer.reference]
+    assert ours.groupby("arm").size().to_dict() == {"no_lora": 1, **{k: len(a.vectors) for k, a in arms.items()}}
+    assert (scores["validation"] == scores[metrics[0]]).all()
+    assert (ours["rows"] == 10).all() and ours["select"].notna().all()
+    assert ours.loc[ours["arm"] == "original", "checkpoint"].tolist() == [1, 4, 7]
+    made = ours.loc[ours["arm"] == "condpdiff"]
+    assert made["candidate"].tolist() == [0, 1, 2, 3] and made["checkpoint"].isna().all()
+    scorer.merge(arms["condpdiff"].vectors[2])
+    assert made["select"].iloc[2] == scorer.select_score(scorer.outputs("select"))
+    expected, kept = scorer.validate(SETTINGS)
+    assert made[metrics].iloc[2].tolist() == list(expected.values())
+    assert np.array_equal([row.found.made for row in rows if row.arm == "condpdiff"][2], kept)
+    assert len({row.found.made.tobytes() for row in rows if row.found.made is not None}) > 3  # candidates differ
+
+
+def test_equal_vectors_are_scored_once_and_no_lora_is_untouched_by_others(
+    scorer: Any, arms: dict[str, Arm], stand: Stand
+) -> None:
+    scores, rows = score(scorer, arms, stand, SETTINGS)
+    assert scorer.passes["select"] == (1 + 3 + 1 + 4) * 10  # zero_decode is the soup
+    found = {row.arm: row.found for row in rows}
+    assert found["soup"] == found["zero_decode"]
+    _, again = score(scorer, {"condpdiff": arms["condpdiff"]}, stand, SETTINGS)
+    bare = {row.arm: row.found for row in again}["no_lora"]
+    assert bare.select == found["no_lora"].select and np.array_equal(bare.made, found["no_lora"].made)
+    assert scores["validation"].notna().all()
+
+
+def test_distance_is_to_the_nearest_checkpoint_and_for_originals_to_the_nearest_other(
+    scorer: Any, stand: Stand
+) -> None:
+    theta = stand.zoo.theta.clone()
+    theta[6] = theta[7] + 0.5 / theta.shape[1] ** 0.5  # 0.5 from the last one
+    few = {"original": Arm(theta[[2, 7]], [2, 7]), "condpdiff": Arm(theta[[3]], [None])}
+    rows = Run(scorer, SETTINGS).score_arms(few, theta, stand.train)
+    found = table(rows, scorer.metrics).set_index(["arm", "candidate"])["distance"]
+    assert found["original", 1] == pytest.approx(0.5, rel=1e-3)
+    others = torch.cdist(theta[[2]].double(), theta[torch.arange(8) != 2].double()).min()
+    assert found["original", 0] == pytest.approx(float(others), rel=1e-5)
+    assert found["condpdiff", 0] == 0.0
+    assert found[[scorer.reference, "no_lora"]].isna().all()
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, RACING], ids=["full", "racing"])
+def test_broken_candidates_are_not_selected_and_of_broken_ones_alone_the_first_is(
+    raced: Any, stand: Stand, settings: Eval
+) -> None:
+    broken = torch.full((2, stand.zoo.layout.K), NAN)
+    found = Run(raced, settings).score_arm("broken", torch.cat([broken, stand.zoo.theta[:2]]))
+    assert raced.reference == "majority" or first_best(np.array([c.select for c in found])) >= 2
+    found = Run(raced, settings).score_arm("broken", broken)
+    assert found[0].made is not None
+    if raced.reference == "floor":  # the class of a text that has no logits is one all the same
+        assert np.isnan([c.select for c in found]).all() and np.isnan(list(found[0].validation.values())).all()
+
+
+# --- racing -------------------------------------------------------------------------------------
+
+
+def test_only_the_winner_of_a_race_has_validation_scores_and_only_finalists_a_select_score(
+    racing_scorer: Any, arms: dict[str, Arm], stand: Stand
+) -> None:
+    scores, rows = score(racing_scorer, arms, stand, RACING)
+    validation = [c for c in scores if c.startswith("validation")]
+    kept = np.array([row.found.made is not None for row in rows])
+    for arm, of in scores[scores["arm"] != racing_scorer.reference].groupby("arm"):
+        finalist, best = (of["rows"] == 10).to_numpy(), winner(scores, str(arm))
+        assert finalist[best]
+        assert (of["select"].notna() == finalist).all()
+        others = of.index != of.index[best]
+        assert of[validation].isna().all(axis=1).tolist() == others.tolist() == (~kept[of.index]).tolist()
+    assert (scores["rows"] < 10)[scores["arm"] == "condpdiff"].any()
+
+
+def test_a_finalist_of_a_race_scores_as_in_full(
+    scorer: Any, racing_scorer: Any, arms: dict[str, Arm], stand: Stand
+) -> None:
+    full, _ = score(scorer, arms, stand, SETTINGS)
+    found, _ = score(racing_scorer, arms, stand, RACING)
+    scored, finalists = found["validation"].notna(), found["rows"] == 10
+    pd.testing.assert_frame_equal(found[scored], full[scored], rtol=1e-4)
+    np.testing.assert_allclose(found["select"][finalists], full["select"][finalists], rtol=1e-4)
+
+
+def test_a_race_that_none_drops_out_of_is_won_by_the_winner_in_full(
+    scorer: Any, racing_scorer: Any, stand: Stand
+) -> None:
+    two = stand.zoo.theta[:2]  # the better half is one, and the other one never clearly worse
+    found = Run(racing_scorer, RACING.model_copy(update={"race_z": 1e9})).score_arm("two", two)
+    full = Run(scorer, SETTINGS).score_arm("two", two)
+    assert [c.rows for c in found] == [10, 10]
+    assert found[first_best(np.array([c.select for c in full]))].validation
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, RACING], ids=["full", "racing"])
+def test_passes_tell_what_was_done_and_what_all_rows_of_the_tables_would_have_taken(
+    racing_scorer: Any, arms: dict[str, Arm], stand: Stand, settings: Eval
+) -> None:
+    run, theta = Run(racing_scorer, settings), stand.zoo.theta
+    scores = table(run.score_arms(arms, theta, stand.train), racing_scorer.metrics)
+    doses = run.score_doses(theta, 0.02 + theta[:6].unflatten(0, (3, 2)), torch.tensor([0.0, 0.5, 1.0]))
+    passes = count_passes(racing_scorer, scores, doses, settings)
+    rows = racing_scorer.validation_rows(settings)
+    assert rows == {"majority": 4, "floor": 5}[racing_scorer.reference]
+    validated = 7 if racing_scorer.validates_doses else 0
+    full = {"select": 10 * 10, "validation": (10 + validated) * rows, "loss": 7 * 6}
+    assert passes["select"] == settings.select
+    assert {split: counts["full"] for split, counts in passes["rows"].items()} == full
+    done = {split: counts["done"] for split, counts in passes["rows"].items()}
+    if settings.select == "full":  # zero_decode is the soup, and so is the first of the doses
+        known = 1 + (1 if validated else 0)
+        assert done == full | {"select": 90, "validation": full["validation"] - known * rows}
+    else:  # the winners of two races, the soup, no LoRA
+        seen = int(scores.loc[~scores["arm"].isin([racing_scorer.reference, "zero_decode"]), "rows"].sum())
+        assert done == {"select": seen, "validation": 4 * rows, "loss": 7 * 6}
+
+
+# --- doses, and the whole -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, RACING], ids=["full", "racing"])
+def test_doses_stand_beside_the_soup_with_their_loss(scorer: Any, stand: Stand, settings: Eval) -> None:
+    doses = stand.zoo.theta[:6].unflatten(0, (2, 3))
+    found = Run(scorer, settings).score_doses(stand.zoo.theta, doses, torch.tensor([0.1, 1.0]))
+    assert list(found) == ["arm", "asked", "candidate", "loss", "validation"]
+    assert found["arm"].tolist() == ["soup"] + ["condpdiff"] * 6
+    assert np.isnan(found["asked"][0]) and found["asked"].tolist()[1:] == [0.1, 0.1, 0.1, 1.0, 1.0, 1.0]
+    assert found["candidate"].tolist() == [0, 0, 1, 2, 0, 1, 2]
+    scored = scorer.validates_doses and settings.select == "full"
+    assert found["validation"].notna().all() if scored else found["validation"].isna().all()
+    assert set(scorer.passes) == ({"loss", "validation"} if scored else {"loss"})
+    scorer.merge(doses[1, 2])
+    assert found["loss"].iloc[-1] == scorer.losses("loss").mean()
+    if scored:
+        assert found["validation"].iloc[-1] == next(iter(scorer.validate(settings)[0].values()))
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (5, 0)])
+def test_no_doses_are_a_header_alone(scorer: Any, stand: Stand, shape: tuple[int, int]) -> None:
+    doses = torch.zeros(*shape, stand.zoo.layout.K)
+    found = Run(scorer, SETTINGS).score_doses(stand.zoo.theta, doses, torch.zeros(shape[0]))
+    assert found.to_csv(index=False) == "arm,asked,candidate,loss,validation\n"
+    assert not scorer.passes
+
+
+def test_the_same_input_gives_the_same_bytes(scorer: Any, stand: Stand, tmp_path: Path) -> None:
+    theta = stand.zoo.theta
+    few = {"original": Arm(theta[[7]], [7]), "condpdiff": Arm(theta[:2] + 0.01, [None] * 2)}
+    trajectories, asked = theta[:4].unflatten(0, (2, 2)), torch.tensor([1.0])
+    samples = {"trajectories": trajectories, "asked": asked, "doses": theta[None, :1]}
+    found = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        scorer.passes.clear()
+        evaluate(scorer, few, theta, samples, stand.train, SETTINGS, tmp_path / name)
+        files = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
+        found.append({str(path.relative_to(tmp_path / name)): path.read_bytes() for path in files})
+    assert found[0] == found[1]
+    shared = {"scores.csv", "doses.csv", "passes.json", "trajectories.csv", "trajectories.safetensors"}
+    if scorer.reference == "majority":
+        assert set(found[0]) == shared | {"predictions.safetensors"}
+        tensors = read_tensors(tmp_path / "one/predictions.safetensors")
+        scores = pd.read_csv(tmp_path / "one/scores.csv")
+        assert tensors["predictions"].shape == (5, 4) and tensors["predictions"].dtype == torch.float32
+        hits = (tensors["predictions"] == tensors["labels"]).double().mean(1) * 100
+        assert hits.tolist() == pytest.approx(scores["validation_accuracy"].tolist())
+    else:  # the first of 6 images, of which 5 are made, of real ones, no LoRA and two arms
+        images = {f"images/{arm}/{i}.png" for arm in ("real", "no_lora", *few) for i in range(5)}
+        assert set(found[0]) == shared | {"images.csv"} | images
+    assert read_json(tmp_path / "one/passes.json")["rows"]["loss"] == {"done": 12, "full": 12}

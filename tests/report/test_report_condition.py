@@ -1,0 +1,214 @@
+"""The section on the condition: the swap matrix, what an own condition adds, and tasks never trained on."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Made, opened
+from fake_run import build
+
+from condpdiff.common.errors import UserError
+from condpdiff.report import condition_section
+from condpdiff.report.blocks import Table, Text
+from condpdiff.report.condition_section import OTHERS, STATISTICS_OF_OTHERS, Probed, effect, read_probe, verdict
+from condpdiff.report.spec import Spec
+from stages import report
+
+FIVE = ("movies", "tweets", "moods", "four", "five")
+STYLES = ("charcoal", "chalk", "waves", "own")
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Runs of some tasks and an effect of the condition, each built once."""
+    found: dict[tuple[object, ...], Path] = {}
+
+    def get(tasks: tuple[str, ...], effect: float) -> Path:
+        if (tasks, effect) not in found:
+            found[tasks, effect] = build(tmp_path_factory.mktemp("run") / "run", tasks, n=6, v=20, effect=effect)
+        return found[tasks, effect]
+
+    return get
+
+
+@pytest.fixture
+def probed(
+    roots: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[Probed, Spec, list[Table], str]]:
+    """What a run's probe found, its spec, the section's tables and all its paragraphs.
+
+    `edit` changes the two tables before they are read.
+    """
+
+    def get(
+        tasks: tuple[str, ...] = FIVE,
+        effect: float = 0.0,
+        method: str = "task",
+        edit: Callable[[pd.DataFrame, pd.DataFrame], tuple[pd.DataFrame, pd.DataFrame]] | None = None,
+    ) -> tuple[Probed, Spec, list[Table], str]:
+        monkeypatch.chdir(roots(tasks, effect))
+        spec, params = opened()
+        params = params.model_copy(update={"normalize": params.normalize.model_copy(update={"method": method})})
+        if edit:
+            frames = [pd.read_csv(f"data/probe/{name}.csv") for name in ("swap", "unseen")]
+            changed = dict(zip(("swap", "unseen"), edit(*frames), strict=True))
+            monkeypatch.setattr(condition_section, "read_csv", lambda path, _: changed[path.stem].copy())
+        found = read_probe(Path("data/probe"), spec.scale)
+        blocks = [block for section in condition_section.sections(found, spec, params) for block in section.blocks]
+        words = " ".join(block.text for block in blocks if isinstance(block, Text))
+        return found, spec, [block for block in blocks if isinstance(block, Table)], words
+
+    return get
+
+
+Get = Callable[..., tuple[Probed, Spec, list[Table], str]]
+
+
+def test_the_swap_matrix_has_every_condition_and_marks_the_own_one(probed: Get) -> None:
+    _, _, (swap, statistics, contrasts, _), _ = probed(effect=5.0)
+    assert swap.columns == ["condition", *FIVE]
+    assert [row[0] for row in swap.rows] == [*FIVE, "nonsense", "dropped"]
+    assert swap.bold == {(i, i + 1) for i in range(5)}
+    for i, row in enumerate(swap.rows):
+        for j, cell in enumerate(row[1:]):
+            assert float(cell) == pytest.approx(90 if i == j else 85, abs=0.3)  # type: ignore[arg-type]
+    assert "Mean score of 2 LoRAs a cell" in swap.caption and "random words" in swap.caption
+    assert [row[0] for row in contrasts.rows] == [OTHERS, "nonsense", "dropped", STATISTICS_OF_OTHERS]
+    for row, expected in zip(contrasts.rows, (5, 5, 5, 17.5), strict=True):
+        assert all(float(cell) == pytest.approx(expected, abs=0.4) for cell in row[1:6])  # type: ignore[arg-type]
+    assert [row[0] for row in statistics.rows] == list(FIVE) and statistics.bold == swap.bold
+    for i, row in enumerate(statistics.rows):
+        for j, cell in enumerate(row[1:]):
+            assert float(cell) == pytest.approx(90 if i == j else 72.5, abs=0.3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("size", "words"), [(5.0, "is **used**"), (-5.0, "works **against the task**")])
+def test_the_verdict_says_whether_the_condition_is_used(probed: Get, size: float, words: str) -> None:
+    found, spec, _, _ = probed(effect=size)
+    line, other = verdict(found, spec)
+    assert line.startswith(f"The condition {words}: ") and "95 % interval" in line
+    assert other.startswith("The statistics **choose the task**: under a task's own condition, own statistics minus ")
+    effects = effect(found, spec)
+    assert effects["condition_effect"] == pytest.approx(size, abs=0.2)
+    assert effects["statistics_effect"] == pytest.approx(17.5, abs=0.2)
+
+
+def test_differences_that_chance_explains_are_not_measurable(probed: Get) -> None:
+    def edit(swap: pd.DataFrame, unseen: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        swap["score"] = 80.0
+        for name, score in (("movies", 81.0), ("moods", 79.2)):
+            swap.loc[(swap[["condition", "statistics", "task"]] == name).all(axis=1), "score"] = score
+        return swap, unseen
+
+    found, spec, _, _ = probed(edit=edit)
+    lines = verdict(found, spec)
+    assert lines[0].startswith("The condition is **not measurably used**: ")
+    assert lines[1].startswith("The statistics are **not measurably used**: ")
+
+
+def test_of_styles_a_lower_distance_under_the_own_condition_is_use(probed: Get) -> None:
+    found, spec, (swap, _, contrasts, unseen), words = probed(STYLES, -4.0)
+    line, other = verdict(found, spec)
+    assert line.startswith("The condition is **used**: ") and "FD-Lite0, lower is better" in line
+    assert other.startswith("The statistics **choose the style**: under a style's own condition")
+    assert "images of noise" in swap.caption and "head" not in unseen.caption
+    assert "negative: the own is better" in contrasts.caption
+    floors = {name: f"{floor:.2f}" for name, floor in spec.floors.items()}
+    assert swap.rows[-1] == ["floor", *(floors[task] for task in found.tasks)]
+    assert unseen.rows[-1][:2] == ["floor", floors[found.left_out[0]]]
+    assert "own condition **beats** the other styles' conditions" in words
+    assert "never trained on" in words and "**beats** no LoRA" in words
+
+
+def test_few_tasks_have_figures_but_no_interval_and_no_verdict(probed: Get) -> None:
+    found, spec, _, words = probed(("movies", "tweets"), 5.0)
+    lines = verdict(found, spec)
+    assert lines[0].startswith("Whether the condition is used **can't be told** from 2 tasks: ")
+    assert lines[1].startswith("Whether the statistics are used **can't be told** from 2 tasks: ")
+    assert "interval" not in "".join(lines)
+    assert "95 %" not in words and "**" not in words
+
+
+def test_a_task_never_trained_on_is_held_against_no_lora_and_the_others_soups(probed: Get) -> None:
+    _, spec, (*_, unseen), words = probed()
+    assert unseen.columns == ["left out", *FIVE, "mean"]
+    cells = {str(row[0]): list(row[1:]) for row in unseen.rows}
+    assert list(cells)[:3] == ["no LoRA", "the mean of the others' soups", "the others' soups weighted by similarity"]
+    assert cells["no LoRA"] == ["50.0"] * 6 and cells["own soup"] == ["85.0"] * 6
+    assert float(cells["condpdiff (mean statistics)"][-1]) == pytest.approx(67.5, abs=0.2)  # type: ignore[arg-type]
+    assert {unseen.rows[i][0] for i in unseen.accent} == {c for c in cells if c.startswith("condpdiff")}
+    original = np.mean([e.values("original").mean() for e in spec.evaluations])
+    assert float(cells["original, mean"][-1]) == pytest.approx(original, abs=0.1)  # type: ignore[arg-type]
+    for statistics, soups in (("mean statistics", "mean of"), ("statistics by similarity", "weighted")):
+        sentence = next(s for s in words.split(". ") if f"({statistics})" in s)
+        assert "**beats** no LoRA" in sentence and soups in sentence and sentence.count("**beats**") == 2
+
+
+def test_statistics_that_all_tasks_share_are_said_to_be(probed: Get) -> None:
+    def edit(swap: pd.DataFrame, unseen: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        unseen = unseen[(unseen["arm"] != "condpdiff") | (unseen["statistics"] == "mean")].copy()
+        unseen.loc[unseen["arm"] == "condpdiff", "statistics"] = "shared"
+        return swap[swap["statistics"] == swap["task"]], unseen
+
+    _, _, (swap, contrasts, unseen), words = probed(method="batch", edit=edit)
+    assert STATISTICS_OF_OTHERS not in [row[0] for row in contrasts.rows]
+    assert "`normalize.method: batch` all tasks have the same statistics" in swap.caption
+    assert "those that the other tasks share" in unseen.caption
+    assert "condpdiff (shared statistics) **beats** no LoRA" in words and "the mean of the others' soups" in words
+
+
+def test_kinds_without_nonsense_and_without_a_task_left_out_show_the_rest(probed: Get) -> None:
+    def edit(swap: pd.DataFrame, unseen: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        return swap[~swap["condition"].isin(["nonsense", "dropped"])], unseen.iloc[:0]
+
+    _, _, (matrix, _, contrasts), words = probed(edit=edit)
+    assert "random words" not in matrix.caption and "dropped" not in matrix.caption
+    assert [row[0] for row in contrasts.rows] == [OTHERS, STATISTICS_OF_OTHERS]
+    assert "never trained" not in words
+
+
+def test_a_single_task_has_nothing_to_swap_with_but_nonsense(probed: Get) -> None:
+    found, spec, (_, contrasts), _ = probed(("movies",))
+    assert verdict(found, spec) == [] and effect(found, spec) == {}
+    assert [row[0] for row in contrasts.rows] == ["nonsense", "dropped"]
+
+
+def test_nothing_probed_nothing_said(probed: Get) -> None:
+    found, spec, tables, words = probed(edit=lambda swap, unseen: (swap.iloc[:0], unseen.iloc[:0]))
+    assert (tables, words) == ([], "")
+    assert verdict(found, spec) == [] and effect(found, spec) == {}
+
+
+@pytest.mark.parametrize(("tasks", "worst"), [(FIVE, "0"), (STYLES, "the worst of all")])
+def test_a_lora_without_a_score_counts_as_the_worst(probed: Get, tasks: tuple[str, ...], worst: str) -> None:
+    def edit(swap: pd.DataFrame, unseen: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        swap.loc[[0, 1], "score"] = np.nan  # both of the first cell
+        return swap, unseen
+
+    found, spec, _, words = probed(tasks, edit=edit)
+    assert found.unscored == 2 and found.swap.iloc[0] == (found.swap.max() if spec.scale.lower else 0)
+    assert f"2 LoRAs without a score (what it gives is no number): counted as {worst}." in words
+
+
+def test_a_missing_cell_is_one_line(text: Made, run: Path) -> None:
+    path = run / "data/probe/swap.csv"
+    swap = pd.read_csv(path)
+    swapped = (swap["statistics"] == "tweets") & (swap["task"] == "movies")
+    for rows in (swap.iloc[1:], swap[swap["condition"] != "movies"], swap[~swapped]):
+        rows.to_csv(path, index=False)
+        with pytest.raises(UserError, match=r"^data/probe/swap.csv: not as many rows .*; run `dvc repro` again$"):
+            read_probe(Path("data/probe"), text.spec.scale)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_page_and_metrics_have_it(roots: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(roots(FIVE, 5.0))
+    report.main()
+    metrics = json.loads(Path("report/metrics.json").read_text())
+    assert metrics["condition_effect"] == pytest.approx(5, abs=0.2)
+    assert "The condition is **used**: " in Path("report/results.md").read_text()
+    page = Path("report/index.html").read_text()
+    assert "What the condition does" in page and "The statistics <strong>choose the task</strong>: " in page

@@ -1,0 +1,350 @@
+"""Which candidate counts, what is flagged, and what is refused."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import Made, opened
+from fake_run import build
+from PIL import Image
+
+from condpdiff.common.errors import UserError
+from condpdiff.experiments.params import load_params
+from condpdiff.report.blocks import Table, markdown_table
+from condpdiff.report.evaluation import Evaluation, selected
+from condpdiff.report.page import build as build_page
+from condpdiff.report.page import selected_table
+from condpdiff.report.png import read_picture
+from condpdiff.report.readers import read_csv
+from condpdiff.report.summary import arms_frame, metrics, pivot, summarise
+from condpdiff.style.report import SHOWN
+
+
+def table(rows: Sequence[tuple[str, int, float, float]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["arm", "candidate", "select", "validation"])
+
+
+def with_scores(e: Evaluation, **arms: float | list[float]) -> Evaluation:
+    """`e` with the validation scores of some arms replaced; what is selected stays."""
+    scores = e.scores.copy()
+    for arm, values in arms.items():
+        scores.loc[scores["arm"] == arm, "validation"] = values
+    return replace(e, scores=scores)
+
+
+def change(task: str, edit: Callable[[pd.DataFrame], pd.DataFrame | None], file: str = "scores.csv") -> None:
+    """Rewrite a table of data/eval/<task>/."""
+    path = Path("data/eval", task, file)
+    frame = pd.read_csv(path)
+    changed = edit(frame)
+    (frame if changed is None else changed).to_csv(path, index=False)
+
+
+def test_the_best_on_train_is_selected_not_the_best_on_validation() -> None:
+    scores = table([("a", 0, 80, 90), ("a", 1, 85, 70), ("b", 0, 99, 99)])
+    assert selected(scores, "a") == 1
+
+
+def test_ties_go_to_the_lowest_candidate_whatever_the_order_of_rows() -> None:
+    scores = table([("a", 2, 85, 1), ("a", 1, 85, 2), ("a", 0, 80, 3)])
+    assert scores["candidate"][selected(scores, "a")] == 1
+
+
+def test_a_select_score_that_is_no_number_is_never_the_best() -> None:
+    scores = table([("a", 0, math.nan, 90), ("a", 1, -5, 70), ("a", 2, math.nan, 99)])
+    assert selected(scores, "a") == 1
+
+
+@pytest.mark.parametrize(("domain", "best", "worst"), [("text", 90, 80), ("style", 80, 90)])
+def test_summary_gives_mean_sample_std_best_and_worst(
+    request: pytest.FixtureRequest, domain: str, best: float, worst: float
+) -> None:
+    e = with_scores(request.getfixturevalue(domain).spec.evaluations[0], condpdiff=[80, 82, 84, 86, 88, 90])
+    row = next(s for s in summarise([e]) if s.arm == "condpdiff")
+    assert (row.candidates, row.mean, row.best, row.worst) == (6, 85, best, worst)
+    assert row.std == pytest.approx(math.sqrt(14))
+    assert math.isnan(next(s for s in summarise([e]) if s.arm == "soup").std)
+
+
+def test_average_is_the_mean_over_tasks(made: Made) -> None:
+    one, other = made.params.tasks
+    summary = summarise(made.spec.evaluations)
+    row = pivot(summary, "selected")["soup"]
+    assert row["average"] == pytest.approx((row[one] + row[other]) / 2)
+    found = metrics(summary, {}, made.spec.scale.decimals)
+    means = [found[task]["condpdiff_mean"] for task in (one, other)]
+    assert found["average"]["condpdiff_mean"] == pytest.approx(np.mean(means), abs=0.01)
+    frame = arms_frame(summary).set_index(["task", "arm"])
+    assert frame["mean"][one, "condpdiff"] == pytest.approx(means[0], abs=0.01)
+
+
+def test_the_floor_is_the_mean_over_draws_of_real_images(style: Made) -> None:
+    e = with_scores(style.spec.evaluations[0], floor=[8.0, 9.0, 13.0])
+    assert pivot(summarise([e]), "selected")["floor"]["charcoal"] == 10.0
+    assert e.picked("soup") == 11.2
+
+
+def test_the_best_control_is_the_one_of_the_best_average(made: Made) -> None:
+    best = 1.0 if made.spec.scale.lower else 99.0
+    evaluations = [with_scores(e, pca_gaussian=best, original=best) for e in made.spec.evaluations]
+    assert made.spec.comparisons(summarise(evaluations), 0)["control"].arm == "pca_gaussian"
+
+
+def test_the_best_of_each_column_is_bold(text: Made) -> None:
+    found = selected_table(text.spec, summarise([with_scores(e, soup=99.9) for e in text.spec.evaluations]), "")
+    assert found.columns == ["arm", "movies (accuracy)", "tweets (pearson)", "mean"]
+    assert {found.rows[i][0] for i, _ in found.bold} == {"soup"} and len(found.bold) == 3
+
+
+def test_the_lowest_distance_is_bold_and_the_floor_stands_beside_it(style: Made) -> None:
+    evaluations = [with_scores(e, floor=3.0, condpdiff=5.0, soup=4.25) for e in style.spec.evaluations]
+    found = selected_table(style.spec, summarise(evaluations), "")
+    cells = {row[0]: row[1] for row in found.rows}
+    assert cells["floor"] == "3.00"  # lower than all arms, and not bold
+    assert (cells["soup"], cells["condpdiff"]) == ("4.25 (+1.25)", "5.00 (+2.00)")
+    assert {found.rows[i][0] for i, _ in found.bold} == {"soup"}
+
+
+def test_learned_tasks_are_not_flagged(made: Made) -> None:
+    assert not any(made.spec.why_not_learned(e, 2.0) for e in made.spec.evaluations)
+
+
+@pytest.mark.parametrize(
+    ("domain", "arms", "margin", "word"),
+    [
+        ("text", {"original": 69.2, "majority": 69.2, "no_lora": 40.0}, 2.0, "collapsed"),
+        ("text", {"original": 69.2, "majority": 69.2, "no_lora": 40.0}, 0.0, "collapsed"),
+        ("text", {"original": 70.0, "majority": 69.0, "no_lora": 40.0}, 2.0, "majority class"),
+        ("text", {"original": 70.0, "majority": 50.0, "no_lora": 69.0}, 2.0, "without LoRA"),
+        ("text", {"original": 70.0, "majority": 50.0, "no_lora": 70.0}, 0.0, "without LoRA"),
+        ("style", {"original": 87.9}, 2.0, "the selected checkpoint's FD-Lite0 (87.90) is less than 2 % of the way"),
+        ("style", {"original": 95.0}, 2.0, "is less than 2 %"),
+        ("style", {"original": 60.0}, 2.0, ""),
+    ],
+)
+def test_a_task_that_learned_nothing_is_flagged(
+    request: pytest.FixtureRequest, domain: str, arms: dict[str, float], margin: float, word: str
+) -> None:
+    spec = request.getfixturevalue(domain).spec
+    why = spec.why_not_learned(with_scores(spec.evaluations[0], **arms), margin)
+    assert word in why and bool(why) is bool(word)
+
+
+@pytest.mark.parametrize("arm", ["majority", "no_lora", "original", "soup", "condpdiff"])
+def test_a_missing_arm_is_named(run: Path, arm: str) -> None:
+    change("movies", lambda scores: scores[scores["arm"] != arm])
+    with pytest.raises(UserError, match=f"scores.csv: no row of arm '{arm}'"):
+        opened()
+
+
+def test_a_missing_floor_is_named(styles: Path) -> None:
+    change("charcoal", lambda scores: scores[scores["arm"] != "floor"])
+    with pytest.raises(UserError, match="scores.csv: no row of arm 'floor'"):
+        opened()
+
+
+def test_an_unknown_arm_comes_after_the_known_ones_and_is_shown(run: Path) -> None:
+    change("movies", lambda s: pd.concat([s, s.tail(1).assign(arm="new")], ignore_index=True))
+    path = Path("data/eval/movies/predictions.safetensors")
+    from safetensors.numpy import load_file, save_file
+
+    found = load_file(path)
+    save_file(found | {"predictions": np.concatenate([found["predictions"], found["predictions"][-1:]])}, path)
+    spec, params = opened()
+    assert spec.evaluations[0].arms[-2:] == ["condpdiff", "new"]
+    assert build_page(spec, params).table.rows[-1][0] == "new"
+
+
+def test_a_missing_metric_a_missing_file_and_wrong_sizes_are_named(run: Path) -> None:
+    change("movies", lambda scores: scores.iloc[:-1])
+    with pytest.raises(UserError, match="predictions.safetensors: predictions are"):
+        opened()
+    change("movies", lambda scores: scores.drop(columns="validation_f1"))
+    with pytest.raises(UserError, match="no column 'validation_f1'"):
+        opened()
+    change("tweets", lambda points: points.iloc[:-1], "points.csv")
+    change("movies", lambda scores: scores.assign(validation_f1=1.0))
+    with pytest.raises(UserError, match=r"distances are .*, needed: .* one for each row of points.csv|predictions are"):
+        opened()
+
+
+@pytest.mark.parametrize("file", ["distances", "trajectories", "predictions"])
+def test_a_broken_tensor_file_is_named(run: Path, file: str) -> None:
+    (run / f"data/eval/movies/{file}.safetensors").write_bytes(b"broken")
+    with pytest.raises(UserError, match=f"{file}.safetensors: not a readable"):
+        opened()
+
+
+def lose(arm: str) -> Callable[[pd.DataFrame], None]:
+    """Scores of an arm that are no numbers."""
+
+    def edit(scores: pd.DataFrame) -> None:
+        scores.loc[scores["arm"] == arm, ["select", "validation"]] = math.nan
+
+    return edit
+
+
+def test_a_score_that_is_no_number_counts_as_the_worst_and_is_counted(run: Path) -> None:
+    change("movies", lose("condpdiff"))
+    e = opened()[0].evaluations[0]
+    assert e.unscored == 6
+    assert pivot(summarise([e]), "selected")["condpdiff"]["movies"] == 0
+
+
+def test_a_distance_that_is_no_number_counts_as_the_largest(styles: Path) -> None:
+    change("charcoal", lose("condpdiff"))
+    e = opened()[0].evaluations[0]
+    assert e.unscored == 6
+    assert pivot(summarise([e]), "selected")["condpdiff"]["charcoal"] == 88.0
+    change("charcoal", lambda scores: scores.assign(validation=math.nan))
+    with pytest.raises(UserError, match="validation: no candidate has a score"):
+        opened()
+
+
+def race(scores: pd.DataFrame) -> None:
+    """Scores after a race whose winner is the third candidate of each arm of several."""
+    many = scores.groupby("arm")["candidate"].transform("size") > 1
+    dropped, won = many & (scores["candidate"] > 3), ~many | (scores["candidate"] == 2)
+    scores.loc[many, "select"] = np.where(won[many], 90.0, 80.0)
+    scores.loc[dropped, ["rows", "select"]] = [12, np.nan]
+    scores.loc[~won, [c for c in scores if c.startswith("validation")]] = np.nan
+
+
+@pytest.fixture
+def raced(run: Path) -> Path:
+    change("movies", race)
+    Path("data/eval/movies/passes.json").write_text(json.dumps({"select": "racing", "rows": {}}))
+    return run
+
+
+def test_in_racing_a_candidate_that_was_not_scored_does_not_count_as_zero(raced: Path) -> None:
+    e = opened()[0].evaluations[0]
+    assert e.racing and e.unscored == 0
+    row = next(s for s in summarise([e]) if s.arm == "condpdiff")
+    assert (e.scores["candidate"][selected(e.scores, "condpdiff")], row.candidates) == (2, 6)
+    assert row.selected > 0 and all(math.isnan(x) for x in (row.mean, row.std, row.best, row.worst))
+    soup = next(s for s in summarise([e]) if s.arm == "soup")
+    assert soup.selected == soup.mean == soup.best == soup.worst
+
+
+def test_in_racing_a_winner_whose_score_is_no_number_counts_as_zero(raced: Path) -> None:
+    def edit(scores: pd.DataFrame) -> None:
+        scores.loc[selected(scores, "condpdiff"), [c for c in scores if c.startswith("validation")]] = np.nan
+
+    change("movies", edit)
+    e = opened()[0].evaluations[0]
+    assert e.unscored == 1
+    assert pivot(summarise([e]), "selected")["condpdiff"]["movies"] == 0
+
+
+def test_in_racing_a_task_is_flagged_by_its_selected_checkpoint(raced: Path) -> None:
+    def edit(scores: pd.DataFrame) -> None:
+        scores.loc[selected(scores, "original"), "validation"] = 60.0
+        scores.loc[scores["arm"] == "majority", "validation"] = 59.0
+
+    change("movies", edit)
+    spec, _ = opened()
+    assert "is not 2 points above the majority class" in spec.why_not_learned(spec.evaluations[0], 2.0)
+
+
+def test_the_selected_candidates_of_a_race_are_those_of_full(
+    text: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(build(tmp_path / "race", racing=True))
+    found = [metrics(summarise(spec.evaluations), {}, 1)["movies"] for spec in (text.spec, opened()[0])]
+    assert found[1] == {k: v for k, v in found[0].items() if not k.endswith("_mean")}
+
+
+def test_all_metrics_stand_in_a_table_where_a_task_has_several(run: Path, text: Made) -> None:
+    found = next(s for s in build_page(*opened()).sections if s.id == "candidates")
+    tables = [block for block in found.blocks if isinstance(block, Table)]
+    assert tables[-1].columns == ["arm", "movies accuracy", "movies f1", "tweets pearson", "tweets spearman"]
+    assert tables[1].rows[1][0] == "original, picked on validation (paper)"
+    best = [e.values("original").max() for e in text.spec.evaluations]
+    assert [float(x) for x in tables[1].rows[1][1:]] == pytest.approx([*best, np.mean(best)], abs=0.051)
+
+
+@pytest.mark.parametrize("arm", SHOWN)
+def test_an_arm_without_images_is_named(styles: Path, arm: str) -> None:
+    change("charcoal", lambda images: images[images["arm"] != arm], "images.csv")
+    with pytest.raises(UserError, match=f"images.csv: found (0|no) images of arm '{arm}'"):
+        opened()
+
+
+def test_images_of_other_prompts_are_not_put_in_one_row(styles: Path) -> None:
+    def edit(images: pd.DataFrame) -> None:
+        images.loc[images["arm"] == "soup", "prompt"] = "a photograph of a dog"
+
+    change("charcoal", edit, "images.csv")
+    with pytest.raises(UserError, match=r"images.csv: the prompts of arm 'soup' are not those of condpdiff"):
+        opened()
+
+
+def test_a_prompt_may_hold_a_hash(styles: Path) -> None:
+    change("charcoal", lambda images: images.assign(prompt="a cat, #1"), "images.csv")
+    (section,) = opened()[0].shown()
+    gallery = section.blocks[0]
+    assert isinstance(gallery, Table) and {row[0] for row in gallery.rows} == {"a cat, #1"}
+
+
+def test_a_broken_image_is_named(styles: Path) -> None:
+    path = styles / "data/eval/charcoal/images/soup/2.png"
+    for content in (b"broken", path.read_bytes()[:200]):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"images/soup/2.png: not a readable PNG") as error:
+            opened()
+        assert "\n" not in str(error.value) and "0x" not in str(error.value)
+
+
+def test_large_images_are_shrunk_in_the_page_alone(tmp_path: Path) -> None:
+    Image.new("RGB", (600, 300), "teal").save(tmp_path / "large.png")
+    picture = read_picture(tmp_path / "large.png", "large", 'a "large" one', largest=100)
+    assert picture.size == (600, 300) and picture.png == (tmp_path / "large.png").read_bytes()
+    assert len(picture.inline) < len(picture.png) * 4 / 3
+    assert 'alt="a &#34;large&#34; one"' in picture.inline
+
+
+def test_styles_scored_by_different_distances_have_no_mean(styles: Path) -> None:
+    path = styles / "configs/tasks/chalk.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"metrics": ["fid", "fd_lite0"]}))
+    with pytest.raises(UserError, match="fid"):
+        load_params()
+
+
+def test_a_distance_on_inception_is_called_fid(style: Made) -> None:
+    e = style.spec.evaluations[0]
+    assert replace(e, task=e.task.model_copy(update={"metrics": ["fid"]})).metric == "FID"
+    assert e.metric == "FD-Lite0"
+
+
+def test_styles_that_no_renderer_made_are_not_called_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(build(tmp_path / "own", tasks=("own", "chalk"), n=6))
+    spec, _ = opened()
+    assert spec.nouns == "styles"
+    captions = [block.caption for block in spec.shown()[0].blocks if isinstance(block, Table)]
+    assert ["one crop of one photograph" in caption for caption in captions] == [False, True]
+
+
+@pytest.mark.parametrize("path", sorted(Path("configs/paper").glob("*.csv")), ids=lambda p: p.stem)
+def test_the_papers_tables_name_their_source_and_can_be_read(path: Path) -> None:
+    assert path.read_text().startswith("# Source: ") and "2408.01415" in path.read_text()
+    assert len(read_csv(path, [])) >= 3
+
+
+def test_bars_in_cells_split_no_column_of_a_markdown_table() -> None:
+    table = Table("caption", ["a|b", "c"], [["x|y", "1|2"], ["z", "1"]], bold=frozenset({(0, 1)}))
+    lines = markdown_table(table).splitlines()
+    assert [cell.strip() for cell in lines[2].split("|")[1:-1]] == ["x\\", "y", "**1\\", "2**"]
+    assert r"x\|y" in lines[2] and r"**1\|2**" in lines[2] and lines[1].startswith("|:--") and lines[1].endswith("--:|")
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_a_table_of_words_is_left_aligned_and_may_be_empty() -> None:
+    assert ":|" not in markdown_table(Table("", ["a", "b"], [["x", "y"]], numeric=False))
+    assert markdown_table(Table("", ["a", "b"], [])).startswith("| a")

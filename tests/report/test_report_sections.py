@@ -1,0 +1,275 @@
+"""Asked-for performance, where weights lie, what lies between tasks, and studies."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Made, opened
+from fake_run import PROMPTS, STRIPS, build, write_study
+
+from condpdiff.common.errors import UserError
+from condpdiff.experiments.study_plan import load_study
+from condpdiff.experiments.study_results import Results, long_csv
+from condpdiff.report import doses_section, figures, interpolation_section, novelty_section, studies_section
+from condpdiff.report.blocks import Block, Figures, Section, Table
+from condpdiff.report.evaluation import Evaluation
+from condpdiff.text.report import wrong_overlaps
+
+
+def tables(section: Section) -> list[Table]:
+    return [block for block in section.blocks if isinstance(block, Table)]
+
+
+def drawn(section: Section) -> list[str]:
+    return [image.name for block in section.blocks if isinstance(block, Figures) for image in block.images]
+
+
+# Asked-for performance
+
+
+def with_losses(e: Evaluation, by_dose: dict[float, list[float]]) -> Evaluation:
+    rows = [("soup", None, 0, 0.3, 80.0)]
+    rows += [("condpdiff", p, i, loss, 70.0 + 10 * p) for p, losses in by_dose.items() for i, loss in enumerate(losses)]
+    return replace(e, doses=pd.DataFrame(rows, columns=["arm", "asked", "candidate", "loss", "validation"]))
+
+
+@pytest.fixture
+def movies(text: Made) -> Evaluation:
+    return text.spec.evaluations[0]
+
+
+@pytest.mark.parametrize(("kind", "p"), [("rank", [0, 1 / 3, 2 / 3, 1]), ("loss", [0, 0.25, 0.75, 1])])
+def test_the_checkpoints_curve_falls_from_the_worst_to_the_best(kind: str, p: list[float]) -> None:
+    at, loss = doses_section.zoo_curve(np.array([0.2, 0.5, 0.1, 0.4]), kind)
+    np.testing.assert_allclose(at, p)
+    assert loss.tolist() == [0.5, 0.4, 0.2, 0.1]
+
+
+def test_one_checkpoint_and_equal_losses_have_a_curve() -> None:
+    assert doses_section.zoo_curve(np.array([0.3]), "rank")[0].tolist() == [1]
+    assert doses_section.zoo_curve(np.array([0.3, 0.3]), "loss")[0].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ({0.0: [3.0], 0.5: [2.0], 1.0: [1.0]}, 1),
+        ({0.0: [1.0], 0.5: [2.0], 1.0: [3.0]}, -1),
+        ({0.0: [1.0, 2.0], 1.0: [2.0, 1.0]}, 0),
+        ({0.5: [1.0]}, np.nan),
+    ],
+)
+def test_correlation_is_one_if_better_is_had_for_the_asking(
+    movies: Evaluation, losses: dict[float, list[float]], expected: float
+) -> None:
+    assert doses_section.correlation(with_losses(movies, losses)) == pytest.approx(expected, nan_ok=True)
+
+
+def test_losses_that_are_no_numbers_are_left_out_and_counted(movies: Evaluation) -> None:
+    e = with_losses(movies, {0.0: [3.0, np.nan], 1.0: [1.0, 2.0]})
+    assert doses_section.unscored(e) == 1
+    assert doses_section.correlation(e) > 0.8
+
+
+def test_the_table_has_means_at_three_doses_and_a_dash_for_one_not_asked(movies: Evaluation) -> None:
+    found = doses_section.table([with_losses(movies, {0.0: [0.6, 0.8], 1.0: [0.2, 0.4]})], scored=True)
+    assert found.columns[2:6] == ["loss, p = 0", "loss, p = 0.5", "loss, p = 1", "loss, soup"]
+    assert found.rows == [["movies", "0.89", "0.700", "–", "0.300", "0.300", "70.0", "–", "80.0"]]
+
+
+def test_in_racing_and_of_styles_there_is_no_validation_score(text: Made, style: Made, movies: Evaluation) -> None:
+    assert not replace(movies, racing=True).doses_scored and movies.doses_scored
+    (section,) = doses_section.sections(style.spec, style.params)
+    assert tables(section)[0].columns[-1] == "loss, soup" and "validation" not in tables(section)[0].caption
+    assert "the images themselves was not measured" in section.blocks[0].text  # type: ignore[union-attr]
+
+
+def test_tasks_without_doses_are_left_out(movies: Evaluation) -> None:
+    none = replace(movies, name="tweets", doses=movies.doses[:0])
+    assert [e.name for e in doses_section.with_doses([none, movies])] == ["movies"]
+    frame = doses_section.frame([none, movies])
+    assert set(frame["task"]) == {"movies"} and frame["asked"].notna().all()
+
+
+# Where weights lie
+
+
+def test_tsne_is_shown_at_half_and_double_the_perplexity_and_from_another_seed() -> None:
+    assert figures.views(200, 20, 3) == [(20, 3), (10, 3), (40, 3), (20, 4)]
+
+
+def test_settings_that_few_points_make_equal_are_shown_once() -> None:
+    assert figures.views(13, 20, 0) == [(4, 0), (4, 1)]
+    assert figures.views(2, 20, 0) == [(1, 0), (1, 1)]
+
+
+def test_soup_and_gaussian_are_drawn_into_tsne(text: Made) -> None:
+    svg = (text.report / "figures/tsne-movies.svg").read_text()
+    assert all(f">{arm}<" in svg for arm in ("soup", "gaussian", "pca_gaussian", "condpdiff", "checkpoint, last"))
+    assert "seed 0" in svg and "seed 1" in svg
+
+
+def test_noises_are_drawn_on_their_way_to_loras(made: Made) -> None:
+    svg = (made.report / f"figures/trajectories-{made.params.tasks[0]}.svg").read_text()
+    assert all(f">{label}<" in svg for label in ("noise", "soup", "condpdiff"))
+
+
+def test_a_narrow_spread_is_marked_and_one_step_of_fine_tuning_stands_below(text: Made, undrawn: None) -> None:
+    spread, distance, overlap = tables(novelty_section.sections(text.spec, text.params)[0])
+    assert spread.rows[-1] == ["condpdiff", "0.90", "0.31 (narrow)"]
+    assert distance.rows[-1][0] == "one step of fine-tuning" and distance.foot == 1
+    assert overlap.rows[-1][2] == "–"  # regression has no mistakes
+
+
+def test_the_figures_say_how_distance_and_mistakes_go_with_the_score(movies: Evaluation) -> None:
+    scores = movies.scores.copy()
+    ours = scores["arm"] == "condpdiff"
+    scores.loc[ours, "distance"] = -scores.loc[ours, "validation"]
+    assert "condpdiff: ρ = −1.00" in figures.novelty(replace(movies, scores=scores)).svg
+
+
+def test_arms_that_are_no_lora_are_not_drawn_among_mistakes(text: Made) -> None:
+    svg = (text.report / "figures/mistakes-movies.svg").read_text()
+    assert ">no_lora<" not in svg and ">majority<" not in svg and ">gaussian<" in svg
+
+
+def test_overlap_of_mistakes_leaves_out_the_checkpoint_itself(movies: Evaluation) -> None:
+    rows = [("original", 0), ("original", 1), ("condpdiff", 0)]
+    e = replace(movies, scores=pd.DataFrame(rows, columns=["arm", "candidate"]))
+    predictions = np.array([[1, 1, 0, 0], [0, 1, 1, 0], [1, 1, 0, 0]])
+    assert wrong_overlaps(e, predictions, np.zeros(4)) == pytest.approx([1 / 3, 1 / 3, 1])
+    alone = wrong_overlaps(replace(e, scores=e.scores.drop(1).reset_index()), predictions[[0, 2]], np.zeros(4))
+    assert np.isnan(alone[0]) and alone[1] == 1  # a lone checkpoint has no other to share mistakes with
+
+
+def test_overlaps_are_known_of_every_candidate_of_a_classification_task_alone(text: Made) -> None:
+    movies, tweets = (wrong_overlaps(e, *text.spec.outputs[e.name]) for e in text.spec.evaluations)  # type: ignore[attr-defined]
+    assert ((movies >= 0) & (movies <= 1)).all() and np.isnan(tweets).all()
+
+
+# Between tasks
+
+
+def between(made: Made | None = None) -> list[Block]:
+    spec, params = (made.spec, made.params) if made else opened()
+    return interpolation_section.sections(spec, params)[0].blocks
+
+
+def change(pair: str, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    path = Path("data/interpolation", pair, "scores.csv")
+    edit(pd.read_csv(path)).to_csv(path, index=False)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_figure_a_pair_and_the_loras_of_each_task_seen_and_unseen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(build(tmp_path / "run", tasks=("movies", "tweets", "moods"), n=6, v=20, pairs=2))
+    figure, table = between()
+    assert isinstance(figure, Figures) and isinstance(table, Table)
+    assert [image.name for image in figure.images] == ["between-movies--tweets", "between-tweets--moods"]
+    assert "floor" not in figure.caption + table.caption
+    assert "own head" in figure.caption and "ower is better" not in figure.caption
+    assert "first metric on validation, %" in figure.caption  # accuracy and pearson
+    assert table.columns == ["task", "seen", "other words", "other examples"]
+    assert [row[0] for row in table.rows] == ["movies", "tweets", "moods"]
+    for _, seen, said, examples in table.rows:
+        assert abs(float(seen) - 85) < 0.5 and (float(said), float(examples)) == (83.0, 84.0)  # type: ignore[arg-type]
+    assert "of 2 each" in table.caption and "two-shot draws" in table.caption and "images" not in table.caption
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_styles_have_strips_of_images_and_lower_is_better(style: Made) -> None:
+    figure, table, *galleries = between(style)
+    assert isinstance(figure, Figures) and isinstance(table, Table)
+    assert "FD-Lite0, lower is better" in figure.caption and "head" not in figure.caption
+    assert table.columns == ["style", "seen", "held-out images", "floor"] and "lower is better" in table.caption
+    assert {row[0]: row[-1] for row in table.rows} == {
+        name: f"{floor:.2f}" for name, floor in style.spec.floors.items()
+    }
+    assert "Dashed: each style's floor" in figure.caption
+    assert all(row[2] == "12.00" for row in table.rows)
+    assert len(galleries) == len(STRIPS)
+    for gallery, lambdas in zip(galleries, STRIPS.values(), strict=True):
+        assert isinstance(gallery, Table) and gallery.pictures
+        assert gallery.columns[0] == "prompt" and len(gallery.columns) == 1 + len(lambdas)
+        assert (gallery.columns[1], gallery.columns[-1]) == ("λ = 0, charcoal", "λ = 1, chalk")
+        assert [row[0] for row in gallery.rows] == PROMPTS
+        assert all(len(row) == len(gallery.columns) for row in gallery.rows)
+
+
+def test_what_was_not_interpolated_is_neither_drawn_nor_explained(run: Path) -> None:
+    change("movies--tweets", lambda scores: scores[scores["kind"] == "weights"])  # condition.kind: learnable
+    (figure,) = between()
+    assert isinstance(figure, Figures)
+    assert "nterpolated condition" not in figure.caption and "nterpolated condition" not in figure.images[0].alt
+
+
+def test_a_lora_between_styles_without_a_score_is_a_dash(styles: Path) -> None:
+    change("charcoal--chalk", lambda s: s.assign(score=s["score"].mask(s["kind"] == "unseen_images")))
+    table = between()[1]
+    assert isinstance(table, Table) and [row[2] for row in table.rows] == ["–", "–"]
+
+
+def test_no_pairs_no_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(build(tmp_path / "run", tasks=("movies",), n=6, v=20))
+    assert interpolation_section.sections(*opened()) == []
+    assert not Path("data/interpolation").exists()  # and not missed
+
+
+def test_a_pair_without_a_tasks_scores_is_named(run: Path) -> None:
+    change("movies--tweets", lambda scores: scores[scores["task"] == "movies"])
+    with pytest.raises(
+        UserError, match=r"movies--tweets/scores.csv: found no scores of kind 'weights' on 'tweets'; run"
+    ):
+        between()
+
+
+# Studies
+
+STUDIES = Path("docs/studies")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_row_has_the_mean_over_seeds_of_the_average_and_the_papers_average(
+    text: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(text.root)
+    (section,) = studies_section.sections()
+    (table,) = tables(section)
+    assert table.columns == ["row", "seeds", "condpdiff_mean", "std", "condpdiff", "minus soup", "paper"]
+    assert table.rows[0] == ["one_hot", "2", "80.50", "0.71", "81.50", "+1.50", "79.17"]
+    assert drawn(section) == ["study-table4b-embedded"] and "`table4b` at the size `embedded`" in table.caption
+
+
+def test_every_study_and_size_has_its_table_and_what_is_missing_is_a_dash(run: Path) -> None:
+    assert studies_section.sections() == []
+    write_study(run)
+    rows = pd.read_csv(STUDIES / "table4b.csv")
+    rows = rows[(rows["seed"] == 0) & (rows["arm"] == "condpdiff_mean")]
+    rows.assign(size="paper").to_csv(STUDIES / "more.csv", index=False)
+    (section,) = studies_section.sections()
+    assert len(tables(section)) == 2
+    table = next(table for table in tables(section) if "`paper`" in table.caption)
+    assert table.rows[0] == ["one_hot", "1", "80.00", "–", "–", "–", "–"]
+
+
+def test_a_missing_column_of_a_study_is_named(run: Path) -> None:
+    STUDIES.mkdir(parents=True)
+    (STUDIES / "noise.csv").write_text("study,row\nnoise,a\n")
+    with pytest.raises(UserError, match=r"docs/studies/noise.csv: no column 'size'"):
+        studies_section.sections()
+
+
+def test_what_study_show_writes_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any experiment of it has run."""
+    written = long_csv(Results(load_study("table4b"), {}, []))
+    monkeypatch.chdir(tmp_path)
+    STUDIES.mkdir(parents=True)
+    (STUDIES / "table4b.csv").write_text(written)
+    (table,) = tables(studies_section.sections()[0])
+    assert table.rows
+    assert all(list(row[1:6]) == ["0", "–", "–", "–", "–"] and float(row[6]) > 50 for row in table.rows)  # type: ignore[arg-type]

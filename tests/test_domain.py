@@ -1,0 +1,58 @@
+"""Both domains are what domain.py says: mypy holds the modules below against the Protocols, this test the packages."""
+
+import inspect
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, get_args, get_overloads
+
+import pytest
+
+from condpdiff import domain
+from condpdiff.common.settings import DOMAINS
+
+if TYPE_CHECKING:
+    import condpdiff.style.base
+    import condpdiff.style.conditions
+    import condpdiff.style.data
+    import condpdiff.style.describe
+    import condpdiff.style.encoder
+    import condpdiff.style.finetune
+    import condpdiff.style.models
+    import condpdiff.style.report
+    import condpdiff.style.score
+    import condpdiff.style.task
+    import condpdiff.text.base
+    import condpdiff.text.conditions
+    import condpdiff.text.data
+    import condpdiff.text.describe
+    import condpdiff.text.encoder
+    import condpdiff.text.finetune
+    import condpdiff.text.models
+    import condpdiff.text.report
+    import condpdiff.text.score
+    import condpdiff.text.task
+
+    tasks: list[domain.TaskModule] = [condpdiff.text.task, condpdiff.style.task]
+    data: list[domain.DataModule] = [condpdiff.text.data, condpdiff.style.data]
+    bases: list[domain.BaseModule] = [condpdiff.text.base, condpdiff.style.base]
+    conditions: list[domain.ConditionsModule] = [condpdiff.text.conditions, condpdiff.style.conditions]
+    encoders: list[domain.EncoderModule] = [condpdiff.text.encoder, condpdiff.style.encoder]
+    models: list[domain.ModelsModule] = [condpdiff.text.models, condpdiff.style.models]
+    finetunes: list[domain.FinetuneModule] = [condpdiff.text.finetune, condpdiff.style.finetune]
+    scores: list[domain.ScoreModule] = [condpdiff.text.score, condpdiff.style.score]
+    describes: list[domain.DescribeModule] = [condpdiff.text.describe, condpdiff.style.describe]
+    reports: list[domain.ReportModule] = [condpdiff.text.report, condpdiff.style.report]
+
+
+def names() -> list[str]:
+    """The modules that stages may ask for."""
+    asked = [inspect.signature(overload).parameters["name"].annotation for overload in get_overloads(domain.module)]
+    return [get_args(annotation)[0] for annotation in asked]
+
+
+@pytest.mark.parametrize("name", names())
+def test_both_domains_have_the_module_with_the_same_entry_points(name: str) -> None:
+    protocol: Any = getattr(domain, f"{name.capitalize()}Module")
+    for package in DOMAINS:
+        module: ModuleType = domain.module(name, package)  # type: ignore[call-overload]  # a name that is not in the source
+        for entry in (entry for entry in vars(protocol) if not entry.startswith("_")):
+            assert hasattr(module, entry), f"{package}.{name}.{entry}"
