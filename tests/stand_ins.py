@@ -1,5 +1,8 @@
 """Random stand-ins: tiny models with random weights, made-up rows and zoos. Nothing here was trained on anything."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,10 @@ from peft import PeftModel, get_peft_model
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModel, BertConfig, DebertaConfig, PreTrainedTokenizerFast, RobertaConfig
 
+from condpdiff.common import task as tasks
+from condpdiff.common.files import write_json
 from condpdiff.common.settings import parse
+from condpdiff.common.task import SETTINGS
 from condpdiff.text.models import load_classifier, lora_config
 from condpdiff.text.task import Task
 from condpdiff.zoo.checkpoints import Zoo
@@ -148,3 +154,16 @@ def make_layout(layers: int = 3, rank: int = 2, width: int = 5) -> Layout:
             entries.append(Entry(f"{name}.lora_{matrix}.weight", shape, offset, layer, module))
             offset += rank * width
     return Layout(tuple(entries))
+
+
+def collect_with_two_processes(domain: str, name: str, task: tasks.Task, collect: Collect) -> str:
+    """Runs finetune-collect in the working folder, which holds data/tasks and data/base; gives what it printed."""
+    write_json(Path("params.yaml"), {"domain": domain, "collect": collect.model_dump()})
+    (SETTINGS / name).mkdir(parents=True)
+    for section, value in task.model_dump(mode="json", exclude_none=True).items():
+        write_json(SETTINGS / name / f"{section}.json", value)
+    more = {"PYTHONPATH": str(Path(__file__).parents[1]), "CONDPDIFF_DEVICE": "cpu", "CONDPDIFF_PROCESSES": "2"}
+    command = [sys.executable, "-m", "stages.finetune_collect", name]
+    done = subprocess.run(command, env=os.environ | more, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

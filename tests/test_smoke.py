@@ -47,7 +47,7 @@ def test_metrics_have_every_task_and_headline_arm() -> None:
     assert set(metrics) == {*TASKS, "average"} | others
     assert -100 <= metrics["condition_effect"] <= 100
     assert -200 <= metrics["statistics_effect"] <= 200  # other statistics can turn a correlation round
-    assert re.fullmatch("[0-9a-f]{12}", metrics["settings"])
+    assert re.fullmatch("[a-p]{12}", metrics["settings"])
     for name in (*TASKS, "average"):
         assert set(metrics[name]) == set(HEADLINE.get(name, HEADLINE["task"]))
         assert all(-100 <= value <= 100 for value in metrics[name].values())

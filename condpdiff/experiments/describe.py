@@ -3,7 +3,6 @@
 Nothing is downloaded, no weights are read, and no torch is loaded for the models that the presets name.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from condpdiff.common.errors import UserError
 from condpdiff.common.settings import read_yaml
 from condpdiff.domain import module
 from condpdiff.experiments import estimate
+from condpdiff.experiments.estimate import LAYER
 from condpdiff.experiments.inputs import (
     MODELS,
     encoder_input,
@@ -21,6 +21,7 @@ from condpdiff.experiments.inputs import (
     model_input,
     prepared_rows,
     published,
+    row_tokens,
 )
 from condpdiff.experiments.params import Params
 
@@ -30,7 +31,6 @@ LITE0, INCEPTION = 2_958_848, 24_000_000
 UNKNOWN_ROWS = 1000
 """Of validation, where none are prepared and params.yaml takes them all: about GLUE's."""
 UP_TO_DATE, CHANGED, DOWNSTREAM = "up to date", "will run", "runs if its input changes"
-_LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h|block|blocks|transformer_blocks)\.(\d+)\.")  # as zoo.layout has it
 
 
 def describe(params: Params, tasks: Mapping[str, Any], stages: bool = True) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def describe(params: Params, tasks: Mapping[str, Any], stages: bool = True) -> d
         UserError: params.yaml asks for modules or layers that the base model does not have.
     """
     domain = module("describe", params.domain)
-    config, numbers_from = model_config(params.base, domain.CONFIG)
+    config, numbers_from = model_config(params.base, params.domain)
     model = None if config is None else domain.architecture(config)
     lora: dict[str, Any] = params.collect.model_dump(include={"rank", "alpha", "target_modules"})
     result: dict[str, Any] = {
@@ -69,7 +69,7 @@ def describe(params: Params, tasks: Mapping[str, Any], stages: bool = True) -> d
         rows = {
             task["name"]: estimate.Rows(
                 task["prepared_rows"][1] if task["prepared_rows"] else min(task["max_rows"][1], UNKNOWN_ROWS),
-                model["tokens"] or domain.row_tokens(DATA / task["name"]),
+                model["tokens"] or row_tokens(DATA / task["name"]),
             )
             for task in result["tasks"]
         }
@@ -94,16 +94,16 @@ def count(model: Mapping[str, Any], params: Params) -> dict[str, Any]:
     suffixes = model["auto"] if asked == "auto" else asked
     chosen = {n: s for n, s in model["linears"].items() if any(f".{n}".endswith(f".{suffix}") for suffix in suffixes)}
     if not chosen:
-        names = sorted({_LAYER.split(name)[-1] for name in model["linears"]})
+        names = sorted({LAYER.split(name)[-1] for name in model["linears"]})
         raise UserError(f"params.yaml: collect.target_modules: found {asked}, allowed: endings of {', '.join(names)}")
     sizes = {name: params.collect.rank * sum(shape) for name, shape in chosen.items()}
-    layer_of = {name: int(found[1]) if (found := _LAYER.search(name)) else -1 for name in chosen}
+    layer_of = {name: int(found[1]) if (found := LAYER.search(name)) else -1 for name in chosen}
     last = max(layer_of.values())
     if layers != "all" and layers[1] > last:
         raise UserError(f"params.yaml: normalize.layers: found {list(layers)}, allowed: layers 0 to {last}")
     generated = [n for n in chosen if layers == "all" or layers[0] <= layer_of[n] <= layers[1]]
     return {
-        "target_modules": sorted({_LAYER.split(name)[-1] for name in chosen}),
+        "target_modules": sorted({LAYER.split(name)[-1] for name in chosen}),
         "K": sum(sizes.values()),
         "K_generated": sum(sizes[name] for name in generated),
         "head": model["head"],

@@ -6,6 +6,7 @@ So a step of fine-tuning a LoRA takes twice, one of training a whole network thr
 """
 
 import math
+import re
 import time
 from collections.abc import Mapping
 from itertools import pairwise
@@ -40,6 +41,7 @@ COSTS = {
     "probe": (9.0, 1.0),
     "report": (12.0, 1.0),
 }
+LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h|block|blocks|transformer_blocks)\.(\d+)\.")  # as zoo.layout has it
 PER_TASK = ("prepare-data", "finetune-collect", "score-zoo", "merge-eval")
 
 
@@ -171,7 +173,7 @@ def seconds(
 
 def row_operations(model: Mapping[str, Any], tokens: float) -> float:
     """Of one forward pass of one row of text, or one image."""
-    weights = sum(out * width for out, width in model["linears"].values())
+    weights = sum(out * width for name, (out, width) in model["linears"].items() if LAYER.search(name))
     return 2 * weights * tokens + 4 * model["layers"] * tokens**2 * model["hidden"]
 
 

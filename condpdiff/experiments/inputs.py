@@ -12,10 +12,17 @@ from condpdiff.common.task import Base
 from condpdiff.diffusion.settings import UNDESCRIBED, Condition
 
 MODELS = Path("configs/models")
+CONFIG = {"text": "config.json", "style": "transformer/config.json"}
+"""Where a model's folder has its architecture."""
+TOKENS = 25
+"""Of a row, where none is prepared yet: the mean of the default run's tasks."""
+CHARACTERS = 4
+"""Of a token of English, about."""
 
 
-def model_config(base: Base, file: str) -> tuple[dict[str, Any] | None, str]:
-    """The base model's architecture, and where its numbers come from: its own `file`, else configs/models/."""
+def model_config(base: Base, domain: str) -> tuple[dict[str, Any] | None, str]:
+    """The base model's architecture, and where its numbers come from: its own file, else configs/models/."""
+    file = CONFIG[domain]
     if base.source == "local" and (path := Path(base.name) / file).is_file():
         return read_json(path), str(path)
     if base.source == "package" and is_cached(base.name) and PACKAGES[base.name].model:
@@ -95,6 +102,20 @@ def prepared_rows(folder: Path, limits: list[int]) -> list[int] | None:
     except (OSError, ArrowException):
         return None
     return rows if rows[0] <= limits[0] and rows[1] <= limits[1] else None
+
+
+def row_tokens(folder: Path) -> float:
+    """Mean tokens of a text task's prepared rows, by their characters."""
+    if not folder.is_dir():
+        return TOKENS
+    from pyarrow import ArrowException, compute, parquet
+
+    try:
+        table = parquet.read_table(folder / "train.parquet", columns=["text", "text_pair"])
+    except (OSError, ArrowException):
+        return TOKENS
+    means = [compute.mean(compute.utf8_length(table[name])).as_py() or 0 for name in table.column_names]
+    return sum(means) / CHARACTERS + 2  # [CLS], [SEP]
 
 
 def is_cached(package: str) -> bool:

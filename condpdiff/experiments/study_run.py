@@ -114,12 +114,14 @@ def work_off(runs: list[Run], jobs: int, say: Say) -> None:
         for run in runs:
             _dvc(*words(run))
         _dvc("queue", "start", "--jobs", str(jobs))
-        while not said or any(status in OPEN for status in said.values()):
-            for rev, task in ours().items():
+        while True:
+            for rev, task in (now := ours()).items():
                 if said.get(rev) != task["status"]:
+                    said[rev] = task["status"]
                     follow = f"; `dvc queue logs --follow {task['name']}` shows it" * (task["status"] == "Running")
                     say(f"{task['name']}: {task['status'].lower()}{follow}")
-                said[rev] = task["status"]
+            if not any(task["status"] in OPEN for task in now.values()):
+                break
             time.sleep(POLL)
     except KeyboardInterrupt:
         left = ours().items()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+WORDS = ("beats", "ties with", "loses to")
 FEWEST = 3
 """Tasks of which an interval over tasks is given."""
 
@@ -23,8 +24,9 @@ class Difference:
     @property
     def word(self) -> str:
         """`ties` means that the interval holds 0: these rows can't tell the two apart."""
-        above, below = ("loses to", "beats") if self.lower else ("beats", "loses to")
-        return above if self.low > 0 else below if self.high < 0 else "ties with"
+        beats, ties, loses = WORDS
+        above, below = (loses, beats) if self.lower else (beats, loses)
+        return above if self.low > 0 else below if self.high < 0 else ties
 
     @property
     def known(self) -> bool:
@@ -42,9 +44,6 @@ class Comparison:
     arm: str
     tasks: dict[str, Difference]
     average: Difference
-
-    def count(self, word: str) -> int:
-        return sum(d.word == word for d in self.tasks.values())
 
 
 def signed(value: float) -> str:

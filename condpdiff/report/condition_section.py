@@ -62,8 +62,6 @@ ARMS = {
 }
 SOUPS = {"shared": "mean"}
 """Statistics of generated LoRAs -> the average of the others' soups that knows as much, where it has another name."""
-EFFECTS = {"condition_effect": OTHERS, "statistics_effect": STATISTICS_OF_OTHERS}
-"""Of metrics.json -> the contrast that it is the mean over tasks of."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +130,9 @@ def read_probe(root: Path, scale: Scale) -> Probed:
 
 
 def effect(found: Probed, spec: Spec) -> dict[str, float]:
-    """`EFFECTS`: own condition minus the other tasks', and own statistics minus the other tasks'."""
-    known = {name: v for name, contrast in EFFECTS.items() if (v := found.own_minus(contrast)) is not None}
+    """Of metrics.json: own condition minus the other tasks', and own statistics minus the other tasks'."""
+    effects = {"condition_effect": OTHERS, "statistics_effect": STATISTICS_OF_OTHERS}
+    known = {name: v for name, contrast in effects.items() if (v := found.own_minus(contrast)) is not None}
     return {name: round(float(values.mean()), spec.scale.decimals + 1) for name, values in known.items()}
 
 

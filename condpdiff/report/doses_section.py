@@ -71,7 +71,7 @@ def zoo_curve(loss: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
 @styled
 def figure(e: Evaluation, checkpoints: tuple[np.ndarray, np.ndarray]) -> Image:
     """Loss by dose, and below it the validation score where there is one."""
-    shown = {"loss": "loss on held-out rows", **({"validation": e.label} if e.doses_scored else {})}
+    shown = {"loss": "loss on held-out rows"} | ({"validation": e.label} if e.doses_scored else {})
     fig, axes = svg.figure(0.8 + 1.9 * len(shown), len(shown))
     axes[0].plot(*checkpoints, color=colour("original"), lw=1.5, label="checkpoints")
     for ax, (y, label) in zip(axes, shown.items(), strict=True):

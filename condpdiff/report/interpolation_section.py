@@ -22,7 +22,7 @@ from condpdiff.report.svg import Image, styled
 
 LINES = {"weights": "interpolated weights", "condition": "interpolated condition"}
 FIGURE = (
-    "LoRAs between two {noun}, λ = 0 being the first and λ = 1 the second, scored on both ({label}): each LoRA (dots) "
+    "LoRAs between two {noun}s, λ = 0 being the first and λ = 1 the second, scored on both ({label}): each LoRA (dots) "
     "and their mean (line). Interpolated weights: (1 − λ) θ₁ + λ θ₂ of two generated LoRAs, one of each. "
 )
 CONDITION = (
@@ -33,8 +33,7 @@ LOWER = "Lower is better: a line that rises leaves its {noun}. "
 FLOOR = "Dashed: each {noun}'s floor, what so few real images of it score. "
 UNSEEN = (
     "LoRAs from the same noise under conditions that training drew (seen) and under others of the same {noun} "
-    "({what}): mean score on the {noun} itself ({label}), of {count} each. So few tell a breakdown, no "
-    "small difference."
+    "({what}): mean score on that {noun} ({label}), of {count} each. So few tell a breakdown, no small difference."
 )
 GALLERY = "{title}, {one} to {other}: images of the first LoRA of each λ, the same prompt and noise in a row."
 SEEN = "condition"
@@ -109,11 +108,12 @@ def _galleries(folder: Path, one: str, other: str) -> list[Table]:
 
 def sections(spec: Spec, params: Settings) -> list[Section]:
     """Nothing where no pair was looked at."""
-    pairs = read_pairs(spec.data / "interpolation", params.interpolate.pairs_of(params.tasks), spec.strips)
+    names = [e.name for e in spec.evaluations]
+    pairs = read_pairs(spec.data / "interpolation", params.interpolate.pairs_of(names), spec.strips)
     if not pairs:
         return []
     noun, kinds = spec.scale.noun, {kind for pair in pairs for kind in pair.scores["kind"]}
-    caption = FIGURE.format(noun=f"{noun}s", label=spec.label)
+    caption = FIGURE.format(noun=noun, label=spec.label)
     caption += CONDITION if "condition" in kinds else ""
     caption += LOWER.format(noun=noun) if spec.scale.lower else ""
     caption += FLOOR.format(noun=noun) if spec.floors else ""

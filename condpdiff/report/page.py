@@ -18,7 +18,7 @@ from condpdiff.report import (
     studies_section,
 )  # fmt: skip
 from condpdiff.report.blocks import Block, Figures, Section, Table, Text
-from condpdiff.report.compare import Comparison, number, signed
+from condpdiff.report.compare import WORDS, Comparison, number, signed
 from condpdiff.report.png import Picture
 from condpdiff.report.revision import revision
 from condpdiff.report.spec import Settings, Spec
@@ -86,12 +86,10 @@ def build(spec: Spec, params: Settings) -> Report:
         Section("paper", "The paper's figures, for context", spec.paper()),
         Section("settings", "Settings", _settings(spec)),
     ]
-    return Report(
-        verdict(spec, comparisons, summary, flags) + condition_section.verdict(probed, spec),
-        control.average.word, _tiles(spec, summary, control.arm), _warnings(spec, flags), sections,
-        table, metrics(summary, flags, spec.scale.decimals) | condition_section.effect(probed, spec),
-        arms_frame(summary),
-    )  # fmt: skip
+    said = verdict(spec, comparisons, summary, flags) + condition_section.verdict(probed, spec)
+    found = metrics(summary, flags, spec.scale.decimals) | condition_section.effect(probed, spec)
+    tiles, warnings = _tiles(spec, summary, control.arm), _warnings(spec, flags)
+    return Report(said, control.average.word, tiles, warnings, sections, table, found, arms_frame(summary))
 
 
 def verdict(spec: Spec, comparisons: Mapping[str, Comparison], summary: Summary, flags: Mapping[str, str]) -> list[str]:
@@ -99,19 +97,17 @@ def verdict(spec: Spec, comparisons: Mapping[str, Comparison], summary: Summary,
     picked, control, soup = averages(summary), comparisons["control"], comparisons["soup"]
     noun, n = spec.scale.noun, len(control.tasks)
     over = f"Over the mean of {n} {spec.nouns}" if n > 1 else f"On {next(iter(control.tasks))}"
-    lower = f"{spec.evaluations[0].metric} " if spec.scale.lower else ""
-    better = "; lower is better" if spec.scale.lower else ""
+    score = f"{spec.unit} {{:.2f}}; lower is better" if spec.scale.lower else "{:.2f}"
     lines = [
-        f"{over}, condpdiff ({lower}{picked['condpdiff']:.2f}{better}) **{control.average.word}** the best control, "
+        f"{over}, condpdiff ({score.format(picked['condpdiff'])}) **{control.average.word}** the best control, "
         f"{control.arm} ({picked[control.arm]:.2f}): difference {spec.said(control.average)}."
     ]
     if control.arm != "soup":
         lines.append(f"It **{soup.average.word}** soup ({picked['soup']:.2f}): {spec.said(soup.average)}.")
     if n > 1:
-        lines.append(
-            f"{noun.capitalize()} by {noun} it beats {control.arm} on {control.count('beats')}, ties on "
-            f"{control.count('ties with')} and loses on {control.count('loses to')} of {n}."
-        )
+        beats, ties, loses = ([d.word for d in control.tasks.values()].count(w) for w in WORDS)
+        each = f"{noun.capitalize()} by {noun} it beats {control.arm} on {beats}"
+        lines.append(f"{each}, ties on {ties} and loses on {loses} of {n}.")
     lines += spec.qualified(comparisons, summary)
     if flags:
         were, them = (f"{noun} was", "it") if len(flags) == 1 else (f"{noun}s were", "them")

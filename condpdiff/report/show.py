@@ -18,20 +18,17 @@ def read_results() -> str:
     return path.read_text(encoding="utf-8").strip()
 
 
-def plain(markdown: str) -> str:
-    """Without marks of emphasis, paragraphs folded, the table's columns still under each other."""
-    lines = []
-    for line in markdown.splitlines():
-        if line.startswith("|"):
-            lines.append(re.sub(r"\*\*([^*|]+)\*\*", r"    \1", line))
-        else:
-            lines += textwrap.wrap(line.replace("**", ""), 100) or [""]
-    return "\n".join(lines)
+def plain(line: str) -> str:
+    """A line without marks of emphasis: a paragraph folded, a table's columns still under each other."""
+    if line.startswith("|"):
+        return re.sub(r"\*\*([^*|]+)\*\*", r"    \1", line)
+    return textwrap.fill(line.replace("**", ""), 100)
 
 
 def main() -> None:
     """Print what `report/results.md` says."""
-    sys.stdout.write(f"\n{plain(read_results())}\n\nThe whole report: {REPORT / 'index.html'}\n")
+    shown = "\n".join(map(plain, read_results().splitlines()))
+    sys.stdout.write(f"\n{shown}\n\nThe whole report: {REPORT / 'index.html'}\n")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ from condpdiff.zoo.settings import Collect, Normalize
 class Settings(Protocol):
     """What the report reads of params.yaml."""
 
-    tasks: list[str]
     data: Data
     base: Base
     collect: Collect

@@ -5,7 +5,7 @@ less memory, about a third more time; like the variables of hardware.py it is no
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +67,13 @@ class StyleFinetuning(Finetuning[Task]):
     def __init__(self, name: str, task: Task, collect: Collect, data: Path, base: Path) -> None:
         """Raises as `finetune`; before the long work also of what the zoo is for."""
         super().__init__(name, task, collect)
-        self.data, self.base = data, base
+        self.base = base
         _check_base(name, task, base)
         examples = load_examples(base, {split: read_rows(data, split) for split in ("train", "validation")})
         self.train, self.validation = (examples[split].to(device()) for split in ("train", "validation"))
         self.scheduler = load_scheduler(base)
-
-    @property
-    def files(self) -> Iterable[Path]:
-        weights = (path for part in PARTS for path in sorted((self.base / part).glob("*")) if path.is_file())
-        return [self.data / "train.parquet", self.data / "validation.parquet", *weights]
+        model = (path for part in PARTS for path in sorted((base / part).iterdir()) if path.is_file())
+        self.files = [data / "train.parquet", data / "validation.parquet", *model]
 
     def start(self, seed: int) -> BatchLoss:
         c = self.collect

@@ -1,17 +1,9 @@
 """What `condpdiff describe` tells of text: the encoder's numbers by its configuration, and where a task's rows are."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from condpdiff.text.task import HubSource, PackageSource, Task
-
-CONFIG = "config.json"
-"""Where a model's folder has its architecture."""
-TOKENS = 25
-"""Of a row, where none is prepared yet: the mean of the default run's tasks."""
-CHARACTERS = 4
-"""Of a token of English, about."""
 
 
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,8 +47,9 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     weights = sum(out * width for out, width in layer.values())
     norms_and_biases = biases + h + wide + h + 2 * 2 * h
     pooler, labels = h * h + h, 2 * h + 2
+    linears = {f"encoder.layer.{i}.{name}": shape for i in range(layers) for name, shape in layer.items()}
     return found | {
-        "linears": {f"encoder.layer.{i}.{name}": shape for i in range(layers) for name, shape in layer.items()},
+        "linears": linears | ({"pooler.dense": (h, h)} if kind == "bert" else {}),
         "auto": [*projections, "attention.output.dense"],
         "parameters": tables * h + 2 * h + layers * (weights + norms_and_biases) + (pooler if kind == "bert" else 0),
         "head": labels if kind == "bert" else pooler + labels,
@@ -72,18 +65,6 @@ def source(task: Task) -> tuple[str, list[tuple[str, str]]]:
         config = f" ({found.config})" if found.config else ""
         return f"hub {found.dataset}{config}", [("hub", found.dataset)]
     return f"files {found.train}, {found.validation}", [("file", found.train), ("file", found.validation)]
-
-
-def row_tokens(folder: Path) -> float:
-    """Mean tokens of a prepared task's rows, by their characters."""
-    from pyarrow import ArrowException, compute, parquet
-
-    try:
-        table = parquet.read_table(folder / "train.parquet", columns=["text", "text_pair"])
-    except (OSError, ArrowException):
-        return TOKENS
-    means = [compute.mean(compute.utf8_length(table[name])).as_py() or 0 for name in table.column_names]
-    return sum(means) / CHARACTERS + 2  # [CLS], [SEP]
 
 
 def _counted(config: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Fine-tune a LoRA and a head on one text task: what `zoo.collect` asks of the text domain."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,10 @@ class TextFinetuning(Finetuning[Task]):
 
     def __init__(self, name: str, task: Task, collect: Collect, data: Path, base: Path) -> None:
         super().__init__(name, task, collect)
-        self.data, self.base = data, base
-        self.head_lr = task.finetune.head_lr
+        self.base, self.head_lr = base, task.finetune.head_lr
+        self.config = {"num_outputs": task.data.num_outputs}
+        model = sorted(path for path in base.iterdir() if path.is_file())
+        self.files = [data / "train.parquet", data / "validation.parquet", *model]
         rows = {split: read_rows(data, split) for split in ("train", "validation")}
         self.labels = {split: rows[split]["label"].to_numpy() for split in rows}
         self.tokenizer = AutoTokenizer.from_pretrained(base)
@@ -58,15 +60,6 @@ class TextFinetuning(Finetuning[Task]):
         self.validation = Batches.of(
             rows["validation"], self.tokenizer, task.finetune.max_length, tokens=VALIDATION_TOKENS
         )
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"num_outputs": self.task.data.num_outputs}
-
-    @property
-    def files(self) -> Iterable[Path]:
-        rows = [self.data / f"{split}.parquet" for split in self.labels]
-        return [*rows, *sorted(path for path in self.base.glob("*") if path.is_file())]
 
     def start(self, seed: int) -> BatchLoss:
         outputs, c = self.task.data.num_outputs, self.collect

@@ -44,6 +44,10 @@ class BatchLoss(nn.Module):
 class Finetuning(ABC, Generic[T]):
     """The fine-tuning of one task, as its domain knows it."""
 
+    files: Iterable[Path]
+    """What a resume point depends on beside the settings: data and base model."""
+    config: Mapping[str, Any] = {}
+    """What else the zoo's file says of its states."""
     head_lr: float = 0.0
     """Peak rate of the head's weights, where the model has a head."""
 
@@ -71,16 +75,6 @@ class Finetuning(ABC, Generic[T]):
     def label(self, number: int) -> str:
         """What a run is called in a print."""
         return self.name if self.collect.runs == 1 else f"{self.name}, run {number + 1} of {self.collect.runs}"
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """What else the zoo's file says of its states."""
-        return {}
-
-    @property
-    @abstractmethod
-    def files(self) -> Iterable[Path]:
-        """What a resume point depends on beside the settings: data and base model."""
 
     @abstractmethod
     def start(self, seed: int) -> BatchLoss:

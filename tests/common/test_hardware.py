@@ -32,37 +32,34 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+@pytest.mark.parametrize(
+    ("has_gpu", "asked", "local_rank", "found"),
+    [
+        (False, None, None, "cpu"),
+        (True, None, None, "cuda"),
+        (True, "cpu", None, "cpu"),
+        (True, None, "3", "cuda:3"),  # processes that share a stage have a GPU each
+        (True, "cpu", "3", "cpu"),
+    ],
+)
+def test_gpu_is_taken_unless_the_cpu_is_asked_for(
+    has_gpu: bool, asked: str | None, local_rank: str | None, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    for name, value in ((DEVICE, asked), ("LOCAL_RANK", local_rank)):
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert device() == found
 
 
-@pytest.fixture
-def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-
-
-def test_cpu_is_all_there_is_without_a_gpu(no_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert device() == "cpu"
-    monkeypatch.setenv(DEVICE, "cuda")
-    with pytest.raises(UserError, match=f"^environment: {DEVICE}: found 'cuda', allowed here: cpu$"):
+@pytest.mark.parametrize(("has_gpu", "asked", "allowed"), [(False, "cuda", "cpu"), (True, "tpu", "cpu or cuda")])
+def test_device_that_is_not_there_is_one_line(
+    has_gpu: bool, asked: str, allowed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setenv(DEVICE, asked)
+    with pytest.raises(UserError, match=f"^environment: {DEVICE}: found '{asked}', allowed here: {allowed}$"):
         device()
-
-
-def test_gpu_is_taken_unless_the_cpu_is_asked_for(gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert device() == "cuda"
-    monkeypatch.setenv(DEVICE, "cpu")
-    assert device() == "cpu"
-    monkeypatch.setenv(DEVICE, "tpu")
-    with pytest.raises(UserError, match="found 'tpu', allowed here: cpu or cuda$"):
-        device()
-
-
-def test_processes_that_share_a_stage_have_a_gpu_each(gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOCAL_RANK", "3")
-    assert device() == "cuda:3"
-    monkeypatch.setenv(DEVICE, "cpu")
-    assert device() == "cpu"
 
 
 @pytest.mark.parametrize("found", ["0", "-1", "two", "1.5"])
@@ -83,12 +80,6 @@ def test_batch_is_shared_evenly_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -
         share(12)
 
 
-def test_first_of_the_processes_is_the_one_that_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert rank() == 0
-    monkeypatch.setenv("RANK", "2")
-    assert rank() == 2
-
-
 def test_model_is_compiled_only_when_asked() -> None:
     model = nn.Linear(2, 2)
     assert compiled(model) is model
@@ -96,9 +87,11 @@ def test_model_is_compiled_only_when_asked() -> None:
 
 def test_stage_runs_here_when_it_is_not_shared_or_is_one_of_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
+    assert rank() == 0
     shared(lambda: calls.append("alone"))()
     monkeypatch.setenv(PROCESSES, "2")
     monkeypatch.setenv("RANK", "1")
+    assert rank() == 1
     shared(lambda: calls.append("one of two"))()
     assert calls == ["alone", "one of two"]
 

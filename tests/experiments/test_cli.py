@@ -48,6 +48,7 @@ def test_describe_of_a_preset_leaves_params_alone() -> None:
 def test_describe_reads_params(monkeypatch: pytest.MonkeyPatch) -> None:
     # DVC's log handlers would keep CliRunner's stderr, which is closed when the next test logs.
     monkeypatch.setattr("condpdiff.experiments.describe.stage_states", lambda: {"train-ae": {"will run": 1}})
+    monkeypatch.setattr("condpdiff.experiments.estimate.rate", lambda: 170e9)
     PARAMS.write_text(PARAMS.read_text().replace("n_checkpoints: 150", "n_checkpoints: 7"))
     text = call("describe")
     assert "K = 18,432" in text and "N = 7" in text

@@ -1,4 +1,4 @@
-"""Real experiments of a toy DAG in DVC's queue: what is missing runs, what is there stays, what fails or stops is told."""
+"""Real experiments of a toy DAG in DVC's queue: what is missing runs, what is there stays, failures are told."""
 
 import csv
 import io

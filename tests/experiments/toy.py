@@ -21,10 +21,11 @@ if stage == "report":
         print("asleep", flush=True)
         time.sleep(60)
     arms = {"condpdiff": 80 - 10 * noise + params.ldm.seed, "original": 79.0, "soup": 81.0, "gaussian": 80.5}
-    lines = [f"{t},{arm},{value},{value - 1 if arm == 'condpdiff' else ''},," for t in tasks for arm, value in arms.items()]
+    means = {"condpdiff": arms["condpdiff"] - 1}
+    lines = [f"{task},{arm},{arms[arm]},{means.get(arm, '')},," for task in tasks for arm in arms]
     Path("report/plots").mkdir(parents=True, exist_ok=True)
     Path("report/plots/arms.csv").write_text("\\n".join(["task,arm,score,mean,low,high", *lines]) + "\\n")
-    average = {**arms, "condpdiff_mean": arms["condpdiff"] - 1}
+    average = {**arms, "condpdiff_mean": means["condpdiff"]}
     metrics = {"average": average, "condition_effect": 0.5, "settings": fingerprint(params, tasks)}
     Path("report/metrics.json").write_text(json.dumps(metrics))
 else:

@@ -25,6 +25,7 @@ DISTANCE = {  # FD-Lite0 of each arm
     "floor": 9.0, "no_lora": 88.0, "original": 11.5, "soup": 11.2, "soup_16": 11.25, "gaussian": 11.3,
     "pca_gaussian": 11.8, "checkpoint_noise": 11.7, "ae_reconstruction": 11.9, "zero_decode": 11.2, "condpdiff": 11.3,
 }  # fmt: skip
+METRICS = {"classification": ["accuracy", "f1"], "regression": ["pearson", "spearman"]}
 KINDS = {"movies": ("classification", 2), "tweets": ("regression", 0), "moods": ("classification", 3)}
 SOURCES: dict[str, dict[str, Any]] = {
     "charcoal": {"type": "rendered", "renderer": "charcoal"},
@@ -81,16 +82,14 @@ def build(
     for i, name in enumerate(tasks):
         rng = np.random.default_rng(i)
         folder = root / "data/eval" / name
-        folder.mkdir(parents=True)
         walk = np.cumsum(rng.normal(0, 0.02, (n, K)), axis=0) + 3
+        kind, classes = KINDS.get(name, ("classification", 2))
+        _task_file(root / f"configs/tasks/{name}.yaml", domain, kind, classes)
         if domain == "style":
-            _style_file(root / f"configs/tasks/{name}.yaml")
-            _distances_to_style(folder, rng, walk, count)
+            _distances_to_style(folder, rng, count)
             _images(folder, i)
         else:
-            kind, classes = KINDS.get(name, ("classification", 2))
-            _text_file(root / f"configs/tasks/{name}.yaml", kind, classes)
-            _predictions(folder, rng, walk, count, v, kind, classes)
+            _predictions(folder, rng, count, v, kind, classes)
         _geometry(folder, rng, walk, count, trajectories)
         _curves(root, name, rng)
         _doses(root, name, rng, n, doses, domain)
@@ -120,28 +119,18 @@ def write_study(root: Path) -> None:
     write_csv(frame.assign(study="table4b", size="embedded"), root / "docs/studies/table4b.csv")
 
 
-def _text_file(path: Path, kind: str, classes: int) -> None:
-    data = {"kind": kind, "source": {"type": "files", "train": "t.csv", "validation": "v.csv"}}
-    data |= {"labels": ["bad", "good", "neutral"][:classes]} if classes else {"range": [-4, 4]}
-    task = {
-        "data": data | {"columns": {"text": "text", "label": "label"}},
-        "condition": {"description": "How does the writer feel?"},
-        "metrics": ["accuracy", "f1"] if classes else ["pearson", "spearman"],
-        "finetune": {"steps": 250, "lr": 1e-3, "head_lr": 1e-3},
-    }
+def _task_file(path: Path, domain: str, kind: str, classes: int) -> None:
+    if domain == "style":
+        data: dict[str, Any] = {"size": 32, "source": SOURCES[path.stem]}
+        condition, metrics, more = f"{path.stem.capitalize()} drawing", ["fd_lite0"], {}
+    else:
+        data = {"kind": kind, "source": {"type": "files", "train": "t.csv", "validation": "v.csv"}}
+        data |= {"labels": ["bad", "good", "neutral"][:classes]} if classes else {"range": [-4, 4]}
+        data |= {"columns": {"text": "text", "label": "label"}}
+        condition, metrics, more = "How does the writer feel?", METRICS[kind], {"head_lr": 1e-3}
+    task = {"data": data, "condition": {"description": condition}, "metrics": metrics}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(task, sort_keys=False))
-
-
-def _style_file(path: Path) -> None:
-    task = {
-        "data": {"size": 32, "source": SOURCES[path.stem]},
-        "condition": {"description": f"{path.stem.capitalize()} drawing"},
-        "metrics": ["fd_lite0"],
-        "finetune": {"steps": 250, "lr": 1e-3},
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(task, sort_keys=False))
+    path.write_text(yaml.safe_dump(task | {"finetune": {"steps": 250, "lr": 1e-3} | more}, sort_keys=False))
 
 
 def _curves(root: Path, name: str, rng: np.random.Generator) -> None:
@@ -186,12 +175,18 @@ def _race(folder: Path) -> None:
     _passes(folder, "racing", {"select": {"done": 1500, "full": 3000}, "validation": {"done": 2000, "full": 7000}})
 
 
-def _predictions(
-    folder: Path, rng: np.random.Generator, walk: np.ndarray, count: int, v: int, kind: str, classes: int
-) -> None:
+def _scores(folder: Path, rng: np.random.Generator, rows: list[dict[str, Any]]) -> None:
+    """Complete the rows' columns: where the LoRA of an arm lies, and on how many rows it was selected."""
+    for row in rows:
+        bare, floor = row["arm"] not in ARMS, row["arm"] == "floor"
+        row |= {"checkpoint": row["candidate"] if row["arm"] == "original" else None, "rows": 0 if floor else 96}
+        row["distance"] = None if bare else abs(rng.normal(0.1, 0.03))
+    write_csv(pd.DataFrame(rows), folder / "scores.csv")
+
+
+def _predictions(folder: Path, rng: np.random.Generator, count: int, v: int, kind: str, classes: int) -> None:
     labels = rng.integers(0, classes, v).astype(float) if classes else rng.normal(0, 1.5, v)
     difficulty = rng.uniform(size=v)
-    metrics = ["accuracy", "f1"] if classes else ["pearson", "spearman"]
     rows, predictions = [], []
     for arm, skill in SKILL.items():
         for c in range(count if arm in MANY else 1):
@@ -204,26 +199,22 @@ def _predictions(
             else:
                 p = s * labels + (1 - s) * rng.normal(0, 3, v) if skill else np.zeros(v)
                 score = 100 * float(np.corrcoef(p, labels)[0, 1]) if np.ptp(p) else 0.0
-            row = {"arm": arm, "candidate": c, "checkpoint": c if arm == "original" else None, "rows": 96}
-            row |= {"select": score + rng.normal(0, 0.5), "validation": score}
-            row |= {f"validation_{m}": score for m in metrics}
-            rows.append(row | {"distance": None if arm in ("majority", "no_lora") else abs(rng.normal(0.1, 0.03))})
+            row = {"arm": arm, "candidate": c, "select": score + rng.normal(0, 0.5), "validation": score}
+            rows.append(row | {f"validation_{metric}": score for metric in METRICS[kind]})
             predictions.append(p)
-    write_csv(pd.DataFrame(rows), folder / "scores.csv")
+    _scores(folder, rng, rows)
     tensors = {"predictions": np.stack(predictions).astype(np.float32), "labels": labels.astype(np.float32)}
     save_file(tensors, folder / "predictions.safetensors")
 
 
-def _distances_to_style(folder: Path, rng: np.random.Generator, walk: np.ndarray, count: int) -> None:
+def _distances_to_style(folder: Path, rng: np.random.Generator, count: int) -> None:
     rows = []
     for arm, score in DISTANCE.items():
         for c in range(3 if arm == "floor" else count if arm in MANY else 1):
             fd = score + (rng.normal(0, 0.25) if arm in MANY else 0.1 * (c - 1) if arm == "floor" else 0.0)
-            distance = None if arm in ("floor", "no_lora") else abs(rng.normal(0.1, 0.03))
-            seen, select = (0, np.nan) if arm == "floor" else (96, -fd / 80 + rng.normal(0, 0.004))
-            rows.append((arm, c, c if arm == "original" else None, seen, select, fd, fd, distance))
-    columns = ["arm", "candidate", "checkpoint", "rows", "select", "validation", "validation_fd_lite0", "distance"]
-    write_csv(pd.DataFrame(rows, columns=columns), folder / "scores.csv")
+            select = np.nan if arm == "floor" else -fd / 80 + rng.normal(0, 0.004)
+            rows.append({"arm": arm, "candidate": c, "select": select, "validation": fd, "validation_fd_lite0": fd})
+    _scores(folder, rng, rows)
 
 
 def _geometry(folder: Path, rng: np.random.Generator, walk: np.ndarray, count: int, noises: int) -> None:
@@ -315,17 +306,12 @@ def _images(folder: Path, style: int) -> None:
 
 
 def _png(path: Path, seed: list[int], size: int = 32, text: str = "") -> None:
-    """A few coloured discs."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:size, :size] / size
-    image = np.full((size, size, 3), rng.uniform(120, 220, 3))
-    for _ in range(5):
-        (cy, cx), r = rng.uniform(0, 1, 2), rng.uniform(0.1, 0.3)
-        image[(y - cy) ** 2 + (x - cx) ** 2 < r**2] = rng.uniform(0, 255, 3)
+    """Coloured noise."""
+    image = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     info = PngImagePlugin.PngInfo()
     info.add_text("prompt", text)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(path, pnginfo=info)
+    Image.fromarray(image).resize((size, size)).save(path, pnginfo=info)
 
 
 def _base(folder: Path) -> None:

@@ -19,7 +19,7 @@ Run = tuple[list[Evaluation], Mapping[str, Outputs]]
 
 @pytest.fixture
 def both(text: Made) -> Run:
-    return text.spec.evaluations, text.spec.outputs  # type: ignore[attr-defined]
+    return text.spec.evaluations, text.spec.outputs
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -142,11 +142,3 @@ def test_the_verdict_says_what_the_interval_says(text: Made, interval: tuple[flo
     beaten = replace(found["mean"], average=Difference(1, 0.5, 2))
     lines = verdict(text.spec, found | {"mean": beaten}, summarise(text.spec.evaluations), {})
     assert ("that gain does not speak for one" in " ".join(lines)) is (word != "beats")
-
-
-def test_the_verdict_of_a_race_has_no_mean_against_mean(text: Made) -> None:
-    d = Difference(1.0, 0.5, 1.5)
-    control = Comparison("soup", {"movies": d, "tweets": d}, d)
-    lines = verdict(text.spec, {"control": control, "soup": control}, summarise(text.spec.evaluations), {})
-    assert lines[0].startswith("Over the mean of 2 tasks, condpdiff")
-    assert "Mean against mean" not in " ".join(lines)

@@ -1,6 +1,5 @@
 """The section on the condition: the swap matrix, what an own condition adds, and tasks never trained on."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,29 +14,25 @@ from condpdiff.report import condition_section
 from condpdiff.report.blocks import Table, Text
 from condpdiff.report.condition_section import OTHERS, STATISTICS_OF_OTHERS, Probed, effect, read_probe, verdict
 from condpdiff.report.spec import Spec
-from stages import report
 
 FIVE = ("movies", "tweets", "moods", "four", "five")
 STYLES = ("charcoal", "chalk", "waves", "own")
 
 
+Frames = tuple[pd.DataFrame, pd.DataFrame]
+Get = Callable[..., tuple[Probed, Spec, list[Table], str]]
+
+
 @pytest.fixture(scope="module")
-def roots(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Runs of some tasks and an effect of the condition, each built once."""
-    found: dict[tuple[object, ...], Path] = {}
-
-    def get(tasks: tuple[str, ...], effect: float) -> Path:
-        if (tasks, effect) not in found:
-            found[tasks, effect] = build(tmp_path_factory.mktemp("run") / "run", tasks, n=6, v=20, effect=effect)
-        return found[tasks, effect]
-
-    return get
+def roots() -> dict[tuple[object, ...], Path]:
+    """Tasks and effect of the condition -> the run; each is built once."""
+    return {}
 
 
 @pytest.fixture
 def probed(
-    roots: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[Probed, Spec, list[Table], str]]:
+    roots: dict[tuple[object, ...], Path], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Get:
     """What a run's probe found, its spec, the section's tables and all its paragraphs.
 
     `edit` changes the two tables before they are read.
@@ -47,24 +42,22 @@ def probed(
         tasks: tuple[str, ...] = FIVE,
         effect: float = 0.0,
         method: str = "task",
-        edit: Callable[[pd.DataFrame, pd.DataFrame], tuple[pd.DataFrame, pd.DataFrame]] | None = None,
+        edit: Callable[[pd.DataFrame, pd.DataFrame], Frames] = lambda *frames: frames,
     ) -> tuple[Probed, Spec, list[Table], str]:
-        monkeypatch.chdir(roots(tasks, effect))
+        if (tasks, effect) not in roots:
+            roots[tasks, effect] = build(tmp_path_factory.mktemp("run") / "run", tasks, n=6, v=20, effect=effect)
+        monkeypatch.chdir(roots[tasks, effect])
         spec, params = opened()
         params = params.model_copy(update={"normalize": params.normalize.model_copy(update={"method": method})})
-        if edit:
-            frames = [pd.read_csv(f"data/probe/{name}.csv") for name in ("swap", "unseen")]
-            changed = dict(zip(("swap", "unseen"), edit(*frames), strict=True))
-            monkeypatch.setattr(condition_section, "read_csv", lambda path, _: changed[path.stem].copy())
+        names = ("swap", "unseen")
+        frames = dict(zip(names, edit(*(pd.read_csv(f"data/probe/{name}.csv") for name in names)), strict=True))
+        monkeypatch.setattr(condition_section, "read_csv", lambda path, _: frames[path.stem].copy())
         found = read_probe(Path("data/probe"), spec.scale)
         blocks = [block for section in condition_section.sections(found, spec, params) for block in section.blocks]
         words = " ".join(block.text for block in blocks if isinstance(block, Text))
         return found, spec, [block for block in blocks if isinstance(block, Table)], words
 
     return get
-
-
-Get = Callable[..., tuple[Probed, Spec, list[Table], str]]
 
 
 def test_the_swap_matrix_has_every_condition_and_marks_the_own_one(probed: Get) -> None:
@@ -74,15 +67,15 @@ def test_the_swap_matrix_has_every_condition_and_marks_the_own_one(probed: Get) 
     assert swap.bold == {(i, i + 1) for i in range(5)}
     for i, row in enumerate(swap.rows):
         for j, cell in enumerate(row[1:]):
-            assert float(cell) == pytest.approx(90 if i == j else 85, abs=0.3)  # type: ignore[arg-type]
+            assert float(cell) == pytest.approx(90 if i == j else 85, abs=0.3)
     assert "Mean score of 2 LoRAs a cell" in swap.caption and "random words" in swap.caption
     assert [row[0] for row in contrasts.rows] == [OTHERS, "nonsense", "dropped", STATISTICS_OF_OTHERS]
     for row, expected in zip(contrasts.rows, (5, 5, 5, 17.5), strict=True):
-        assert all(float(cell) == pytest.approx(expected, abs=0.4) for cell in row[1:6])  # type: ignore[arg-type]
+        assert all(float(cell) == pytest.approx(expected, abs=0.4) for cell in row[1:6])
     assert [row[0] for row in statistics.rows] == list(FIVE) and statistics.bold == swap.bold
     for i, row in enumerate(statistics.rows):
         for j, cell in enumerate(row[1:]):
-            assert float(cell) == pytest.approx(90 if i == j else 72.5, abs=0.3)  # type: ignore[arg-type]
+            assert float(cell) == pytest.approx(90 if i == j else 72.5, abs=0.3)
 
 
 @pytest.mark.parametrize(("size", "words"), [(5.0, "is **used**"), (-5.0, "works **against the task**")])
@@ -97,7 +90,7 @@ def test_the_verdict_says_whether_the_condition_is_used(probed: Get, size: float
 
 
 def test_differences_that_chance_explains_are_not_measurable(probed: Get) -> None:
-    def edit(swap: pd.DataFrame, unseen: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def edit(swap: pd.DataFrame, unseen: pd.DataFrame) -> Frames:
         swap["score"] = 80.0
         for name, score in (("movies", 81.0), ("moods", 79.2)):
             swap.loc[(swap[["condition", "statistics", "task"]] == name).all(axis=1), "score"] = score
@@ -138,17 +131,17 @@ def test_a_task_never_trained_on_is_held_against_no_lora_and_the_others_soups(pr
     cells = {str(row[0]): list(row[1:]) for row in unseen.rows}
     assert list(cells)[:3] == ["no LoRA", "the mean of the others' soups", "the others' soups weighted by similarity"]
     assert cells["no LoRA"] == ["50.0"] * 6 and cells["own soup"] == ["85.0"] * 6
-    assert float(cells["condpdiff (mean statistics)"][-1]) == pytest.approx(67.5, abs=0.2)  # type: ignore[arg-type]
+    assert float(cells["condpdiff (mean statistics)"][-1]) == pytest.approx(67.5, abs=0.2)
     assert {unseen.rows[i][0] for i in unseen.accent} == {c for c in cells if c.startswith("condpdiff")}
     original = np.mean([e.values("original").mean() for e in spec.evaluations])
-    assert float(cells["original, mean"][-1]) == pytest.approx(original, abs=0.1)  # type: ignore[arg-type]
+    assert float(cells["original, mean"][-1]) == pytest.approx(original, abs=0.1)
     for statistics, soups in (("mean statistics", "mean of"), ("statistics by similarity", "weighted")):
         sentence = next(s for s in words.split(". ") if f"({statistics})" in s)
         assert "**beats** no LoRA" in sentence and soups in sentence and sentence.count("**beats**") == 2
 
 
 def test_statistics_that_all_tasks_share_are_said_to_be(probed: Get) -> None:
-    def edit(swap: pd.DataFrame, unseen: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def edit(swap: pd.DataFrame, unseen: pd.DataFrame) -> Frames:
         unseen = unseen[(unseen["arm"] != "condpdiff") | (unseen["statistics"] == "mean")].copy()
         unseen.loc[unseen["arm"] == "condpdiff", "statistics"] = "shared"
         return swap[swap["statistics"] == swap["task"]], unseen
@@ -161,7 +154,7 @@ def test_statistics_that_all_tasks_share_are_said_to_be(probed: Get) -> None:
 
 
 def test_kinds_without_nonsense_and_without_a_task_left_out_show_the_rest(probed: Get) -> None:
-    def edit(swap: pd.DataFrame, unseen: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def edit(swap: pd.DataFrame, unseen: pd.DataFrame) -> Frames:
         return swap[~swap["condition"].isin(["nonsense", "dropped"])], unseen.iloc[:0]
 
     _, _, (matrix, _, contrasts), words = probed(edit=edit)
@@ -184,7 +177,7 @@ def test_nothing_probed_nothing_said(probed: Get) -> None:
 
 @pytest.mark.parametrize(("tasks", "worst"), [(FIVE, "0"), (STYLES, "the worst of all")])
 def test_a_lora_without_a_score_counts_as_the_worst(probed: Get, tasks: tuple[str, ...], worst: str) -> None:
-    def edit(swap: pd.DataFrame, unseen: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def edit(swap: pd.DataFrame, unseen: pd.DataFrame) -> Frames:
         swap.loc[[0, 1], "score"] = np.nan  # both of the first cell
         return swap, unseen
 
@@ -201,14 +194,3 @@ def test_a_missing_cell_is_one_line(text: Made, run: Path) -> None:
         rows.to_csv(path, index=False)
         with pytest.raises(UserError, match=r"^data/probe/swap.csv: not as many rows .*; run `dvc repro` again$"):
             read_probe(Path("data/probe"), text.spec.scale)
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_page_and_metrics_have_it(roots: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(roots(FIVE, 5.0))
-    report.main()
-    metrics = json.loads(Path("report/metrics.json").read_text())
-    assert metrics["condition_effect"] == pytest.approx(5, abs=0.2)
-    assert "The condition is **used**: " in Path("report/results.md").read_text()
-    page = Path("report/index.html").read_text()
-    assert "What the condition does" in page and "The statistics <strong>choose the task</strong>: " in page

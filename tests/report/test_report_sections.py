@@ -84,7 +84,7 @@ def test_in_racing_and_of_styles_there_is_no_validation_score(text: Made, style:
     assert not replace(movies, racing=True).doses_scored and movies.doses_scored
     (section,) = doses_section.sections(style.spec, style.params)
     assert tables(section)[0].columns[-1] == "loss, soup" and "validation" not in tables(section)[0].caption
-    assert "the images themselves was not measured" in section.blocks[0].text  # type: ignore[union-attr]
+    assert "the images themselves was not measured" in section.blocks[0].text
 
 
 def test_tasks_without_doses_are_left_out(movies: Evaluation) -> None:
@@ -128,7 +128,7 @@ def test_the_figures_say_how_distance_and_mistakes_go_with_the_score(movies: Eva
     scores = movies.scores.copy()
     ours = scores["arm"] == "condpdiff"
     scores.loc[ours, "distance"] = -scores.loc[ours, "validation"]
-    assert "condpdiff: ρ = −1.00" in figures.novelty(replace(movies, scores=scores)).svg
+    assert "condpdiff: ρ = −1.00" in novelty_section.novelty(replace(movies, scores=scores)).svg
 
 
 def test_arms_that_are_no_lora_are_not_drawn_among_mistakes(text: Made) -> None:
@@ -146,7 +146,7 @@ def test_overlap_of_mistakes_leaves_out_the_checkpoint_itself(movies: Evaluation
 
 
 def test_overlaps_are_known_of_every_candidate_of_a_classification_task_alone(text: Made) -> None:
-    movies, tweets = (wrong_overlaps(e, *text.spec.outputs[e.name]) for e in text.spec.evaluations)  # type: ignore[attr-defined]
+    movies, tweets = (wrong_overlaps(e, *text.spec.outputs[e.name]) for e in text.spec.evaluations)
     assert ((movies >= 0) & (movies <= 1)).all() and np.isnan(tweets).all()
 
 
@@ -177,7 +177,7 @@ def test_a_figure_a_pair_and_the_loras_of_each_task_seen_and_unseen(
     assert table.columns == ["task", "seen", "other words", "other examples"]
     assert [row[0] for row in table.rows] == ["movies", "tweets", "moods"]
     for _, seen, said, examples in table.rows:
-        assert abs(float(seen) - 85) < 0.5 and (float(said), float(examples)) == (83.0, 84.0)  # type: ignore[arg-type]
+        assert abs(float(seen) - 85) < 0.5 and (float(said), float(examples)) == (83.0, 84.0)
     assert "of 2 each" in table.caption and "two-shot draws" in table.caption and "images" not in table.caption
 
 
@@ -272,4 +272,4 @@ def test_what_study_show_writes_can_be_read(tmp_path: Path, monkeypatch: pytest.
     (STUDIES / "table4b.csv").write_text(written)
     (table,) = tables(studies_section.sections()[0])
     assert table.rows
-    assert all(list(row[1:6]) == ["0", "–", "–", "–", "–"] and float(row[6]) > 50 for row in table.rows)  # type: ignore[arg-type]
+    assert all(list(row[1:6]) == ["0", "–", "–", "–", "–"] and float(row[6]) > 50 for row in table.rows)

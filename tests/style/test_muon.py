@@ -38,19 +38,6 @@ def test_both_step_at_the_rates_of_a_schedule(model: nn.Module, prepared: bool) 
     assert [group["lr"] for part in optimizer.parts for group in part.param_groups] == [RATE, 1e-3]
 
 
-def test_steps_lower_a_loss(model: nn.Module) -> None:
-    optimizer = MuonAdamW(model, 1e-2, inside="inner")
-    x, y = torch.randn(32, 6), torch.randn(32, 3)
-    losses = []
-    for _ in range(60):
-        optimizer.zero_grad()
-        loss = (model["outer"](model["inner"](x)) - y).square().mean()  # type: ignore[index]
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
-    assert losses[-1] < 0.8 * losses[0]
-
-
 @pytest.mark.parametrize("shape", [(3, 6, 6), (2, 8, 5), (2, 5, 8)])
 def test_an_update_is_nearly_orthogonal_and_keeps_its_singular_vectors(shape: tuple[int, int, int]) -> None:
     torch.manual_seed(0)
@@ -66,23 +53,16 @@ def test_an_update_is_nearly_orthogonal_and_keeps_its_singular_vectors(shape: tu
 
 def test_steps_are_those_of_torchs_muon_up_to_its_bf16() -> None:
     torch.manual_seed(0)
-    ours = [nn.Parameter(torch.randn(shape)) for shape in ((16, 8), (8, 16), (16, 8))]
+    ours = [nn.Parameter(torch.randn(shape)) for shape in ((16, 8), (8, 16), (16, 8), (4, 4))]
     theirs = [nn.Parameter(p.detach().clone()) for p in ours]
     optimizers = Muon(ours, RATE), torch.optim.Muon(theirs, lr=RATE, weight_decay=0.0)
     start = [p.detach().clone() for p in ours]
     for _ in range(4):
-        for one, other in zip(ours, theirs, strict=True):
+        for one, other in zip(ours[:3], theirs, strict=False):
             one.grad = torch.randn_like(one)
             other.grad = one.grad.clone()
         for optimizer in optimizers:
             optimizer.step()
-    for one, other, first in zip(ours, theirs, start, strict=True):
+    for one, other, first in list(zip(ours, theirs, start, strict=True))[:3]:
         assert (one - other).norm() < 0.02 * (one - first).norm()
-
-
-def test_a_matrix_without_a_gradient_stays() -> None:
-    ours = [nn.Parameter(torch.ones(4, 4)), nn.Parameter(torch.ones(4, 4))]
-    ours[0].grad = torch.eye(4)
-    Muon(ours, RATE).step()
-    assert not torch.equal(ours[0], torch.ones(4, 4))
-    assert torch.equal(ours[1], torch.ones(4, 4))
+    assert torch.equal(ours[3], start[3])  # it has no gradient

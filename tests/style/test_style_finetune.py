@@ -1,9 +1,5 @@
 """finetune-collect of a style on a random stand-in: its batches, its score, its errors. The rest: zoo/test_collect."""
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +10,7 @@ import pytest
 import torch
 
 from condpdiff.common.errors import UserError
-from condpdiff.common.files import read_rows, write_json
+from condpdiff.common.files import read_rows
 from condpdiff.style import finetune as module
 from condpdiff.style.finetune import StyleFinetuning, finetune, image_order, validation_loss
 from condpdiff.style.models import load_examples, load_scheduler
@@ -22,11 +18,9 @@ from condpdiff.style.score import Scorer
 from condpdiff.style.task import Task
 from condpdiff.zoo.checkpoints import HEAD, THETA, load_zoo
 from condpdiff.zoo.collect import UNFINISHED
-from tests.stand_ins import make_collect
+from tests.stand_ins import collect_with_two_processes, make_collect
 from tests.style.stand_ins_style import CAPTIONS, SIZE, make_style_rows, save_published_classes, save_style_base
 from tests.style.stand_ins_style_zoo import make_style_task as make_task
-
-ROOT = Path(__file__).parents[2]
 
 
 class PowerCutError(Exception):
@@ -105,11 +99,6 @@ def test_merged_states_have_the_losses_of_the_curve(collect_zoo: Callable[..., P
         assert -curve[step] == pytest.approx(found, rel=1e-5)
 
 
-def test_modules_that_are_given_get_the_lora(collect_zoo: Callable[..., Path]) -> None:
-    layout = json.loads((collect_zoo(target_modules=["attn2.to_q"]) / "layout.json").read_text())
-    assert {entry["module"] for entry in layout} == {"attn2.to_q"}
-
-
 # --- steps --------------------------------------------------------------------------------------
 
 
@@ -171,26 +160,14 @@ def test_interrupted_run_sees_the_noise_that_it_would_have_seen(
 
 def test_two_processes_collect_nearly_the_states_of_one(base: Path, collect_zoo: Callable[..., Path]) -> None:
     """Nearly: sums run in another order."""
-    write_json(Path("settings.json"), {"task": make_task().model_dump(), "collect": make_collect().model_dump()})
-    Path("both.py").write_text(
-        "from pathlib import Path\n"
-        "from condpdiff.common.files import read_json\n"
-        "from condpdiff.zoo.settings import Collect\n"
-        "from condpdiff.style.finetune import finetune\n"
-        "from condpdiff.style.task import Task\n"
-        "said = read_json(Path('settings.json'))\n"
-        "task, collect = Task.model_validate(said['task']), Collect.model_validate(said['collect'])\n"
-        f"finetune('waves', task, collect, Path('data/tasks/waves'), Path({str(base)!r}), Path('two'))\n"
-    )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "both.py"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "CONDPDIFF_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment | {"ACCELERATE_USE_CPU": "true"}, text=True, capture_output=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("waves: denoising loss") == 1
-    two, one = load_zoo(Path("two"), 4), load_zoo(collect_zoo("one"), 4)
-    torch.testing.assert_close(two.theta, one.theta, rtol=0, atol=1e-4)
-    assert (one.theta[0] - one.theta[-1]).abs().max() > 1e-2
-    losses = [pd.read_csv(Path(folder) / "loss.csv")["loss"].tolist() for folder in ("one", "two")]
+    Path("data/base").symlink_to(base)
+    said = collect_with_two_processes("style", "waves", make_task(), make_collect())
+    assert said.count("waves: denoising loss") == 1
+    folders = Path("data/zoo/waves"), collect_zoo("one")
+    two, one = (load_zoo(folder).theta for folder in folders)
+    torch.testing.assert_close(two, one, rtol=0, atol=1e-4)
+    assert (one[0] - one[-1]).abs().max() > 1e-2
+    losses = [pd.read_csv(folder / "loss.csv")["loss"].tolist() for folder in folders]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
@@ -202,14 +179,6 @@ def test_style_is_learned_if_its_last_loss_is_below_that_without_a_lora(base: Pa
     said = "denoising loss 0.1000 after the last step, 0.2000 without a LoRA"
     assert one.verdict([(0, -0.2), (5, -0.3), (9, -0.1)]) == (said, None)
     assert one.verdict([(0, -0.2), (5, -0.1), (9, -0.2)])[1] == "no LoRA"
-
-
-def test_modules_that_the_base_does_not_have_are_one_line(collect_zoo: Callable[..., Path]) -> None:
-    with pytest.raises(UserError) as error:
-        collect_zoo(target_modules=["no_such_module"])
-    message = str(error.value)
-    assert message.startswith("params.yaml: collect.target_modules: ")
-    assert "\n" not in message
 
 
 def test_images_of_another_size_than_the_base_models_are_one_line(
@@ -229,9 +198,3 @@ def test_a_metric_whose_network_is_not_there_is_found_before_the_first_step(
     monkeypatch.setattr("condpdiff.style.finetune.load_examples", lambda *_: pytest.fail("images were encoded"))
     with pytest.raises(UserError, match=r"inception-2015-12-05.pt: no such file; the metric fid needs params.yaml"):
         collect_zoo(task=make_task().model_copy(update={"metrics": ["fid"]}))
-
-
-def test_absent_rows_are_one_line(collect_zoo: Callable[..., Path], waves: Path) -> None:
-    (waves / "validation.parquet").unlink()
-    with pytest.raises(UserError, match="validation.parquet: no such file"):
-        collect_zoo()

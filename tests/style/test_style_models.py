@@ -16,6 +16,7 @@ from condpdiff.common.settings import read_yaml
 from condpdiff.style.models import (
     ATTENTION,
     CARD,
+    PARTS,
     TASK_TYPE,
     Examples,
     build_transformer,
@@ -31,13 +32,13 @@ from condpdiff.style.models import (
     load_vae,
     peft_transformer,
     pipeline,
-    target_modules,
 )
 from condpdiff.style.rows import to_tensor, to_uint8
 from condpdiff.zoo.adapters import export_adapter
 from condpdiff.zoo.checkpoints import Zoo
 from condpdiff.zoo.layout import flatten, layout_of, unflatten
 from tests.style.stand_ins_style import CAPTIONS, SIZE, TRANSFORMER, make_images, make_style_rows, save_style_base
+from tests.style.stand_ins_style_zoo import make_style_zoo
 
 XL = read_yaml(Path("configs/models/pixart-xl-2-512x512.yaml"))
 RANK, ALPHA = 2, 4.0
@@ -89,20 +90,9 @@ def test_published_configurations_have_the_published_numbers_of_weights() -> Non
     assert counts == [610_856_096, 83_653_863, 4_762_310_656]
 
 
-def test_modules_that_are_given_stand_as_given() -> None:
-    assert target_modules(["to_v", "to_q"]) == ["to_q", "to_v"]
-    assert target_modules("auto") == sorted(ATTENTION)
-
-
 def test_unknown_modules_are_one_line(pixart: Path) -> None:
     with pytest.raises(UserError, match=r"^params.yaml: collect.target_modules: found \['query'\]: [^\n]*$"):
         peft_transformer(pixart, 0, 1, 1.0, ["query"])
-
-
-def test_lora_is_all_that_trains(pixart: Path) -> None:
-    parameters = dict(peft_transformer(pixart, 3, 2, 4.0, "auto").named_parameters())
-    trained = [name for name, parameter in parameters.items() if parameter.requires_grad]
-    assert trained and all(".lora_" in name for name in trained)
 
 
 # --- what is no PixArt --------------------------------------------------------------------------
@@ -121,23 +111,18 @@ def test_early_published_class_name_is_taken_for_a_pixart(pixart: Path, tmp_path
     [
         ("transformer", {"_class_name": "UNet2DConditionModel"}, "found a transformer of class UNet2DConditionModel"),
         ("transformer", {"_class_name": "Transformer2DModel", "norm_type": "layer_norm"}, "PixArtTransformer2DModel"),
-        ("vae", {"_class_name": "AutoencoderDC"}, "allowed: AutoencoderKL or AutoencoderTiny"),
+        ("vae", {"_class_name": "AutoencoderDC"}, "found an autoencoder.*, allowed: AutoencoderKL or AutoencoderTiny"),
+        *((part, None, f"without {part}/.*, allowed: a PixArt pipeline") for part in PARTS),
     ],
 )
-def test_base_of_another_class_is_refused(
-    part: str, keys: dict[str, str], said: str, pixart: Path, tmp_path: Path
+def test_base_that_is_no_pixart_is_refused(
+    part: str, keys: dict[str, str] | None, said: str, pixart: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=said) as error:
-        check_is_pixart(changed(pixart, tmp_path, part, **keys), "params.yaml: base.name")
-    assert str(error.value).startswith("params.yaml: base.name: found a")
-
-
-@pytest.mark.parametrize("part", ["transformer", "vae", "scheduler", "text_encoder", "tokenizer"])
-def test_base_that_lacks_a_part_is_refused(part: str, pixart: Path, tmp_path: Path) -> None:
-    shutil.copytree(pixart, tmp_path / "base")
-    shutil.rmtree(tmp_path / "base" / part)
-    with pytest.raises(UserError, match=f"without {part}/.*allowed: a PixArt pipeline"):
-        check_is_pixart(tmp_path / "base", "params.yaml: base.name")
+    base = changed(pixart, tmp_path, part, **keys) if keys else Path(shutil.copytree(pixart, tmp_path / "base"))
+    if not keys:
+        shutil.rmtree(base / part)
+    with pytest.raises(UserError, match=f"^params.yaml: base.name: .*{said}"):
+        check_is_pixart(base, "params.yaml: base.name")
 
 
 def test_truncated_weights_are_one_line(pixart: Path, tmp_path: Path) -> None:
@@ -236,20 +221,12 @@ def test_training_step_of_a_shrunken_pixart_xl_moves_the_lora_alone(sample_size:
     config = {**XL["transformer"], **small, "caption_channels": 32, "sample_size": sample_size}
     build_transformer(config).save_pretrained(save_style_base(tmp_path / "base") / "transformer")
     model = peft_transformer(tmp_path / "base", 0, RANK, ALPHA, "auto")
-    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     scheduler = DDPMScheduler.from_config(DPMSolverMultistepScheduler(**XL["scheduler"]).config)
-    optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-2, weight_decay=0.0)
     examples, noise = random_examples(4, width=32), torch.randn(4, 4, 8, 8)
-    losses = []
-    for _ in range(12):
-        loss = denoising_errors(model, scheduler, examples, noise, torch.tensor([50, 300, 600, 900])).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0]
-    moved = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
-    assert moved == {name for name in before if ".lora_" in name}
+    denoising_errors(model, scheduler, examples, noise, torch.tensor([50, 300, 600, 900])).mean().backward()
+    moved = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert moved == {name for name, _ in model.named_parameters() if ".lora_" in name}
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
 # --- the pipeline, and adapters -----------------------------------------------------------------
@@ -284,15 +261,12 @@ def test_pipeline_decodes_as_decode_latents(pixart: Path) -> None:
 
 @pytest.fixture
 def zoo(pixart: Path) -> Zoo:
-    layout = layout_of(peft_transformer(pixart, 0, RANK, ALPHA, "auto"))
-    theta = 0.3 * torch.randn(3, layout.K, generator=torch.Generator().manual_seed(1))
-    placed = {"rank": RANK, "alpha": ALPHA, "target_modules": target_modules("auto")}
-    return Zoo(theta, layout, {}, {**placed, "modules_to_save": [], "task": "q"})
+    return make_style_zoo(pixart, 3)[0]
 
 
 def test_exported_adapter_loads_into_the_pipeline_as_the_merged_weights(pixart: Path, zoo: Zoo, tmp_path: Path) -> None:
-    theta, layout = zoo.theta, zoo.layout
-    export_adapter(tmp_path, theta[1], zoo, str(pixart), "data/adapters/q", TASK_TYPE, CARD)
+    theta, layout = 3 * zoo.theta, zoo.layout
+    export_adapter(tmp_path, theta[1], zoo, str(pixart), "data/adapters/waves", TASK_TYPE, CARD)
 
     pipe = PixArtAlphaPipeline.from_pretrained(pixart)
     pipe.transformer = PeftModel.from_pretrained(pipe.transformer, tmp_path).eval()

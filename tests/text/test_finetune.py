@@ -1,10 +1,6 @@
 """finetune-collect of a text task on a random stand-in: its loss, its rows, its score. The rest: zoo/test_collect."""
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,16 +10,14 @@ import pandas as pd
 import pytest
 import torch
 
-from condpdiff.common.errors import UserError
 from condpdiff.common.files import read_json, read_rows, write_json
 from condpdiff.text.finetune import TextFinetuning, finetune
 from condpdiff.text.score import Scorer
 from condpdiff.text.task import Task
 from condpdiff.zoo.checkpoints import HEAD, THETA, load_zoo
 from condpdiff.zoo.collect import UNFINISHED
-from tests.stand_ins import make_collect, make_rows, make_task, save_rows
+from tests.stand_ins import collect_with_two_processes, make_collect, make_rows, make_task, save_rows
 
-ROOT = Path(__file__).parents[2]
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 
 
@@ -150,26 +144,18 @@ def test_two_processes_collect_nearly_the_states_of_one(base, films: Path) -> No
     shutil.copytree(base("bert"), "data/base")
     settings = read_json(Path("data/base/config.json"))
     write_json(Path("data/base/config.json"), settings | dict.fromkeys(DROPOUTS, 0.0))
-    write_json(Path("params.yaml"), {"domain": "text", "collect": make_collect().model_dump()})
-    task = make_task()
-    Path("data/settings/films").mkdir(parents=True)
-    for section, value in task.model_dump(mode="json", exclude_none=True).items():
-        write_json(Path(f"data/settings/films/{section}.json"), value)
-    more = {"PYTHONPATH": str(ROOT), "CONDPDIFF_DEVICE": "cpu", "CONDPDIFF_PROCESSES": "2", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "stages.finetune_collect", "films"]
-    done = subprocess.run(command, env=os.environ | more, text=True, capture_output=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("films: accuracy") == 1
-    finetune("films", task, make_collect(), films, Path("data/base"), Path("one"))
+    said = collect_with_two_processes("text", "films", make_task(), make_collect())
+    assert said.count("films: accuracy") == 1
+    finetune("films", make_task(), make_collect(), films, Path("data/base"), Path("one"))
     folders = Path("data/zoo/films"), Path("one")
-    two, one = (load_zoo(folder, 4).theta for folder in folders)
+    two, one = (load_zoo(folder).theta for folder in folders)
     torch.testing.assert_close(two, one, rtol=0, atol=1e-4)
     assert (one[0] - one[-1]).abs().max() > 1e-2
     losses = [pd.read_csv(folder / "loss.csv")["loss"].tolist() for folder in folders]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)  # of both processes' rows
 
 
-# --- warnings and errors ------------------------------------------------------------------------
+# --- warnings -----------------------------------------------------------------------------------
 
 
 def test_task_that_was_not_learned_is_no_better_than_a_constant(
@@ -190,21 +176,3 @@ def test_verdict_compares_the_last_score_with_a_constant(base, films: Path, tmp_
     assert one.verdict([(0, 5.0), (9, 3.0)]) == ("pearson 3.0 after the last step, a constant gives 0.0", None)
     assert one.verdict([(9, -3.0)])[1] == "a constant"
     assert np.isfinite(one.score(one.start(0).model))
-
-
-def test_modules_that_the_base_does_not_have_are_one_line(collect_zoo: Callable[..., Path]) -> None:
-    with pytest.raises(UserError) as error:
-        collect_zoo(target_modules=["no_such_module"])
-    assert str(error.value).startswith("params.yaml: collect.target_modules: ")
-    assert "\n" not in str(error.value)
-
-
-def test_modules_that_are_given_get_the_lora(collect_zoo: Callable[..., Path]) -> None:
-    layout = json.loads((collect_zoo(target_modules=["query"]) / "layout.json").read_text())
-    assert {entry["module"] for entry in layout} == {"attention.self.query"}
-
-
-def test_absent_rows_are_one_line(collect_zoo: Callable[..., Path], films: Path) -> None:
-    (films / "validation.parquet").unlink()
-    with pytest.raises(UserError, match=r"validation.parquet: no such file"):
-        collect_zoo()
