@@ -2,28 +2,28 @@
 
 import functools
 import json
-from collections.abc import Callable
+import shlex
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from condpdiff.common.errors import UserError, run
 
+
+class OneLine(TyperGroup):
+    """Commands whose errors are one line, with status 1."""
+
+    def invoke(self, ctx: Any) -> None:
+        run(functools.partial(super().invoke, ctx))
+
+
 # Each command imports what it needs: `condpdiff --help` and errors come at once.
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-study_app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+plain: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
+app = typer.Typer(cls=OneLine, no_args_is_help=True, add_completion=False, **plain)
+study_app = typer.Typer(**plain)
 app.add_typer(study_app, name="study")
-
-
-def told(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose errors are one line, with status 1."""
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **options: Any) -> None:
-        run(lambda: command(*args, **options))
-
-    return wrapped
 
 
 class Size(StrEnum):
@@ -52,7 +52,6 @@ def main() -> None:
 
 
 @app.command("preset")
-@told
 def preset_command(
     name: Annotated[str | None, typer.Argument(help="Preset to apply; without it, list them.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the presets.")] = False,
@@ -82,13 +81,12 @@ def preset_command(
     if not done:
         typer.echo(f"params.yaml is already preset {name}")
     elif dry_run:
-        typer.echo(f"\nNothing is written. For one experiment instead:\n{as_dvc_options(done)}")
+        typer.echo(f"\nNothing is written. For one experiment instead:\n{shlex.join(as_dvc_options(done))}")
     else:
         typer.echo(f"params.yaml is now preset {name}; see `condpdiff describe`, run `dvc repro`")
 
 
 @app.command("describe")
-@told
 def describe_command(
     preset: Annotated[str | None, typer.Option("--preset", help="Describe this preset; params.yaml stays.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -115,7 +113,6 @@ def describe_command(
 
 
 @app.command("experiments")
-@told
 def experiments_command() -> None:
     """Show HEAD and DVC's experiments of all commits: their averages, and the keys of params.yaml that differ.
 
@@ -128,7 +125,6 @@ def experiments_command() -> None:
 
 
 @study_app.callback(invoke_without_command=True)
-@told
 def study_command(context: typer.Context) -> None:
     """The paper's tables, each a list of DVC experiments: list them, run what is missing, show them beside the paper's.
 
@@ -147,7 +143,6 @@ def study_command(context: typer.Context) -> None:
 
 
 @study_app.command("run")
-@told
 def study_run_command(
     name: Study,
     size: SizeOption = Size.EMBEDDED,
@@ -176,7 +171,6 @@ def study_run_command(
 
 
 @study_app.command("show")
-@told
 def study_show_command(
     name: Study,
     size: SizeOption = Size.EMBEDDED,

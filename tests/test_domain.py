@@ -10,20 +10,20 @@ from condpdiff import domain
 from condpdiff.common.settings import DOMAINS
 
 if TYPE_CHECKING:
+    import condpdiff.style.architecture
     import condpdiff.style.base
     import condpdiff.style.conditions
     import condpdiff.style.data
-    import condpdiff.style.describe
     import condpdiff.style.encoder
     import condpdiff.style.finetune
     import condpdiff.style.models
     import condpdiff.style.report
     import condpdiff.style.score
     import condpdiff.style.task
+    import condpdiff.text.architecture
     import condpdiff.text.base
     import condpdiff.text.conditions
     import condpdiff.text.data
-    import condpdiff.text.describe
     import condpdiff.text.encoder
     import condpdiff.text.finetune
     import condpdiff.text.models
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     models: list[domain.ModelsModule] = [condpdiff.text.models, condpdiff.style.models]
     finetunes: list[domain.FinetuneModule] = [condpdiff.text.finetune, condpdiff.style.finetune]
     scores: list[domain.ScoreModule] = [condpdiff.text.score, condpdiff.style.score]
-    describes: list[domain.DescribeModule] = [condpdiff.text.describe, condpdiff.style.describe]
+    architectures: list[domain.ArchitectureModule] = [condpdiff.text.architecture, condpdiff.style.architecture]
     reports: list[domain.ReportModule] = [condpdiff.text.report, condpdiff.style.report]
 
 

@@ -15,7 +15,7 @@ from torch.nn.functional import cosine_similarity
 from tqdm import tqdm
 
 from condpdiff.autoencoder import models as autoencoder
-from condpdiff.autoencoder.delta_w import UpdateLoss
+from condpdiff.autoencoder.delta_w import update_loss
 from condpdiff.autoencoder.latents import Scale
 from condpdiff.autoencoder.settings import Autoencoder
 from condpdiff.autoencoder.train import train
@@ -143,10 +143,8 @@ def swap_rows(
 
 def train_generator(known: Known, ae: Autoencoder, ldm: Ldm) -> Generator:
     """A generator of the tasks that are known alone, trained as the run's is."""
-    updates = None
-    if ae.delta_w:
-        statistics = [frame.statistics for frame in known.frames.values()]
-        updates = UpdateLoss(known.layout, statistics, [rows.shape[0] for rows in known.w.values()], ae.delta_w)
+    statistics = [frame.statistics for frame in known.frames.values()]
+    updates = update_loss(known.layout, statistics, [rows.shape[0] for rows in known.w.values()], ae.delta_w)
     decoder, _, _ = train(Joined(list(known.w.values())), ae, known.layout, updates)
     z = {name: autoencoder.encode_all(decoder, rows) for name, rows in known.w.items()}
     scale = Scale.of(torch.cat(list(z.values())))

@@ -3,8 +3,8 @@
 Nothing is downloaded, no weights are read, and no torch is loaded for the models that the presets name.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,14 @@ from condpdiff.common.settings import read_yaml
 from condpdiff.domain import module
 from condpdiff.experiments import estimate
 from condpdiff.experiments.estimate import LAYER
-from condpdiff.experiments.inputs import (
-    MODELS,
-    encoder_input,
-    input_state,
-    model_config,
-    model_input,
-    prepared_rows,
-    published,
-    row_tokens,
-)
+from condpdiff.experiments.inputs import MODELS, encoder_input, input_state, model_config, prepared, published
 from condpdiff.experiments.params import Params
 
 DATA = Path("data/tasks")
 LITE0, INCEPTION = 2_958_848, 24_000_000
 """Weights of the networks of FD-Lite0 (without its head) and of FID (about)."""
-UNKNOWN_ROWS = 1000
-"""Of validation, where none are prepared and params.yaml takes them all: about GLUE's."""
+UNKNOWN_ROWS, TOKENS = 1000, 25
+"""Of validation, and of one of its rows, where none are prepared: about GLUE's, and the default run's mean."""
 UP_TO_DATE, CHANGED, DOWNSTREAM = "up to date", "will run", "runs if its input changes"
 
 
@@ -39,49 +30,49 @@ def describe(params: Params, tasks: Mapping[str, Any], stages: bool = True) -> d
     Raises:
         UserError: params.yaml asks for modules or layers that the base model does not have.
     """
-    domain = module("describe", params.domain)
+    domain = module("architecture", params.domain)
     config, numbers_from = model_config(params.base, params.domain)
     model = None if config is None else domain.architecture(config)
+    known: dict[str, Any] = model or {"shape": None, "parameters": None}
     lora: dict[str, Any] = params.collect.model_dump(include={"rank", "alpha", "target_modules"})
-    result: dict[str, Any] = {
+    lora |= {"K": None, "K_generated": None, "head": None} if model is None else count(model, params)
+    limits = [params.data.max_train, params.data.max_validation]
+    rows = {name: prepared(DATA / name, limits) for name in tasks}
+    needs: dict[str, Any] = {"disk": None, "memory": None, "time": None}
+    spent: dict[str, float] = {}
+    if model is not None:
+        k, made = lora["K"], lora["K_generated"]
+        size = {n: (found or ([0, min(limits[1], UNKNOWN_ROWS)], TOKENS)) for n, found in rows.items()}
+        each = {name: (of_split[1], model["tokens"] or tokens) for name, (of_split, tokens) in size.items()}
+        trained = read_yaml(published(params.base)) if params.base.source == "trained" else {}
+        speed = estimate.rate()  # before DVC takes a core
+        spent = estimate.seconds(params, tasks, model, each, made, speed, trained)
+        needs = {
+            "disk": estimate.disk(params, model["parameters"] + other_weights(params), k, made, lora["head"]),
+            "memory": estimate.memory(params, model, tasks, k, made),
+            "time": {"operations_a_second": speed, "total": sum(spent.values())},
+        }
+    states, problem = stage_states() if stages else ({}, "not looked up: this run is not in params.yaml")
+    return {
         "base": params.base.model_dump()
-        | {
-            "input": model_input(params.base.source, params.base.name),
-            "architecture": config,
-            "shape": model and model["shape"],
-            "numbers_from": numbers_from,
-            "parameters": model and model["parameters"],
-        },
-        "lora": lora | ({"K": None, "K_generated": None, "head": None} if model is None else count(model, params)),
+        | {"input": input_state(params.base.source, params.base.name), "architecture": config}
+        | {"shape": known["shape"], "parameters": known["parameters"], "numbers_from": numbers_from},
+        "lora": lora,
         "zoo": {"max_checkpoints": params.collect.max_checkpoints, "N": params.normalize.n_checkpoints},
         "generated_layers": params.normalize.layers,
         "latent": {"arch": params.ae.arch, "C": params.ae.latent_channels, "L": params.ae.latent_length},
         "samples": params.sample.count,
-        "tasks": [task_row(name, task, params) for name, task in tasks.items()],
+        "tasks": [
+            task_row(name, task, params) | {"max_rows": limits, "prepared_rows": found[0] if found else None}
+            for (name, task), found in zip(tasks.items(), rows.values(), strict=True)
+        ],
         "condition": params.condition.model_dump() | {"input": encoder_input(params.condition)},
-        "disk": None,
-        "memory": None,
-        "time": None,
-    }
-    if model is not None:
-        lora, weights, speed = result["lora"], model["parameters"], estimate.rate()  # before DVC takes a core
-        parts = read_yaml(published(params.base)) if params.base.source == "trained" else {}
-        rows = {
-            task["name"]: estimate.Rows(
-                task["prepared_rows"][1] if task["prepared_rows"] else min(task["max_rows"][1], UNKNOWN_ROWS),
-                model["tokens"] or row_tokens(DATA / task["name"]),
-            )
-            for task in result["tasks"]
-        }
-        spent = estimate.seconds(params, tasks, model, rows, lora["K_generated"], speed, parts)
-        stored = weights + other_weights(params)
-        result |= {
-            "disk": estimate.disk(params, stored, lora["K"], lora["K_generated"], lora["head"]),
-            "memory": estimate.memory(params, activations(model, tasks), weights, lora["K"], lora["K_generated"]),
-            "time": {"operations_a_second": speed, "seconds": spent | {"total": sum(spent.values())}},
-        }
-    return result | {
-        "stages": stage_states() if stages else {"problem": "not looked up: this run is not in params.yaml"}
+        **needs,
+        "stages": {
+            stage: {"seconds": spent.get(stage), "states": states.get(stage, {})}
+            for stage in dict.fromkeys([*states, *spent])
+        },
+        "problem": problem,
     }
 
 
@@ -111,21 +102,17 @@ def count(model: Mapping[str, Any], params: Params) -> dict[str, Any]:
 
 
 def task_row(name: str, task: Any, params: Params) -> dict[str, Any]:
-    """One task: its kind, metric, source and rows."""
-    where, needed = module("describe", params.domain).source(task)
-    states = [input_state(*each) for each in needed]
-    limits = [params.data.max_train, params.data.max_validation]
+    """One task: its kind, metrics, source, whether that is here, and steps."""
+    where, needed = module("architecture", params.domain).source(task)
+    states = {item: input_state(kind, item) for kind, item in needed}
+    same = len(set(states.values())) == 1
     return {
         "name": name,
         "kind": getattr(task.data, "kind", params.domain),
         "outputs": getattr(task.data, "num_outputs", 0),
         "metrics": task.metrics,
         "source": where,
-        "input": states[0]
-        if len(set(states)) == 1
-        else "; ".join(f"{n} {s}" for (_, n), s in zip(needed, states, strict=True)),
-        "max_rows": limits,
-        "prepared_rows": prepared_rows(DATA / name, limits),
+        "input": "; ".join(set(states.values()) if same else [f"{item} {state}" for item, state in states.items()]),
         "steps": params.collect.steps or task.finetune.steps,
     }
 
@@ -142,25 +129,17 @@ def other_weights(params: Params) -> int:
     parts = read_yaml(path)
     weights = sum(parts.get("weights", {}).values())
     if name := parts["text_encoder"].get("name"):  # a model of its own file
-        weights += module("describe", "text").architecture(read_yaml(MODELS / f"{name}.yaml"))["parameters"]
+        weights += module("architecture", "text").architecture(read_yaml(MODELS / f"{name}.yaml"))["parameters"]
     return int(weights + LITE0 + (INCEPTION if params.base.inception is not None else 0))
 
 
-def activations(model: Mapping[str, Any], tasks: Mapping[str, Any]) -> int:
-    """Bytes that the layers hold in the largest step of fine-tuning, without gradient checkpointing.
-
-    2 s b h (34 + 5 a s / h) a layer in float32 (s tokens, b rows, h hidden, a heads; Korthikanti et al. 2022, whose
-    count is for half precision); cross-attention adds 12 to the 34.
-    """
-    h, a, layers = model["hidden"], model["heads"], model["layers"]
-    steps = [(task.finetune.batch_size, model["tokens"] or task.finetune.max_length) for task in tasks.values()]
-    return max(int(2 * s * b * h * (model["activations"] + 5 * a * s / h)) * layers for b, s in steps)
-
-
-def stage_states() -> dict[str, Any]:
+def stage_states() -> tuple[dict[str, dict[str, int]], str | None]:
     """For each stage of dvc.yaml, how many of its instances are up to date, will run, or hang on one that will.
 
     A stage that will run may still come out of DVC's run cache. Reads the working directory alone.
+
+    Returns:
+        Stage -> state -> instances; why there are none.
     """
     try:
         from dvc.repo import Repo
@@ -173,27 +152,29 @@ def stage_states() -> dict[str, Any]:
             after = {names[s] for stage in graph if names[stage] in changed for s in ancestors(graph, stage)}
             order = [names[stage] for stage in repo.index.stages]
     except Exception as error:  # DVC has dozens of kinds: no repository, busy, an unreadable dvc.yaml
-        return {"problem": (str(error).strip().splitlines() or [type(error).__name__])[0]}
-    if not order:
-        return {"problem": "dvc.yaml has no stages"}
-    states: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        return {}, (str(error).strip().splitlines() or [type(error).__name__])[0]
+    states: dict[str, dict[str, int]] = {}
     for name in order:
         state = CHANGED if name in changed else DOWNSTREAM if name in after else UP_TO_DATE
-        states[name.partition("@")[0]][state] += 1
-    return {stage: dict(counts) for stage, counts in states.items()}
+        states.setdefault(name.partition("@")[0], Counter())[state] += 1
+    return states, None if order else "dvc.yaml has no stages"
 
 
 def render(run: Mapping[str, Any]) -> str:
     """The description as text for a terminal."""
-    base, lora, zoo, latent, condition = (run[key] for key in ("base", "lora", "zoo", "latent", "condition"))
+    base, lora, zoo, latent, condition, time = (
+        run[key] for key in ("base", "lora", "zoo", "latent", "condition", "time")
+    )
+    modules = lora["target_modules"]
+    k, generated = ("unknown" if lora[key] is None else f"{lora[key]:,}" for key in ("K", "K_generated"))
     lines = [f"base       {base['name']} ({base['source']}; {base['input']})"]
-    if base["architecture"]:
+    if base["shape"]:
         lines += [f"           {base['shape']}, {base['parameters']:,} parameters"]
     lines += [
         f"           numbers from {base['numbers_from']}",
-        f"lora       rank {lora['rank']}, alpha {lora['alpha']:g}, on {_listed(lora['target_modules'])}",
-        f"           K = {_number(lora['K'])}, of which generated {_number(lora['K_generated'])} "
-        f"(layers {run['generated_layers']})",
+        f"lora       rank {lora['rank']}, alpha {lora['alpha']:g}, "
+        f"on {modules if isinstance(modules, str) else ', '.join(modules)}",
+        f"           K = {k}, of which generated {generated} (layers {run['generated_layers']})",
         f"zoo        {zoo['max_checkpoints']} checkpoints a task, the last N = {zoo['N']} learned",
         f"latent     C x L = {latent['C']} x {latent['L']} = {latent['C'] * latent['L']} values ({latent['arch']})",
         f"condition  {condition['kind']}, {condition['encoder']} {condition['model']} ({condition['input']})",
@@ -201,58 +182,34 @@ def render(run: Mapping[str, Any]) -> str:
         f"tasks      {len(run['tasks'])}",
     ]
     for task in run["tasks"]:
-        rows = task["prepared_rows"] or task["max_rows"]
-        note = "prepared" if task["prepared_rows"] else "at most"
-        classes = f" ({task['outputs']})" if task["kind"] == "classification" else ""
-        kind = f"{task['kind']}{classes}, {_listed(task['metrics'])}"
-        rows_text = f"{note} {rows[0]:,} + {rows[1]:,} rows"
-        lines += [f"  {task['name']:<8} {kind}; {rows_text}; {task['steps']} steps; {task['source']} ({task['input']})"]
-    lines += [f"{title:<10} estimate: {_sizes(run[title])}" for title in ("disk", "memory")]
-    time, states = run["time"], run["stages"]
-    spent = time["seconds"] if time else {}
-    lines += [
-        "time       estimate: "
-        + (
-            f"{_minutes(spent['total'])} at {time['operations_a_second'] / 1e9:.0f} GFLOP/s"
-            if time
-            else "unknown without K"
-        )
-    ]
-    if "problem" in states:
-        lines += [f"stages     {states['problem']}"]
-    else:
-        lines += ["stages"]
-    for stage in spent if "problem" in states else states:
-        told = "" if "problem" in states else ", ".join(f"{n} {state}" for state, n in states[stage].items())
-        lines += [f"  {stage:<18} {_minutes(spent[stage]) if stage in spent else '':>8}  {told}".rstrip()]
+        train, validation = task["prepared_rows"] or task["max_rows"]
+        rows = f"{'prepared' if task['prepared_rows'] else 'at most'} {train:,} + {validation:,} rows"
+        kind = f"{task['kind']} ({task['outputs']})" if task["kind"] == "classification" else task["kind"]
+        told = f"{kind}, {', '.join(task['metrics'])}; {rows}; {task['steps']} steps"
+        lines += [f"  {task['name']:<8} {told}; {task['source']} ({task['input']})"]
+    for title in ("disk", "memory"):
+        sizes = ", ".join(f"{name} {_size(size)}" for name, size in (run[title] or {}).items())
+        lines += [f"{title:<10} estimate: {sizes or 'unknown without K'}"]
+    total = (
+        f"{_time(time['total'])} at {time['operations_a_second'] / 1e9:.0f} GFLOP/s" if time else "unknown without K"
+    )
+    lines += [f"time       estimate: {total}", f"stages     {run['problem'] or ''}".rstrip()]
+    for name, stage in run["stages"].items():
+        states = ", ".join(f"{n} {state}" for state, n in stage["states"].items())
+        seconds = "" if stage["seconds"] is None else _time(stage["seconds"])
+        lines += [f"  {name:<18} {seconds:>8}  {states}".rstrip()]
     return "\n".join(lines)
 
 
-def _listed(items: str | Iterable[str]) -> str:
-    return items if isinstance(items, str) else ", ".join(items)
-
-
-def _number(value: int | None) -> str:
-    return "unknown" if value is None else f"{value:,}"
-
-
-def _minutes(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 100
-        else f"{seconds / 60:.0f} min"
-        if seconds < 6000
-        else f"{seconds / 3600:.1f} h"
-    )
-
-
-def _sizes(parts: Mapping[str, int] | None) -> str:
-    return ", ".join(f"{name} {_size(size)}" for name, size in parts.items()) if parts else "unknown without K"
+def _time(seconds: float) -> str:
+    if seconds >= 6000:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds >= 100 else f"{seconds:.0f} s"
 
 
 def _size(size: float) -> str:
-    unit = "B"
-    for larger in ("kB", "MB", "GB"):
-        if size >= 1000:
-            size, unit = size / 1000, larger
-    return f"{size:.3g} {unit}" if size < 1000 else f"{size:,.0f} {unit}"
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.3g} GB" if size < 1000 else f"{size:,.0f} GB"

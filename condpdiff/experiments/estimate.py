@@ -9,14 +9,11 @@ import math
 import re
 import time
 from collections.abc import Mapping
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 from condpdiff.autoencoder.settings import Autoencoder
-from condpdiff.diffusion.settings import UNDESCRIBED
 from condpdiff.experiments.params import Params
 from condpdiff.generate.settings import DOSES
-from condpdiff.zoo.settings import SHARED
 
 FLOAT = 4  # bytes of a float32
 RUNTIME = 900_000_000  # bytes that torch, transformers, peft and datasets hold once imported (measured)
@@ -41,16 +38,10 @@ COSTS = {
     "probe": (9.0, 1.0),
     "report": (12.0, 1.0),
 }
-LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h|block|blocks|transformer_blocks)\.(\d+)\.")  # as zoo.layout has it
 PER_TASK = ("prepare-data", "finetune-collect", "score-zoo", "merge-eval")
-
-
-class Rows(NamedTuple):
-    """A task's rows."""
-
-    validation: int
-    tokens: float
-    """Of a row, on the mean."""
+PDIFF = ((1, 64), (64, 128), (128, 256), (256, 256), (256, 32))
+"""Channels of the convolutions of autoencoder.models.PdiffAutoencoder."""
+LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h|block|blocks|transformer_blocks)\.(\d+)\.")  # as zoo.layout has it
 
 
 def rate() -> float:
@@ -88,22 +79,27 @@ def disk(params: Params, weights: int, k: int, k_generated: int, head: int) -> d
     return sizes | {"total": sum(sizes.values())}
 
 
-def memory(params: Params, activations: int, weights: int, k: int, k_generated: int) -> dict[str, int]:
+def memory(
+    params: Params, model: Mapping[str, Any], tasks: Mapping[str, Any], k: int, k_generated: int
+) -> dict[str, int]:
     """Peak bytes of the three largest stages, on top of `RUNTIME` for the libraries.
 
-    finetune-collect: 4 W + 4 N_max K + `activations`, of a training step.
+    finetune-collect: 4 W + 4 N_max K + what the layers hold in a step without gradient checkpointing: 2 s b h
+    (34 + 5 a s / h) bytes a layer in float32 (s tokens, b rows, h hidden, a heads; Korthikanti et al. 2022, whose
+    count is for half precision); cross-attention adds 12 to the 34.
     train-ae: 4 T N K', or 512 MB of it and the rest read as it goes, + 16 A (A weights, their gradients and Adam's
     two moments) + 32 K' a row of the batch.
     merge-eval: 4 W + 4 K (N_max + S) + 4 N K' for the PCA control.
     """
-    n, n_max, t = params.normalize.n_checkpoints, params.collect.max_checkpoints, len(params.tasks)
+    n, n_max, weights = params.normalize.n_checkpoints, params.collect.max_checkpoints, model["parameters"]
+    h, a = model["hidden"], model["heads"]
+    steps = [(task.finetune.batch_size, model["tokens"] or task.finetune.max_length) for task in tasks.values()]
+    activations = max(2 * s * b * h * (model["activations"] + 5 * a * s / h) for b, s in steps)
     trained = sum(count for count, _ in autoencoder_layers(params.ae, k_generated))
+    zoo = min(FLOAT * len(tasks) * n * k_generated, RESIDENT)
     return {
-        "finetune-collect": RUNTIME + FLOAT * (weights + n_max * k) + activations,
-        "train-ae": RUNTIME
-        + min(FLOAT * t * n * k_generated, RESIDENT)
-        + 4 * FLOAT * trained
-        + 8 * FLOAT * k_generated * params.ae.batch_size,
+        "finetune-collect": RUNTIME + FLOAT * (weights + n_max * k) + int(activations) * model["layers"],
+        "train-ae": RUNTIME + zoo + 4 * FLOAT * trained + 8 * FLOAT * k_generated * params.ae.batch_size,
         "merge-eval": RUNTIME + FLOAT * (weights + k * (n_max + params.sample.count) + n * k_generated),
     }
 
@@ -112,7 +108,7 @@ def seconds(
     params: Params,
     tasks: Mapping[str, Any],
     model: Mapping[str, Any],
-    rows: Mapping[str, Rows],
+    rows: Mapping[str, tuple[int, float]],
     k: int,
     speed: float,
     trained: Mapping[str, Any],
@@ -121,60 +117,48 @@ def seconds(
 
     Args:
         model: the base's `architecture`.
-        rows: of each task.
+        rows: of each task: how many of validation, tokens of one.
         k: weights that are generated.
         speed: operations a second, by `rate`.
         trained: file of configs/models/ of a base model that prepare-base trains, else empty.
     """
     collect, evaluate, ldm, probe = params.collect, params.eval, params.ldm, params.probe
     images = evaluate.images * evaluate.image_steps * (2 if evaluate.image_guidance > 1 else 1)
-    styles, kind = params.domain == "style", params.condition.kind
-    scored, validated = candidates(params)
+    styles = params.domain == "style"
+    rated, (scored, validated) = doses(params), candidates(params)
+    h, weights = model["hidden"], sum(o * i for name, (o, i) in model["linears"].items() if LAYER.search(name))
     work: dict[str, float] = dict.fromkeys(COSTS, 0.0)
     validation: dict[str, float] = {}
     for name, task in tasks.items():
-        row = row_operations(model, rows[name].tokens) * (1 + WIDE / model["hidden"])
-        validation[name] = row * (images if styles else rows[name].validation)
+        count, tokens = rows[name]
+        row = (2 * weights * tokens + 4 * model["layers"] * tokens**2 * h) * (1 + WIDE / h)
+        validation[name] = row * (images if styles else count)
         steps = (collect.steps or task.finetune.steps) * collect.runs + collect.max_checkpoints * collect.every
-        work["finetune-collect"] += 2 * row * task.finetune.batch_size * steps
-        work["finetune-collect"] += row * rows[name].validation * steps // collect.validate_every
+        work["finetune-collect"] += row * steps * (2 * task.finetune.batch_size + count / collect.validate_every)
         work["score-zoo"] += row * params.performance.rows * collect.max_checkpoints / params.performance.every
-        work["merge-eval"] += row * (scored * evaluate.select_rows + doses(params) * params.performance.rows)
-        work["merge-eval"] += validation[name] * (validated + (0 if styles else doses(params)))
-    described = kind not in UNDESCRIBED
-    points = (1 if kind == "learnable" else 2) * params.interpolate.points + (4 if described else 0)
+        work["merge-eval"] += row * (scored * evaluate.select_rows + rated * params.performance.rows)
+        work["merge-eval"] += validation[name] * (validated + (0 if styles else rated))
+    points = 2 * params.interpolate.points + 4  # of weights and of conditions, and conditions never drawn
     for pair in params.interpolate.pairs_of(params.tasks):
         work["interpolate"] += params.interpolate.samples * points * sum(validation[name] for name in pair)
-    step: float = (
-        6 * params.ae.batch_size * sum(weights * places for weights, places in autoencoder_layers(params.ae, k))
-    )
-    work["train-ae"] = step * params.ae.steps if params.ae.arch != "pca" else 0
-    step = 3 * ldm.batch_size * denoiser_operations(params)
-    work["train-ldm"] = step * ldm.steps
-    work["sample"] = (
-        denoiser_operations(params) * len(tasks) * (params.sample.count + doses(params)) * params.sample.steps
-    )
-    if probe.samples:
-        others = 0 if params.normalize.method in SHARED else len(tasks) - 1
-        cells = len(tasks) + described + (ldm.condition_dropout > 0) + others
-        work["probe"] = sum(validation.values()) * cells * probe.samples
-        for name in probe.left_out(params.tasks, kind):
-            work["probe"] += validation[name] * (4 + 2 * probe.samples)
-            work["probe"] += work["train-ae"] / COSTS["train-ae"][1] + step * probe.ldm_steps / COSTS["train-ldm"][1]
+    if params.ae.arch != "pca":
+        products = sum(count * places for count, places in autoencoder_layers(params.ae, k))
+        work["train-ae"] = 6.0 * params.ae.batch_size * products * params.ae.steps
+    step = denoiser_operations(params)
+    work["train-ldm"] = 3 * ldm.batch_size * step * ldm.steps
+    work["sample"] = step * len(tasks) * (params.sample.count + rated) * params.sample.steps
+    cells = 2 * len(tasks) + 1  # conditions, the nonsense and none among them, and other tasks' statistics
+    work["probe"] = sum(validation.values()) * cells * probe.samples
+    for name in probe.left_out(params.tasks, params.condition.kind):
+        retrained = work["train-ae"] + 3 * ldm.batch_size * step * probe.ldm_steps
+        work["probe"] += validation[name] * (4 + 2 * probe.samples) + retrained / COSTS["train-ldm"][1]
     if trained:  # seconds a step of the small PixArt's two parts
-        work["prepare-base"] = REFERENCE * (
-            0.04 * trained["autoencoder"]["steps"] + 0.15 * trained["denoiser"]["steps"]
-        )
+        parts = 0.04 * trained["autoencoder"]["steps"] + 0.15 * trained["denoiser"]["steps"]
+        work["prepare-base"] = REFERENCE * parts
     return {
         stage: (len(tasks) if stage in PER_TASK else 1) * fixed * REFERENCE / speed + work[stage] / (share * speed)
         for stage, (fixed, share) in COSTS.items()
     }
-
-
-def row_operations(model: Mapping[str, Any], tokens: float) -> float:
-    """Of one forward pass of one row of text, or one image."""
-    weights = sum(out * width for name, (out, width) in model["linears"].items() if LAYER.search(name))
-    return 2 * weights * tokens + 4 * model["layers"] * tokens**2 * model["hidden"]
 
 
 def candidates(params: Params) -> tuple[float, int]:
@@ -197,10 +181,8 @@ def autoencoder_layers(settings: Autoencoder, k: int) -> list[tuple[int, int]]:
     latent = settings.latent_channels * settings.latent_length
     if settings.arch == "pca":
         return [(latent * k, 2)]
-    if settings.arch == "pdiff":  # autoencoder.models.PdiffAutoencoder
-        places = [math.ceil(k / 2**i) for i in range(1, 6)]
-        convolutions = [(7 * i * o, n) for (i, o), n in zip(pairwise((1, 64, 128, 256, 256, 32)), places, strict=True)]
-        return 2 * [*convolutions, (32 * places[-1] * latent, 1)]
+    if settings.arch == "pdiff":  # five convolutions of width 7, each at half of the length before; mean channels
+        return 2 * [(7 * sum(i * o for i, o in PDIFF), k // 8), (k * latent, 1)]
     patches, width = math.ceil(k / settings.patch), settings.width
     map_ = settings.patch * width
     fold = (map_, patches) if settings.patch_map == "shared" else (map_ * patches, 1)
@@ -208,13 +190,6 @@ def autoencoder_layers(settings: Autoencoder, k: int) -> list[tuple[int, int]]:
 
 
 def denoiser_operations(params: Params) -> float:
-    """Of the convolutions of one forward pass of one latent."""
-    found, blocks, channels = 0, params.ldm.blocks, params.ldm.channels
-    for level, width in enumerate(channels):
-        length, before = params.ae.latent_length // 2**level, channels[max(level - 1, 0)]
-        deepest = level == len(channels) - 1
-        below = width if deepest else channels[level + 1] + width
-        entered = [before, *[width] * (blocks - 1), below, *[width] * (blocks - 1)]
-        found += length * sum(3 * i * width + 3 * width * width + i * width * (i != width) for i in entered)
-        found += length * 3 * before * before * (level > 0)
-    return 2.0 * (found + 6 * params.ae.latent_channels * channels[0] * params.ae.latent_length)
+    """Of one forward pass of one latent, about: a level's blocks, on either way, hold two convolutions of width 3."""
+    blocks, length = params.ldm.blocks, params.ae.latent_length
+    return sum(2 * 16 * blocks * c * c * length / 2**level for level, c in enumerate(params.ldm.channels))

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from condpdiff.common.errors import UserError
+from condpdiff.experiments.params import Params
 from condpdiff.report.compare import number
 
 AVERAGE = "average"
@@ -41,12 +42,9 @@ class Experiment:
         """What report/plots/arms.csv of the experiment has; an average is over its tasks."""
         values: Values = {}
         for line in csv.DictReader(io.StringIO(read_at(self.commit, ARMS))):
-            of_task = values.setdefault(line["task"], {})
-            for arm, text in ((line["arm"], line["score"]), (f"{line['arm']}_mean", line["mean"])):
-                if text:
-                    of_task[arm] = float(text)
-        arms = dict.fromkeys(arm for of_task in values.values() for arm in of_task)
-        shared = [arm for arm in arms if all(arm in of_task for of_task in values.values())]
+            scores = {line["arm"]: line["score"], f"{line['arm']}_mean": line["mean"]}
+            values.setdefault(line["task"], {}).update({arm: float(text) for arm, text in scores.items() if text})
+        shared = [arm for arm in next(iter(values.values()), {}) if all(arm in of_task for of_task in values.values())]
         return values | {AVERAGE: {arm: statistics.fmean(v[arm] for v in values.values()) for arm in shared}}
 
     @cached_property
@@ -63,15 +61,11 @@ def experiments() -> list[Experiment]:
     """
     with repository() as repo:
         listed = repo.experiments.ls(all_commits=True)
-        when = {commit: repo.scm.resolve_commit(commit).commit_time for of in listed.values() for _, commit in of}
-    rows = _shown(list(listed)) if listed else []
-    settings = {(row["Experiment"], row["rev"]): str(row.get("settings") or "") for row in rows}
-    found = [
-        Experiment(name, commit, baseline, settings.get((name, commit[:7]), ""))
-        for baseline, of_baseline in listed.items()
-        for name, commit in of_baseline
-    ]
-    return sorted(found, key=lambda experiment: (when[experiment.commit], experiment.name))
+        found = [(name, commit, baseline) for baseline, of in listed.items() for name, commit in of]
+        when = {commit: repo.scm.resolve_commit(commit).commit_time for _, commit, _ in found}
+    settings = {(row["Experiment"], row["rev"]): str(row.get("settings") or "") for row in _shown(listed)}
+    every = [Experiment(*one, settings.get((one[0], one[1][:7]), "")) for one in found]
+    return sorted(every, key=lambda experiment: (when[experiment.commit], experiment.name))
 
 
 def table() -> tuple[list[str], list[list[str]]]:
@@ -80,13 +74,13 @@ def table() -> tuple[list[str], list[list[str]]]:
     `dvc exp show` has a column for every key of params.yaml and for every dependency, and no way to turn them off.
     """
     with repository() as repo:
-        baselines = list(repo.experiments.ls(all_commits=True))
-        head = repo.scm.get_rev()
-    shown = [row for row in _shown([head, *(rev for rev in baselines if rev != head)]) if row["rev"] != "workspace"]
+        baselines = [repo.scm.get_rev(), *repo.experiments.ls(all_commits=True)]
+    head, *shown = (row for row in _shown(dict.fromkeys(baselines)) if row["rev"] != "workspace")
     # What is queued, runs or failed has the figures of the commit that it starts from.
-    rows = shown[:1] + [row for row in shown[1:] if row["Experiment"] and row["State"] in (None, "Success")]
+    rows = [head, *(row for row in shown if row["Experiment"] and row["State"] in (None, "Success"))]
     figures = [*(f"{AVERAGE}.{arm}" for arm in FIRST), *EFFECTS]
-    params = [key for key in rows[0] if len({str(row.get(key)) for row in rows}) > 1 and _is_param(key)]
+    ours = [key for key in head if key.removeprefix("params.yaml:").partition(".")[0] in Params.model_fields]
+    params = [key for key in ours if len({str(row.get(key)) for row in rows}) > 1]
     lines = [
         [row["Experiment"] or f"({row['rev']})"]
         + [number(float(row[key])) if isinstance(row.get(key), float) else "–" for key in figures]
@@ -95,13 +89,6 @@ def table() -> tuple[list[str], list[list[str]]]:
     ]
     columns = ["experiment", *(key.removeprefix(f"{AVERAGE}.") for key in figures), *params]
     return columns[:MAX_COLUMNS], [line[:MAX_COLUMNS] for line in lines]
-
-
-def _is_param(key: str) -> bool:
-    """Whether a column of `exp_show` is a key of params.yaml."""
-    from condpdiff.experiments.params import Params
-
-    return key.removeprefix("params.yaml:").partition(".")[0] in Params.model_fields
 
 
 def remove(experiment: Experiment) -> None:
@@ -131,11 +118,12 @@ def read_at(commit: str, path: str) -> str:
         return str(read(path, rev=commit))
 
 
-def _shown(baselines: Sequence[str]) -> list[dict[str, Any]]:
+def _shown(baselines: Iterable[str]) -> list[dict[str, Any]]:
+    """Rows of `dvc exp show` for these commits; none, which would show HEAD, for none."""
     from dvc.api import exp_show
 
     with _dvc("experiments"):
-        return list(exp_show(revs=list(baselines)))
+        return list(exp_show(revs=list(baselines))) if baselines else []
 
 
 @contextmanager

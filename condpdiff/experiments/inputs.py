@@ -14,23 +14,21 @@ from condpdiff.diffusion.settings import UNDESCRIBED, Condition
 MODELS = Path("configs/models")
 CONFIG = {"text": "config.json", "style": "transformer/config.json"}
 """Where a model's folder has its architecture."""
-TOKENS = 25
-"""Of a row, where none is prepared yet: the mean of the default run's tasks."""
 CHARACTERS = 4
 """Of a token of English, about."""
+ENCODERS = {x: x for x in ("package", "hub", "torchvision")} | {"local-dir": "local", "local-file": "file"}
+"""What `condition.model` begins with -> kind of `input_state`."""
 
 
 def model_config(base: Base, domain: str) -> tuple[dict[str, Any] | None, str]:
     """The base model's architecture, and where its numbers come from: its own file, else configs/models/."""
     file = CONFIG[domain]
-    if base.source == "local" and (path := Path(base.name) / file).is_file():
+    if base.source == "package" and is_cached(base.name) and (folder := PACKAGES[base.name].model):
+        return json.loads(read_member(base.name, f"{folder}/{file}")), f"the package's {folder}/{file}"
+    own = [Path(base.name) / file] if base.source == "local" else []
+    own = sorted(hub_folder("hub", base.name).glob(f"snapshots/*/{file}")) if base.source == "hub" else own
+    for path in filter(Path.is_file, own):
         return read_json(path), str(path)
-    if base.source == "package" and is_cached(base.name) and PACKAGES[base.name].model:
-        member = f"{PACKAGES[base.name].model}/{file}"
-        return json.loads(read_member(base.name, member)), f"the package's {member}"
-    if base.source == "hub" and (folder := hub_folder("models", base.name)).is_dir():
-        for path in sorted(folder.glob(f"snapshots/*/{file}")):
-            return read_json(path), str(path)
     path = published(base)
     if path.is_file():
         parts = read_yaml(path)
@@ -43,82 +41,72 @@ def published(base: Base) -> Path:
     return MODELS / f"{Path(base.name).name.lower()}.yaml"
 
 
-def model_input(source: str, name: str) -> str:
-    """Whether a model is here."""
-    if source == "trained":
-        path = MODELS / f"{name}.yaml"
-        return f"trained here, by {path}" if path.is_file() else f"no such file: {path}"
-    if source != "local":
-        return input_state(source, name, "models")
-    files = ("config.json", "model_index.json", "transformer/config.json")
-    return "there" if any((Path(name) / file).is_file() for file in files) else "no such directory with a config.json"
-
-
 def encoder_input(condition: Condition) -> str:
     """Whether the condition encoder is here; one-hot and learnable conditions need none.
 
     Raises:
         UserError: `condition.model` names no kind of source.
     """
+    source, _, name = condition.model.partition(":")
     if condition.kind in UNDESCRIBED:
         return "not needed"
-    source, _, name = condition.model.partition(":")
-    if condition.encoder == "clip" and source != "local-dir":
-        return "open_clip downloads it if its cache has not got it"
     if condition.encoder == "clip":
-        return input_state("folder", name)
-    if source == "torchvision":
-        return "torchvision downloads it if its cache has not got it"
-    if source == "local-file":
-        return input_state("file", name)
-    if source not in ("package", "hub", "local-dir"):
-        raise UserError(
-            f"params.yaml: condition.model: found {condition.model!r}, "
-            "allowed: package:, hub:, local-dir:, local-file: or torchvision:"
-        )
-    return model_input(source.removesuffix("-dir"), name)
+        return input_state("folder" if source == "local-dir" else "open_clip", name)
+    if source not in ENCODERS:
+        allowed = ", ".join(f"{kind}:" for kind in ENCODERS)
+        raise UserError(f"params.yaml: condition.model: found {condition.model!r}, allowed: {allowed}")
+    return input_state(ENCODERS[source], name)
 
 
-def input_state(kind: str, name: str, of: str = "datasets") -> str:
-    """Whether a package | hub | file | folder is here; `of` says what of the hub's: models or datasets."""
+def input_state(kind: str, name: str) -> str:
+    """Whether an input is here.
+
+    Args:
+        kind: package | hub (a model) | dataset (of the hub) | trained (here) | local (a model's folder) | folder |
+            file, or the library that downloads it.
+    """
+    path = Path(name)
     if kind == "package" and name not in PACKAGES:
         return f"unknown package; allowed: {', '.join(sorted(PACKAGES))}"
     if kind == "package":
         return "cached" if is_cached(name) else "not cached: pip will download it"
-    if kind == "hub":
-        return "in the hub's cache" if hub_folder(of, name).is_dir() else "not cached: needs the hub"
-    there = Path(name).is_file() if kind == "file" else Path(name).is_dir()
-    return "there" if there else f"no such {'file' if kind == 'file' else 'directory'}: {name}"
+    if kind in ("hub", "dataset"):
+        return "in the hub's cache" if hub_folder(kind, name).is_dir() else "not cached: needs the hub"
+    if kind == "trained":
+        file = MODELS / f"{name}.yaml"
+        return f"trained here, by {file}" if file.is_file() else f"no such file: {file}"
+    if kind == "local":
+        files = ("config.json", "model_index.json", CONFIG["style"])
+        return "there" if any((path / f).is_file() for f in files) else "no such directory with a config.json"
+    if kind in ("file", "folder"):
+        there = path.is_file() if kind == "file" else path.is_dir()
+        return "there" if there else f"no such {'file' if kind == 'file' else 'directory'}: {name}"
+    return f"{kind} downloads it if its cache has not got it"
 
 
-def prepared_rows(folder: Path, limits: list[int]) -> list[int] | None:
-    """Rows of train and validation that prepare-data has written, if it has and they are within a run's `limits`."""
+def prepared(folder: Path, limits: list[int]) -> tuple[list[int], float] | None:
+    """What prepare-data has written, if it has and it is within a run's `limits`.
+
+    Returns:
+        Rows of train and validation; tokens of a row of text on the mean, by its characters.
+    """
     if not folder.is_dir():
         return None
-    from pyarrow import ArrowException, parquet
-
-    try:
-        rows = [parquet.read_metadata(folder / f"{split}.parquet").num_rows for split in ("train", "validation")]
-    except (OSError, ArrowException):
-        return None
-    return rows if rows[0] <= limits[0] and rows[1] <= limits[1] else None
-
-
-def row_tokens(folder: Path) -> float:
-    """Mean tokens of a text task's prepared rows, by their characters."""
-    if not folder.is_dir():
-        return TOKENS
     from pyarrow import ArrowException, compute, parquet
 
     try:
-        table = parquet.read_table(folder / "train.parquet", columns=["text", "text_pair"])
+        files = [parquet.ParquetFile(folder / f"{split}.parquet") for split in ("train", "validation")]
+        texts = files[1].read([c for c in ("text", "text_pair") if c in files[1].schema_arrow.names])
     except (OSError, ArrowException):
-        return TOKENS
-    means = [compute.mean(compute.utf8_length(table[name])).as_py() or 0 for name in table.column_names]
-    return sum(means) / CHARACTERS + 2  # [CLS], [SEP]
+        return None
+    rows = [file.metadata.num_rows for file in files]
+    characters = sum(compute.mean(compute.utf8_length(column)).as_py() or 0 for column in texts.columns)
+    within = all(found <= limit for found, limit in zip(rows, limits, strict=True))
+    return (rows, characters / CHARACTERS + 2) if within else None  # [CLS], [SEP]
 
 
 def is_cached(package: str) -> bool:
+    """Whether the package is here, so that pip has nothing to download."""
     try:
         return package in PACKAGES and (cache_folder() / PACKAGES[package].archive).is_file()
     except UserError:  # an unwritable cache folder
@@ -126,6 +114,7 @@ def is_cached(package: str) -> bool:
 
 
 def hub_folder(kind: str, name: str) -> Path:
+    """Where the hub's cache has a model (`hub`) or a `dataset`."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    return Path(HF_HUB_CACHE) / f"{kind}--{name.replace('/', '--')}"
+    return Path(HF_HUB_CACHE) / f"{'models' if kind == 'hub' else 'datasets'}--{name.replace('/', '--')}"

@@ -4,14 +4,12 @@ Applying a preset sets params.yaml to default + preset, whatever it held before,
 comments, order and numbers as they are written stay (ruamel.yaml). `NAME-rR` is preset NAME at rank R.
 """
 
+import copy
 import io
-import os
 import re
-import shlex
 import shutil
-import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +20,15 @@ from ruamel.yaml.representer import RoundTripRepresenter
 
 from condpdiff.common.errors import UserError, nearest
 from condpdiff.common.settings import PARAMS, parse, read_yaml
-from condpdiff.experiments.params import Params, check_run
+from condpdiff.common.task import task_path
+from condpdiff.experiments.params import Params, check_run, fingerprint
 
 CONFIGS = Path("configs")
 DEFAULT = "default"
 # The ranks of the paper's Table 1; `NAME-rR` takes any other rank as well.
 TABLE_1_RANKS = {"bert-base": (1, 2, 4, 16), "roberta-base": (1, 2, 4), "deberta-base": (1, 2, 4)}
-_RANKED = re.compile(r"(?P<stem>.+)-r(?P<rank>[1-9]\d*)")
+_RANKED = re.compile(r"(.+)-r([1-9]\d*)")
+_WORD = re.compile(r"(?!(?:null|true|false|nan|inf)$)[a-z_][\w./:-]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,13 @@ class Preset:
     """Dotted key of params.yaml -> value; numbers know how their file of configs/ writes them."""
     params: Params
     tasks: dict[str, Any]
+    task_keys: dict[str, Any] = field(default_factory=dict)
+    """`configs/tasks/NAME.yaml:key` -> value, where `tasks` differ from their files."""
+
+    @property
+    def settings(self) -> str:
+        """The fingerprint that its run's metrics.json has."""
+        return fingerprint(self.params, self.tasks)
 
 
 @dataclass(frozen=True)
@@ -49,10 +56,17 @@ class Change:
     key: str
     old: str | None
     """The value as YAML on one line; None: the key is not in params.yaml."""
-    new: str
-    """The same."""
     value: Any
-    """What `new` stands for."""
+
+    @property
+    def new(self) -> str:
+        """The value as YAML on one line."""
+        return one_line(self.value)
+
+    @property
+    def option(self) -> str:
+        """What follows `-S` of `dvc exp run`; a key that params.yaml does not have yet is added (`++`)."""
+        return f"{'++' if self.old is None else ''}{self.key}={override(self.value)}"
 
 
 def preset_names() -> list[str]:
@@ -63,10 +77,14 @@ def preset_names() -> list[str]:
 
 
 def about(name: str) -> str:
-    """What a preset is: the comment that its file begins with (its first line)."""
+    """What a preset is: the first line of its file."""
     stem, rank = _split(name)
-    first = (CONFIGS / f"{stem}.yaml").read_text(encoding="utf-8").partition("\n")[0]
-    return first.lstrip("# ").rstrip(".") + (f"; rank {rank}" if rank else "")
+    return first_line(CONFIGS / f"{stem}.yaml") + (f"; rank {rank}" if rank else "")
+
+
+def first_line(path: Path) -> str:
+    """The comment that a file begins with."""
+    return path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ").rstrip(".")
 
 
 def load_preset(name: str) -> Preset:
@@ -91,18 +109,35 @@ def load_preset(name: str) -> Preset:
 def with_keys(preset: Preset, keys: Mapping[str, Any], where: str) -> Preset:
     """A preset with other values of some keys, checked as a whole; `where` names them in an error.
 
+    Args:
+        keys: of params.yaml, or `configs/tasks/NAME.yaml:key` as DVC writes a task file's.
+
     Raises:
-        UserError: no such key, or a value that may not stand there.
+        UserError: no such key, no such task in the run, or a value that may not stand there.
     """
-    values = preset.values | dict(keys)
-    return Preset(preset.name, values, *check_run(_nested(values), where, preset.tasks))
+    of_tasks = {key: value for key, value in keys.items() if ":" in key}
+    values = preset.values | {key: value for key, value in keys.items() if ":" not in key}
+    params, tasks = check_run(_nested(values), where, preset.tasks)
+    files = {str(task_path(name)): name for name in tasks}
+    for key, value in of_tasks.items():
+        file, _, dotted = key.partition(":")
+        if file not in files:
+            raise UserError(f"{where}: {key}: found file {file!r}, allowed: {', '.join(files)}")
+        task = tasks[files[file]]
+        below = data = task.model_dump(mode="json", exclude_unset=True)
+        *parents, leaf = dotted.split(".")
+        for parent in parents:
+            below = below.setdefault(parent, {}) if isinstance(below, dict) else {}
+        below[leaf] = copy.deepcopy(value)
+        tasks[files[file]] = parse(type(task), data, f"{where}: {file}")
+    return Preset(preset.name, values, params, tasks, preset.task_keys | of_tasks)
 
 
 def changes(preset: Preset, path: Path = PARAMS) -> list[Change]:
     """What applying `preset` to params.yaml would change, in the order of default.yaml."""
     there = _leaves(_load(path))
     return [
-        Change(key, one_line(there[key]) if key in there else None, one_line(value), value)
+        Change(key, one_line(there[key]) if key in there else None, value)
         for key, value in preset.values.items()
         if key not in there or there[key] != value
     ]
@@ -125,9 +160,23 @@ def apply(preset: Preset, path: Path = PARAMS) -> list[Change]:
     return done
 
 
-def as_dvc_options(done: list[Change]) -> str:
-    """The same changes for one experiment: `dvc exp run -S key=value ...`."""
-    return "dvc exp run" + "".join(f" -S {shlex.quote(f'{c.key}={c.new}')}" for c in done)
+def as_dvc_options(done: list[Change], *more: str) -> list[str]:
+    """The same changes for one experiment: the words `dvc exp run -S key=value ...`, with `more` options."""
+    return ["dvc", "exp", "run", *more, *(word for change in done for word in ("-S", change.option))]
+
+
+def override(value: Any) -> str:
+    """A value in Hydra's grammar, which `-S` takes: text that is more than a word is quoted."""
+    if isinstance(value, list):
+        return f"[{','.join(map(override, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{override(k)}:{override(v)}' for k, v in value.items())}}}"
+    if not isinstance(value, str):
+        return "null" if value is None else str(value)
+    if _WORD.fullmatch(value):
+        return value
+    escaped = re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def _stems() -> set[str]:
@@ -137,7 +186,7 @@ def _stems() -> set[str]:
 def _split(name: str) -> tuple[str, str | None]:
     """`bert-base-r4` -> `bert-base`, `4`."""
     ranked = _RANKED.fullmatch(name)
-    return (ranked["stem"], ranked["rank"]) if ranked else (name, None)
+    return (ranked[1], ranked[2]) if ranked else (name, None)
 
 
 class _Representer(RoundTripRepresenter):
@@ -163,8 +212,7 @@ def _load(path: Path) -> CommentedMap:
 
 
 def _dump(data: Any) -> str:
-    out = io.StringIO()
-    _round_trip().dump(data, out)
+    _round_trip().dump(data, out := io.StringIO())
     return out.getvalue()
 
 
@@ -200,27 +248,24 @@ def _set(data: CommentedMap, change: Change, path: Path) -> None:
     if not isinstance(where, CommentedMap):
         raise UserError(f"{path}: {section}: found {one_line(where)}, allowed: a mapping of keys")
     old, new = where.get(leaf), _round_trip().load(change.new)
-    if isinstance(old, CommentedSeq) and isinstance(new, CommentedSeq):  # in lines of its own it stays so
+    if isinstance(old, CommentedSeq) and not old.fa.flow_style():  # in lines of its own it stays so
         last = old.ca.items.pop(len(old) - 1, None)  # what follows the list
         old.ca.items.clear()
         old[:] = list(new)
         old.ca.items.update({len(old) - 1: last} if last else {})
-    else:
-        where[leaf] = new
-    in_lines = isinstance(old, CommentedSeq) and not old.fa.flow_style()
+        return
+    where[leaf] = new
     comment = where.ca.items.get(leaf, [None] * 3)[2]
-    if comment and change.old is not None and not in_lines:  # as far from the value as it was
+    if comment and change.old is not None:  # as far from the value as it was
         comment.column += len(change.new) - len(change.old)
 
 
 def _write(path: Path, text: str) -> None:
     """Write beside the file and rename over it: a full disk or an interrupt leaves the old file."""
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    partial = path.with_name(f".{path.name}.partial")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text.encode("utf-8"))
+        partial.write_bytes(text.encode("utf-8"))
         shutil.copymode(path, partial)
-        Path(partial).replace(path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

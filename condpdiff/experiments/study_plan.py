@@ -4,8 +4,6 @@ A row changes some keys of the preset that all rows of its size share. Settings 
 belongs to a row if its metrics.json has the fingerprint of the row's settings, whatever it is called.
 """
 
-import copy
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,9 +13,7 @@ from pydantic import Field, StringConstraints
 
 from condpdiff.common.errors import UserError, nearest
 from condpdiff.common.settings import Section, parse, read_yaml
-from condpdiff.common.task import TASKS
-from condpdiff.experiments.params import fingerprint
-from condpdiff.experiments.presets import CONFIGS, Preset, load_preset, with_keys
+from condpdiff.experiments.presets import CONFIGS, Preset, first_line, load_preset, with_keys
 
 STUDIES = CONFIGS / "studies"
 SIZES = ("embedded", "paper")
@@ -46,8 +42,8 @@ class SizeFile(Section):
     seeds: list[Seed] = Field([0], min_length=1)
     seed_keys: list[str] | None = None
     """In place of the study's."""
-    rows: dict[Name, Any] = {}
-    """Each a `RowFile`; they come after the rows that both sizes have."""
+    rows: dict[Name, RowFile] = {}
+    """They come after the rows that both sizes have."""
 
 
 class StudyFile(Section):
@@ -59,36 +55,25 @@ class StudyFile(Section):
     """File of configs/paper with the paper's figures."""
     seed_keys: list[str] = ["ae.seed", "ldm.seed", "sample.seed"]
     """What a seed sets; these are the generator's."""
-    sizes: dict[Literal["embedded", "paper"], Any]
-    """Each a `SizeFile`."""
-    rows: dict[Name, Any] = {}
-    """Rows of both sizes, each a `RowFile`."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One experiment of a row."""
-
-    name: str
-    seed: int
-    preset: Preset
-    """params.yaml and task files as the experiment has them."""
-    task_keys: dict[str, Any]
-    """`configs/tasks/NAME.yaml:key` -> value, where it differs from the working tree's file."""
-
-    @property
-    def settings(self) -> str:
-        return fingerprint(self.preset.params, self.preset.tasks)
+    sizes: dict[Literal["embedded", "paper"], SizeFile]
+    rows: dict[Name, RowFile] = {}
+    """Of both sizes."""
 
 
 @dataclass(frozen=True)
 class Row:
     name: str
-    runs: list[Run]
+    runs: dict[int, Preset]
+    """Seed -> params.yaml and task files as the experiment of that name has them."""
     paper: dict[str, str | float] | None
     shared: bool
     """Its settings are the ones that all rows share: what the others are compared with. No row is, where rows
     have presets of their own."""
+
+    @property
+    def preset(self) -> Preset:
+        """Of its first seed."""
+        return next(iter(self.runs.values()))
 
 
 @dataclass(frozen=True)
@@ -113,8 +98,8 @@ def study_names() -> list[str]:
 
 
 def about(name: str) -> str:
-    """What a study is: the comment that its file begins with (its first line)."""
-    return path_of(name).read_text(encoding="utf-8").partition("\n")[0].lstrip("# ").rstrip(".")
+    """What a study is: the first line of its file."""
+    return first_line(path_of(name))
 
 
 def path_of(name: str) -> Path:
@@ -138,29 +123,23 @@ def load_study(name: str, size: str = "embedded") -> Study:
     file = parse(StudyFile, read_yaml(path), str(path))
     if size not in file.sizes:
         raise UserError(f"{path}: sizes: found {', '.join(file.sizes)}, asked for {size!r}")
-    # Piece by piece, so that an error tells the keys that are allowed in that piece.
-    shared = parse(SizeFile, file.sizes[size], str(path), f"sizes.{size}")
-    files = {row: parse(RowFile, data, str(path), f"rows.{row}") for row, data in {**file.rows, **shared.rows}.items()}
+    shared = file.sizes[size]
     seed_keys = file.seed_keys if shared.seed_keys is None else shared.seed_keys
     prefix = name if size == "embedded" else f"{name}-{size}"
     load = cache(load_preset)
-    base = _preset(load(shared.preset), shared.keys, f"{path}: sizes.{size}")
-    rows = []
+    base = with_keys(load(shared.preset), shared.keys, f"{path}: sizes.{size}")
+    rows, files = [], {**file.rows, **shared.rows}
     comparable = len(files) > 1 and not any(row.preset for row in files.values())
     for row_name, row in files.items():
-        where = f"{path}: rows.{row_name}"
-        keys = {**shared.keys, **row.keys}
+        where, keys = f"{path}: rows.{row_name}", {**shared.keys, **row.keys}
         if clash := sorted(set(keys) & set(seed_keys)):
             raise UserError(f"{where}: {clash[0]}: found a key that `seeds` sets, allowed: `seeds: [{keys[clash[0]]}]`")
-        plain = _preset(load(row.preset or shared.preset), keys, where)
-        task_keys = {key: value for key, value in keys.items() if ":" in key}
-        runs = []
+        plain = with_keys(load(row.preset or shared.preset), keys, where)
+        runs = {}
         for seed in row.seeds or shared.seeds:
             seeded = with_keys(plain, dict.fromkeys(seed_keys, seed), f"{path}: seed_keys")
-            suffix = f"-s{seed}" if seed else ""
-            runs.append(Run(f"{prefix}-{row_name}{suffix}", seed, seeded, task_keys))
-        same = fingerprint(plain.params, plain.tasks) == fingerprint(base.params, base.tasks)
-        rows.append(Row(row_name, runs, row.paper, shared=comparable and same))
+            runs[seed] = replace(seeded, name=f"{prefix}-{row_name}{f'-s{seed}' if seed else ''}")
+        rows.append(Row(row_name, runs, row.paper, shared=comparable and plain.settings == base.settings))
     if not rows:
         raise UserError(f"{path}: found no rows of size {size!r}")
     csv = None if file.paper is None else CONFIGS / "paper" / file.paper
@@ -176,31 +155,7 @@ def pick_rows(study: Study, names: list[str]) -> list[Row]:
         UserError: there is no such row; names the nearest one.
     """
     known = [row.name for row in study.rows]
-    for name in names:
-        if name not in known:
-            raise UserError(
-                f"study {study.name}: unknown row {name!r}{nearest(name, known)}; allowed: {', '.join(known)}"
-            )
+    for name in (name for name in names if name not in known):
+        hint = f"{nearest(name, known)}; allowed: {', '.join(known)}"
+        raise UserError(f"study {study.name}: unknown row {name!r}{hint}")
     return [row for row in study.rows if not names or row.name in names]
-
-
-def _preset(preset: Preset, keys: Mapping[str, Any], where: str) -> Preset:
-    """A preset with a row's keys: params.yaml's, then the task files'."""
-    preset = with_keys(preset, {key: value for key, value in keys.items() if ":" not in key}, where)
-    tasks = dict(preset.tasks)
-    for key, value in keys.items():
-        file, colon, dotted = key.partition(":")
-        if not colon:
-            continue
-        task = Path(file).stem
-        if Path(file) != TASKS / f"{task}.yaml" or task not in tasks:
-            allowed = ", ".join(str(TASKS / f"{t}.yaml") for t in tasks)
-            raise UserError(f"{where}: {key}: found file {file!r}, allowed: {allowed}")
-        data = tasks[task].model_dump(mode="json", exclude_unset=True)
-        *parents, leaf = dotted.split(".")
-        below = data
-        for parent in parents:
-            below = below.setdefault(parent, {}) if isinstance(below, dict) else {}
-        below[leaf] = copy.deepcopy(value)
-        tasks[task] = parse(type(tasks[task]), data, f"{where}: {file}")
-    return replace(preset, tasks=tasks)

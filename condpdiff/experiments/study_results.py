@@ -4,12 +4,10 @@ import csv
 import io
 import statistics
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from condpdiff.experiments.finished import AVERAGE, Experiment, experiments, lock_at
-from condpdiff.experiments.study_plan import Row, Run, Study
+from condpdiff.experiments.study_plan import Row, Study
 
 ARMS = ("condpdiff_mean", "condpdiff")
 """Ours: the mean over all candidates, which the luck of a selection does not move, and the selected candidate."""
@@ -26,7 +24,6 @@ class Spread:
     mean: float
     std: float | None
     """Sample standard deviation; None for a single seed."""
-    n: int
 
 
 @dataclass(frozen=True)
@@ -39,13 +36,14 @@ class Results:
     taken: list[str]
     """Names of runs that are missing, and whose name has other settings."""
 
-    def runs(self, row: Row) -> list[tuple[Run, Experiment]]:
-        return [(run, self.found[run.name]) for run in row.runs if run.name in self.found]
+    def runs(self, row: Row) -> dict[int, Experiment]:
+        """Seed -> experiment."""
+        return {seed: self.found[run.name] for seed, run in row.runs.items() if run.name in self.found}
 
     @property
     def tasks(self) -> list[str]:
         """Of all rows, in the order of params.yaml."""
-        return list(dict.fromkeys(task for row in self.study.rows for task in row.runs[0].preset.tasks))
+        return list(dict.fromkeys(task for row in self.study.rows for task in row.preset.tasks))
 
     @property
     def arms(self) -> list[str]:
@@ -54,17 +52,16 @@ class Results:
 
     def value(self, row: Row, arm: str, task: str) -> Spread | None:
         """None if no experiment of the row has it."""
-        values = [v for _, e in self.runs(row) if (v := e.values.get(task, {}).get(arm)) is not None]
-        if not values:
-            return None
-        return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+        values = [v for e in self.runs(row).values() if (v := e.values.get(task, {}).get(arm)) is not None]
+        std = statistics.stdev(values) if len(values) > 1 else None
+        return Spread(statistics.fmean(values), std) if values else None
 
 
 def read(study: Study) -> Results:
     """Look a study's experiments up; of equal settings the newest."""
     there = experiments()
     by_settings, names = {e.settings: e for e in there}, {e.name for e in there}
-    runs = [run for row in study.rows for run in row.runs]
+    runs = [run for row in study.rows for run in row.runs.values()]
     found = {run.name: by_settings[run.settings] for run in runs if run.settings in by_settings}
     return Results(study, found, [r.name for r in runs if r.name not in found and r.name in names])
 
@@ -76,55 +73,43 @@ def paper_values(study: Study) -> Paper:
     """
     if study.paper is None:
         return {}
-    lines = _read_csv(study.paper)
+    text = study.paper.read_text(encoding="utf-8").splitlines()
+    lines = list(csv.DictReader(line for line in text if not line.startswith("#")))
     values: Paper = {}
-    for row in study.rows:
-        if row.paper is None:
-            continue
-        of_row = [line for line in lines if all(_same(line.get(key, ""), v) for key, v in row.paper.items())]
-        for line in of_row:
+    for row in (row for row in study.rows if row.paper is not None):
+        keys = row.paper or {}
+        for line in (line for line in lines if all(_same(line.get(key, ""), v) for key, v in keys.items())):
             if "condpdiff" in line:
                 task = line.get("task") or line["style"]
-                cells = {(arm, task): line.get(arm, "") for arm in ("condpdiff", "original", "soup")}
+                cells = {(arm, task): line.get(arm) for arm in ("condpdiff", "original", "soup")}
             else:
-                cells = {("condpdiff", column): text for column, text in line.items() if column not in row.paper}
-            for (arm, task), text in cells.items():
-                if text:
-                    values[row.name, arm, AVERAGE if task.lower() == AVERAGE else task] = float(text)
-    for row_name, arm in dict.fromkeys((r, a) for r, a, _ in values):
-        of_arm = [v for (r, a, _), v in values.items() if (r, a) == (row_name, arm)]
-        values.setdefault((row_name, arm, AVERAGE), statistics.fmean(of_arm))
+                cells = {("condpdiff", column): cell for column, cell in line.items() if column not in keys}
+            for (arm, task), cell in cells.items():
+                if cell:
+                    values[row.name, arm, AVERAGE if task.lower() == AVERAGE else task] = float(cell)
+    for name, arm in dict.fromkeys((row, arm) for row, arm, _ in values):
+        of_arm = [value for (r, a, _), value in values.items() if (r, a) == (name, arm)]
+        values.setdefault((name, arm, AVERAGE), statistics.fmean(of_arm))
     return values
 
 
-@dataclass(frozen=True)
-class StageRuns:
-    """How many stage results each row had to compute: those in no baseline's dvc.lock and in no row before it."""
+def stage_runs(results: Results) -> dict[str, Counter[str]]:
+    """How many stage results each row had to compute: those in no baseline's dvc.lock and in no row before it.
 
-    stages: list[str]
-    """In the order of dvc.lock, without tasks."""
-    rows: dict[str, Counter[str]]
-    """Rows that are there, the shared settings' first -> stage -> results of its own."""
-
-
-def stage_runs(results: Results) -> StageRuns:
-    """Count by dvc.lock at the experiments' commits."""
-    rows = sorted(results.study.rows, key=lambda row: not row.shared)
+    Returns:
+        Rows that are there, the shared settings' first -> stage, in the order of dvc.lock and without its task ->
+        results of its own.
+    """
     baselines = {e.baseline: lock_at(e.baseline) for e in results.found.values()}
     known = {entry for lock in baselines.values() for entry in lock.items()}
     counts: dict[str, Counter[str]] = {}
-    stages: dict[str, None] = {}
-    for row in rows:
-        runs = results.runs(row)
-        if not runs:
-            continue
-        counts[row.name] = Counter()
-        for _, experiment in runs:
-            lock = experiment.lock
-            stages |= dict.fromkeys(name.partition("@")[0] for name in lock)
-            counts[row.name].update(name.partition("@")[0] for name, _ in lock.items() - known)
-            known |= lock.items()
-    return StageRuns(list(stages), counts)
+    for row in sorted(results.study.rows, key=lambda row: not row.shared):
+        for experiment in results.runs(row).values():
+            own = counts.setdefault(row.name, Counter())
+            for entry in experiment.lock.items():
+                own[entry[0].partition("@")[0]] += entry not in known
+            known |= experiment.lock.items()
+    return counts
 
 
 def long_csv(results: Results) -> str:
@@ -133,26 +118,18 @@ def long_csv(results: Results) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["study", "size", "row", "seed", "arm", "task", "value", "paper"])
     for row in study.rows:
-        for run, experiment in results.runs(row):
+        for seed, experiment in results.runs(row).items():
             for task, arms in experiment.values.items():
                 for arm in (arm for arm in IN_CSV if arm in arms):
-                    cells = [study.name, study.size, row.name, run.seed, arm, task, round(arms[arm], 2), ""]
-                    writer.writerow(cells)
+                    writer.writerow([study.name, study.size, row.name, seed, arm, task, round(arms[arm], 2), ""])
     for (row_name, arm, task), value in paper_values(study).items():
         writer.writerow([study.name, study.size, row_name, "", arm, task, "", f"{value:g}"])
     return out.getvalue()
 
 
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    lines: Iterable[str] = path.read_text(encoding="utf-8").splitlines()
-    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
-
-
-def _same(text: str, value: str | float) -> bool:
+def _same(cell: str, value: str | float) -> bool:
     """A csv's cell and a value of a study's file: `1` is 1.0."""
-    if isinstance(value, str):
-        return text == value
     try:
-        return float(text) == value
+        return cell == value or float(cell) == float(value)
     except ValueError:
         return False

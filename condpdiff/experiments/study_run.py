@@ -1,7 +1,6 @@
 """Runs a study's missing experiments with DVC's queue, whose workers outlive this process."""
 
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -11,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from condpdiff.common.errors import UserError
-from condpdiff.common.settings import PARAMS
 from condpdiff.experiments.finished import experiments, remove, repository
-from condpdiff.experiments.presets import changes
-from condpdiff.experiments.study_plan import Row, Run
+from condpdiff.experiments.presets import Preset, as_dvc_options, changes, override
+from condpdiff.experiments.study_plan import Row
 
 POLL = 2.0  # seconds between two looks at the queue
 OPEN = ("Queued", "Running")
-_WORD = re.compile(r"(?!(?:null|true|false|nan|inf)$)[a-z_][\w./:-]*", re.IGNORECASE)
 Say = Callable[[str], None]
 
 
@@ -36,7 +33,7 @@ def run_rows(rows: list[Row], jobs: int, force: bool, dry_run: bool, say: Say) -
     there = experiments()
     by_settings, names = {e.settings: e for e in there}, {e.name for e in there}
     missing = []
-    for run in (run for row in rows for run in row.runs):
+    for run in (run for row in rows for run in row.runs.values()):
         found = by_settings.get(run.settings)
         if found is not None:
             say(f"{run.name}: there" + ("" if found.name == run.name else f", as {found.name}"))
@@ -49,7 +46,7 @@ def run_rows(rows: list[Row], jobs: int, force: bool, dry_run: bool, say: Say) -
             missing.append(run)
     if dry_run:
         for run in missing:
-            say(shlex.join(["dvc", *words(run)]))
+            say(shlex.join(words(run)))
     elif not missing:
         say("all there")
     else:
@@ -64,37 +61,15 @@ def run_rows(rows: list[Row], jobs: int, force: bool, dry_run: bool, say: Say) -
         say(f"{len(missing)} run, all there")
 
 
-def words(run: Run) -> list[str]:
-    """Words after `dvc` that put a run into the queue and set its settings from the working tree's.
-
-    Keys that params.yaml does not have yet are added (`++`).
-    """
-    found = ["exp", "run", "--queue", "-n", run.name]
-    for change in changes(run.preset, PARAMS):
-        found += ["-S", f"{'++' if change.old is None else ''}{change.key}={override(change.value)}"]
+def words(run: Preset) -> list[str]:
+    """The command that puts a run into the queue and sets its settings from the working tree's."""
+    command = as_dvc_options(changes(run), "--queue", "-n", run.name)
     for key, value in run.task_keys.items():
-        file, _, dotted = key.partition(":")
-        found += ["-S", f"{file}:++{dotted}={override(value)}"]
-    return found
+        command += ["-S", f"{key.replace(':', ':++', 1)}={override(value)}"]
+    return command
 
 
-def override(value: Any) -> str:
-    """A value in Hydra's grammar, which `-S` takes: text that is more than a word is quoted."""
-    if isinstance(value, list):
-        return f"[{','.join(map(override, value))}]"
-    if isinstance(value, dict):
-        return f"{{{','.join(f'{override(k)}:{override(v)}' for k, v in value.items())}}}"
-    if value is None:
-        return "null"
-    if not isinstance(value, str):
-        return str(value)
-    if _WORD.fullmatch(value):
-        return value
-    escaped = re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-def work_off(runs: list[Run], jobs: int, say: Say) -> None:
+def work_off(runs: list[Preset], jobs: int, say: Say) -> None:
     """Queue the runs and wait until none of them is open; experiments that others have queued run as well.
 
     Ctrl-C takes those that have not begun out of the queue and kills those that run.
@@ -112,7 +87,7 @@ def work_off(runs: list[Run], jobs: int, say: Say) -> None:
     said: dict[str, str] = {}
     try:
         for run in runs:
-            _dvc(*words(run))
+            _dvc(*words(run)[1:])
         _dvc("queue", "start", "--jobs", str(jobs))
         while True:
             for rev, task in (now := ours()).items():

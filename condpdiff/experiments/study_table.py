@@ -12,10 +12,7 @@ from condpdiff.report.render import html_page
 from condpdiff.style.task import Metric
 
 NONE = "–"
-WHAT = {
-    "condpdiff_mean": "Mean over all generated candidates",
-    "condpdiff": "Selected candidate",
-}
+WHAT = {"condpdiff_mean": "Mean over all generated candidates", "condpdiff": "Selected candidate"}
 Block = Table | Text
 
 
@@ -24,15 +21,11 @@ def blocks(results: Results) -> list[Block]:
     study = results.study
     shown: list[Block] = [Text(f"The paper: {study.claim}")]
     shown += [_scores(results, arm) for arm in results.arms or ["condpdiff"]]
-    missing = {row.name: [run.name for run in row.runs if run.name not in results.found] for row in study.rows}
-    if count := sum(map(len, missing.values())):
+    missing = [run.name for row in study.rows for run in row.runs.values() if run.name not in results.found]
+    if missing:
         size = "" if study.size == "embedded" else f" --size {study.size}"
-        shown.append(
-            Text(
-                f"{count} of {count + len(results.found)} experiments are missing; "
-                f"`condpdiff study run {study.name}{size}` runs them."
-            )
-        )
+        said = f"{len(missing)} of {len(missing) + len(results.found)} experiments are missing"
+        shown.append(Text(f"{said}; `condpdiff study run {study.name}{size}` runs them."))
     if results.taken:
         shown.append(Text(f"Experiments of other settings have the names {', '.join(results.taken)}."))
     if results.found:
@@ -60,10 +53,9 @@ def _scores(results: Results, arm: str) -> Table:
 
     A row without lines of its own for them has the shared row's.
     """
-    study, paper = results.study, paper_values(results.study)
+    study, shared, paper = results.study, results.study.shared, paper_values(results.study)
     tasks = [*results.tasks, AVERAGE]
     theirs = list(dict.fromkeys(task for _, _, task in paper if task != AVERAGE)) + ([AVERAGE] if paper else [])
-    shared = study.shared
     columns = ["row", "seeds", *(f"{t} ({m})" if (m := _metric(results, t)) else t for t in tasks)]
     columns += ["difference", "in seeds' std"] if shared else []
     columns += [f"paper: {task}" for task in theirs] + (["paper: difference"] if theirs and shared else [])
@@ -72,42 +64,38 @@ def _scores(results: Results, arm: str) -> Table:
     accent = set()
     for row in study.rows:
         for shown in (arm, *_references(results, row, arm, paper)):
-            values = [results.value(row, shown, task) for task in tasks]
-            if shown == arm and row.shared:
+            own = shown == arm
+            if own and row.shared:
                 accent.add(len(lines))
             count = len(results.runs(row))
             of = str(count) if count == len(row.runs) else f"{count} of {len(row.runs)}"
-            label = row.name if count else f"{row.name} (missing)"
-            line = [label, of] if shown == arm else [f"{row.name}: {shown}", ""]
-            line += [_cell(value) for value in values]
+            line = [row.name if count else f"{row.name} (missing)", of] if own else [f"{row.name}: {shown}", ""]
+            line += [_cell(results.value(row, shown, task)) for task in tasks]
             if shared:
-                line += _differences(results, row, arm) if shown == arm else ["", ""]
+                line += _differences(results, row, shared, arm) if own else ["", ""]
             line += [_number(paper.get((row.name, published(shown), task))) for task in theirs]
             if theirs and shared:
-                both = [paper.get((name, published(shown), AVERAGE)) for name in (row.name, shared.name)]
-                known = shown == arm and not row.shared and None not in both
-                line.append(signed(both[0] - both[1]) if known else NONE if shown == arm else "")  # type: ignore[operator]
+                one, other = (paper.get((name, published(shown), AVERAGE)) for name in (row.name, shared.name))
+                known = one is not None and other is not None and not row.shared
+                line.append((signed((one or 0) - (other or 0)) if known else NONE) if own else "")
             lines.append(line)
     return Table(_caption(results, arm, bool(theirs)), columns, lines, accent=frozenset(accent))
 
 
 def _references(results: Results, row: Row, arm: str, paper: Paper) -> list[str]:
     """Reference arms that are the row's own: their values, or the paper's, are not the shared row's."""
-    shared = results.study.shared
+    shared = results.study.shared or row
 
     def values(of: Row, reference: str) -> tuple[float | None, float | None]:
         ours = results.value(of, reference, AVERAGE)
         return (None if ours is None else ours.mean), paper.get((of.name, published(reference), AVERAGE))
 
     own = {reference: values(row, reference) for reference in REFERENCES[arm]}
-    apart = shared is None or row.shared
-    return [r for r, v in own.items() if v != (None, None) and (apart or v != values(shared or row, r))]
+    return [r for r, v in own.items() if v != (None, None) and (shared is row or v != values(shared, r))]
 
 
-def _differences(results: Results, row: Row, arm: str) -> list[str]:
+def _differences(results: Results, row: Row, shared: Row, arm: str) -> list[str]:
     """The average minus the shared row's, in points and in standard deviations of that row's seeds."""
-    shared = results.study.shared
-    assert shared is not None
     ours, default = results.value(row, arm, AVERAGE), results.value(shared, arm, AVERAGE)
     if row.shared or ours is None or default is None:
         return [NONE, NONE]
@@ -117,44 +105,42 @@ def _differences(results: Results, row: Row, arm: str) -> list[str]:
 
 def _stages(results: Results) -> Table:
     """How many results of each stage the rows had to compute."""
-    runs, study = stage_runs(results), results.study
-    shared = study.shared if study.shared is not None and study.shared.name in runs.rows else None
-    others = [row for row in runs.rows if shared is None or row != shared.name]
-    columns = ["stage", *([shared.name] if shared else []), "rows" if shared is None else "other rows", "results"]
+    runs, shared = stage_runs(results), results.study.shared
+    first = shared.name if shared is not None and shared.name in runs else None
+    others = [counts for row, counts in runs.items() if row != first]
     lines = []
-    for stage in runs.stages:
-        needed = [row for row in others if runs.rows[row][stage]]
-        own = [str(runs.rows[shared.name][stage])] if shared else []
-        total = sum(runs.rows[row][stage] for row in others)
-        lines.append([stage, *own, f"{len(needed)} of {len(others)} rows", str(total)])
-    first = f" {shared.name} is counted first, all its seeds together." if shared else ""
-    return Table(
-        "Stage results that rows needed of their own: neither in dvc.lock of the commit that they were run from, nor "
-        f"in a row before.{first}",
-        columns,
-        lines,
-    )
+    for stage in dict.fromkeys(stage for counts in runs.values() for stage in counts):
+        needed = sum(counts[stage] > 0 for counts in others)
+        own = [str(runs[first][stage])] if first else []
+        lines.append([stage, *own, f"{needed} of {len(others)} rows", str(sum(counts[stage] for counts in others))])
+    caption = "Stage results that rows needed of their own: neither in dvc.lock of the commit that they were run from, "
+    caption += "nor in a row before." + (f" {first} is counted first, all its seeds together." if first else "")
+    return Table(caption, ["stage", *([first, "other rows"] if first else ["rows"]), "results"], lines)
 
 
 def _caption(results: Results, arm: str, paper: bool) -> str:
-    shared, metrics = results.study.shared, {_metric(results, task) for task in results.tasks}
+    study, metrics = results.study, {_metric(results, task) for task in results.tasks}
     lower = bool(metrics & set(get_args(Metric)))  # all of the style domain are distances
     text = f"{WHAT[arm]} (`{arm}`): " + ("lower is better" if lower else "validation score in percent")
-    text += "; mean ± standard deviation over seeds."
-    if shared:
-        text += f" Difference: of the average from `{shared.name}`, the settings that all rows share, and the same in "
-        text += "standard deviations of its seeds. original and soup stand under the row that they are of; other rows "
-        text += f"have those of `{shared.name}`."
+    said = [f"{text}; mean ± standard deviation over seeds."]
+    if (shared := study.shared) is not None:
+        said.append(
+            f"Difference: of the average from `{shared.name}`, the settings that all rows share, and the same in "
+            "standard deviations of its seeds. original and soup stand under the row that they are of; other rows "
+            f"have those of `{shared.name}`."
+        )
         if (seeds := len(results.runs(shared))) > 1:
-            text += f" At 95 %, seeds alone take a row of one seed to {_told_apart(seeds):.1f} of these standard "
-            text += f"deviations on either side (Student's t of {seeds} seeds): what lies within is not told from it."
-    if all(row.runs[0].preset.params.eval.candidates == 1 for row in results.study.rows):
-        text += " original is the last checkpoint alone."
-    if not paper:
-        return text
-    own = " The paper's tasks and model are its own" if results.study.size == "embedded" else ""
-    chosen = "its figures are of selected candidates" if own else " The paper's figures are of selected candidates"
-    return text + "; ".join(filter(None, (own, chosen if arm == "condpdiff_mean" else ""))) + "."
+            said.append(
+                f"At 95 %, seeds alone take a row of one seed to {_told_apart(seeds):.1f} of these standard deviations "
+                f"on either side (Student's t of {seeds} seeds): what lies within is not told from it."
+            )
+    if all(row.preset.params.eval.candidates == 1 for row in study.rows):
+        said.append("original is the last checkpoint alone.")
+    if paper and study.size == "embedded":
+        said.append("The paper's tasks and model are its own.")
+    if paper and arm == "condpdiff_mean":
+        said.append("The paper's figures are of selected candidates.")
+    return " ".join(said)
 
 
 def _told_apart(seeds: int) -> float:
@@ -166,7 +152,7 @@ def _told_apart(seeds: int) -> float:
 
 def _metric(results: Results, task: str) -> str:
     """What a task's values are: the first metric of its file."""
-    presets = (row.runs[0].preset for row in results.study.rows)
+    presets = (row.preset for row in results.study.rows)
     return next((str(p.tasks[task].metrics[0]) for p in presets if task in p.tasks), "")
 
 

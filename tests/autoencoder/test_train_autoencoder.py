@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from condpdiff.autoencoder import train as train_autoencoder
-from condpdiff.autoencoder.delta_w import UpdateLoss, update_loss
+from condpdiff.autoencoder.delta_w import update_loss
 from condpdiff.autoencoder.settings import Autoencoder as Settings
 from condpdiff.autoencoder.train import batches, train
-from condpdiff.common.errors import UserError
 from condpdiff.common.matrices import Joined, RowFile, row_writer
 from condpdiff.common.settings import parse
 from condpdiff.zoo.normalization import Moments
+from tests.messages import message_of
 from tests.stand_ins import make_layout
 
 LAYOUT = make_layout()
@@ -42,78 +42,45 @@ def rows(tmp_path: Path) -> Joined:
     return Joined([RowFile(tmp_path / str(count), "w") for count in COUNTS])
 
 
-def never_resident(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_autoencoder, "RESIDENT_BYTES", 0)
-
-
-def drawn(rows: Joined, count: int) -> list[tuple[Tensor, Tensor]]:
-    """Some batches, with noise drawn between them as training does."""
-    torch.manual_seed(0)
-    with closing(batches(rows, 5)) as stream:
-        return [(picked, w + torch.randn_like(w)) for picked, w in islice(stream, count)]
-
-
-def test_batches_are_the_rows_that_their_numbers_name(rows: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
-    everything = torch.cat([random(count, seed=count) for count in COUNTS])
+def test_batches_are_the_rows_of_their_numbers_on_disk_too(rows: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything, drawn = torch.cat([random(count, seed=count) for count in COUNTS]), []
     for limit in (2**20, 0):
         monkeypatch.setattr(train_autoencoder, "RESIDENT_BYTES", limit)
+        torch.manual_seed(0)
         with closing(batches(rows, 5)) as stream:
-            found = list(islice(stream, 40))
-        assert all(torch.equal(w, everything[picked]) for picked, w in found)
-        assert torch.cat([picked for picked, _ in found]).unique().tolist() == list(range(sum(COUNTS)))
-
-
-def test_rows_on_disk_and_in_memory_give_the_same_batches(rows: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
-    resident = drawn(rows, 12)
-    never_resident(monkeypatch)
-    for (a, v), (b, w) in zip(resident, drawn(rows, 12), strict=True):
-        assert torch.equal(a, b) and torch.equal(v, w)
+            found = [(picked, w, torch.randn(1)) for picked, w in islice(stream, 40)]  # noise drawn as training does
+        assert all(torch.equal(w, everything[picked]) for picked, w, _ in found)
+        assert torch.cat([picked for picked, *_ in found]).unique().tolist() == list(range(sum(COUNTS)))
+        drawn.append(found)
+    for one, two in zip(*drawn, strict=True):
+        assert torch.equal(one[0], two[0]) and torch.equal(one[2], two[2])
 
 
 @pytest.mark.parametrize("changes", [{}, {"arch": "pdiff"}, {"patch_map": "shared", "start": "random"}])
-def test_rows_on_disk_and_in_memory_train_the_same_weights(
-    rows: Joined, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
-) -> None:
+def test_rows_on_disk_train_the_same(rows: Joined, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
     one, _, curve = train(rows, make_settings(**changes), LAYOUT)
-    never_resident(monkeypatch)
+    monkeypatch.setattr(train_autoencoder, "RESIDENT_BYTES", 0)
     two, _, other = train(rows, make_settings(**changes), LAYOUT)
     assert curve.equals(other)
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
 
 
-def test_file_that_breaks_while_training_ends_it_with_one_line(
+def test_file_that_breaks_while_training_is_one_line(
     rows: Joined, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    never_resident(monkeypatch)
+    monkeypatch.setattr(train_autoencoder, "RESIDENT_BYTES", 0)
     (tmp_path / "14").write_bytes(b"")
-    with pytest.raises(UserError, match="it ends early"):
-        train(rows, make_settings(start="random"))
-
-
-# --- delta_w ------------------------------------------------------------------------------------
-
-
-def updates(weight: float) -> UpdateLoss | None:
-    statistics = (Moments.of([random(count, seed=40 + count)]).statistics() for count in COUNTS)
-    return update_loss(LAYOUT, statistics, COUNTS, weight)
+    assert "it ends early" in message_of(train, rows, make_settings(start="random"))
 
 
 def test_loss_on_the_updates_makes_their_error_smaller(rows: Joined) -> None:
     w, picked = rows.take(torch.arange(sum(COUNTS))), torch.arange(sum(COUNTS))
-    errors = []
-    for further in (None, updates(1.0)):
+    statistics = [Moments.of([random(count, seed=40 + count)]).statistics() for count in COUNTS]
+    updates, errors = update_loss(LAYOUT, iter(statistics), COUNTS, 1.0), []
+    for further in (None, updates):
         settings = make_settings(steps=60, noise=0.0, input_noise=0.0)
         model, _, _ = train(rows, settings, LAYOUT, further)
         with torch.inference_mode():
-            errors.append(float(updates(1.0)(model.decode(model.encode(w)), w, picked)))
+            errors.append(float(updates(model.decode(model.encode(w)), w, picked)))
     assert errors[1] < 0.9 * errors[0]
-
-
-def test_weight_of_0_is_no_further_loss_and_reads_no_statistics() -> None:
-    assert update_loss(LAYOUT, iter(lambda: pytest.fail("read"), None), COUNTS, 0.0) is None
-
-
-@pytest.mark.parametrize(("key", "found"), [("delta_w", -1), ("start", "zero"), ("patch_map", "both")])
-def test_keys_outside_their_range_are_one_line(key: str, found: Any) -> None:
-    with pytest.raises(UserError, match=f"params.yaml: ae.{key}: found"):
-        make_settings(**{key: found})
+    assert update_loss(LAYOUT, iter(lambda: pytest.fail("read"), None), COUNTS, 0.0) is None  # reads no statistics

@@ -1,6 +1,6 @@
 """A scorer of each domain on random stand-ins, for what the domains do alike."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,7 @@ def stand(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         other = ("bert.embeddings.word_embeddings", "Embedding")
         return Stand(base, save(data, make_rows), make_zoo(base, "bert", count=8)[0], make_task(), TextScorer, other)
     from condpdiff.style.score import Scorer as StyleScorer
-    from tests.style.stand_ins_style import make_style_rows, save_style_base
-    from tests.style.stand_ins_style_zoo import make_style_task, make_style_zoo
+    from tests.style.stand_ins_style import make_style_rows, make_style_task, make_style_zoo, save_style_base
 
     base, other = save_style_base(tmp_path_factory.mktemp("pixart")), ("transformer_blocks.0.norm1", "LayerNorm")
     zoo = make_style_zoo(base, count=8)[0]
@@ -83,26 +82,22 @@ def stand(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
-def full(stand: Stand) -> Any:
-    return stand.scorer(SETTINGS)
+def scorers(stand: Stand) -> dict[str, Any]:
+    return {settings.select: stand.scorer(settings) for settings in (SETTINGS, RACING)}
 
 
-@pytest.fixture(scope="module")
-def raced(stand: Stand) -> Any:
-    return stand.scorer(RACING)
-
-
-@pytest.fixture
-def scorer(full: Any) -> Iterator[Any]:
+def bare(scorer: Any) -> Any:
     """Without a LoRA, and no row counted."""
-    full.merge(None)
-    full.passes.clear()
-    yield full
+    scorer.merge(None)
+    scorer.passes.clear()
+    return scorer
 
 
 @pytest.fixture
-def racing_scorer(raced: Any) -> Iterator[Any]:
-    """The same for racing."""
-    raced.merge(None)
-    raced.passes.clear()
-    yield raced
+def scorer(scorers: dict[str, Any]) -> Any:
+    return bare(scorers["full"])
+
+
+@pytest.fixture
+def racing_scorer(scorers: dict[str, Any]) -> Any:
+    return bare(scorers["racing"])

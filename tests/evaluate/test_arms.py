@@ -45,37 +45,24 @@ def arms(theta: Tensor) -> dict[str, Arm]:
     return build_arms(theta, theta[:5] + 0.01, frame, model, settings, torch.Generator().manual_seed(0))
 
 
-def test_arms_stand_in_the_order_of_the_report_with_their_counts(arms: dict[str, Arm]) -> None:
-    assert {name: len(arm.vectors) for name, arm in arms.items()} == COUNTS
-    assert list(arms) == list(COUNTS)
+def test_arms_stand_in_the_order_of_the_report_and_know_their_checkpoints(arms: dict[str, Arm], theta: Tensor) -> None:
+    assert [(name, len(arm.vectors)) for name, arm in arms.items()] == list(COUNTS.items())
     assert all(len(arm.checkpoints) == len(arm.vectors) for arm in arms.values())
-
-
-def test_originals_and_reconstructions_know_their_checkpoint(arms: dict[str, Arm], theta: Tensor) -> None:
     assert arms["original"].checkpoints[-1] == 7
     assert torch.equal(arms["original"].vectors, theta[arms["original"].checkpoints])
     rebuilt = arms["ae_reconstruction"]
     torch.testing.assert_close(rebuilt.vectors, theta[rebuilt.checkpoints], rtol=0, atol=1e-4)  # 8 numbers suffice
     assert arms["condpdiff"].checkpoints == [None] * 5
-
-
-def test_noise_takes_a_checkpoint_as_far_as_samples_are_from_their_nearest_one(
-    arms: dict[str, Arm], theta: Tensor
-) -> None:
-    noisy = arms["checkpoint_noise"]
+    assert torch.equal(arms["zero_decode"].vectors, arms["soup"].vectors)  # under normalize.method: task
+    noisy = arms["checkpoint_noise"]  # as far from its checkpoint as samples are from their nearest one
     assert len(set(noisy.checkpoints)) == 4
     moved = (noisy.vectors - theta[noisy.checkpoints]).norm(dim=1)
     reach = np.median([distance_to_zoo(sample, theta) for sample in arms["condpdiff"].vectors])
     torch.testing.assert_close(moved, torch.full((4,), float(reach)), rtol=1e-3, atol=1e-4)
 
 
-def test_zero_decode_is_the_soup_under_task(arms: dict[str, Arm]) -> None:
-    assert torch.equal(arms["zero_decode"].vectors, arms["soup"].vectors)
-
-
 @pytest.mark.parametrize(
-    ("select", "expected"),
-    [([1.0, 3.0, 3.0], 1), ([5.0, 5.0, 5.0], 0), ([1.0, 2.0, 3.0], 2), ([np.nan, -2.0, -1.0], 2), ([np.nan] * 3, 0)],
+    ("select", "expected"), [([1.0, 3.0, 3.0], 1), ([5.0, 5.0, 5.0], 0), ([np.nan, -2.0, -1.0], 2), ([np.nan] * 3, 0)]
 )
 def test_winner_is_the_best_on_select_and_the_first_of_equals(select: list[float], expected: int) -> None:
     other = {"arm": "original", "candidate": [0, 1], "select": [9.0, 99.0], "validation": [1.0, 1.0]}
@@ -92,9 +79,7 @@ def test_distance_is_to_the_nearest_checkpoint_and_leaves_out_itself() -> None:
     assert distance_to_zoo(theta[0], theta[:1], 0) == 0.0  # the only one has no other
 
 
-def test_geometry_covers_the_zoo_and_every_arm_but_copies_of_it(
-    arms: dict[str, Arm], theta: Tensor, tmp_path: Path
-) -> None:
+def test_geometry_covers_the_zoo_and_every_arm_but_copies(arms: dict[str, Arm], theta: Tensor, tmp_path: Path) -> None:
     write_geometry(tmp_path, arms, theta)
     points = pd.read_csv(tmp_path / "points.csv")
     found = read_tensors(tmp_path / "distances.safetensors")["distances"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from condpdiff.common.files import read_json, read_tensors
-from condpdiff.evaluate.arms import Arm, winner
+from condpdiff.evaluate.arms import Arm, distance_to_zoo, winner
 from condpdiff.evaluate.candidates import Run, count_passes, evaluate, splits, table
 from condpdiff.evaluate.scorer import Row, first_best
 from condpdiff.evaluate.settings import Eval
@@ -18,6 +18,7 @@ from tests.evaluate.conftest import RACING, SETTINGS, Stand
 from tests.stand_ins import make_rows
 
 NAN = float("nan")
+BOTH = pytest.mark.parametrize("settings", [SETTINGS, RACING], ids=["full", "racing"])
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +50,6 @@ def test_splits_are_read_and_those_that_select_are_others_than_rate_checkpoints(
     assert set(splits(tmp_path, SETTINGS, Performance(rows=6))) == {"select", "validation", "loss"}
 
 
-# --- scores -------------------------------------------------------------------------------------
-
-
 def test_every_candidate_of_every_arm_is_one_row(scorer: Any, arms: dict[str, Arm], stand: Stand) -> None:
     scores, rows = score(scorer, arms, stand, SETTINGS)
     metrics = [f"validation_{metric}" for metric in scorer.metrics]
@@ -61,9 +59,15 @@ def test_every_candidate_of_every_arm_is_one_row(scorer: Any, arms: dict[str, Ar
     assert ours.groupby("arm").size().to_dict() == {"no_lora": 1, **{k: len(a.vectors) for k, a in arms.items()}}
     assert (scores["validation"] == scores[metrics[0]]).all()
     assert (ours["rows"] == 10).all() and ours["select"].notna().all()
-    assert ours.loc[ours["arm"] == "original", "checkpoint"].tolist() == [1, 4, 7]
+    originals = ours.loc[ours["arm"] == "original"]
+    assert originals["checkpoint"].tolist() == [1, 4, 7]
+    theta = stand.zoo.theta
+    assert originals["distance"].tolist() == pytest.approx([distance_to_zoo(theta[i], theta, i) for i in (1, 4, 7)])
     made = ours.loc[ours["arm"] == "condpdiff"]
     assert made["candidate"].tolist() == [0, 1, 2, 3] and made["checkpoint"].isna().all()
+    nearest = [distance_to_zoo(vector, theta) for vector in arms["condpdiff"].vectors]
+    assert made["distance"].tolist() == pytest.approx(nearest)
+    assert scores.loc[scores["arm"].isin([scorer.reference, "no_lora"]), "distance"].isna().all()
     scorer.merge(arms["condpdiff"].vectors[2])
     assert made["select"].iloc[2] == scorer.select_score(scorer.outputs("select"))
     expected, kept = scorer.validate(SETTINGS)
@@ -72,87 +76,46 @@ def test_every_candidate_of_every_arm_is_one_row(scorer: Any, arms: dict[str, Ar
     assert len({row.found.made.tobytes() for row in rows if row.found.made is not None}) > 3  # candidates differ
 
 
-def test_equal_vectors_are_scored_once_and_no_lora_is_untouched_by_others(
-    scorer: Any, arms: dict[str, Arm], stand: Stand
-) -> None:
-    scores, rows = score(scorer, arms, stand, SETTINGS)
+def test_equal_vectors_are_scored_once_and_no_lora_is_apart(scorer: Any, arms: dict[str, Arm], stand: Stand) -> None:
+    _, rows = score(scorer, arms, stand, SETTINGS)
     assert scorer.passes["select"] == (1 + 3 + 1 + 4) * 10  # zero_decode is the soup
     found = {row.arm: row.found for row in rows}
     assert found["soup"] == found["zero_decode"]
     _, again = score(scorer, {"condpdiff": arms["condpdiff"]}, stand, SETTINGS)
     bare = {row.arm: row.found for row in again}["no_lora"]
     assert bare.select == found["no_lora"].select and np.array_equal(bare.made, found["no_lora"].made)
-    assert scores["validation"].notna().all()
 
 
-def test_distance_is_to_the_nearest_checkpoint_and_for_originals_to_the_nearest_other(
-    scorer: Any, stand: Stand
-) -> None:
-    theta = stand.zoo.theta.clone()
-    theta[6] = theta[7] + 0.5 / theta.shape[1] ** 0.5  # 0.5 from the last one
-    few = {"original": Arm(theta[[2, 7]], [2, 7]), "condpdiff": Arm(theta[[3]], [None])}
-    rows = Run(scorer, SETTINGS).score_arms(few, theta, stand.train)
-    found = table(rows, scorer.metrics).set_index(["arm", "candidate"])["distance"]
-    assert found["original", 1] == pytest.approx(0.5, rel=1e-3)
-    others = torch.cdist(theta[[2]].double(), theta[torch.arange(8) != 2].double()).min()
-    assert found["original", 0] == pytest.approx(float(others), rel=1e-5)
-    assert found["condpdiff", 0] == 0.0
-    assert found[[scorer.reference, "no_lora"]].isna().all()
-
-
-@pytest.mark.parametrize("settings", [SETTINGS, RACING], ids=["full", "racing"])
-def test_broken_candidates_are_not_selected_and_of_broken_ones_alone_the_first_is(
-    raced: Any, stand: Stand, settings: Eval
-) -> None:
-    broken = torch.full((2, stand.zoo.layout.K), NAN)
-    found = Run(raced, settings).score_arm("broken", torch.cat([broken, stand.zoo.theta[:2]]))
-    assert raced.reference == "majority" or first_best(np.array([c.select for c in found])) >= 2
-    found = Run(raced, settings).score_arm("broken", broken)
-    assert found[0].made is not None
-    if raced.reference == "floor":  # the class of a text that has no logits is one all the same
-        assert np.isnan([c.select for c in found]).all() and np.isnan(list(found[0].validation.values())).all()
-
-
-# --- racing -------------------------------------------------------------------------------------
-
-
-def test_only_the_winner_of_a_race_has_validation_scores_and_only_finalists_a_select_score(
-    racing_scorer: Any, arms: dict[str, Arm], stand: Stand
-) -> None:
-    scores, rows = score(racing_scorer, arms, stand, RACING)
-    validation = [c for c in scores if c.startswith("validation")]
-    kept = np.array([row.found.made is not None for row in rows])
-    for arm, of in scores[scores["arm"] != racing_scorer.reference].groupby("arm"):
-        finalist, best = (of["rows"] == 10).to_numpy(), winner(scores, str(arm))
-        assert finalist[best]
-        assert (of["select"].notna() == finalist).all()
-        others = of.index != of.index[best]
-        assert of[validation].isna().all(axis=1).tolist() == others.tolist() == (~kept[of.index]).tolist()
-    assert (scores["rows"] < 10)[scores["arm"] == "condpdiff"].any()
-
-
-def test_a_finalist_of_a_race_scores_as_in_full(
+def test_finalists_of_a_race_score_as_in_full(
     scorer: Any, racing_scorer: Any, arms: dict[str, Arm], stand: Stand
 ) -> None:
     full, _ = score(scorer, arms, stand, SETTINGS)
-    found, _ = score(racing_scorer, arms, stand, RACING)
+    found, rows = score(racing_scorer, arms, stand, RACING)
     scored, finalists = found["validation"].notna(), found["rows"] == 10
     pd.testing.assert_frame_equal(found[scored], full[scored], rtol=1e-4)
     np.testing.assert_allclose(found["select"][finalists], full["select"][finalists], rtol=1e-4)
+    kept = np.array([row.found.made is not None for row in rows])
+    for arm, of in found[found["arm"] != racing_scorer.reference].groupby("arm"):
+        best = of.index == of.index[winner(found, str(arm))]
+        assert finalists[of.index][best].all()
+        assert (of["select"].notna() == finalists[of.index]).all()
+        assert scored[of.index].tolist() == best.tolist() == kept[of.index].tolist()
+    assert not finalists[found["arm"] == "condpdiff"].all()
 
 
-def test_a_race_that_none_drops_out_of_is_won_by_the_winner_in_full(
-    scorer: Any, racing_scorer: Any, stand: Stand
-) -> None:
-    two = stand.zoo.theta[:2]  # the better half is one, and the other one never clearly worse
-    found = Run(racing_scorer, RACING.model_copy(update={"race_z": 1e9})).score_arm("two", two)
-    full = Run(scorer, SETTINGS).score_arm("two", two)
-    assert [c.rows for c in found] == [10, 10]
-    assert found[first_best(np.array([c.select for c in full]))].validation
+@BOTH
+def test_broken_candidates_are_selected_only_of_broken_ones(racing_scorer: Any, stand: Stand, settings: Eval) -> None:
+    broken = torch.full((2, stand.zoo.layout.K), NAN)
+    found = Run(racing_scorer, settings).score_arm("broken", torch.cat([broken, stand.zoo.theta[:2]]))
+    assert racing_scorer.reference == "majority" or first_best(np.array([c.select for c in found])) >= 2
+    found = Run(racing_scorer, settings).score_arm("broken", broken)
+    assert found[0].made is not None
+    if racing_scorer.reference == "floor":  # the class of a text that has no logits is one all the same
+        assert np.isnan([c.select for c in found]).all() and np.isnan(list(found[0].validation.values())).all()
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, RACING], ids=["full", "racing"])
-def test_passes_tell_what_was_done_and_what_all_rows_of_the_tables_would_have_taken(
+@BOTH
+def test_passes_tell_what_was_done_and_spared(
     racing_scorer: Any, arms: dict[str, Arm], stand: Stand, settings: Eval
 ) -> None:
     run, theta = Run(racing_scorer, settings), stand.zoo.theta
@@ -174,10 +137,7 @@ def test_passes_tell_what_was_done_and_what_all_rows_of_the_tables_would_have_ta
         assert done == {"select": seen, "validation": 4 * rows, "loss": 7 * 6}
 
 
-# --- doses, and the whole -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("settings", [SETTINGS, RACING], ids=["full", "racing"])
+@BOTH
 def test_doses_stand_beside_the_soup_with_their_loss(scorer: Any, stand: Stand, settings: Eval) -> None:
     doses = stand.zoo.theta[:6].unflatten(0, (2, 3))
     found = Run(scorer, settings).score_doses(stand.zoo.theta, doses, torch.tensor([0.1, 1.0]))
@@ -192,14 +152,8 @@ def test_doses_stand_beside_the_soup_with_their_loss(scorer: Any, stand: Stand, 
     assert found["loss"].iloc[-1] == scorer.losses("loss").mean()
     if scored:
         assert found["validation"].iloc[-1] == next(iter(scorer.validate(settings)[0].values()))
-
-
-@pytest.mark.parametrize("shape", [(0, 4), (5, 0)])
-def test_no_doses_are_a_header_alone(scorer: Any, stand: Stand, shape: tuple[int, int]) -> None:
-    doses = torch.zeros(*shape, stand.zoo.layout.K)
-    found = Run(scorer, SETTINGS).score_doses(stand.zoo.theta, doses, torch.zeros(shape[0]))
-    assert found.to_csv(index=False) == "arm,asked,candidate,loss,validation\n"
-    assert not scorer.passes
+    none = Run(scorer, settings).score_doses(stand.zoo.theta, doses[:0], torch.zeros(0))
+    assert none.to_csv(index=False) == "arm,asked,candidate,loss,validation\n"
 
 
 def test_the_same_input_gives_the_same_bytes(scorer: Any, stand: Stand, tmp_path: Path) -> None:

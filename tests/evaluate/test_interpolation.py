@@ -1,6 +1,5 @@
 """Between two tasks: both ends are the tasks themselves, every point starts from the same noise, all are scored."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,18 +48,10 @@ def test_mixed_conditions_have_the_length_of_encoded_ones(y: tuple[Tensor, Tenso
     middle = mixed(*y, 0.5)
     torch.testing.assert_close((middle * y[0]).sum(1), (middle * y[1]).sum(1))  # as near to one as to the other
     assert mixed(y[0], -y[0], 0.5).isfinite().all()  # opposite ones have nothing between, and still numbers
-
-
-def test_mixed_one_hot_vectors_keep_length_1() -> None:
-    eye = torch.eye(3)
+    eye = torch.eye(3)  # one-hot vectors keep length 1
     torch.testing.assert_close(mixed(eye[:1], eye[1:2], 0.5), torch.tensor([[0.5**0.5, 0.5**0.5, 0.0]]))
-    assert torch.equal(mixed(eye[:1], eye[1:2], 0), eye[:1])
-
-
-def test_of_unequal_numbers_of_draws_every_one_has_a_partner(y: tuple[Tensor, Tensor]) -> None:
-    few = y[1][:3]
+    few = y[1][:3]  # of unequal numbers of draws every one has a partner
     torch.testing.assert_close(mixed(y[0], few, 1.0), few[[0, 1, 2, 0]])
-    torch.testing.assert_close(mixed(few, y[0], 1.0), y[0])
 
 
 def test_every_point_starts_from_the_same_noise(between: Between, y: tuple[Tensor, Tensor]) -> None:
@@ -75,9 +66,7 @@ def test_every_point_starts_from_the_same_noise(between: Between, y: tuple[Tenso
     assert not torch.equal(replace(between, seed=8).draw(y[0], 0.0), points[0].theta)
 
 
-def test_at_both_ends_a_task_s_own_condition_is_denormalised_by_its_own_statistics(
-    between: Between, y: tuple[Tensor, Tensor]
-) -> None:
+def test_ends_are_the_tasks_and_between_them_are_mixed_statistics(between: Between, y: tuple[Tensor, Tensor]) -> None:
     points = between.condition(y, LAMBDAS)
     assert [(point.kind, point.at) for point in points] == [("condition", at) for at in LAMBDAS]
     for end, task in ((0, 0), (-1, 1)):
@@ -86,59 +75,41 @@ def test_at_both_ends_a_task_s_own_condition_is_denormalised_by_its_own_statisti
         expected = between.generator.to_theta(z, between.frames[task])
         torch.testing.assert_close(points[end].theta, expected, rtol=1e-4, atol=1e-4)
     assert len({tuple(row.tolist()) for point in points for row in point.theta}) == 15
-
-
-def test_between_the_statistics_are_interpolated_in_all_layers(between: Between, y: tuple[Tensor, Tensor]) -> None:
-    found = between.draw(y[0], 0.25)
-    one, other = (between.draw(y[0], at) for at in (0.0, 1.0))
+    found, one, other = (between.draw(y[0], at) for at in (0.25, 0.0, 1.0))
     torch.testing.assert_close(found, 0.75 * one + 0.25 * other)
     outside = torch.ones(LAYOUT.K, dtype=torch.bool)
     outside[between.frames[0].positions] = False
     soup = 0.75 * between.frames[0].soup + 0.25 * between.frames[1].soup
     torch.testing.assert_close(found[:, outside], soup[outside].expand(3, -1))
-
-
-def test_unseen_is_the_task_s_own_place_under_another_condition(between: Between, y: tuple[Tensor, Tensor]) -> None:
-    (point,) = between.unseen([{}, {"unseen_examples": y[1]}])
+    (point,) = between.unseen([{}, {"unseen_examples": y[0]}])  # the second task's own place, another condition
     assert (point.kind, point.at) == ("unseen_examples", 1.0)
-    assert torch.equal(point.theta, between.draw(y[1], 1.0))
-    assert not torch.allclose(point.theta, between.draw(y[0], 1.0), atol=1e-4)
-
-
-# --- the stage's loop ---------------------------------------------------------------------------
+    assert torch.equal(point.theta, other)
 
 
 @pytest.mark.parametrize(
-    ("kind", "unseen", "expected"),
+    ("kind", "expected"),
     [
-        ("task_info", ["new"], ["weights"] * 3 + ["condition"] * 3 + ["unseen_wording"] * 2),
-        ("one_hot", [], ["weights"] * 3 + ["condition"] * 3),
-        ("learnable", [], ["weights"] * 3),  # there is nothing between two indices
+        ("task_info", ["weights"] * 3 + ["condition"] * 3 + ["unseen_wording"] * 2),
+        ("one_hot", ["weights"] * 3 + ["condition"] * 3),
+        ("learnable", ["weights"] * 3),  # there is nothing between two indices
     ],
 )
-def test_a_pair_s_points_are_what_its_kind_of_condition_has(
-    tmp_path: Path, kind: str, unseen: list[str], expected: list[str]
-) -> None:
-    tasks = ["a", "b", "c"]
-    theta = make_theta(*tasks)
-    data = chain.save_chain(tmp_path / "data", theta, {task: torch.randn(4, D) for task in tasks})
+def test_a_pair_s_points_are_those_of_its_kind(tmp_path: Path, kind: str, expected: list[str]) -> None:
+    theta, loaded = make_theta("a", "b", "c"), []
+    data = chain.save_chain(tmp_path / "data", theta, {task: torch.randn(4, D) for task in theta})
     settings = parse(Interpolate, {"points": 3, "pairs": 2, "samples": 2}, "params.yaml", "interpolate")
     condition = parse(Condition, {"kind": kind, "encoder": "minilm", "model": "x"}, "params.yaml", "condition")
-    loaded: list[Condition] = []
 
     def load_encoder(asked: Condition) -> Any:
-        def encode(inputs: Sequence[str]) -> Tensor:
-            return torch.ones(len(inputs), D)
-
         loaded.append(asked)
-        return encode
+        return lambda inputs: torch.ones(len(inputs), D)
 
-    inputs = {task: {"unseen_wording": unseen} if unseen else {} for task in tasks}
+    inputs = {task: {"unseen_wording": ["new"]} if kind == "task_info" else {} for task in theta}
     found = list(pairs(data, inputs, settings, SAMPLE, condition, load_encoder))
     assert [pair for pair, _ in found] == [("a", "b"), ("b", "c")]
     assert [point.kind for point in found[0][1]] == expected
     assert torch.equal(found[1][1][2].theta, theta["c"][:2])
-    assert bool(loaded) == bool(unseen)
+    assert bool(loaded) == (kind == "task_info")
     if kind != "learnable":  # another pair starts from another noise
         assert not torch.equal(found[0][1][5].theta, found[1][1][3].theta)
 

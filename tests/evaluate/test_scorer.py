@@ -1,22 +1,15 @@
 """What both domains' scorers do alike: W0 + (alpha / r) B A and back, losses, one line if nothing fits."""
 
-from collections.abc import Callable
+import re
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 
-from condpdiff.common.errors import UserError
-from condpdiff.evaluate.scorer import first_best
-from condpdiff.zoo.checkpoints import Zoo
-from condpdiff.zoo.layout import Entry, Layout, unflatten
-from tests.evaluate.conftest import RACING, SETTINGS, Stand
-
-
-def with_entries(zoo: Zoo, change: Callable[[Entry], Entry]) -> Zoo:
-    return replace(zoo, layout=Layout(tuple(change(entry) for entry in zoo.layout.entries)))
+from condpdiff.zoo.layout import Layout, unflatten
+from tests.evaluate.conftest import SETTINGS, Stand
+from tests.messages import message_of
 
 
 def test_merged_weight_is_w0_plus_scaled_ba(scorer: Any, stand: Stand) -> None:
@@ -30,24 +23,18 @@ def test_merged_weight_is_w0_plus_scaled_ba(scorer: Any, stand: Stand) -> None:
 
 
 def test_merges_do_not_add_up_and_none_restores_w0_to_the_bit(scorer: Any, stand: Stand) -> None:
-    scorer.merge(stand.zoo.theta[1])
-    once = {name: module.weight.clone() for name, module in scorer.modules.items()}
-    scorer.merge(torch.full_like(stand.zoo.theta[0], float("nan")))
-    scorer.merge(stand.zoo.theta[1])
-    assert all(torch.equal(module.weight, once[name]) for name, module in scorer.modules.items())
-    scorer.merge(None)
-    assert all(torch.equal(module.weight, scorer.base_weights[name]) for name, module in scorer.modules.items())
+    def merged(theta: torch.Tensor | None) -> tuple[list[torch.Tensor], np.ndarray]:
+        scorer.merge(theta)
+        return [module.weight.clone() for module in scorer.modules.values()], scorer.losses("loss")
 
-
-def test_losses_of_a_candidate_are_the_same_again_and_another_one_s_differ(scorer: Any, stand: Stand) -> None:
-    found = []
-    for i in (0, 1, 0):
-        scorer.merge(stand.zoo.theta[i])
-        found.append(scorer.losses("loss"))
-    assert found[0].shape == (6,) and found[0].dtype == np.float64
-    assert np.array_equal(found[0], found[2])
-    assert not np.allclose(found[0], found[1])
-    assert scorer.passes == {"loss": 18}
+    first, _, again, other, none = (
+        merged(theta)
+        for theta in (stand.zoo.theta[1], stand.zoo.theta[0] * np.nan, stand.zoo.theta[1], stand.zoo.theta[2], None)
+    )
+    assert all(map(torch.equal, first[0], again[0])) and np.array_equal(first[1], again[1])
+    assert first[1].shape == (6,) and first[1].dtype == np.float64 and not np.allclose(first[1], other[1])
+    assert all(map(torch.equal, none[0], scorer.base_weights.values()))
+    assert scorer.passes == {"loss": 30}
 
 
 def test_losses_of_parts_are_those_of_the_whole(racing_scorer: Any, stand: Stand) -> None:
@@ -59,37 +46,16 @@ def test_losses_of_parts_are_those_of_the_whole(racing_scorer: Any, stand: Stand
     assert sum(racing_scorer.passes.values()) == 20
 
 
-def test_rows_that_select_are_others_than_rate_checkpoints(stand: Stand, scorer: Any, racing_scorer: Any) -> None:
-    assert {name: scorer.rows[name] for name in ("select", "loss")} == {"select": 10, "loss": 6}
-    assert [n for name, n in racing_scorer.rows.items() if name.startswith("select ")] == [2, 3, 5]
-    assert set(racing_scorer.rows) - set(scorer.rows) == {f"select {part}" for part in ("0:2", "2:5", "5:10")}
-    assert (SETTINGS.select, RACING.select) == ("full", "racing")
-
-
-@pytest.mark.parametrize(("select", "expected"), [([1, 3, 3], 1), ([np.nan, -2, -1], 2), ([np.nan] * 3, 0)])
-def test_a_score_that_is_no_number_is_no_candidate_s_best(select: list[float], expected: int) -> None:
-    assert first_best(np.array(select, dtype=np.float64)) == expected
-
-
-# --- what does not fit --------------------------------------------------------------------------
-
-
-def test_theta_of_another_length_is_refused(scorer: Any) -> None:
-    with pytest.raises(UserError, match="theta: found 3 weights"):
-        scorer.merge(torch.zeros(3))
-
-
-def test_module_that_the_base_lacks_is_named(stand: Stand) -> None:
-    other = with_entries(stand.zoo, lambda e: replace(e, key=e.key.replace(".1.", ".9.")))
-    with pytest.raises(UserError, match=r"data/base: no module '\S*\.9\.\S*', .*rerun finetune-collect"):
-        stand.scorer(SETTINGS, other)
-
-
-def test_module_of_another_shape_or_kind_is_named(stand: Stand, scorer: Any) -> None:
-    wider = with_entries(stand.zoo, lambda e: replace(e, shape=(2, 99)) if e.shape[0] == 2 else e)
-    with pytest.raises(UserError, match=r"found \[16, 16\], allowed: \[16, 99\]"):
-        stand.scorer(SETTINGS, wider)
+def test_what_does_not_fit_the_base_is_named(scorer: Any, stand: Stand) -> None:
+    assert "theta: found 3 weights" in message_of(scorer.merge, torch.zeros(3))
     name, kind = stand.other
     key = next(iter(scorer.modules))
-    with pytest.raises(UserError, match=f"{name}: found {kind}, allowed: Linear"):
-        stand.scorer(SETTINGS, with_entries(stand.zoo, lambda e: replace(e, key=e.key.replace(key, name))))
+    zoos = {
+        r"data/base: no module '\S*\.9\.\S*', .*rerun finetune-collect": lambda e: {"key": e.key.replace(".1.", ".9.")},
+        r"found \[16, 16\], allowed: \[16, 99\]": lambda e: {"shape": (2, 99) if e.shape[0] == 2 else e.shape},
+        f"{name}: found {kind}, allowed: Linear": lambda e: {"key": e.key.replace(key, name)},
+    }
+    for said, change in zoos.items():
+        entries = tuple(replace(entry, **change(entry)) for entry in stand.zoo.layout.entries)
+        message = message_of(stand.scorer, SETTINGS, replace(stand.zoo, layout=Layout(entries)))
+        assert re.search(said, message)

@@ -34,9 +34,9 @@ def experiment(name: str, values: Values) -> Experiment:
 def made(name: str, arms_of: Callable[[str, int], Arms | None], size: str = "embedded") -> Results:
     """Experiments of the runs for which `arms_of(row, seed)` has values, the same for every task."""
     study = load_study(name, size)
-    arms = [(run, arms_of(row.name, run.seed)) for row in study.rows for run in row.runs]
+    arms = [(run, arms_of(row.name, seed)) for row in study.rows for seed, run in row.runs.items()]
     found = {
-        run.name: experiment(run.name, dict.fromkeys([*run.preset.tasks, "average"], values))
+        run.name: experiment(run.name, dict.fromkeys([*run.tasks, "average"], values))
         for run, values in arms
         if values is not None
     }
@@ -78,8 +78,8 @@ def test_the_caption_says_what_seeds_alone_may_do_and_what_stands_beside() -> No
     text = table.markdown(made("table3", lambda row, seed: arms))
     assert text.count("to 5.0 of these standard deviations on either side (Student's t of 3 seeds)") == 2
     assert text.count("original is the last checkpoint alone.") == 2
-    assert text.count("The paper's tasks and model are its own; its figures are of selected candidates.") == 1
-    assert text.count("The paper's tasks and model are its own.") == 1
+    assert text.count("The paper's tasks and model are its own.") == 2
+    assert text.count("The paper's figures are of selected candidates.") == 1
     text = table.markdown(made("table3", lambda row, seed: arms, "paper"))
     assert "last checkpoint alone" not in text and "tasks and model" not in text
     assert text.count("The paper's figures are of selected candidates.") == 1
@@ -143,7 +143,7 @@ def test_the_committed_tables_are_those_of_the_committed_figures(path: Path) -> 
         if line["value"]:
             of_run = values.setdefault((line["row"], line["seed"]), {})
             of_run.setdefault(line["task"], {})[line["arm"]] = float(line["value"])
-    runs = {run.name: values.get((row.name, str(run.seed))) for row in study.rows for run in row.runs}
+    runs = {run.name: values.get((row.name, str(seed))) for row in study.rows for seed, run in row.runs.items()}
     text = table.markdown(Results(study, {name: experiment(name, v) for name, v in runs.items() if v}, []))
     shown = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
     block = re.search(rf"<!-- study {path.stem} -->\n([^<]+)<!-- /study -->", shown)

@@ -1,43 +1,40 @@
-"""A repository of three trivial stages with the project's params.yaml: real `dvc exp run`s of seconds."""
+"""A repository of two trivial stages with the project's params.yaml: real `dvc exp run`s of seconds."""
 
-import signal
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
-from tests.clone import ROOT, commit, environment, run
+from tests.clone import ROOT, commit, run
 
 STAGE = """
 import json, sys, time
 from pathlib import Path
-stage = sys.argv[1]
-if stage == "report":
-    from condpdiff.experiments.params import fingerprint, load_params
-    params, tasks = load_params()
-    noise, mood = params.ae.noise, Path("mood").read_text()
-    if noise == 0.5 and mood == "fail":
-        sys.exit("too loud")
-    if noise == 0.5 and mood == "sleep":
-        print("asleep", flush=True)
-        time.sleep(60)
-    arms = {"condpdiff": 80 - 10 * noise + params.ldm.seed, "original": 79.0, "soup": 81.0, "gaussian": 80.5}
-    means = {"condpdiff": arms["condpdiff"] - 1}
-    lines = [f"{task},{arm},{arms[arm]},{means.get(arm, '')},," for task in tasks for arm in arms]
-    Path("report/plots").mkdir(parents=True, exist_ok=True)
-    Path("report/plots/arms.csv").write_text("\\n".join(["task,arm,score,mean,low,high", *lines]) + "\\n")
-    average = {**arms, "condpdiff_mean": means["condpdiff"]}
-    metrics = {"average": average, "condition_effect": 0.5, "settings": fingerprint(params, tasks)}
-    Path("report/metrics.json").write_text(json.dumps(metrics))
-else:
-    import yaml
+
+import yaml
+
+if sys.argv[1] == "train-ae":
     Path("data").mkdir(exist_ok=True)
-    params = yaml.safe_load(Path("params.yaml").read_text())
-    Path(f"data/{stage}").write_text(json.dumps(params["ae" if stage == "train-ae" else stage]))
+    Path("data/train-ae").write_text(json.dumps(yaml.safe_load(Path("params.yaml").read_text())["ae"]))
+    sys.exit()
+from condpdiff.experiments.params import fingerprint, load_params
+params, tasks = load_params()
+noise, (mood, asleep) = params.ae.noise, Path("mood").read_text().split()
+if noise == 0.5 and mood == "fail":
+    sys.exit("too loud")
+if noise == 0.5 and mood == "sleep":
+    Path(asleep).touch()
+    time.sleep(60)
+arms = {"condpdiff": 80 - 10 * noise + params.ldm.seed, "original": 79.0, "soup": 81.0, "gaussian": 80.5}
+means = {"condpdiff": arms["condpdiff"] - 1}
+lines = [f"{task},{arm},{arms[arm]},{means.get(arm, '')},," for task in tasks for arm in arms]
+Path("report/plots").mkdir(parents=True, exist_ok=True)
+Path("report/plots/arms.csv").write_text("\\n".join(["task,arm,score,mean,low,high", *lines]) + "\\n")
+average = {**arms, "condpdiff_mean": means["condpdiff"]}
+metrics = {"average": average, "condition_effect": 0.5, "settings": fingerprint(params, tasks)}
+Path("report/metrics.json").write_text(json.dumps(metrics))
 """
 DVC_YAML = """
 stages:
-  normalize: {cmd: python stage.py normalize, params: [normalize], outs: [data/normalize]}
-  train-ae: {cmd: python stage.py train-ae, params: [ae], deps: [data/normalize], outs: [data/train-ae]}
+  train-ae: {cmd: python stage.py train-ae, params: [ae], outs: [data/train-ae]}
   report:
     cmd: python stage.py report
     params: [tasks, condition, ldm]
@@ -51,7 +48,7 @@ paper: table4b_condition.csv
 seed_keys: [ldm.seed]
 sizes: {embedded: {preset: study-small}}
 rows:
-  default: {seeds: [0, 1], paper: {condition: task_info_few_shot}}
+  default: {paper: {condition: task_info_few_shot}}
   loud: {keys: {ae.noise: 0.5}}
   one_hot: {keys: {condition.kind: one_hot}, paper: {condition: one_hot}}
 """
@@ -59,13 +56,9 @@ rows:
 
 def make(folder: Path) -> Path:
     """The repository, its default run committed; its `mood` says how a loud row's report ends."""
-    for path in (ROOT / "configs").rglob("*.*"):
-        if path.is_file():
-            target = folder / path.relative_to(ROOT)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes())
-    (folder / "params.yaml").write_bytes((ROOT / "configs/default.yaml").read_bytes())
-    for name, text in (("stage.py", STAGE), ("dvc.yaml", DVC_YAML), ("mood", "fail")):
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    shutil.copy(ROOT / "configs/default.yaml", folder / "params.yaml")
+    for name, text in (("stage.py", STAGE), ("dvc.yaml", DVC_YAML), ("mood", "fail -")):
         (folder / name).write_text(text, encoding="utf-8")
     (folder / "configs/studies/toy.yaml").write_text(STUDY, encoding="utf-8")
     run(folder, "git", "init", "--quiet")
@@ -75,30 +68,6 @@ def make(folder: Path) -> Path:
     run(folder, "dvc", "repro", "--quiet", PYTHONPATH=str(ROOT))
     commit(folder, "toy")
     return folder
-
-
-def command(*words: str) -> list[str]:
-    """`condpdiff ...`, in a process of its own."""
-    return [sys.executable, "-c", "from condpdiff.cli import app; app()", *words]
-
-
-def call(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """`condpdiff ...`; stdout holds both streams."""
-    return run(folder, *command(*words), check=False, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
-
-
-def started(folder: Path, *words: str) -> "subprocess.Popen[str]":
-    """The same, without waiting for its end."""
-    return subprocess.Popen(
-        command(*words),
-        cwd=folder,
-        env=environment(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # A shell's background job ignores Ctrl-C and hands that on; these tests send it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
 
 
 def commits(folder: Path) -> dict[str, str]:

@@ -35,12 +35,8 @@ def test_metrics_on_resamples_equal_the_metrics_of_the_resampled_rows(name: str,
     ours = METRICS[name](p, y, counts)
     theirs = [score(p[r], y[r], [name])[name] for r in rows]
     np.testing.assert_allclose(ours, theirs, atol=1e-8)
-
-
-@pytest.mark.parametrize("name", ["matthews", "pearson", "spearman"])
-def test_a_constant_prediction_scores_zero(name: str) -> None:
-    y = np.array([0.0, 1.0, 1.0, 0.0])
-    assert METRICS[name](np.ones(4), y, np.ones((1, 4))) == 0
+    if name in ("matthews", "pearson", "spearman"):
+        assert METRICS[name](np.ones(4), np.array([0.0, 1.0, 1.0, 0.0]), np.ones((1, 4))) == 0  # a constant
 
 
 def test_the_difference_is_that_of_the_selected_candidates(both: Run) -> None:
@@ -63,11 +59,6 @@ def test_the_same_predictions_tie_and_clearly_better_ones_beat(both: Run) -> Non
     assert compare([movies], outputs, "soup", 0).average.word == "beats"
     predictions[rows] = 1 - labels
     assert compare([movies], outputs, "soup", 0, means=True).average.word == "loses to"
-
-
-def test_the_same_seed_gives_the_same_interval(both: Run) -> None:
-    found = [compare(*both, "gaussian", seed, means=True) for seed in (3, 3, 4)]
-    assert found[0] == found[1] != found[2]
 
 
 def test_means_are_of_candidates_drawn_anew_and_selected_ones_are_not(both: Run) -> None:
@@ -114,9 +105,6 @@ def test_student_s_interval_is_known_from_three_values_on() -> None:
     assert found.value - found.low == pytest.approx(found.high - found.value)
     few = student(np.array([1.0, 2.0]))
     assert not few.known and np.isnan([few.low, few.high]).all() and str(few) == "+1.50"
-
-
-def test_signs_and_no_negative_zero() -> None:
     assert [signed(x) for x in (1.234, -0.5, -0.001, 0.0, np.nan)] == ["+1.23", "−0.50", "+0.00", "+0.00", "–"]
     assert [number(x, 1) for x in (1.234, -0.5, np.nan)] == ["1.2", "−0.5", "–"]
 

@@ -153,7 +153,7 @@ def test_statistics_that_all_tasks_share_are_said_to_be(probed: Get) -> None:
     assert "condpdiff (shared statistics) **beats** no LoRA" in words and "the mean of the others' soups" in words
 
 
-def test_kinds_without_nonsense_and_without_a_task_left_out_show_the_rest(probed: Get) -> None:
+def test_what_was_not_probed_is_not_shown(probed: Get) -> None:
     def edit(swap: pd.DataFrame, unseen: pd.DataFrame) -> Frames:
         return swap[~swap["condition"].isin(["nonsense", "dropped"])], unseen.iloc[:0]
 
@@ -161,18 +161,11 @@ def test_kinds_without_nonsense_and_without_a_task_left_out_show_the_rest(probed
     assert "random words" not in matrix.caption and "dropped" not in matrix.caption
     assert [row[0] for row in contrasts.rows] == [OTHERS, STATISTICS_OF_OTHERS]
     assert "never trained" not in words
-
-
-def test_a_single_task_has_nothing_to_swap_with_but_nonsense(probed: Get) -> None:
-    found, spec, (_, contrasts), _ = probed(("movies",))
+    found, spec, (_, contrasts), _ = probed(("movies",))  # nothing to swap with
     assert verdict(found, spec) == [] and effect(found, spec) == {}
     assert [row[0] for row in contrasts.rows] == ["nonsense", "dropped"]
-
-
-def test_nothing_probed_nothing_said(probed: Get) -> None:
     found, spec, tables, words = probed(edit=lambda swap, unseen: (swap.iloc[:0], unseen.iloc[:0]))
-    assert (tables, words) == ([], "")
-    assert verdict(found, spec) == [] and effect(found, spec) == {}
+    assert (tables, words) == ([], "") and verdict(found, spec) == [] and effect(found, spec) == {}
 
 
 @pytest.mark.parametrize(("tasks", "worst"), [(FIVE, "0"), (STYLES, "the worst of all")])

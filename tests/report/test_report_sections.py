@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Made, opened
+from conftest import Made, copy, opened
 from fake_run import PROMPTS, STRIPS, build, write_study
 
 from condpdiff.common.errors import UserError
@@ -41,37 +41,37 @@ def movies(text: Made) -> Evaluation:
     return text.spec.evaluations[0]
 
 
-@pytest.mark.parametrize(("kind", "p"), [("rank", [0, 1 / 3, 2 / 3, 1]), ("loss", [0, 0.25, 0.75, 1])])
-def test_the_checkpoints_curve_falls_from_the_worst_to_the_best(kind: str, p: list[float]) -> None:
-    at, loss = doses_section.zoo_curve(np.array([0.2, 0.5, 0.1, 0.4]), kind)
+@pytest.mark.parametrize(
+    ("kind", "losses", "p"),
+    [
+        ("rank", [0.2, 0.5, 0.1, 0.4], [0, 1 / 3, 2 / 3, 1]),
+        ("loss", [0.2, 0.5, 0.1, 0.4], [0, 0.25, 0.75, 1]),
+        ("rank", [0.3], [1]),
+        ("loss", [0.3, 0.3], [1, 1]),
+    ],
+)
+def test_the_checkpoints_curve_falls_from_the_worst_to_the_best(kind: str, losses: list[float], p: list[float]) -> None:
+    at, loss = doses_section.zoo_curve(np.array(losses), kind)
     np.testing.assert_allclose(at, p)
-    assert loss.tolist() == [0.5, 0.4, 0.2, 0.1]
-
-
-def test_one_checkpoint_and_equal_losses_have_a_curve() -> None:
-    assert doses_section.zoo_curve(np.array([0.3]), "rank")[0].tolist() == [1]
-    assert doses_section.zoo_curve(np.array([0.3, 0.3]), "loss")[0].tolist() == [1, 1]
+    assert loss.tolist() == sorted(losses, reverse=True)
 
 
 @pytest.mark.parametrize(
-    ("losses", "expected"),
+    ("losses", "expected", "unscored"),
     [
-        ({0.0: [3.0], 0.5: [2.0], 1.0: [1.0]}, 1),
-        ({0.0: [1.0], 0.5: [2.0], 1.0: [3.0]}, -1),
-        ({0.0: [1.0, 2.0], 1.0: [2.0, 1.0]}, 0),
-        ({0.5: [1.0]}, np.nan),
+        ({0.0: [3.0], 0.5: [2.0], 1.0: [1.0]}, 1, 0),
+        ({0.0: [1.0], 0.5: [2.0], 1.0: [3.0]}, -1, 0),
+        ({0.0: [1.0, 2.0], 1.0: [2.0, 1.0]}, 0, 0),
+        ({0.5: [1.0]}, np.nan, 0),
+        ({0.0: [3.0, np.nan], 0.5: [2.0], 1.0: [1.0]}, 1, 1),
     ],
 )
 def test_correlation_is_one_if_better_is_had_for_the_asking(
-    movies: Evaluation, losses: dict[float, list[float]], expected: float
+    movies: Evaluation, losses: dict[float, list[float]], expected: float, unscored: int
 ) -> None:
-    assert doses_section.correlation(with_losses(movies, losses)) == pytest.approx(expected, nan_ok=True)
-
-
-def test_losses_that_are_no_numbers_are_left_out_and_counted(movies: Evaluation) -> None:
-    e = with_losses(movies, {0.0: [3.0, np.nan], 1.0: [1.0, 2.0]})
-    assert doses_section.unscored(e) == 1
-    assert doses_section.correlation(e) > 0.8
+    e = with_losses(movies, losses)
+    assert doses_section.correlation(e) == pytest.approx(expected, nan_ok=True)
+    assert doses_section.unscored(e) == unscored
 
 
 def test_the_table_has_means_at_three_doses_and_a_dash_for_one_not_asked(movies: Evaluation) -> None:
@@ -97,24 +97,31 @@ def test_tasks_without_doses_are_left_out(movies: Evaluation) -> None:
 # Where weights lie
 
 
-def test_tsne_is_shown_at_half_and_double_the_perplexity_and_from_another_seed() -> None:
-    assert figures.views(200, 20, 3) == [(20, 3), (10, 3), (40, 3), (20, 4)]
+@pytest.mark.parametrize(
+    ("points", "perplexity", "seed", "shown"),
+    [
+        (200, 20, 3, [(20, 3), (10, 3), (40, 3), (20, 4)]),  # half and double the perplexity, another seed
+        (13, 20, 0, [(4, 0), (4, 1)]),  # settings that few points make equal are shown once
+        (2, 20, 0, [(1, 0), (1, 1)]),
+    ],
+)
+def test_tsne_is_shown_under_several_settings(
+    points: int, perplexity: int, seed: int, shown: list[tuple[int, int]]
+) -> None:
+    assert figures.views(points, perplexity, seed) == shown
 
 
-def test_settings_that_few_points_make_equal_are_shown_once() -> None:
-    assert figures.views(13, 20, 0) == [(4, 0), (4, 1)]
-    assert figures.views(2, 20, 0) == [(1, 0), (1, 1)]
-
-
-def test_soup_and_gaussian_are_drawn_into_tsne(text: Made) -> None:
-    svg = (text.report / "figures/tsne-movies.svg").read_text()
-    assert all(f">{arm}<" in svg for arm in ("soup", "gaussian", "pca_gaussian", "condpdiff", "checkpoint, last"))
-    assert "seed 0" in svg and "seed 1" in svg
-
-
-def test_noises_are_drawn_on_their_way_to_loras(made: Made) -> None:
-    svg = (made.report / f"figures/trajectories-{made.params.tasks[0]}.svg").read_text()
-    assert all(f">{label}<" in svg for label in ("noise", "soup", "condpdiff"))
+@pytest.mark.parametrize(
+    ("figure", "labels", "absent"),
+    [
+        ("tsne", ["soup", "gaussian", "pca_gaussian", "condpdiff", "checkpoint, last"], []),
+        ("trajectories", ["noise", "soup", "condpdiff"], []),
+        ("mistakes", ["gaussian", "condpdiff"], ["no_lora", "majority"]),  # these are no LoRA
+    ],
+)
+def test_figures_name_what_they_draw(text: Made, figure: str, labels: list[str], absent: list[str]) -> None:
+    svg = (text.report / f"figures/{figure}-movies.svg").read_text()
+    assert all(f">{label}<" in svg for label in labels) and not any(f">{label}<" in svg for label in absent)
 
 
 def test_a_narrow_spread_is_marked_and_one_step_of_fine_tuning_stands_below(text: Made, undrawn: None) -> None:
@@ -129,11 +136,6 @@ def test_the_figures_say_how_distance_and_mistakes_go_with_the_score(movies: Eva
     ours = scores["arm"] == "condpdiff"
     scores.loc[ours, "distance"] = -scores.loc[ours, "validation"]
     assert "condpdiff: ρ = −1.00" in novelty_section.novelty(replace(movies, scores=scores)).svg
-
-
-def test_arms_that_are_no_lora_are_not_drawn_among_mistakes(text: Made) -> None:
-    svg = (text.report / "figures/mistakes-movies.svg").read_text()
-    assert ">no_lora<" not in svg and ">majority<" not in svg and ">gaussian<" in svg
 
 
 def test_overlap_of_mistakes_leaves_out_the_checkpoint_itself(movies: Evaluation) -> None:
@@ -201,21 +203,18 @@ def test_styles_have_strips_of_images_and_lower_is_better(style: Made) -> None:
         assert all(len(row) == len(gallery.columns) for row in gallery.rows)
 
 
-def test_what_was_not_interpolated_is_neither_drawn_nor_explained(run: Path) -> None:
+def test_what_was_not_interpolated_or_not_scored_is_not_shown(
+    run: Path, style: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     change("movies--tweets", lambda scores: scores[scores["kind"] == "weights"])  # condition.kind: learnable
     (figure,) = between()
     assert isinstance(figure, Figures)
     assert "nterpolated condition" not in figure.caption and "nterpolated condition" not in figure.images[0].alt
-
-
-def test_a_lora_between_styles_without_a_score_is_a_dash(styles: Path) -> None:
+    copy(style, tmp_path / "styles", monkeypatch)
     change("charcoal--chalk", lambda s: s.assign(score=s["score"].mask(s["kind"] == "unseen_images")))
     table = between()[1]
     assert isinstance(table, Table) and [row[2] for row in table.rows] == ["–", "–"]
-
-
-def test_no_pairs_no_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(build(tmp_path / "run", tasks=("movies",), n=6, v=20))
+    monkeypatch.chdir(build(tmp_path / "one", tasks=("movies",), n=6, v=20))
     assert interpolation_section.sections(*opened()) == []
     assert not Path("data/interpolation").exists()  # and not missed
 
@@ -245,7 +244,7 @@ def test_a_row_has_the_mean_over_seeds_of_the_average_and_the_papers_average(
     assert drawn(section) == ["study-table4b-embedded"] and "`table4b` at the size `embedded`" in table.caption
 
 
-def test_every_study_and_size_has_its_table_and_what_is_missing_is_a_dash(run: Path) -> None:
+def test_every_study_and_size_has_its_table_and_what_is_missing_is_a_dash_or_named(run: Path) -> None:
     assert studies_section.sections() == []
     write_study(run)
     rows = pd.read_csv(STUDIES / "table4b.csv")
@@ -255,10 +254,6 @@ def test_every_study_and_size_has_its_table_and_what_is_missing_is_a_dash(run: P
     assert len(tables(section)) == 2
     table = next(table for table in tables(section) if "`paper`" in table.caption)
     assert table.rows[0] == ["one_hot", "1", "80.00", "–", "–", "–", "–"]
-
-
-def test_a_missing_column_of_a_study_is_named(run: Path) -> None:
-    STUDIES.mkdir(parents=True)
     (STUDIES / "noise.csv").write_text("study,row\nnoise,a\n")
     with pytest.raises(UserError, match=r"docs/studies/noise.csv: no column 'size'"):
         studies_section.sections()

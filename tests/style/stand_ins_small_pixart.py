@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
-from condpdiff.common.errors import UserError
 from condpdiff.common.task import Base
 from condpdiff.style.base import prepare_base
 from condpdiff.style.photographs import FRAMINGS, Photograph
+from tests.messages import message_of
 from tests.stand_ins import save_base, save_tokenizer
 from tests.style.stand_ins_style import SCHEDULER, TRANSFORMER, VAE, make_images
 
@@ -44,9 +43,7 @@ def trained(**changes: Any) -> Base:
     return Base(**{"source": "trained", "name": "tiny"} | changes)
 
 
-def message_of(base: Base) -> str:
-    with pytest.raises(UserError) as error:
-        prepare_base(base, Path("base"))
+def refusal(base: Base) -> str:
+    message = message_of(prepare_base, base, Path("base"))
     assert not Path("base").exists()
-    assert "\n" not in str(error.value)
-    return str(error.value)
+    return message

@@ -1,4 +1,4 @@
-"""Random stand-ins of the style domain: a tiny PixArt base and made-up images. Nothing here was trained on anything."""
+"""Random stand-ins of styles: a tiny PixArt base, made-up images, zoos. Nothing here was trained on anything."""
 
 import shutil
 from functools import cache
@@ -10,13 +10,18 @@ import numpy as np
 import pandas as pd
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DPMSolverMultistepScheduler
+from peft import PeftModel
 from PIL import Image
 
 from condpdiff.common.files import write_json, write_tensors
 from condpdiff.common.pretrained import save_source
+from condpdiff.common.settings import parse
 from condpdiff.style.metrics import FEATURES, LITE0, Lite0
-from condpdiff.style.models import build_transformer
+from condpdiff.style.models import build_transformer, peft_transformer, target_modules
 from condpdiff.style.small_pixart import save_index
+from condpdiff.style.task import Task
+from condpdiff.zoo.checkpoints import Zoo
+from condpdiff.zoo.layout import layout_of
 from tests.stand_ins import HIDDEN, save_base, save_tokenizer
 
 SIZE = 32
@@ -118,3 +123,23 @@ def png(image: np.ndarray) -> bytes:
     file = BytesIO()
     Image.fromarray(image).save(file, format="PNG")
     return file.getvalue()
+
+
+def make_style_task(**finetune: Any) -> Task:
+    """A style's file of a few steps."""
+    task = {
+        "data": {"size": SIZE, "source": {"type": "folder", "path": "waves"}},
+        "condition": {"description": "Waves"},
+        "metrics": ["fd_lite0"],
+        "finetune": {"steps": 6, "batch_size": 4, "lr": 0.01} | finetune,
+    }
+    return parse(Task, task, "task.yaml")
+
+
+def make_style_zoo(base: Path, count: int = 6) -> tuple[Zoo, PeftModel]:
+    """A zoo of random checkpoints for a base, and the PEFT model whose layout it has."""
+    model = peft_transformer(base, 0, 2, 4.0, "auto").eval()
+    layout = layout_of(model)
+    theta = 0.1 * torch.randn(count, layout.K, generator=torch.Generator().manual_seed(1))
+    config = {"rank": 2, "alpha": 4.0, "task": "waves", "modules_to_save": [], "target_modules": target_modules("auto")}
+    return Zoo(theta, layout, {}, config), model

@@ -5,14 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from condpdiff.common.errors import UserError
 from condpdiff.common.files import write_json
 from condpdiff.style.conditions import DESCRIPTION, DRAWS, describe, inputs, nonsense_inputs, shown, unseen_inputs
 from condpdiff.style.task import Task
-from tests.style.stand_ins_style import SIZE, make_images, make_style_rows
-from tests.style.stand_ins_style_zoo import make_style_task
-
-NO_IMAGES = ["one_hot", "learnable"]
+from tests.style.stand_ins_style import SIZE, make_images, make_style_rows, make_style_task
 
 
 def make_task(**condition: int) -> Task:
@@ -40,24 +36,17 @@ def test_draws_are_training_images_or_held_out_ones_each_once(prepared: Path) ->
         assert [draw.shape for draw in draws] == [(3, SIZE, SIZE, 3)] * 4
         assert all(len({i.tobytes() for i in draw} & {i.tobytes() for i in known}) == 3 for draw in draws)
         assert len({draw.tobytes() for draw in draws}) > 1
+    few = unseen_inputs(make_task(images=8), prepared, "style_images")["unseen_images"]
+    assert all(np.array_equal(draw, make_images(5, 100)) for draw in few)  # all that there are
 
 
-def test_a_draw_of_few_held_out_images_has_all_of_them(prepared: Path) -> None:
-    found = unseen_inputs(make_task(images=8), prepared, "style_images")
-    assert all(np.array_equal(draw, make_images(5, 100)) for draw in found["unseen_images"])
-
-
-def test_nonsense_is_noise_of_the_size_and_number_of_a_draw_of_style_images() -> None:
-    found = nonsense_inputs(make_task(), "style_images")
+def test_nonsense_is_noise_of_the_size_and_number_of_a_draw_and_other_kinds_read_no_image(prepared: Path) -> None:
+    found, again = (nonsense_inputs(make_task(), "style_images") for _ in range(2))
     assert [(draw.shape, draw.dtype) for draw in found] == [((3, SIZE, SIZE, 3), np.uint8)] * DRAWS
-    assert len({draw.tobytes() for draw in found}) == DRAWS
-    assert all(np.array_equal(*pair) for pair in zip(found, nonsense_inputs(make_task(), "style_images"), strict=True))
-
-
-@pytest.mark.parametrize("kind", NO_IMAGES)
-def test_kinds_that_read_no_image_have_no_inputs(kind: str, prepared: Path) -> None:
-    assert inputs(prepared, kind) == nonsense_inputs(make_task(), kind) == []
-    assert unseen_inputs(make_task(), prepared, kind) == {}
+    assert len({draw.tobytes() for draw in found}) == DRAWS and np.array_equal(found, again)
+    for kind in ("one_hot", "learnable"):
+        assert inputs(prepared, kind) == nonsense_inputs(make_task(), kind) == []
+        assert unseen_inputs(make_task(), prepared, kind) == {}
 
 
 def test_draws_differ_are_decided_by_their_seed_and_begin_as_fewer() -> None:
@@ -66,14 +55,6 @@ def test_draws_differ_are_decided_by_their_seed_and_begin_as_fewer() -> None:
     assert len({tuple(draw) for draw in one}) > 1
     assert draws_of(draws=5)[:2] == draws_of(draws=2)
     assert draws_of(images=9, draws=1) == [list(range(9))]  # all images may be one draw
-
-
-def test_more_images_than_there_are_is_one_line() -> None:
-    with pytest.raises(UserError) as error:
-        describe(make_task(images=10), make_style_rows(9, 0), "configs/tasks/mine.yaml")
-    assert str(error.value) == (
-        "configs/tasks/mine.yaml: condition.images: found 10, allowed: at most the 9 training images"
-    )
 
 
 def test_draw_is_shown_in_words_that_tell_it_from_others() -> None:

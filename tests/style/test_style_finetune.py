@@ -9,27 +9,17 @@ import pandas as pd
 import pytest
 import torch
 
-from condpdiff.common.errors import UserError
 from condpdiff.common.files import read_rows
 from condpdiff.style import finetune as module
 from condpdiff.style.finetune import StyleFinetuning, finetune, image_order, validation_loss
 from condpdiff.style.models import load_examples, load_scheduler
 from condpdiff.style.score import Scorer
 from condpdiff.style.task import Task
-from condpdiff.zoo.checkpoints import HEAD, THETA, load_zoo
-from condpdiff.zoo.collect import UNFINISHED
-from tests.stand_ins import collect_with_two_processes, make_collect
-from tests.style.stand_ins_style import CAPTIONS, SIZE, make_style_rows, save_published_classes, save_style_base
-from tests.style.stand_ins_style_zoo import make_style_task as make_task
-
-
-class PowerCutError(Exception):
-    """Stands for whatever ends a run from outside."""
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_style_base(tmp_path_factory.mktemp("pixart"))
+from condpdiff.zoo.checkpoints import load_zoo
+from tests.messages import message_of
+from tests.stand_ins import make_collect
+from tests.style.stand_ins_style import CAPTIONS, SIZE, make_style_rows, save_published_classes
+from tests.style.stand_ins_style import make_style_task as make_task
 
 
 @pytest.fixture(autouse=True)
@@ -71,24 +61,11 @@ def test_the_classes_of_pixarts_published_parts_are_fine_tuned_scored_and_genera
     assert not np.array_equal(*made)
 
 
-# --- what the zoo holds -------------------------------------------------------------------------
-
-
-def test_zoo_holds_n_different_states_and_no_head(collect_zoo: Callable[..., Path]) -> None:
-    zoo = load_zoo(collect_zoo(), 4)
-    assert zoo.theta.shape == (4, zoo.layout.K)
-    assert ((zoo.theta[1:] - zoo.theta[:-1]).abs().max(dim=1).values > 1e-4).all()
-    assert zoo.head == {}
-    assert zoo.config == {
-        "rank": 2, "alpha": 4.0, "task": "waves", "modules_to_save": [],
-        "target_modules": ["to_k", "to_out.0", "to_q", "to_v"],
-    }  # fmt: skip
-    assert {entry.layer for entry in zoo.layout.entries} == {0, 1}
-
-
 def test_merged_states_have_the_losses_of_the_curve(collect_zoo: Callable[..., Path], waves: Path, base: Path) -> None:
     folder = collect_zoo()
     zoo = load_zoo(folder, 4)
+    assert zoo.head == {} and zoo.config["target_modules"] == ["to_k", "to_out.0", "to_q", "to_v"]
+    assert {entry.layer for entry in zoo.layout.entries} == {0, 1}
     rows = {"validation": read_rows(waves, "validation")}
     examples = load_examples(base, rows)["validation"]
     scorer = Scorer(base, zoo, make_task(), rows, 256)
@@ -99,9 +76,6 @@ def test_merged_states_have_the_losses_of_the_curve(collect_zoo: Callable[..., P
         assert -curve[step] == pytest.approx(found, rel=1e-5)
 
 
-# --- steps --------------------------------------------------------------------------------------
-
-
 def test_every_image_is_seen_once_before_one_is_seen_again() -> None:
     order = image_order(7, 3, 7, seed=0)
     assert order.shape == (7, 3)
@@ -110,9 +84,7 @@ def test_every_image_is_seen_once_before_one_is_seen_again() -> None:
     assert image_order(2, 5, 1, seed=0).shape == (1, 5)  # a batch larger than the style
 
 
-def test_processes_share_the_images_and_the_noise_of_a_batch(
-    base: Path, waves: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_processes_share_images_and_noise_of_a_batch(base: Path, waves: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = StyleFinetuning("waves", make_task(), make_collect(), waves, base)
     whole = one.batches(0)(5)
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -137,43 +109,6 @@ def test_checkpointing_gives_the_same_states(collect_zoo: Callable[..., Path], m
     torch.testing.assert_close(saving, plain)
 
 
-def test_interrupted_run_sees_the_noise_that_it_would_have_seen(
-    collect_zoo: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    whole = collect_zoo("whole", save_every=3)
-    original = StyleFinetuning.batches
-
-    def batches(self: StyleFinetuning, seed: int) -> Callable[[int], Any]:
-        batch = original(self, seed)
-        return lambda step: batch(step) if step < 8 else (_ for _ in ()).throw(PowerCutError)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StyleFinetuning, "batches", batches)
-        with pytest.raises(PowerCutError):
-            collect_zoo("again", save_every=3)
-    again = collect_zoo("again", save_every=3)
-    assert "waves: going on from step 6" in capsys.readouterr().out
-    for name in (THETA, HEAD, "loss.csv", "validation.csv"):
-        assert (again / name).read_bytes() == (whole / name).read_bytes(), name
-    assert not list(UNFINISHED.iterdir())
-
-
-def test_two_processes_collect_nearly_the_states_of_one(base: Path, collect_zoo: Callable[..., Path]) -> None:
-    """Nearly: sums run in another order."""
-    Path("data/base").symlink_to(base)
-    said = collect_with_two_processes("style", "waves", make_task(), make_collect())
-    assert said.count("waves: denoising loss") == 1
-    folders = Path("data/zoo/waves"), collect_zoo("one")
-    two, one = (load_zoo(folder).theta for folder in folders)
-    torch.testing.assert_close(two, one, rtol=0, atol=1e-4)
-    assert (one[0] - one[-1]).abs().max() > 1e-2
-    losses = [pd.read_csv(folder / "loss.csv")["loss"].tolist() for folder in folders]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-
-
-# --- warnings and errors ------------------------------------------------------------------------
-
-
 def test_style_is_learned_if_its_last_loss_is_below_that_without_a_lora(base: Path, waves: Path) -> None:
     one = StyleFinetuning("waves", make_task(), make_collect(), waves, base)
     said = "denoising loss 0.1000 after the last step, 0.2000 without a LoRA"
@@ -181,20 +116,14 @@ def test_style_is_learned_if_its_last_loss_is_below_that_without_a_lora(base: Pa
     assert one.verdict([(0, -0.2), (5, -0.1), (9, -0.2)])[1] == "no LoRA"
 
 
-def test_images_of_another_size_than_the_base_models_are_one_line(
-    collect_zoo: Callable[..., Path], waves: Path
-) -> None:
-    for split in ("train", "validation"):
-        make_style_rows(4, 0, size=64).to_parquet(waves / f"{split}.parquet", index=False)
-    task = make_task()
-    wide = task.model_copy(update={"data": task.data.model_copy(update={"size": 64})})
-    with pytest.raises(UserError, match=r"^configs/tasks/waves.yaml: data.size: found 64, allowed: 32, as the base"):
-        collect_zoo(task=wide)
-
-
-def test_a_metric_whose_network_is_not_there_is_found_before_the_first_step(
-    collect_zoo: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+def test_what_does_not_fit_is_found_before_the_first_step(
+    collect_zoo: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, waves: Path
 ) -> None:
     monkeypatch.setattr("condpdiff.style.finetune.load_examples", lambda *_: pytest.fail("images were encoded"))
-    with pytest.raises(UserError, match=r"inception-2015-12-05.pt: no such file; the metric fid needs params.yaml"):
-        collect_zoo(task=make_task().model_copy(update={"metrics": ["fid"]}))
+    said = message_of(collect_zoo, task=make_task().model_copy(update={"metrics": ["fid"]}))
+    assert "inception-2015-12-05.pt: no such file; the metric fid needs params.yaml" in said
+    make_style_rows(4, 0, size=64).to_parquet(waves / "train.parquet", index=False)
+    task = make_task()
+    wide = task.model_copy(update={"data": task.data.model_copy(update={"size": 64})})
+    said = message_of(collect_zoo, task=wide)
+    assert said.startswith("configs/tasks/waves.yaml: data.size: found 64, allowed: 32, as the base")

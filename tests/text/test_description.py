@@ -27,56 +27,40 @@ def examples(rows: pd.DataFrame) -> set[str]:
     return {f"Input: {row.text} Output: {['bad', 'good'][int(row.label)]}" for row in rows.itertuples()}
 
 
-def test_description_and_paraphrases_come_first_and_the_draws_beside_them() -> None:
-    found = describe(with_shots(draws=5), make_rows(20, 0))
-    assert found["task_info"] == ["d", "p", "q"]
-    assert len(found["few_shot"]) == 5
+@pytest.mark.parametrize("labels", [[0.0, 1.0] * 10, [0.0] * 18 + [1.0] * 2, [0.0, 1.0, 2.0] * 6 + [0.0, 1.0]])
+def test_a_draw_shows_two_different_classes_of_training_rows_even_rare_ones(labels: list[float]) -> None:
+    names = ["bad", "good", "fair"][: len(set(labels))]
+    task = with_shots(draws=30)
+    task = task.model_copy(update={"data": task.data.model_copy(update={"labels": names})})
+    rows = make_rows(20, 0).assign(label=labels)
+    known = {f"Input: {row.text} Output: {names[int(row.label)]}" for row in rows.itertuples()}
+    texts = two_shots(task, rows)
+    assert all(len(set(labels_of(text))) == 2 and set(text.split("\n")) <= known for text in texts)
+    assert {label for text in texts for label in labels_of(text)} == set(names)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_a_draw_shows_two_different_classes_of_training_rows(seed: int) -> None:
-    rows = make_rows(20, 0)
-    rare = rows.assign(label=[0.0] * 18 + [1.0] * 2)  # shown all the same
-    for each in (rows, rare):
-        for text in two_shots(with_shots(draws=10, seed=seed), each):
-            assert sorted(labels_of(text)) == ["bad", "good"]
-            assert set(text.split("\n")) <= examples(each)
-
-
-def test_three_classes_are_all_shown_over_many_draws() -> None:
-    data = make_task().data.model_dump(mode="json") | {"labels": ["a", "b", "c"]}
-    task = make_task(data=data, condition={"description": "d", "few_shot": {"draws": 30}})
-    rows = make_rows(30, 0).assign(label=[float(i % 3) for i in range(30)])
-    pairs = [labels_of(text) for text in two_shots(task, rows)]
-    assert all(one != two for one, two in pairs)
-    assert {label for pair in pairs for label in pair} == {"a", "b", "c"}
-
-
-def test_rating_is_shown_from_both_halves() -> None:
-    rows = make_rows(21, 0, "regression")
-    for text in two_shots(with_shots("regression", draws=10), rows):
-        low, high = sorted(map(float, labels_of(text)))
-        assert low <= round(rows["label"].median(), 1) <= high
-
-
-@pytest.mark.parametrize("ratings", [[4.0] * 5 + [-4.0], [-4.0] * 5 + [4.0], [0.0, 4.0]])
-def test_ratings_of_which_most_are_equal_still_have_two_halves(ratings: list[float]) -> None:
-    rows = make_rows(len(ratings), 0, "regression").assign(label=ratings)
+@pytest.mark.parametrize("ratings", [[4.0] * 5 + [-4.0], [-4.0] * 5 + [4.0], [0.0, 4.0], list(range(-4, 5))])
+def test_ratings_are_shown_from_both_halves_even_if_most_are_equal(ratings: list[float]) -> None:
+    rows = make_rows(len(ratings), 0, "regression").assign(label=[float(rating) for rating in ratings])
     for text in two_shots(with_shots("regression", draws=5), rows):
-        assert len(set(labels_of(text))) == 2
+        low, high = sorted(map(float, labels_of(text)))
+        assert low < high and low <= rows["label"].median() <= high
 
 
-def test_fixed_examples_stand_in_place_of_draws() -> None:
-    task = with_shots(draws=5, examples=[["a fine film", "good"], ["poor", "bad"]])
-    assert two_shots(task, make_rows(20, 0)) == ["Input: a fine film Output: good\nInput: poor Output: bad"]
-
-
-def test_draws_are_decided_by_their_seed_and_pairs_are_shown_with_both_texts() -> None:
+def test_draws_stand_beside_the_descriptions_are_decided_by_their_seed_and_show_both_texts() -> None:
     rows = make_rows(40, 0)
-    one, again, other = (two_shots(with_shots(draws=6, seed=seed), rows) for seed in (0, 0, 1))
+    one, again, other = (describe(with_shots(draws=6, seed=seed), rows) for seed in (0, 0, 1))
+    assert one["task_info"] == ["d", "p", "q"] and len(one["few_shot"]) == 6
     assert one == again != other
     pairs = two_shots(with_shots(), rows.assign(text_pair="second text"))
     assert all(line.count(" / second text Output: ") == 1 for text in pairs for line in text.split("\n"))
+
+
+def test_fixed_examples_stand_in_place_of_draws_and_leave_none_unseen(films: Path) -> None:
+    shots = {"draws": 5, "examples": [["a fine film", "good"], ["poor", "bad"]]}
+    task = described(films, few_shot=shots)
+    assert two_shots(task, make_rows(20, 0)) == ["Input: a fine film Output: good\nInput: poor Output: bad"]
+    assert list(unseen_inputs(task, films, "task_info_few_shot")) == ["unseen_wording"]
 
 
 @pytest.mark.parametrize(
@@ -88,9 +72,6 @@ def test_a_kind_reads_its_texts_of_the_prepared_task(kind: str, count: int, tmp_
     if count == 6:  # every description meets every two-shot draw
         infos, shots = PARTS["task_info"], PARTS["few_shot"]
         assert condition_texts(kind, PARTS) == [f"{info}\n{shot}" for info in infos for shot in shots]
-
-
-# --- what training never draws ------------------------------------------------------------------
 
 
 def described(films: Path, **condition: object) -> Task:
@@ -126,11 +107,6 @@ def test_a_kind_has_unseen_what_it_reads(films: Path, kind: str, expected: list[
     if kind == "task_info_few_shot":  # beside the examples that training drew
         shots = describe(task, make_rows(40, 0))["few_shot"]
         assert found["unseen_wording"] == [f"{info}\n{shot}" for info in UNSEEN for shot in shots]
-
-
-def test_fixed_examples_leave_none_unseen(films: Path) -> None:
-    task = described(films, few_shot={"examples": [["fine", "good"], ["poor", "bad"]]})
-    assert list(unseen_inputs(task, films, "task_info_few_shot")) == ["unseen_wording"]
 
 
 def test_nonsense_has_the_shape_of_the_kind_of_condition() -> None:

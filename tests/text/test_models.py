@@ -6,7 +6,6 @@ import pytest
 import torch
 from transformers import BertConfig, DebertaConfig, RobertaConfig
 
-from condpdiff.common.errors import UserError
 from condpdiff.text.models import (
     ATTENTION,
     HEADS,
@@ -18,17 +17,13 @@ from condpdiff.text.models import (
 )
 from condpdiff.zoo.collect import head_modules, head_state
 from condpdiff.zoo.layout import layout_of
+from tests.messages import message_of
 from tests.stand_ins import make_zoo
 
 
 @pytest.mark.parametrize(
     ("config", "rank", "expected"),
-    [
-        (BertConfig(), 1, 73_728),
-        (RobertaConfig(), 1, 73_728),
-        (DebertaConfig(), 1, 92_160),
-        (BertConfig(), 16, 1_179_648),
-    ],
+    [(BertConfig(), 16, 1_179_648), (RobertaConfig(), 1, 73_728), (DebertaConfig(), 1, 92_160)],
 )
 def test_k_of_the_base_models_is_the_papers(config: Any, rank: int, expected: int) -> None:
     if config.model_type == "deberta":  # as microsoft/deberta-base's config has it
@@ -42,9 +37,7 @@ def test_k_of_the_base_models_is_the_papers(config: Any, rank: int, expected: in
 def test_head_is_what_the_base_does_not_hold(model_type: str, base) -> None:
     _, model = make_zoo(base(model_type), model_type)
     assert {key.split(".")[2] for key in head_state(model)} == set(HEADS[model_type])
-    assert head_modules(model) == sorted(
-        HEADS[model_type]
-    )  # each once, and no `score`, which PEFT adds to its own list
+    assert head_modules(model) == sorted(HEADS[model_type])  # without `score`, which PEFT adds to its own list
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert all(".lora_" in name or "modules_to_save" in name for name in trained)
 
@@ -58,26 +51,12 @@ def test_head_depends_on_its_seed_alone(base) -> None:
     assert not torch.equal(head(0), head(1))
 
 
-def test_modules_that_are_given_stand_as_given() -> None:
-    assert target_modules("bert", ["value", "query"]) == ["query", "value"]
-    assert target_modules("gpt_neo", ["c_attn"]) == ["c_attn"]
+def test_modules_are_those_given_or_those_of_a_known_family(base) -> None:
+    assert target_modules("gpt_neo", ["value", "query"]) == ["query", "value"]
     assert target_modules("bert", "auto") == sorted(ATTENTION["bert"])
-
-
-def test_auto_on_an_unknown_family_is_one_line_that_names_the_known_ones() -> None:
-    with pytest.raises(UserError) as error:
-        target_modules("gpt_neo", "auto")
-    message = str(error.value)
-    assert message.startswith("params.yaml: collect.target_modules: found 'auto' for model type 'gpt_neo'")
-    assert "bert, deberta" in message
-    assert "\n" not in message
-
-
-def test_modules_that_the_base_does_not_have_are_one_line(base) -> None:
-    with pytest.raises(UserError, match=r"^params.yaml: collect.target_modules: found \['no_such'\]: [^\n]*$"):
-        peft_classifier(base("bert"), 2, 0, 1, 1.0, ["no_such"])
-
-
-def test_lora_has_no_dropout_and_takes_rank_and_alpha() -> None:
     config = lora_config("bert", 4, 8.0, "auto")
     assert (config.r, config.lora_alpha, config.lora_dropout) == (4, 8.0, 0.0)
+    place = "params.yaml: collect.target_modules: found"
+    message = message_of(target_modules, "gpt_neo", "auto")
+    assert message.startswith(f"{place} 'auto' for model type 'gpt_neo'") and "bert, deberta" in message
+    assert message_of(peft_classifier, base("bert"), 2, 0, 1, 1.0, ["no_such"]).startswith(f"{place} ['no_such']: ")

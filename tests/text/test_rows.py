@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from condpdiff.text.rows import Batches, length_grouped_order, tokenize
@@ -27,13 +26,8 @@ def test_tokens_are_cut_and_not_padded_and_pairs_stand_together(tokenizer: PreTr
     assert len(pairs[1]) == len(single[1]) + 3
 
 
-# --- batches for scoring ------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("tokens", [1, 30, 60, 10_000])
-def test_batches_hold_every_row_within_the_bound_and_are_not_smaller(
-    tokenizer: PreTrainedTokenizerBase, tokens: int
-) -> None:
+def test_batches_hold_every_row_and_are_as_large_as_allowed(tokenizer: PreTrainedTokenizerBase, tokens: int) -> None:
     batches = Batches.of(ROWS, tokenizer, 64, tokens)
     shapes = [tuple(inputs["input_ids"].shape) for inputs in batches.inputs]
     assert sum(count for count, _ in shapes) == 33
@@ -43,19 +37,6 @@ def test_batches_hold_every_row_within_the_bound_and_are_not_smaller(
     for (count, _), (_, width) in zip(shapes, shapes[1:], strict=False):
         assert (count + 1) * width > tokens or width > shapes[0][1]
     assert tokens < 10_000 or len(shapes) == 1
-
-
-def test_outputs_come_back_in_the_order_of_the_split_and_padding_is_masked(tokenizer: PreTrainedTokenizerBase) -> None:
-    batches = Batches.of(ROWS, tokenizer, 64, 40)
-    lengths = [inputs["attention_mask"].sum(1) for inputs in batches.inputs]
-    assert batches.in_split_order(lengths).tolist() == [len(text.split()) + 2 for text in ROWS["text"]]
-    ids = [inputs["input_ids"][:, :3].float() for inputs in batches.inputs]
-    assert batches.in_split_order(ids).tolist() == [row[:3] for row in tokenize(ROWS, tokenizer, 64)["input_ids"]]
-    for inputs in batches.inputs:
-        assert torch.equal(inputs["attention_mask"] == 0, inputs["input_ids"] == tokenizer.pad_token_id)
-
-
-# --- the order of training ----------------------------------------------------------------------
 
 
 def test_order_has_the_length_of_the_run_is_decided_by_its_seed_and_begins_as_a_shorter_one() -> None:
@@ -79,7 +60,7 @@ def test_batches_are_of_similar_length_and_come_in_no_order_of_length() -> None:
     assert abs(np.corrcoef(np.arange(62), batches.mean(1))[0, 1]) < 0.4
 
 
-@pytest.mark.parametrize("rows", [1, 3, 15, 16, 17])
+@pytest.mark.parametrize("rows", [1, 15, 17])
 def test_fewer_rows_than_a_batch_are_repeated(rows: int) -> None:
     order = length_grouped_order(LENGTHS[:rows], 16, 5, 0)
     assert order.shape == (80,)

@@ -11,13 +11,13 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from condpdiff.common.errors import UserError
 from condpdiff.common.files import read_tensors
 from condpdiff.common.settings import parse
 from condpdiff.common.task import Task
 from condpdiff.zoo import collect as module
 from condpdiff.zoo.checkpoints import HEAD, THETA, load_zoo
 from condpdiff.zoo.collect import UNFINISHED, BatchLoss, Finetuning, collect_zoo, head_schedule, lora_schedule
+from tests.messages import message_of
 from tests.stand_ins import make_collect
 
 FILES = [HEAD, "layout.json", "loss.csv", THETA, "validation.csv"]
@@ -115,9 +115,6 @@ def same(one: str, two: str) -> bool:
     return all((Path(one) / name).read_bytes() == (Path(two) / name).read_bytes() for name in FILES)
 
 
-# --- what the zoo holds -------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("outputs", [2, 0])
 def test_zoo_holds_n_different_states_and_can_be_loaded(outputs: int) -> None:
     run(outputs=outputs)
@@ -135,26 +132,20 @@ def test_zoo_holds_n_different_states_and_can_be_loaded(outputs: int) -> None:
     [({}, [9, 10, 11, 12]), ({"every": 3}, [11, 14, 17, 20]), ({"steps": 5}, [6, 7, 8, 9])],
     ids=["each step", "each third", "the run's steps in place of the task's"],
 )
-def test_states_are_the_last_of_the_run(settings: dict[str, Any], expected: list[int]) -> None:
-    toy = run(**settings, validate_every=1)
+def test_states_are_the_last_of_the_run_and_the_head_stands(settings: dict[str, Any], expected: list[int]) -> None:
+    toy, opens = run(**settings, validate_every=1), settings.get("steps", OPENS)
+    zoo = load_zoo(Path("zoo"))
     assert read_tensors(Path("zoo") / THETA)["steps"].tolist() == expected
-    for row, step in zip(load_zoo(Path("zoo")).theta, expected, strict=True):
+    for row, step in zip(zoo.theta, expected, strict=True):
         lora = [tensor.flatten() for key, tensor in toy.seen[step].items() if ".lora_" in key]
         assert torch.equal(row, torch.cat(lora))
-
-
-def test_curves_end_with_the_last_step_and_validation_begins_before_the_first() -> None:
-    run(validate_every=4, max_checkpoints=7)
+    heads = [seen[TRAINED] for seen in toy.seen]
+    stands = [torch.equal(a, b) for a, b in zip(heads, heads[1:], strict=False)]
+    assert stands == [False] * opens + [True] * (expected[-1] - opens)
+    assert torch.equal(zoo.head["base_model.model.head.weight"], heads[-1])
     validation, loss = pd.read_csv("zoo/validation.csv"), pd.read_csv("zoo/loss.csv")
     assert list(validation.columns) == ["task", "step", "score"] and list(loss.columns) == ["task", "step", "loss"]
-    assert validation["step"].tolist() == [0, 4, 8, 12, 15] and loss["step"].tolist() == [10, 15]
-    assert set(loss["task"]) == set(validation["task"]) == {"toy"}
-
-
-def test_head_learns_until_the_window_opens_and_stands_there() -> None:
-    heads = [seen[TRAINED] for seen in run(validate_every=1).seen]
-    assert [torch.equal(a, b) for a, b in zip(heads, heads[1:], strict=False)] == [False] * OPENS + [True] * 4
-    assert torch.equal(load_zoo(Path("zoo")).head["base_model.model.head.weight"], heads[-1])
+    assert validation["step"].tolist() == list(range(expected[-1] + 1)) and loss["step"].iloc[-1] == expected[-1]
 
 
 def test_several_runs_share_the_states_and_the_first_one_s_head() -> None:
@@ -185,9 +176,6 @@ def test_every_lora_starts_from_one_a_whatever_the_head_and_another_seed_from_an
     assert 0.8 < widest <= 1  # uniform in +-1 / sqrt(inputs), as PEFT draws it
 
 
-# --- rates --------------------------------------------------------------------------------------
-
-
 def test_rates_of_lora_and_head() -> None:
     toy = Toy(2, 0, {"steps": 100, "warmup": 0.1, "lr": 0.01}, lr=0.001)
     lora = [0.01 * lora_schedule(toy.task.finetune, toy.collect)(step) for step in range(120)]
@@ -196,27 +184,9 @@ def test_rates_of_lora_and_head() -> None:
     assert lora[9] == lora[99] == pytest.approx(0.01)
     assert lora[100:] == pytest.approx([0.001] * 20)  # constant in the window: N different states
     assert max(head) <= 1 and head[99] == pytest.approx(1 / 100) and not any(head[100:])
-
-
-def test_rate_inside_the_window_goes_down_to_a_tenth_and_starts_again() -> None:
-    def rates(cycle: int) -> list[float]:
-        toy = Toy(2, 0, {"lr": 0.1}, lr_cycle=cycle)
-        return [0.1 * lora_schedule(toy.task.finetune, toy.collect)(step) for step in range(OPENS, OPENS + 10)]
-
-    assert rates(5) == pytest.approx([0.1, 0.1 * (0.55 + 0.45 * 0.5**0.5), 0.055, 0.0231802, 0.01] * 2)
-    assert rates(1) == pytest.approx([0.1] * 10)
-
-
-# --- the same bytes, interrupted or not ---------------------------------------------------------
-
-
-def test_two_runs_of_one_seed_give_the_same_bytes_and_another_seed_does_not() -> None:
-    run("one")
-    torch.rand(3)  # the global state must not matter
-    run("two")
-    run("other", seed=1)
-    assert same("one", "two")
-    assert (Path("one") / THETA).read_bytes() != (Path("other") / THETA).read_bytes()
+    toy = Toy(2, 0, {"lr": 0.1}, lr_cycle=5)  # or down to a tenth, again and again
+    cycles = [0.1 * lora_schedule(toy.task.finetune, toy.collect)(step) for step in range(OPENS, OPENS + 10)]
+    assert cycles == pytest.approx([0.1, 0.1 * (0.55 + 0.45 * 0.5**0.5), 0.055, 0.0231802, 0.01] * 2)
 
 
 @pytest.mark.parametrize(
@@ -224,18 +194,20 @@ def test_two_runs_of_one_seed_give_the_same_bytes_and_another_seed_does_not() ->
     [(3, 2), (3, 5), (3, 10), (4, 8), (2, 11), (10, 11), (5, 7)],
     ids=["no point yet", "before the window", "in it", "where it opens", "the last step", "at a log", "amid a log"],
 )
-def test_interrupted_run_goes_on_and_gives_the_bytes_of_an_uninterrupted_one(
-    capsys: pytest.CaptureFixture[str], save_every: int, steps: int
-) -> None:
+def test_cut_off_run_goes_on_to_the_same_bytes(capsys: pytest.CaptureFixture[str], save_every: int, steps: int) -> None:
     run("whole", save_every=save_every)
     cut(steps, save_every=save_every)
     assert not Path("again").exists()
+    for point in UNFINISHED.rglob("custom_checkpoint_0.pkl"):  # what trains, and not the base
+        assert len(torch.load(point)["weights"]) == 6 and not list(point.parent.glob("*.safetensors"))
     capsys.readouterr()
     run("again", save_every=save_every)
     last = steps // save_every * save_every
     assert (f"toy: going on from step {last}" in capsys.readouterr().out) == (last > 0)
     assert same("again", "whole")
     assert not list(UNFINISHED.iterdir())
+    run("other", save_every=save_every, seed=1)
+    assert not same("other", "whole")
 
 
 def test_interrupted_second_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -245,15 +217,6 @@ def test_interrupted_second_run_goes_on(capsys: pytest.CaptureFixture[str]) -> N
     out = capsys.readouterr().out
     assert "toy, run 1 of 2: going on from step 10" in out and "toy, run 2 of 2: going on from step 5" in out
     assert same("again", "whole")
-
-
-def test_resume_point_holds_what_trains_and_not_the_base() -> None:
-    cut(7, save_every=3)
-    (point,) = UNFINISHED.glob("toy-*/0/*")
-    assert point.name == "step-6"
-    assert not list(point.glob("*.safetensors"))
-    weights = torch.load(point / "custom_checkpoint_0.pkl")["weights"]
-    assert [tuple(weight.shape) for weight in weights] == [(2, 3), (4, 2), (2, 4), (4, 2), (2, 4), (2,)]
 
 
 def test_resume_point_that_was_half_written_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,18 +229,15 @@ def test_resume_point_that_was_half_written_is_not_used(monkeypatch: pytest.Monk
     assert same("again", "whole")
 
 
-@pytest.mark.parametrize("change", ["settings", "data"])
-def test_resume_point_of_other_settings_or_data_is_not_used(change: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("alpha", "rows"), [(8.0, "the data"), (4.0, "other data")])
+def test_resume_point_of_other_settings_is_left(alpha: float, rows: str, capsys: pytest.CaptureFixture[str]) -> None:
     cut(7, save_every=3)
-    if change == "data":
-        Path("rows").write_text("other data")
-    run("again", save_every=3, alpha=8.0 if change == "settings" else 4.0)
+    Path("rows").write_text(rows)
+    run("again", save_every=3, alpha=alpha)
     assert "going on from" not in capsys.readouterr().out
 
 
-def test_zoo_that_could_not_be_written_leaves_the_old_one_and_needs_no_training(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_zoo_that_could_not_be_written_leaves_the_old_one_and_trains_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     run("again", save_every=4, seed=1)
     before = (Path("again") / THETA).read_bytes()
     run("whole", save_every=4)
@@ -287,9 +247,6 @@ def test_zoo_that_could_not_be_written_leaves_the_old_one_and_needs_no_training(
     assert (Path("again") / THETA).read_bytes() == before
     run("again", fails_at=0, save_every=4)
     assert same("again", "whole")
-
-
-# --- prints and errors --------------------------------------------------------------------------
 
 
 def test_run_that_learned_nothing_warns(capsys: pytest.CaptureFixture[str]) -> None:
@@ -302,5 +259,4 @@ def test_run_that_learned_nothing_warns(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_batch_that_the_processes_can_not_share_is_found_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(UserError, match="allowed: a divisor of batch_size = 4"):
-        Toy(2, 0, {})
+    assert "allowed: a divisor of batch_size = 4" in message_of(Toy, 2, 0, {})

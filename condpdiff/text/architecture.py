@@ -28,42 +28,36 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     }
     if kind not in ("bert", "roberta", "deberta"):
         return found | _counted(dict(config))
-    wide = config["intermediate_size"]
-    projections = {f"attention.self.{name}": (h, h) for name in ("query", "key", "value")}
-    biases = 3 * h
-    if kind == "deberta":
-        projections = {
-            "attention.self.in_proj": (3 * h, h),
-            "attention.self.pos_proj": (h, h),
-            "attention.self.pos_q_proj": (h, h),
-        }
-    layer = projections | {
-        "attention.output.dense": (h, h),
-        "intermediate.dense": (wide, h),
-        "output.dense": (h, wide),
-    }
+    wide, bert, deberta = config["intermediate_size"], kind == "bert", kind == "deberta"
+    attention = "attention.self"
+    projections = {f"{attention}.{name}": (h, h) for name in ("query", "key", "value")}
+    if deberta:
+        projections = {f"{attention}.in_proj": (3 * h, h)}
+        projections |= {f"{attention}.{name}": (h, h) for name in ("pos_proj", "pos_q_proj")}
+    rest = {"attention.output.dense": (h, h), "intermediate.dense": (wide, h), "output.dense": (h, wide)}
+    layer = projections | rest
     positions = config["max_position_embeddings"]  # DeBERTa's lie between its layers, on either side of a token
-    tables = config["vocab_size"] + config["type_vocab_size"] + (2 if kind == "deberta" else 1) * positions
+    tables = config["vocab_size"] + config["type_vocab_size"] + (2 if deberta else 1) * positions
     weights = sum(out * width for out, width in layer.values())
-    norms_and_biases = biases + h + wide + h + 2 * 2 * h
+    norms_and_biases = 3 * h + h + wide + h + 2 * 2 * h
     pooler, labels = h * h + h, 2 * h + 2
     linears = {f"encoder.layer.{i}.{name}": shape for i in range(layers) for name, shape in layer.items()}
     return found | {
-        "linears": linears | ({"pooler.dense": (h, h)} if kind == "bert" else {}),
+        "linears": linears | ({"pooler.dense": (h, h)} if bert else {}),
         "auto": [*projections, "attention.output.dense"],
-        "parameters": tables * h + 2 * h + layers * (weights + norms_and_biases) + (pooler if kind == "bert" else 0),
-        "head": labels if kind == "bert" else pooler + labels,
+        "parameters": tables * h + 2 * h + layers * (weights + norms_and_biases) + (pooler if bert else 0),
+        "head": labels if bert else pooler + labels,
     }
 
 
 def source(task: Task) -> tuple[str, list[tuple[str, str]]]:
-    """Where a task's rows come from, in words, and what must be there for it: (package | hub | file, name)."""
+    """Where a task's rows come from, in words, and what must be there for it: (package | dataset | file, name)."""
     found = task.data.source
     if isinstance(found, PackageSource):
         return f"package {found.package}", [("package", found.package)]
     if isinstance(found, HubSource):
         config = f" ({found.config})" if found.config else ""
-        return f"hub {found.dataset}{config}", [("hub", found.dataset)]
+        return f"hub {found.dataset}{config}", [("dataset", found.dataset)]
     return f"files {found.train}, {found.validation}", [("file", found.train), ("file", found.validation)]
 
 
