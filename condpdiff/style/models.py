@@ -202,6 +202,7 @@ def embed_captions(base: Path, captions: Sequence[str]) -> tuple[Tensor, Tensor]
     Raises:
         UserError: it can't be read.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForTextEncoding, AutoTokenizer, logging
 
     logging.set_verbosity_error()
@@ -211,7 +212,7 @@ def embed_captions(base: Path, captions: Sequence[str]) -> tuple[Tensor, Tensor]
         # T5-XXL is published in float32, 19 GB.
         dtype = "auto" if device() == "cpu" else torch.bfloat16
         encoder = AutoModelForTextEncoding.from_pretrained(base / "text_encoder", dtype=dtype).eval().to(device())
-    except (OSError, ValueError, RuntimeError, ImportError) as error:  # T5's tokenizer asks for sentencepiece
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:  # T5 asks for sentencepiece
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{base}/text_encoder: can't be loaded ({first})") from None
     clean = [caption.lower().strip() for caption in captions]  # as PixArtAlphaPipeline does

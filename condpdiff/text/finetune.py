@@ -20,7 +20,7 @@ from condpdiff.text.task import Task
 from condpdiff.zoo.collect import BatchLoss, Finetuning, collect_zoo
 from condpdiff.zoo.settings import Collect
 
-VALIDATION_TOKENS = 2048
+VALIDATION_TOKENS = 512
 """Padded tokens of a batch of validation rows."""
 
 
