@@ -20,6 +20,7 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from diffusers.utils import logging
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from torch import Tensor
 
 from condpdiff.common.errors import UserError
@@ -159,8 +160,6 @@ def load_vae(base: Path) -> AutoencoderKL | AutoencoderTiny:
 
 
 def _load(kind: Any, folder: Path) -> Any:
-    from safetensors import SafetensorError
-
     try:
         return kind.from_pretrained(folder, torch_dtype=torch.float32).eval().requires_grad_(False)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -202,7 +201,6 @@ def embed_captions(base: Path, captions: Sequence[str]) -> tuple[Tensor, Tensor]
     Raises:
         UserError: it can't be read.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForTextEncoding, AutoTokenizer, logging
 
     logging.set_verbosity_error()
