@@ -151,8 +151,8 @@ def would_run(clone: Path) -> set[str]:
     assert call(clone, "python", "-m", "stages.check_params").status == 0
     with Repo(str(clone)) as repo:
         graph = repo.index.graph  # an edge leads from a stage to the one that it reads from
-        names = {stage: stage.addressing for stage in graph}
-        status = set(repo.status()) - {"check-params"}
+        names = {stage: stage.name for stage in graph}
+        status = {address.rpartition(":")[2] for address in repo.status()} - {"check-params"}  # it may be `PATH:NAME`
         changed = [stage for stage in graph if names[stage] in status]
         return {names[stage] for one in changed for stage in {one, *ancestors(graph, one)}}
 
