@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 WORDS = ("beats", "ties with", "loses to")
-FEWEST = 3
+FEWEST = 5
 """Tasks of which an interval over tasks is given."""
 
 

@@ -151,9 +151,11 @@ def verdict(found: Probed, spec: Spec) -> list[str]:
                 "ties with": f"The {subject} {are} **not measurably used**",
                 "loses to": f"The {subject} {work} **against the {noun}**",
             }[difference.word]
+            said = _said(difference, spec)
             if not difference.known:
                 says = f"Whether the {subject} {are} used **can't be told** from {counted(len(values), noun)}"
-            lines.append(f"{says}: {held} minus the other {noun}s' is {_said(difference, spec)}.")
+                said += f"; by {noun} {signed(float(min(values)))} to {signed(float(max(values)))}"
+            lines.append(f"{says}: {held} minus the other {noun}s' is {said}.")
     return lines
 
 

@@ -31,6 +31,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     "charcoal": {"type": "rendered", "renderer": "charcoal"},
     "chalk": {"type": "rendered", "renderer": "chalk"},
     "waves": {"type": "rendered", "renderer": "fixed", "index": 19},
+    "coral": {"type": "rendered", "renderer": "fixed", "index": 20},
     "own": {"type": "folder", "path": "my-images"},
 }
 PROMPTS = [f"a photograph of {what}" for what in ("a cat, whole", "a rocket, close-up left", "a cup of coffee, whole")]

@@ -98,13 +98,13 @@ def test_the_spread_is_the_larger_deviation_of_the_two_arms(style: Made) -> None
         assert (d.high - d.low) / 2 == pytest.approx(np.std(values, ddof=1))
 
 
-def test_student_s_interval_is_known_from_three_values_on() -> None:
-    found = student(np.array([1.0, 2.0, 3.0]), lower=True)
-    assert (found.value, found.lower) == (2.0, True)
-    assert found.high - found.value == pytest.approx(4.3027 / 3**0.5, abs=1e-3)  # t of 2 degrees of freedom, std 1
+def test_student_s_interval_is_known_from_five_values_on() -> None:
+    found = student(np.array([1.0, 2.0, 3.0, 4.0, 5.0]), lower=True)
+    assert (found.value, found.lower) == (3.0, True)
+    assert found.high - found.value == pytest.approx(2.7764 * (2.5 / 5) ** 0.5, abs=1e-3)  # t of 4 degrees of freedom
     assert found.value - found.low == pytest.approx(found.high - found.value)
-    few = student(np.array([1.0, 2.0]))
-    assert not few.known and np.isnan([few.low, few.high]).all() and str(few) == "+1.50"
+    few = student(np.array([1.0, 2.0, 3.0, 4.0]))
+    assert not few.known and np.isnan([few.low, few.high]).all() and str(few) == "+2.50"
     assert [signed(x) for x in (1.234, -0.5, -0.001, 0.0, np.nan)] == ["+1.23", "−0.50", "+0.00", "+0.00", "–"]
     assert [number(x, 1) for x in (1.234, -0.5, np.nan)] == ["1.2", "−0.5", "–"]
 

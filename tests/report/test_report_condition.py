@@ -16,7 +16,7 @@ from condpdiff.report.condition_section import OTHERS, STATISTICS_OF_OTHERS, Pro
 from condpdiff.report.spec import Spec
 
 FIVE = ("movies", "tweets", "moods", "four", "five")
-STYLES = ("charcoal", "chalk", "waves", "own")
+STYLES = ("charcoal", "chalk", "waves", "own", "coral")
 
 
 Frames = tuple[pd.DataFrame, pd.DataFrame]
@@ -121,7 +121,7 @@ def test_few_tasks_have_figures_but_no_interval_and_no_verdict(probed: Get) -> N
     lines = verdict(found, spec)
     assert lines[0].startswith("Whether the condition is used **can't be told** from 2 tasks: ")
     assert lines[1].startswith("Whether the statistics are used **can't be told** from 2 tasks: ")
-    assert "interval" not in "".join(lines)
+    assert "interval" not in "".join(lines) and all("; by task +" in line for line in lines)
     assert "95 %" not in words and "**" not in words
 
 
