@@ -64,8 +64,9 @@ def test_scoring_and_fine_tuning_count_merges_rows_batches_doses_and_steps(passe
     assert scale.merge_eval(passes, text, without).flops == 128 * model
     assert scale.merge_eval(passes, text, params).flops == (128 + 1 + 5 * 4) * model
     work = scale.finetune(passes, five.tasks["movies"], text, params)  # 250 steps of 16 rows; then 150 states
-    assert work.flops == 400 * 16 * passes.row(S, True) + 8 * 320 * FORWARD  # a validation every 50 steps
-    assert work.issued == 400 * passes.issued(True) + 8 * 5 * passes.issued(False)
+    validations = 400 // params.collect.validate_every
+    assert work.flops == 400 * 16 * passes.row(S, True) + validations * 320 * FORWARD
+    assert work.issued == 400 * passes.issued(True) + validations * 5 * passes.issued(False)
 
 
 def test_the_autoencoder_s_steps_and_what_they_read(params: Params) -> None:
