@@ -65,15 +65,6 @@ PAPER_SAYS = (
 PAPER_TABLE = "FID, lower is better, from Table 2 of arXiv 2408.01415."
 
 
-def spec(tasks: Mapping[str, Task], data: Path) -> "StyleSpec":
-    """What the report is made from, of the outputs in `data`.
-
-    Raises:
-        UserError: a file is absent or broken, a column, an arm or an image is missing, or sizes disagree.
-    """
-    return StyleSpec(tasks, data)
-
-
 class StyleSpec(Spec):
     """Fréchet distances, of which lower is better. One is called FID only where Inception's features stand behind."""
 
@@ -279,3 +270,7 @@ def read_images(folder: Path) -> list[list[str | Picture]]:
             name, alt = f"{folder.name}-{arm}-{i}", f"{folder.name}, {arm}: {prompts[i]}"
             line.append(read_picture(folder / file, name, alt))
     return lines
+
+
+spec = StyleSpec
+"""What `domain.ReportModule` asks for."""

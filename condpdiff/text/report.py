@@ -45,15 +45,6 @@ PAPER_SAYS = (
 PAPER_TABLE = "Mean over six GLUE tasks, in percent, from Table 1 of arXiv 2408.01415."
 
 
-def spec(tasks: Mapping[str, Task], data: Path) -> "TextSpec":
-    """What the report is made from, of the outputs in `data`.
-
-    Raises:
-        UserError: a file is absent or broken, a column or an arm is missing, or sizes disagree.
-    """
-    return TextSpec(tasks, data)
-
-
 class TextSpec(Spec):
     """Scores in percent, of which higher is better."""
 
@@ -225,3 +216,7 @@ def wrong_overlaps(e: Evaluation, predictions: np.ndarray, labels: np.ndarray) -
     iou[zoo, np.arange(len(zoo))] = -1.0  # not with itself
     best = iou.max(axis=1)
     return np.where(best < 0, np.nan, best)
+
+
+spec = TextSpec
+"""What `domain.ReportModule` asks for."""
