@@ -63,7 +63,7 @@ def measure(arch: str, path: Path, steps: int) -> dict[str, Any]:
     settings = settings_of(arch, rows.shape[1])
     torch.manual_seed(0)
     began = now()
-    model = autoencoder.build(autoencoder.config_of(settings, rows.shape[1], None))
+    model = autoencoder.build(autoencoder.config_of(settings, rows.shape[1]))
     if arch == "conv1d":
         model.fit_closed_form(rows)
     start = now() - began
@@ -73,7 +73,7 @@ def measure(arch: str, path: Path, steps: int) -> dict[str, Any]:
     seconds, drawn = [], batches(rows, settings.batch_size)
     for _ in range(steps):
         began = now()
-        loss = model.train()(next(drawn)[1], settings.noise, settings.input_noise)
+        loss = model.train()(next(drawn), settings.noise, settings.input_noise)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -113,7 +113,7 @@ def samples(sizes: list[int], count: int = 20) -> None:
     print("\n" + head(("K", f"ms a sample (decode and denormalise, {count} at once)")))
     times = []
     for K in sizes:  # noqa: N806
-        model = autoencoder.build(autoencoder.config_of(settings_of("conv1d", K), K, None)).eval()
+        model = autoencoder.build(autoencoder.config_of(settings_of("conv1d", K), K)).eval()
         z, statistics = torch.randn(count, model.C, model.L), Statistics(torch.zeros(K), torch.ones(K))
         each = []
         for _ in range(5):

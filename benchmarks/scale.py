@@ -175,8 +175,7 @@ class Passes:
 def finetune(passes: Passes, task: Task, text: Text, params: Params) -> Work:
     """finetune-collect of one task: all steps, and every validation."""
     collect, size = params.collect, task.finetune.batch_size
-    steps = (collect.steps or task.finetune.steps) + collect.max_checkpoints // collect.runs * collect.every
-    steps *= collect.runs
+    steps = (collect.steps or task.finetune.steps) + collect.max_checkpoints * collect.every
     validations = steps // collect.validate_every
     flops = steps * size * passes.row(text.train, True)
     flops += validations * text.rows * passes.row(text.validation, False)
@@ -269,9 +268,9 @@ def encode_latents(settings: Settings, k: int, rows: int) -> Work:
 def denoiser(params: Params, rows: int) -> tuple[nn.Module, tuple[Any, ...]]:
     """The denoiser and its inputs for a batch, on the meta device."""
     ldm, size = params.ldm, (params.ae.latent_channels, params.ae.latent_length)
-    has_p, how = ldm.performance != "none", ldm.conditioning
+    has_p = ldm.performance != "none"
     with torch.device("meta"):
-        net = Denoiser(*size, ldm.channels, ldm.blocks, D_COND, performance=has_p, conditioning=how)
+        net = Denoiser(*size, ldm.channels, ldm.blocks, D_COND, performance=has_p)
         whole, y = torch.empty(rows, dtype=torch.int64), torch.empty(rows, D_COND)
         drop, p = torch.empty(rows, dtype=torch.bool), torch.empty(rows) if has_p else None
         return net, (torch.empty(rows, *size), whole, y, drop, p)

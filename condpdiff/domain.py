@@ -17,11 +17,14 @@ if TYPE_CHECKING:  # a stage loads what it uses alone
 
     from condpdiff.common import task as tasks
     from condpdiff.common.task import Base, Data
-    from condpdiff.diffusion.settings import Condition
+    from condpdiff.diffusion.settings import Condition, TaskLoss
     from condpdiff.evaluate.scorer import Panel, Scorer
-    from condpdiff.evaluate.settings import Scoring
+    from condpdiff.evaluate.settings import Eval, Scoring
+    from condpdiff.generate.settings import Sample
+    from condpdiff.generate.task_loss import Draw
     from condpdiff.report.spec import Spec
     from condpdiff.zoo.checkpoints import Zoo
+    from condpdiff.zoo.many import ManyFinetuning
     from condpdiff.zoo.settings import Collect
 
 
@@ -86,6 +89,35 @@ class ScoreModule(Protocol):
     def Panel(self, tasks: Mapping[str, Any], settings: "Scoring", data: Path) -> "Panel": ...  # noqa: N802
 
 
+class FamiliesModule(Protocol):
+    """The fine-tuning of a family's members, in a domain that has families."""
+
+    def Family(self, task: Any, collect: "Collect", data: Path, base: Path) -> "ManyFinetuning": ...  # noqa: N802
+
+
+class FreshModule(Protocol):
+    """The tasks of the task loss, in a domain that has families."""
+
+    def draws(self, data: Path, condition: "Condition", settings: "TaskLoss", seed: int) -> "Draw": ...
+
+
+class UnseenModule(Protocol):
+    """The evaluation of a family's members, in a domain that has families."""
+
+    def evaluate_family(
+        self,
+        data: Path,
+        name: str,
+        task: Any,
+        settings: "Eval",
+        condition: "Condition",
+        sample: "Sample",
+        collect: "Collect",
+        folder: Path,
+        adapters: Path,
+    ) -> None: ...
+
+
 class ReportModule(Protocol):
     """What a domain adds to the report."""
 
@@ -116,6 +148,12 @@ def module(name: Literal["models"], of: str | None = None) -> ModelsModule: ...
 def module(name: Literal["finetune"], of: str | None = None) -> FinetuneModule: ...
 @overload
 def module(name: Literal["score"], of: str | None = None) -> ScoreModule: ...
+@overload
+def module(name: Literal["families.losses"], of: str | None = None) -> FamiliesModule: ...
+@overload
+def module(name: Literal["unseen.fresh"], of: str | None = None) -> FreshModule: ...
+@overload
+def module(name: Literal["unseen.evaluate"], of: str | None = None) -> UnseenModule: ...
 @overload
 def module(name: Literal["report"], of: str | None = None) -> ReportModule: ...
 @overload

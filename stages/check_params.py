@@ -4,17 +4,18 @@ from pathlib import Path
 
 from condpdiff.common.errors import run
 from condpdiff.common.files import new_directory
-from condpdiff.common.task import SETTINGS, save_sections
+from condpdiff.common.task import MEMBERS, SETTINGS, save_members, save_sections
 from condpdiff.experiments.params import load_params
 
 CHECKED = Path("data/params-checked")
 
 
 def main() -> None:
-    params, _ = load_params()
+    params, tasks = load_params()
     with new_directory(SETTINGS) as folder:
         for name in params.tasks:
             save_sections(folder / name, name)
+    save_members(MEMBERS, params.tasks, [tasks[name].members for name in params.tasks])
     # Always the same bytes: a change of params.yaml reruns only the stages that read the changed key.
     CHECKED.write_text("params.yaml and its task files are valid\n", encoding="utf-8")
     for folder in sorted(Path("data").glob("*/*/")):

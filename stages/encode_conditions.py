@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import torch
+
 from condpdiff.common.errors import run
 from condpdiff.common.files import new_directory, write_json
-from condpdiff.common.settings import section, tasks
-from condpdiff.diffusion.conditions import FILE, SHOWN, conditions, save_conditions
+from condpdiff.common.settings import section
+from condpdiff.common.task import members
+from condpdiff.diffusion.conditions import FILE, PROJECTION, SHOWN, Projection, conditions, save_conditions
 from condpdiff.diffusion.settings import Condition
 from condpdiff.domain import module
 
@@ -14,9 +17,14 @@ OUT = Path("data/conditions")
 
 def main() -> None:
     settings, description = section("condition", Condition), module("conditions")
-    inputs = {name: description.inputs(Path("data/tasks", name), settings.kind) for name in tasks()}
+    names = members("train", "tuning", "unseen")
+    inputs = {name: description.inputs(Path("data/tasks", name), settings.kind) for name in names}
     y = conditions(settings, inputs, module("encoder").load_encoder)
     with new_directory(OUT) as folder:
+        if settings.axes is not None:
+            projection = Projection.fit(torch.cat([y[name] for name in members("train")]), settings.axes)
+            projection.save(folder / PROJECTION)
+            y = {name: projection(each) for name, each in y.items()}
         save_conditions(folder / FILE, y)
         write_json(folder / SHOWN, {name: [description.shown(one) for one in each] for name, each in inputs.items()})
 

@@ -6,7 +6,7 @@ from condpdiff.autoencoder import models as autoencoder
 from condpdiff.autoencoder.latents import save_latents
 from condpdiff.common.errors import run
 from condpdiff.common.files import new_directory
-from condpdiff.common.settings import tasks
+from condpdiff.common.task import members
 from condpdiff.zoo.normalized import load_rows
 
 OUT = Path("data/latents")
@@ -14,7 +14,7 @@ OUT = Path("data/latents")
 
 def main() -> None:
     model = autoencoder.load(Path("data/autoencoder") / autoencoder.FILE)
-    w = load_rows(Path("data/normalized"), tasks())
+    w = load_rows(Path("data/normalized"), members("train"))
     with new_directory(OUT) as folder:
         save_latents(folder, {task: autoencoder.encode_all(model, rows) for task, rows in w.items()})
 

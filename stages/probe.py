@@ -1,8 +1,7 @@
-"""probe: conditions and statistics swapped, conditions that mean nothing, and tasks left out of training."""
+"""probe: conditions and statistics swapped, and conditions that mean nothing."""
 
 from pathlib import Path
 
-from condpdiff.autoencoder.settings import Autoencoder
 from condpdiff.common.errors import run
 from condpdiff.common.files import new_directory
 from condpdiff.common.settings import section, tasks
@@ -24,12 +23,12 @@ def main() -> None:
         image_steps=section("eval", Eval).image_steps,
         image_guidance=section("eval", Eval).image_guidance,
     )
-    ae, ldm, sample = section("ae", Autoencoder), section("ldm", Ldm), section("sample", Sample)
-    settings, method = section("probe", Probe), section("normalize", Normalize).method
+    settings, sample = section("probe", Probe), section("sample", Sample)
+    method, dropout = section("normalize", Normalize).method, section("ldm", Ldm).condition_dropout
     load, panel = module("encoder").load_encoder, module("score").Panel
     nonsense = module("conditions").nonsense_inputs(files[tasks()[0]], condition.kind)
     of_one = lambda name: panel({name: files[name]}, scoring, DATA)  # noqa: E731
-    probing = Probing(settings, method, ae, condition, ldm, sample, load, of_one)
+    probing = Probing(settings, method, condition, dropout, sample, load, of_one)
     with new_directory(DATA / "probe") as out:
         probing.write(DATA, tasks(), nonsense, out)
 

@@ -6,7 +6,8 @@ import torch
 
 from condpdiff.common.errors import run
 from condpdiff.common.files import new_directory, write_tensors
-from condpdiff.common.settings import section, tasks
+from condpdiff.common.settings import section
+from condpdiff.common.task import grouped
 from condpdiff.diffusion import conditions as condition_file
 from condpdiff.diffusion.conditions import load_conditions
 from condpdiff.generate.generator import Generator, generate
@@ -19,12 +20,19 @@ OUT = Path("data/samples")
 def main() -> None:
     settings = section("sample", Sample)
     generator = Generator.load(Path("data"))
-    y = load_conditions(Path("data/conditions") / condition_file.FILE, tasks())
+    names = grouped("unseen", "tuning")
+    y = load_conditions(Path("data/conditions") / condition_file.FILE, [n for each in names.values() for n in each])
+    numbers = {name: number for number, name in enumerate(y)}
     with new_directory(OUT) as folder:
-        for q, task in enumerate(tasks()):
-            random = torch.Generator().manual_seed(settings.seed * 1000 + q)
-            frame = load_frame(Path("data/normalized"), task)
-            write_tensors(folder / f"{task}.safetensors", generate(generator, frame, y[task], settings, random, task))
+        for task, each in names.items():
+            made = []
+            for name in each:
+                random = torch.Generator().manual_seed(settings.seed * 1000 + numbers[name])
+                frame = load_frame(Path("data/normalized"), name)
+                made.append(generate(generator, frame, y[name], settings, random, name))
+            # Of a family one file, whose tensors have an axis of members in front.
+            found = made[0] if each == [task] else {key: torch.stack([m[key] for m in made]) for key in made[0]}
+            write_tensors(folder / f"{task}.safetensors", found)
 
 
 if __name__ == "__main__":

@@ -1,34 +1,33 @@
-"""score-zoo TASK: the loss of every checkpoint, or of every so many-th, on the held-out rows."""
+"""score-zoo TASK: the loss of every checkpoint, or of every so many-th, on held-out rows; or of a family's members."""
 
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
 from condpdiff.common.errors import run
-from condpdiff.common.files import read_rows
+from condpdiff.common.files import read_rows, read_tensors
 from condpdiff.common.settings import section
 from condpdiff.domain import module
 from condpdiff.evaluate.settings import Eval
-from condpdiff.zoo.checkpoints import load_zoo
-from condpdiff.zoo.performance import loss_rows, losses_of_all, rated
-from condpdiff.zoo.settings import Performance
+from condpdiff.zoo.checkpoints import THETA, load_zoo
+from condpdiff.zoo.many import rate_many
+from condpdiff.zoo.performance import loss_rows, rate
+from condpdiff.zoo.settings import Collect, Performance
 
-OUT = Path("data/performance")
+DATA, OUT = Path("data"), Path("data/performance")
 
 
 def main() -> None:
-    task, settings = sys.argv[1], section("performance", Performance)
-    zoo = load_zoo(Path("data/zoo", task))
-    rows = {"loss": loss_rows(read_rows(Path("data/tasks", task), "held_out"), settings)}
-    tokens = section("eval", Eval).batch_tokens
-    scorer = module("score").Scorer(Path("data/base"), zoo, module("task").load_task(task), rows, tokens)
-    losses = {}
-    for checkpoint in tqdm(rated(len(zoo.theta), settings.every), desc=f"score-zoo {task}", unit="checkpoint"):
-        scorer.merge(zoo.theta[checkpoint])
-        losses[checkpoint] = float(scorer.losses("loss").mean())
+    name, settings = sys.argv[1], section("performance", Performance)
+    task, rows, folder = module("task").load_task(name), DATA / "tasks" / name, DATA / "zoo" / name
+    if task.members is None:
+        zoo, splits = load_zoo(folder), {"loss": loss_rows(read_rows(rows, "held_out"), settings)}
+        scorer = module("score").Scorer(DATA / "base", zoo, task, splits, section("eval", Eval).batch_tokens)
+        losses = rate(scorer, zoo.theta, settings.every, f"score-zoo {name}")
+    else:
+        family = module("families.losses").Family(task, section("collect", Collect), rows, DATA / "base")
+        losses = rate_many(family, read_tensors(folder / THETA)["theta"], task.finetune.batch_size)
     OUT.mkdir(parents=True, exist_ok=True)
-    losses_of_all(losses, len(zoo.theta)).to_csv(OUT / f"{task}.csv", index=False)
+    losses.to_csv(OUT / f"{name}.csv", index=False)
 
 
 if __name__ == "__main__":

@@ -3,16 +3,15 @@
 from pathlib import Path
 
 from condpdiff.autoencoder import models as autoencoder
-from condpdiff.autoencoder.delta_w import update_loss
 from condpdiff.autoencoder.settings import Autoencoder
 from condpdiff.autoencoder.train import reconstruction_error, train
 from condpdiff.common.errors import run
 from condpdiff.common.files import new_directory, write_json
 from condpdiff.common.hardware import rank, shared
 from condpdiff.common.matrices import Joined
-from condpdiff.common.settings import section, tasks
-from condpdiff.zoo.layout import Layout
-from condpdiff.zoo.normalized import load_frame, load_rows
+from condpdiff.common.settings import section
+from condpdiff.common.task import members
+from condpdiff.zoo.normalized import load_rows
 
 NORMALIZED = Path("data/normalized")
 OUT = Path("data/autoencoder")
@@ -20,11 +19,8 @@ OUT = Path("data/autoencoder")
 
 def main() -> None:
     settings = section("ae", Autoencoder)
-    w = load_rows(NORMALIZED, tasks())
-    layout = Layout.load(NORMALIZED)
-    statistics = (load_frame(NORMALIZED, task).statistics for task in w)
-    updates = update_loss(layout, statistics, [rows.shape[0] for rows in w.values()], settings.delta_w)
-    model, config, curve = train(Joined(list(w.values())), settings, layout, updates)
+    w = load_rows(NORMALIZED, members("train"))
+    model, config, curve = train(Joined(list(w.values())), settings)
     if rank() > 0:
         return
     errors = {task: round(reconstruction_error(model, rows), 6) for task, rows in w.items()}

@@ -1,4 +1,4 @@
-"""train-ldm: the latent diffusion model of all tasks, conditioned on y."""
+"""train-ldm: the latent diffusion model of all tasks, conditioned on y; then, if asked, on through the base model."""
 
 from pathlib import Path
 
@@ -6,29 +6,33 @@ from condpdiff.autoencoder.latents import load_latents
 from condpdiff.common.errors import run
 from condpdiff.common.files import new_directory
 from condpdiff.common.hardware import rank, shared
-from condpdiff.common.settings import section, tasks
+from condpdiff.common.settings import section
+from condpdiff.common.task import members
 from condpdiff.diffusion import conditions as condition_file
 from condpdiff.diffusion import process as diffusion
 from condpdiff.diffusion.conditions import load_conditions
 from condpdiff.diffusion.settings import Condition, Ldm
+from condpdiff.domain import module
+from condpdiff.generate.task_loss import through_base
 from condpdiff.zoo.performance import load_performance
 
-OUT = Path("data/ldm")
+DATA, OUT = Path("data"), Path("data/ldm")
 
 
 def main() -> None:
-    settings = section("ldm", Ldm)
-    z = load_latents(Path("data/latents"), tasks())
-    y = load_conditions(Path("data/conditions") / condition_file.FILE, tasks())
-    counts = {task: len(rows) for task, rows in z.items()}
-    p = load_performance(Path("data/performance"), counts, settings.performance)
-    learnable = section("condition", Condition).kind == "learnable"
-    model, curve = diffusion.train(z, y, p, settings, learnable)
-    if rank() > 0:
-        return
+    settings, condition, names = section("ldm", Ldm), section("condition", Condition), members("train")
+    z = load_latents(DATA / "latents", names)
+    y = load_conditions(DATA / "conditions" / condition_file.FILE, names)
+    p = load_performance(DATA / "performance", {name: len(rows) for name, rows in z.items()}, settings.performance)
+    model, curve = diffusion.train(z, y, p, settings, condition.kind == "learnable")
+    process = diffusion.Process(settings.prediction, settings.residual)
     with new_directory(OUT) as folder:
-        diffusion.save(folder / diffusion.FILE, model, diffusion.Process(settings.prediction, settings.schedule))
-        curve.to_csv(folder / "curve.csv", index=False)
+        if settings.task_loss.steps:
+            draw = module("unseen.fresh").draws(DATA, condition, settings.task_loss, settings.seed)
+            model = through_base(model, process, DATA, draw, settings, folder)
+        if rank() == 0:
+            diffusion.save(folder / diffusion.FILE, model, process)
+            curve.to_csv(folder / "curve.csv", index=False)
 
 
 if __name__ == "__main__":

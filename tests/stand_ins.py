@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from peft import PeftModel, get_peft_model
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from torch import nn
 from transformers import AutoModel, BertConfig, DebertaConfig, PreTrainedTokenizerFast, RobertaConfig
 
 from condpdiff.common import task as tasks
@@ -154,6 +155,18 @@ def make_layout(layers: int = 3, rank: int = 2, width: int = 5) -> Layout:
             entries.append(Entry(f"{name}.lora_{matrix}.weight", shape, offset, layer, module))
             offset += rank * width
     return Layout(tuple(entries))
+
+
+def make_toy() -> tuple[nn.Sequential, Layout]:
+    """A base model of two linear modules, and the layout of their LoRA of rank 2."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).requires_grad_(False)
+    entries, offset = [], 0
+    for name, (i, o) in {"0": (6, 5), "2": (5, 3)}.items():
+        for matrix, shape in (("A", (2, i)), ("B", (o, 2))):
+            entries.append(Entry(f"base_model.model.{name}.lora_{matrix}.weight", shape, offset, -1, name))
+            offset += shape[0] * shape[1]
+    return model, Layout(tuple(entries))
 
 
 def collect_with_two_processes(domain: str, name: str, task: tasks.Task, collect: Collect) -> str:

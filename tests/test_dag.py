@@ -40,7 +40,7 @@ SMALL: dict[str, Any] = {
     "ldm": {"channels": [8, 8, 16], "steps": 20, "batch_size": 8},
     "sample": {"count": 2, "steps": 4, "doses": 1, "trajectories": 1, "trajectory_points": 2},
     "interpolate": {"points": 3, "samples": 1},
-    "probe": {"samples": 1, "unseen": 1, "ldm_steps": 10},
+    "probe": {"samples": 1},
     "eval": {"candidates": 2, "extra_candidates": 1, "select_rows": 16, "pca_axes": 2},
 }
 

@@ -96,7 +96,7 @@ def keys_read(stage: str) -> set[str]:
         name = call.args[0]
         assert isinstance(name, ast.Constant), f"{file}: a section whose name is not in the source"
         found.add(f"{name.value}.{attribute.attr}" if isinstance(attribute, ast.Attribute) else name.value)
-    if any(calls(file, "tasks")):
+    if any(calls(file, "tasks")) or any(calls(file, "members")):  # members of all tasks
         found.add("tasks")
     if any(calls(file, "module")):
         found.add("domain")

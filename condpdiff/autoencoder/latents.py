@@ -34,10 +34,16 @@ class Scale:
 
 def save_latents(folder: Path, z: dict[str, Tensor]) -> None:
     """Write `<task>.safetensors` (z) and `scale.safetensors` (shift, scale)."""
-    scale = Scale.of(torch.cat(list(z.values())))
-    write_tensors(folder / SCALE, {"shift": scale.shift, "scale": scale.scale})
+    save_scale(folder, Scale.of(torch.cat(list(z.values()))))
     for task, latents in z.items():
-        write_tensors(folder / f"{task}.safetensors", {"z": latents})
+        path = folder / f"{task}.safetensors"
+        path.parent.mkdir(exist_ok=True)  # of a family
+        write_tensors(path, {"z": latents})
+
+
+def save_scale(folder: Path, scale: Scale) -> None:
+    """Write `scale.safetensors`; `load_scale` is its inverse."""
+    write_tensors(folder / SCALE, {"shift": scale.shift, "scale": scale.scale})
 
 
 def load_scale(folder: Path) -> Scale:

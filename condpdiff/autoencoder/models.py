@@ -4,7 +4,7 @@ Three shapes behind one interface: `conv1d` (ours), `pdiff` (p-diff v2's, for co
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from condpdiff.autoencoder.patch_maps import PatchLinear, SharedLinear, modules_of_patches
 from condpdiff.autoencoder.settings import Autoencoder as Settings
 from condpdiff.common.axes import CLOSED_FORM_ROWS, column_groups, evenly_spaced, gram_of, leading, principal_axes
 from condpdiff.common.files import read_config, read_tensors, write_tensors
 from condpdiff.common.matrices import Rows, as_rows
-from condpdiff.zoo.layout import Layout
 
 FILE = "autoencoder.safetensors"
 
@@ -37,9 +35,6 @@ class Autoencoder(nn.Module):
         """z [B, C, L] -> w_hat [B, K]."""
         raise NotImplementedError
 
-    def learn_layout(self, layout: Layout) -> None:
-        """Take from the layout of w what the network can use."""
-
     def fit_closed_form(self, w: Rows | Tensor) -> bool:
         """Learn what can be learned from w [N, K] without gradient steps; says whether that is all.
 
@@ -47,24 +42,26 @@ class Autoencoder(nn.Module):
         """
         return False
 
-    def forward(
-        self,
-        w: Tensor,
-        noise: float,
-        input_noise: float,
-        further: Callable[..., Tensor] | None = None,
-        picked: Tensor | None = None,
-    ) -> Tensor:
-        """The loss: mean squared error of D(E(w) + xi), xi Gaussian of std `noise` (Eq. 6-7).
-
-        Args:
-            further: a loss to add, of w_hat [B, K], w [B, K] and `picked`.
-            picked: [B] int64, which rows of the zoo w holds.
-        """
+    def forward(self, w: Tensor, noise: float, input_noise: float) -> Tensor:
+        """The loss: mean squared error of D(E(w) + xi), xi Gaussian of std `noise` (Eq. 6-7)."""
         z = self.encode(torch.randn_like(w).mul_(input_noise).add_(w))
-        decoded = self.decode(z + noise * torch.randn_like(z))
-        loss = F.mse_loss(decoded, w)
-        return loss if further is None else loss + further(decoded, w, picked)
+        return F.mse_loss(self.decode(z + noise * torch.randn_like(z)), w)
+
+
+class PatchLinear(nn.Module):
+    """A linear map of its own for each of P patches: [B, P, i] -> [B, P, o].
+
+    LoRA weights have no translation structure, so what a filter learns at one place does not serve another;
+    an unshared map a patch is a convolution of stride = kernel = patch whose weights vary with position.
+    """
+
+    def __init__(self, P: int, i: int, o: int) -> None:  # noqa: N803
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(P, i, o) / math.sqrt(i))
+        self.bias = nn.Parameter(torch.zeros(P, 1, o))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias, x.transpose(0, 1), self.weight).transpose(0, 1)  # [B, P, o]
 
 
 class ResidualConv(nn.Module):
@@ -89,22 +86,16 @@ class PatchedAutoencoder(Autoencoder):
     A full-length convolution stack costs K positions at every layer; here only the patch maps see K.
     """
 
-    fold: PatchLinear | SharedLinear
-    unfold: PatchLinear | SharedLinear
-
-    def __init__(self, K: int, C: int, L: int, patch: int, width: int, depth: int, modules: int = 0) -> None:  # noqa: N803
-        """`modules`: how many modules a shared patch map tells apart; 0: each patch has a map of its own."""
+    def __init__(self, K: int, C: int, L: int, patch: int, width: int, depth: int) -> None:  # noqa: N803
         super().__init__(K, C, L)
         self.patch, self.width, self.P = patch, width, math.ceil(K / patch)
         flat = width * self.P
-        self.fold = SharedLinear(self.P, patch, width, modules) if modules else PatchLinear(self.P, patch, width)
+        self.fold = PatchLinear(self.P, patch, width)
         self.down = nn.Sequential(*(ResidualConv(width) for _ in range(depth)))
         self.to_latent = nn.Linear(flat, C * L)
         self.from_latent = nn.Linear(C * L, flat)
         self.up = nn.Sequential(*(ResidualConv(width) for _ in range(depth)))
-        self.unfold = (
-            SharedLinear(self.P, width, patch, modules, before=True) if modules else PatchLinear(self.P, width, patch)
-        )
+        self.unfold = PatchLinear(self.P, width, patch)
 
     def encode(self, w: Tensor) -> Tensor:
         x = F.pad(w, (0, self.P * self.patch - self.K)) if self.K % self.patch else w  # zeros behind the end
@@ -118,23 +109,16 @@ class PatchedAutoencoder(Autoencoder):
         x = self.unfold(x.transpose(1, 2)).flatten(1)  # [B, P patch]
         return x[:, : self.K] if x.shape[1] > self.K else x  # [B, K]
 
-    def learn_layout(self, layout: Layout) -> None:
-        for map_ in (self.fold, self.unfold):
-            if isinstance(map_, SharedLinear):
-                map_.module.copy_(modules_of_patches(layout, self.patch))
-
     @torch.no_grad()
     def fit_closed_form(self, w: Rows | Tensor) -> bool:
         """Start as the linear autoencoder that the data suggests; the convolutions, still the identity, learn the rest.
 
-        The patch maps start at principal axes (each patch's own, or those of all patches together), the bottleneck
-        at those of the folded weights, whitened. Gradient steps from random maps need thousands of steps to come as
-        far.
+        Each patch map starts at its patch's principal axes, the bottleneck at those of the folded weights, whitened.
+        Gradient steps from random maps need thousands of steps to come as far.
         """
         rows = as_rows(w)
         picked = evenly_spaced(rows.shape[0], CLOSED_FORM_ROWS)
-        own = isinstance(self.fold, PatchLinear)
-        folded = (self._start_own if own else self._start_shared)(rows, picked).flatten(1)  # [n, width P], centred
+        folded = self._start_patch_maps(rows, picked).flatten(1)  # [n, width P], centred
         axes = principal_axes(folded, self.C * self.L)  # [m, width P]
         std = (folded @ axes.T).square().mean(0).sqrt().clamp_min(1e-6)
         for parameter in (*self.to_latent.parameters(), *self.from_latent.parameters()):
@@ -143,10 +127,9 @@ class PatchedAutoencoder(Autoencoder):
         self.from_latent.weight[:, : len(axes)] = axes.T * std
         return False
 
-    def _start_own(self, rows: Rows, picked: Tensor) -> Tensor:
+    def _start_patch_maps(self, rows: Rows, picked: Tensor) -> Tensor:
         """Each patch map at its patch's principal axes; gives the folded weights [n, width, P]."""
         fold, unfold = self.fold, self.unfold
-        assert isinstance(fold, PatchLinear) and isinstance(unfold, PatchLinear)
         folded = torch.empty(len(picked), self.width, self.P)
         width = min(self.width, len(picked), self.patch)
         fold.weight.zero_(), unfold.weight.zero_()
@@ -157,29 +140,6 @@ class PatchedAutoencoder(Autoencoder):
             fold.bias[part, :, :width], unfold.bias[part] = -mean @ axes, mean
             folded[:, :, part] = torch.baddbmm(fold.bias[part], x, fold.weight[part]).permute(1, 2, 0)
         return folded
-
-    def _start_shared(self, rows: Rows, picked: Tensor) -> Tensor:
-        """The one map at the principal axes of all patches, positions at the means; gives the folded weights."""
-        fold, unfold = self.fold, self.unfold
-        assert isinstance(fold, SharedLinear) and isinstance(unfold, SharedLinear)
-        count = len(picked) * self.P
-        total, gram = torch.zeros(self.patch).double(), torch.zeros(self.patch, self.patch).double()
-        for _, x in self._patches(rows, picked):
-            flat = x.reshape(-1, self.patch)
-            total += flat.sum(0, dtype=torch.float64)
-            gram += flat.T @ flat
-        mean = total / count  # [patch]
-        axes = torch.linalg.eigh(gram / count - mean.outer(mean))[1].flip(1)[:, : self.width].float()  # [patch, width]
-        for parameter in (*fold.parameters(), *unfold.parameters()):
-            parameter.zero_()
-        fold.linear.weight[: axes.shape[1]], unfold.linear.weight[:, : axes.shape[1]] = axes.T, axes
-        fold.linear.bias[: axes.shape[1]], unfold.linear.bias[:] = -mean.float() @ axes, mean
-        folded = torch.empty(len(picked), self.width, self.P)
-        for part, x in self._patches(rows, picked):
-            folded[:, :, part] = fold.linear(x).permute(1, 2, 0)
-        centre = folded.mean(0)  # [width, P]
-        fold.position.copy_(-centre.T), unfold.position.copy_(centre.T)
-        return folded.sub_(centre)
 
     def _patches(self, rows: Rows, picked: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """A few patches of the picked rows at a time: which they are, and their weights [p, n, patch]."""
@@ -227,13 +187,10 @@ class PdiffAutoencoder(Autoencoder):
 class PcaAutoencoder(Autoencoder):
     """`pca`: the best linear autoencoder of C L numbers, in closed form; a network must justify itself against it."""
 
-    mean: Tensor
-    axes: Tensor
-
     def __init__(self, K: int, C: int, L: int) -> None:  # noqa: N803
         super().__init__(K, C, L)
-        self.register_buffer("mean", torch.zeros(K))
-        self.register_buffer("axes", torch.zeros(C * L, K))
+        self.mean = nn.Parameter(torch.zeros(K), requires_grad=False)
+        self.axes = nn.Parameter(torch.zeros(C * L, K), requires_grad=False)
 
     def encode(self, w: Tensor) -> Tensor:
         return ((w - self.mean) @ self.axes.T).unflatten(1, (self.C, self.L))  # [B, C, L]
@@ -267,13 +224,11 @@ def build(config: dict[str, Any]) -> Autoencoder:
     return ARCHITECTURES[config.pop("arch")](**config)
 
 
-def config_of(settings: Settings, K: int, layout: Layout | None = None) -> dict[str, Any]:  # noqa: N803
-    """What `build` needs; it travels inside the weights file. Without a layout all of w counts as one module."""
+def config_of(settings: Settings, K: int) -> dict[str, Any]:  # noqa: N803
+    """What `build` needs; it travels inside the weights file."""
     config = {"arch": settings.arch, "K": K, "C": settings.latent_channels, "L": settings.latent_length}
     if settings.arch == "conv1d":
         config |= {"patch": settings.patch, "width": settings.width, "depth": settings.depth}
-    if settings.arch == "conv1d" and settings.patch_map == "shared":
-        config["modules"] = len({entry.module for entry in layout.entries}) if layout else 1
     return config
 
 

@@ -22,10 +22,6 @@ class Autoencoder(Section):
     """Residual convolutions on each side (conv1d)."""
     start: Literal["pca", "random"] = "pca"
     """`pca`: principal axes, then gradient steps; `random`: gradient steps alone (conv1d; pdiff always)."""
-    patch_map: Literal["own", "shared"] = "own"
-    """`own`: a linear map for each patch; `shared`: one for all, and learned positions and modules (conv1d)."""
-    delta_w: NonNegativeFloat = 0.0
-    """Weight of the relative squared error of each pair's update B A, beside that of w; 0: none (not pca)."""
     noise: NonNegativeFloat
     """Std of xi, added to z in training (Eq. 7)."""
     input_noise: NonNegativeFloat

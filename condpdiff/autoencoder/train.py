@@ -12,13 +12,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from condpdiff.autoencoder.delta_w import UpdateLoss
 from condpdiff.autoencoder.models import Autoencoder, build, config_of
 from condpdiff.autoencoder.settings import Autoencoder as Settings
 from condpdiff.common.hardware import device, share
 from condpdiff.common.matrices import FLOAT, Rows, as_rows, whole
 from condpdiff.common.training import adamw, fit
-from condpdiff.zoo.layout import Layout
 
 RESIDENT_BYTES = 512 * 2**20  # rows up to this size lie on the device while training
 LARGE_BLOCK = 16 * 2**20
@@ -26,34 +24,24 @@ REFERENCE_K = 18_432
 """K at which `ae.lr` is the rate itself."""
 
 
-def train(
-    w: Rows | Tensor, settings: Settings, layout: Layout | None = None, updates: UpdateLoss | None = None
-) -> tuple[Autoencoder, dict[str, Any], pd.DataFrame]:
+def train(w: Rows | Tensor, settings: Settings) -> tuple[Autoencoder, dict[str, Any], pd.DataFrame]:
     """Train on w [N, K], the normalised checkpoints of all tasks.
-
-    Args:
-        layout: of w; tells modules apart for `ae.patch_map: shared`.
-        updates: the further loss of `ae.delta_w`.
 
     Returns:
         The model on the CPU, the config that `build` takes, and the curve (step, loss).
     """
     torch.manual_seed(settings.seed)
     rows = as_rows(w)
-    config = config_of(settings, rows.shape[1], layout)
+    config = config_of(settings, rows.shape[1])
     model = build(config)
-    if layout is not None:
-        model.learn_layout(layout)
     if (settings.start == "pca" or settings.arch == "pca") and model.fit_closed_form(rows):
         return model, config, pd.DataFrame({"step": [0], "loss": [reconstruction_error(model, rows)]})
 
     model.to(device()).train()
-    further = None if updates is None else updates.to(device())
     with closing(batches(rows, share(settings.batch_size))) as drawn:
 
         def loss(network: nn.Module, _: int) -> Tensor:
-            picked, batch = next(drawn)
-            return network(batch, settings.noise, settings.input_noise, further, picked)
+            return network(next(drawn), settings.noise, settings.input_noise)
 
         optimizer = adamw(model.parameters(), rate(settings, rows.shape[1]))
         curve = fit(model, loss, optimizer, steps=settings.steps, what="train-ae")
@@ -69,11 +57,11 @@ def rate(settings: Settings, K: int) -> float:  # noqa: N803  the paper's letter
     return settings.lr * min(1.0, REFERENCE_K / K) ** 0.5 if settings.arch == "conv1d" else settings.lr
 
 
-def batches(rows: Rows, size: int) -> Generator[tuple[Tensor, Tensor], None, None]:
-    """Random rows without end: their numbers [size] int64 on the CPU, and w [size, K] on the device.
+def batches(rows: Rows, size: int) -> Generator[Tensor, None, None]:
+    """Random rows w [size, K] without end, on the device.
 
-    Rows of more than `RESIDENT_BYTES` are read while the batch before is worked on. Either way the numbers are drawn
-    one batch ahead, so that what is drawn besides (noise) is the same.
+    Rows of more than `RESIDENT_BYTES` are read while the batch before is worked on. Either way they are drawn one batch
+    ahead, so that what is drawn besides (noise) is the same.
     """
     where = device()
     reader = ThreadPoolExecutor(1)
@@ -82,20 +70,17 @@ def batches(rows: Rows, size: int) -> Generator[tuple[Tensor, Tensor], None, Non
     if resident is None:
         _give_back_large_blocks()
 
-    def start() -> tuple[Tensor, Callable[[], Tensor]]:
+    def start() -> Callable[[], Tensor]:
         picked = torch.randint(count, (size,))
         if resident is not None:
-            return picked, lambda: resident[_to(where, _pinned(where, picked))]
-        return picked, reader.submit(lambda: _pinned(where, rows.take(picked))).result
-
-    def finish(picked: Tensor, get: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
-        return picked, _to(where, get())
+            return lambda: resident[_to(where, _pinned(where, picked))]
+        return reader.submit(lambda: _pinned(where, rows.take(picked))).result
 
     with reader:
         started = deque([start()])
         while True:
             started.append(start())
-            yield finish(*started.popleft())  # held by nothing here, so that it goes before the optimiser's turn
+            yield _to(where, started.popleft()())  # held by nothing here, so that it goes before the optimiser's turn
 
 
 def _give_back_large_blocks() -> None:

@@ -52,25 +52,28 @@ class Resident(Rows):
 
 
 class RowFile(Rows):
-    """The float32 matrix `name` of a safetensors file, or its last rows alone.
+    """The float32 matrix `name` of a safetensors file, or its last rows alone, or those of one of its blocks.
 
     Raises:
         UserError: the file is absent, truncated or not a safetensors file, or has no such matrix.
     """
 
-    def __init__(self, path: Path, name: str, last: int | None = None) -> None:
+    def __init__(self, path: Path, name: str, last: int | None = None, block: int | None = None) -> None:
+        """Args: block: which matrix of a tensor of three axes."""
         with open_tensors(path) as file:  # checks the header and the file's length; reads no weights
             found = file.get_slice(name)
             shape, dtype = found.get_shape(), found.get_dtype()
-        if dtype != "F32" or len(shape) != 2:
-            raise UserError(f"{path}: {name}: found {dtype} {shape}, allowed: F32 [rows, weights]")
+        axes = "[rows, weights]" if block is None else f"[more than {block}, rows, weights]"
+        if dtype != "F32" or len(shape) != 2 + (block is not None) or (block or 0) >= shape[0]:
+            raise UserError(f"{path}: {name}: found {dtype} {shape}, allowed: F32 {axes}")
+        *_, rows, width = shape
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             begin = json.loads(file.read(length))[name]["data_offsets"][0]
         self.path = path
-        self.shape = (shape[0] if last is None else last, shape[1])
-        self._row_bytes = FLOAT * shape[1]
-        self._begin = 8 + length + begin + (shape[0] - self.shape[0]) * self._row_bytes
+        self.shape = (rows if last is None else last, width)
+        self._row_bytes = FLOAT * width
+        self._begin = 8 + length + begin + ((block or 0) * rows + rows - self.shape[0]) * self._row_bytes
 
     def columns(self, indices: Tensor, start: int, stop: int) -> Tensor:
         out = torch.empty(len(indices), stop - start)
@@ -120,21 +123,6 @@ class Joined(Rows):
     def parts(self) -> Iterator[Tensor]:
         for member in self.members:
             yield from member.parts()
-
-
-class Standardised(Rows):
-    """Rows whose columns are standardised as they are read: (x - mean) / std."""
-
-    def __init__(self, rows: Rows, mean: Tensor, std: Tensor) -> None:
-        """Args: rows: [N, K]; mean, std: [K] float32."""
-        self.rows, self.mean, self.std, self.shape = rows, mean, std, rows.shape
-
-    def columns(self, indices: Tensor, start: int, stop: int) -> Tensor:
-        found = self.rows.columns(indices, start, stop)
-        return (found - self.mean[start:stop]).div_(self.std[start:stop])
-
-    def parts(self) -> Iterator[Tensor]:
-        return ((part - self.mean).div_(self.std) for part in self.rows.parts())
 
 
 def as_rows(w: Rows | Tensor) -> Rows:

@@ -83,6 +83,12 @@ PACKAGES = {
         sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
         licence="Apache-2.0",
     ),
+    "arcade": Package(
+        version="3.3.3",
+        archive="arcade-3.3.3-py3-none-any.whl",
+        sha256="25f4e0e5b8bcbe7a7d087c0a23b19e9f423b0c70ec00945c8712c9a3e541ebd2",
+        licence="code MIT, pictures CC0 (Kenney; its License.txt)",
+    ),
 }
 
 
@@ -133,8 +139,8 @@ def read_member(name: str, member: str) -> bytes:
         raise UserError(f"{where}: not an archive; `!` stands after a .tar.gz or .zip") from None
 
 
-def extract_folder(name: str, prefix: str, destination: Path) -> None:
-    """Copy the files below the folder `prefix` of a package into `destination`, with their sub-folders.
+def read_folder(name: str, prefix: str) -> dict[str, bytes]:
+    """The files below the folder `prefix` of a package, by their path in it, in the order of those.
 
     Raises:
         UserError: as `fetch`; or there is no such folder in the package.
@@ -146,10 +152,19 @@ def extract_folder(name: str, prefix: str, destination: Path) -> None:
         if not inside:
             folders = sorted({member.rpartition("/")[0] for member in members})
             raise UserError(f"package {name}: no folder {prefix!r}{nearest(prefix, folders)}")
-        for relative, read in sorted(inside.items()):
-            target = destination / relative
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(read())
+        return {relative: read() for relative, read in sorted(inside.items())}
+
+
+def extract_folder(name: str, prefix: str, destination: Path) -> None:
+    """Copy the files below the folder `prefix` of a package into `destination`, with their sub-folders.
+
+    Raises:
+        UserError: as `read_folder`.
+    """
+    for relative, content in read_folder(name, prefix).items():
+        target = destination / relative
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
 
 
 def extract_model(name: str, destination: Path, key: str) -> Path:

@@ -1,5 +1,8 @@
 """Tasks: their files `configs/tasks/<task>.yaml`, what check-params makes of them, and what every domain's task has.
 
+A *family* is one file, `configs/families/<family>.yaml`, that stands for many tasks, its members. A stage that runs
+once a task runs once for all of a family's. Member q is called `<family>/<q>`.
+
 check-params writes each section of a task's file to `data/settings/<task>/<section>.json`. Later stages depend on the
 sections that they read, so a changed description refits nothing.
 """
@@ -14,8 +17,8 @@ from condpdiff.common.errors import UserError, nearest
 from condpdiff.common.files import read_json, write_json
 from condpdiff.common.settings import Section, parse, read_yaml
 
-TASKS = Path("configs/tasks")
-SETTINGS = Path("data/settings")
+TASKS, FAMILIES = Path("configs/tasks"), Path("configs/families")
+SETTINGS, MEMBERS = Path("data/settings"), Path("data/members.json")
 
 
 class Finetune(Section):
@@ -31,6 +34,27 @@ class Finetune(Section):
     weight_decay: float = Field(0.0, ge=0)
 
 
+class Members(Section):
+    """How many tasks a family stands for, in this order: with more or fewer to train on, the others stay the same."""
+
+    unseen: NonNegativeInt
+    """Results are of these: nothing is trained or chosen on them."""
+    tuning: NonNegativeInt
+    """Settings are chosen on these."""
+    train: NonNegativeInt
+    """Generators are trained on these; none of a family that is held out whole."""
+
+    @property
+    def total(self) -> int:
+        """Q."""
+        return self.unseen + self.tuning + self.train
+
+    def of(self, *tiers: str) -> list[int]:
+        """Numbers of the members of some tiers."""
+        start = {"unseen": 0, "tuning": self.unseen, "train": self.unseen + self.tuning}
+        return [q for tier in tiers for q in range(start[tier], start[tier] + getattr(self, tier))]
+
+
 class Task(Section):
     """One task; its domain says what stands in `data` and `condition`."""
 
@@ -41,26 +65,30 @@ class Task(Section):
     metrics: Sequence[str]
     """The first one ranks candidates; all are reported."""
     finetune: Finetune
+    members: Members | None = None
+    """Of a family alone."""
 
 
 T = TypeVar("T", bound=Task)
 
 
 def task_path(name: str) -> Path:
-    """Path of a task's file.
+    """Path of a task's file, or a family's.
 
     Raises:
         UserError: there is no such task; names the nearest one.
     """
-    path = TASKS / f"{name}.yaml"
+    path = FAMILIES / f"{name}.yaml"
     if not path.is_file():
-        known = sorted(p.stem for p in TASKS.glob("*.yaml"))
+        path = TASKS / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(p.stem for folder in (TASKS, FAMILIES) for p in folder.glob("*.yaml"))
         raise UserError(f"params.yaml: tasks: unknown task {name!r}{nearest(name, known)}; allowed: {', '.join(known)}")
     return path
 
 
 def read_task(name: str, model: type[T]) -> T:
-    """Read and check `configs/tasks/<name>.yaml`."""
+    """Read and check the file of a task or a family."""
     path = task_path(name)
     return parse(model, read_yaml(path), str(path))
 
@@ -68,7 +96,7 @@ def read_task(name: str, model: type[T]) -> T:
 def save_sections(folder: Path, name: str) -> None:
     """Write every section of a task's file to `folder/<section>.json`; `load_sections` is its inverse."""
     folder.mkdir(parents=True)
-    for section, value in read_yaml(task_path(name)).items():
+    for section, value in {"members": None, **read_yaml(task_path(name))}.items():
         write_json(folder / f"{section}.json", value)
 
 
@@ -82,6 +110,29 @@ def load_sections(name: str, model: type[T], settings: Path = SETTINGS) -> T:
     if not files:
         raise UserError(f"{settings / name}: no such task; run `dvc repro`")
     return parse(model, {path.stem: read_json(path) for path in files}, f"{TASKS / name}.yaml")
+
+
+def save_members(path: Path, names: Sequence[str], found: Sequence[Members | None]) -> None:
+    """Write a run's tasks in their order, each with its members: what stages that work on all tasks depend on."""
+    write_json(path, [[name, None if m is None else m.model_dump()] for name, m in zip(names, found, strict=True)])
+
+
+def members(*tiers: str, path: Path = MEMBERS) -> list[str]:
+    """What a run generates for: its tasks, or those members of its families (`grouped`)."""
+    return [name for group in grouped(*tiers, path=path).values() for name in group]
+
+
+def grouped(*tiers: str, path: Path = MEMBERS) -> dict[str, list[str]]:
+    """Of each of a run's families its members `<family>/<q>` of some tiers; a task is its own one member, of all tiers.
+
+    Args:
+        tiers: `unseen`, `tuning`, `train`.
+
+    Raises:
+        UserError: check-params has not run.
+    """
+    found = {name: None if each is None else Members(**each) for name, each in read_json(path)}
+    return {k: [k] if m is None else [f"{k}/{q}" for q in m.of(*tiers)] for k, m in found.items()}
 
 
 class Data(Section):

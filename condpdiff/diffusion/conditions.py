@@ -4,12 +4,15 @@ The folder `data/conditions/`: y [V, d_cond] of every task, and what it was made
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
+from condpdiff.common.axes import principal_axes
 from condpdiff.common.files import read_tensors, write_tensors
 from condpdiff.diffusion.settings import Condition
 
@@ -37,7 +40,37 @@ def conditions(
     if settings.kind == "learnable":
         return {name: torch.tensor([[float(q)]]) for q, name in enumerate(inputs)}
     encode = load_encoder(settings)
-    return {name: encode(each) for name, each in inputs.items()}
+    return {name: encode(each) for name, each in tqdm(inputs.items(), desc="conditions", unit="task", mininterval=1)}
+
+
+@dataclass(frozen=True)
+class Projection:
+    """From an encoder's vectors [V, D] to y [V, d]: their principal axes over training conditions, of unit variance."""
+
+    mean: Tensor
+    std: Tensor
+    """[D] each: an encoder's numbers have units of their own."""
+    axes: Tensor
+    """[d, D], each divided by the deviation along it."""
+
+    @staticmethod
+    def fit(vectors: Tensor, count: int) -> "Projection":
+        """Of the vectors [V, D] of the tasks that are trained on."""
+        mean, std = vectors.mean(0), vectors.std(0).clamp_min(1e-6)
+        standard = (vectors - mean) / std
+        axes = principal_axes(standard, count)
+        return Projection(mean, std, axes / (standard @ axes.T).std(0)[:, None])
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        return (vectors - self.mean) / self.std @ self.axes.T
+
+    def save(self, path: Path) -> None:
+        """`load` is its inverse."""
+        write_tensors(path, asdict(self))
+
+    @staticmethod
+    def load(path: Path) -> "Projection":
+        return Projection(**read_tensors(path))
 
 
 def unit_variance(vectors: Tensor) -> Tensor:
@@ -45,7 +78,7 @@ def unit_variance(vectors: Tensor) -> Tensor:
     return torch.nn.functional.normalize(vectors, dim=1) * vectors.shape[1] ** 0.5
 
 
-FILE = "conditions.safetensors"
+FILE, PROJECTION = "conditions.safetensors", "projection.safetensors"
 SHOWN = "shown.json"
 
 

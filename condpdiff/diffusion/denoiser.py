@@ -16,6 +16,8 @@ import torch.nn.functional as F  # noqa: N812
 from diffusers.models.embeddings import Timesteps
 from torch import Tensor, nn
 
+from condpdiff.diffusion.mean import Mean
+
 
 class Tau(nn.Module):
     """tau: projects a condition [B, d_cond] to [B, d]; a dropped row becomes the learned null condition.
@@ -54,35 +56,10 @@ def conv(i: int, o: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(i, o, (1, kernel), stride=(1, stride), padding=(0, kernel // 2))
 
 
-class CrossAttention(nn.Module):
-    """Every position of the latent attends to TOKENS vectors that one embedding [B, d] is projected to.
-
-    FiLM scales and shifts all positions of a channel alike; attention lets each position take its own part.
-    """
-
-    TOKENS, HEADS = 8, 4
-
-    def __init__(self, width: int, d: int) -> None:
-        super().__init__()
-        self.norm = nn.GroupNorm(math.gcd(8, width), width)
-        self.q = conv(width, width, 1)
-        self.kv = nn.Linear(d, 2 * width * self.TOKENS)
-        self.out = conv(width, width, 1)
-        nn.init.zeros_(self.out.weight)  # starts as the identity
-        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
-
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        heads = math.gcd(self.HEADS, x.shape[1])
-        q = self.q(self.norm(x)).squeeze(2).unflatten(1, (heads, -1)).transpose(2, 3)  # [B, heads, l, c]
-        k, v = self.kv(F.silu(emb)).unflatten(1, (2, heads, self.TOKENS, -1)).unbind(1)  # [B, heads, TOKENS, c]
-        h = F.scaled_dot_product_attention(q, k, v)  # [B, heads, l, c]
-        return x + self.out(h.transpose(2, 3).flatten(1, 2).unsqueeze(2))  # [B, width, 1, l]
-
-
 class Block(nn.Module):
     """Residual convolutions whose norm is scaled and shifted by time and condition (FiLM)."""
 
-    def __init__(self, i: int, o: int, d: int, attend: bool) -> None:
+    def __init__(self, i: int, o: int, d: int) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(math.gcd(8, i), i)
         self.conv1 = conv(i, o, 3)
@@ -90,7 +67,6 @@ class Block(nn.Module):
         self.norm2 = nn.GroupNorm(math.gcd(8, o), o)
         self.conv2 = conv(o, o, 3)
         self.skip = conv(i, o, 1) if i != o else nn.Identity()
-        self.attention = CrossAttention(o, d) if attend else None
         nn.init.zeros_(self.conv2.weight)  # every block starts as its skip
         nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
@@ -98,8 +74,7 @@ class Block(nn.Module):
         h = self.conv1(F.silu(self.norm1(x)))  # [B, o, 1, l]
         scale, shift = self.film(F.silu(emb))[..., None, None].chunk(2, dim=1)  # [B, o, 1, 1] each
         h = self.norm2(h) * (1 + scale) + shift
-        h = self.skip(x) + self.conv2(F.silu(h))  # [B, o, 1, l]
-        return h if self.attention is None else self.attention(h, emb)
+        return self.skip(x) + self.conv2(F.silu(h))  # [B, o, 1, l]
 
 
 class Denoiser(nn.Module):
@@ -114,7 +89,7 @@ class Denoiser(nn.Module):
         d_cond: width of a condition vector.
         tasks: number of learned task vectors (`condition.kind: learnable`), else 0.
         performance: takes a performance p beside y.
-        conditioning: how time and conditions enter: `film`, or `cross_attention` beside it.
+        network: mu(y) has a network in it, for the task loss to train.
     """
 
     def __init__(
@@ -126,16 +101,16 @@ class Denoiser(nn.Module):
         d_cond: int,
         tasks: int = 0,
         performance: bool = False,
-        conditioning: str = "film",
+        network: bool = False,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {"C": C, "L": L, "channels": channels, "blocks": blocks, "d_cond": d_cond}
-        self.config |= {"tasks": tasks, "performance": performance, "conditioning": conditioning}
+        self.config |= {"tasks": tasks, "performance": performance, "network": network}
         d = 4 * channels[0]
-        attend = conditioning == "cross_attention"
         self.time_features = Timesteps(channels[0], flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time = nn.Sequential(nn.Linear(channels[0], d), nn.SiLU(), nn.Linear(d, d))
         self.tau = Tau(d_cond, d, tasks)
+        self.mean = Mean(d_cond, (C, L), tasks, network)
         self.embed_p = Performance(d) if performance else None
         self.position = nn.Parameter(0.02 * torch.randn(channels[0], L))
         self.enter = conv(C, channels[0], 3)
@@ -145,14 +120,14 @@ class Denoiser(nn.Module):
             before = channels[max(level - 1, 0)]
             self.shrink.append(conv(before, before, 3, stride=2) if level else nn.Identity())
             widths = [before] + [width] * blocks
-            self.down.append(nn.ModuleList(Block(i, o, d, attend) for i, o in zip(widths, widths[1:], strict=False)))
+            self.down.append(nn.ModuleList(Block(i, o, d) for i, o in zip(widths, widths[1:], strict=False)))
         for level in reversed(range(len(channels))):
             width = channels[level]
             below = channels[min(level + 1, len(channels) - 1)]
             deepest = level == len(channels) - 1
             self.grow.append(nn.Identity() if deepest else nn.Upsample(scale_factor=(1, 2)))
             widths = [width if deepest else below + width] + [width] * blocks
-            self.up.append(nn.ModuleList(Block(i, o, d, attend) for i, o in zip(widths, widths[1:], strict=False)))
+            self.up.append(nn.ModuleList(Block(i, o, d) for i, o in zip(widths, widths[1:], strict=False)))
         self.leave = conv(channels[0], C, 3)
         nn.init.zeros_(self.leave.weight)  # the first prediction is 0, the mean of eps
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]

@@ -22,12 +22,8 @@ from condpdiff.diffusion.settings import Ldm
 
 FILE = "ldm.safetensors"
 
-# T = 1000, linear beta from 1e-4 to 2e-2, as in the paper; `linear_zero_snr` rescales it (arXiv 2305.08891).
-LINEAR = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 2e-2, "beta_schedule": "linear"}
-SCHEDULES: dict[str, dict[str, Any]] = {
-    "linear": LINEAR,
-    "linear_zero_snr": {**LINEAR, "rescale_betas_zero_snr": True},
-}
+# T = 1000, linear beta from 1e-4 to 2e-2, as in the paper.
+LINEAR: dict[str, Any] = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 2e-2, "beta_schedule": "linear"}
 
 
 def _dpm(**options: Any) -> Any:
@@ -50,8 +46,8 @@ class Process:
 
     prediction: str
     """epsilon | v_prediction | sample"""
-    schedule: str
-    """linear | linear_zero_snr"""
+    residual: str = "diffusion"
+    """diffusion | none: latents are mu(y)"""
 
 
 Predict = Callable[[Tensor, Tensor], Tensor]
@@ -75,10 +71,12 @@ def train(
     from diffusers.training_utils import EMAModel  # two seconds, which sampling need not wait for
 
     torch.manual_seed(settings.seed)
-    model = _build(z, y, settings, learnable).to(device())
+    model = _build(z, y, settings, learnable)
+    if settings.mean == "ridge":
+        model.mean.fit(z, y, settings.ridge)
+    model.to(device())
     ema = EMAModel(model.parameters(), decay=settings.ema, use_ema_warmup=True, power=0.75, foreach=True)
-    scheduler = DDPMScheduler(**SCHEDULES[settings.schedule], prediction_type=settings.prediction)
-    weights = _loss_weights(scheduler, settings).to(device())  # [T]
+    scheduler = DDPMScheduler(**LINEAR, prediction_type=settings.prediction)
 
     on = model.device
     latents = torch.cat(list(z.values())).to(on)  # [Q N, C, L]
@@ -91,14 +89,15 @@ def train(
 
     def loss(network: nn.Module, _: int) -> Tensor:
         picked = torch.randint(len(latents), (rows,), device=on)
-        z_0, q = latents[picked], task_of[picked]
-        variant = (torch.rand(rows, device=on) * counts[q]).long()
+        q = task_of[picked]
+        drawn = conditions[first[q] + (torch.rand(rows, device=on) * counts[q]).long()]
+        z_0 = model.mean.residual(latents[picked], drawn)
         drop = torch.rand(rows, device=on) < settings.condition_dropout
         asked = None
         if performance is not None:
             unasked = torch.rand(rows, device=on) < settings.performance_dropout
             asked = torch.where(unasked, torch.nan, performance[picked])
-        t = torch.randint(len(weights), (rows,), device=on)  # one a row
+        t = torch.randint(len(scheduler.alphas_cumprod), (rows,), device=on)  # one a row
         eps = torch.randn_like(z_0)
         z_t = scheduler.add_noise(z_0, eps, t)
         target = {
@@ -106,8 +105,7 @@ def train(
             "sample": lambda: z_0,
             "v_prediction": lambda: scheduler.get_velocity(z_0, eps, t),
         }[settings.prediction]()
-        error = (network(z_t, t, conditions[first[q] + variant], drop, asked) - target).square().mean((1, 2))  # [B]
-        return (weights[t] * error).mean()
+        return (network(z_t, t, drawn, drop, asked) - target).square().mean()
 
     def after_step(done: int) -> None:
         if done:
@@ -129,19 +127,8 @@ def _build(z: dict[str, Tensor], y: dict[str, Tensor], settings: Ldm, learnable:
         d_cond=settings.channels[0] if learnable else next(iter(y.values())).shape[1],
         tasks=len(z) if learnable else 0,
         performance=settings.performance != "none",
-        conditioning=settings.conditioning,
+        network=settings.task_loss.steps > 0,
     )
-
-
-def _loss_weights(scheduler: DDPMScheduler, settings: Ldm) -> Tensor:
-    """Weight of each timestep's error [T]; min(SNR, gamma) in terms of z_0 is min-SNR's (arXiv 2303.09556, Eq. 5)."""
-    alpha = scheduler.alphas_cumprod  # [T]
-    if settings.min_snr is None:
-        return torch.ones_like(alpha)
-    snr = alpha / (1 - alpha)
-    clipped = snr.clamp(max=settings.min_snr)
-    # An error of z_0 is worth SNR times less in eps and SNR + 1 times less in v.
-    return {"sample": clipped, "epsilon": clipped / snr, "v_prediction": clipped / (snr + 1)}[settings.prediction]
 
 
 def guided(
@@ -172,24 +159,27 @@ def guided(
 
 @torch.inference_mode()
 def sample(
-    predict: Predict, noise: Tensor, process: Process, *, scheduler: str, steps: int, seed: int, what: str = "sample"
+    predict: Predict, noise: Tensor, process: Process, *, scheduler: str, steps: int, seed: int, what: str | None = None
 ) -> tuple[Tensor, list[Tensor]]:
     """Denoise `noise` [S, C, L] to normalised latents [S, C, L].
 
     Args:
         predict: the network, with condition and guidance inside.
-        process: the noise schedule that it was trained on, and what it predicts.
+        process: what the network predicts.
         seed: of the noise that DDPM adds at every step.
+        what: what a progress bar is called; None shows none.
 
     Returns:
-        The latents, and z_t at every step (`steps` + 1 tensors, noise first).
+        The latents, 0 without a residual, and z_t at every step (`steps` + 1 tensors, noise first).
     """
-    sampler = _SAMPLERS[scheduler](**SCHEDULES[process.schedule], prediction_type=process.prediction)
+    if process.residual == "none":
+        return torch.zeros_like(noise), [torch.zeros_like(noise)]
+    sampler = _SAMPLERS[scheduler](**LINEAR, prediction_type=process.prediction)
     sampler.set_timesteps(steps, device=noise.device)
     generator = torch.Generator(noise.device).manual_seed(seed)
     extra = {} if scheduler == "dpm++" else {"generator": generator}
     z_t, path = noise, [noise]
-    for t in tqdm(sampler.timesteps, desc=what, unit="step", leave=False, mininterval=1):
+    for t in tqdm(sampler.timesteps, desc=what, unit="step", leave=False, mininterval=1, disable=what is None):
         prediction_ = predict(z_t, t.expand(len(z_t)))
         z_t = sampler.step(prediction_, t, z_t, **extra).prev_sample
         path.append(z_t)
@@ -204,7 +194,7 @@ def save(path: Path, model: Denoiser, process: Process) -> None:
 def load(path: Path) -> tuple[Denoiser, Process]:
     """The denoiser of a file that `save` wrote, and its process."""
     config = read_config(path)
-    process = Process(config.pop("prediction"), config.pop("schedule"))
+    process = Process(config.pop("prediction"), config.pop("residual"))
     model = Denoiser(**config)
     model.load_state_dict(read_tensors(path))
     return model.eval().requires_grad_(False), process

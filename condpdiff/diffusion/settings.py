@@ -5,9 +5,29 @@ Section `condition`: what tells the denoiser which task to generate for (Table 4
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from condpdiff.common.settings import Section
+
+
+class TaskLoss(Section):
+    """After reconstruction, training through the base model (`condpdiff.generate.task_loss`)."""
+
+    steps: NonNegativeInt = 0
+    """0: reconstruction alone."""
+    tasks: PositiveInt = 4
+    """S: tasks a step."""
+    rows: PositiveInt = 4
+    """V: rows a task and step."""
+    fresh: Literal["fresh", "zoo"] = "fresh"
+    """Tasks that are drawn as training goes on, or those of the zoo alone."""
+    uses: PositiveInt = 8
+    """Steps that see a fresh task before another one takes its place."""
+    sampling_steps: PositiveInt = 4
+    """DDIM steps from noise to z_0, the last of them with gradients; those of `sample.steps` should be as many."""
+    lr: PositiveFloat = 1e-3
+    decoder_lr: PositiveFloat = 3e-4
+    """Rate of the decoder, whose axes lead from normalised latents to theta."""
 
 
 class Ldm(Section):
@@ -17,32 +37,26 @@ class Ldm(Section):
     """Residual blocks at each length."""
     prediction: Literal["epsilon", "v_prediction", "sample"]
     """What the network predicts; the paper's Eq. 8 is epsilon."""
-    schedule: Literal["linear", "linear_zero_snr"] = "linear"
-    """Noise schedule; `linear_zero_snr` rescales the paper's so that t = T - 1 is pure noise (arXiv 2305.08891)."""
-    min_snr: PositiveFloat | None = None
-    """gamma of min-SNR loss weighting (arXiv 2303.09556); null: all timesteps weigh the same in `prediction`."""
-    conditioning: Literal["film", "cross_attention"] = "film"
-    """How time and conditions enter the network; `cross_attention` comes beside FiLM."""
+    mean: Literal["none", "ridge"] = "ridge"
+    """mu(y), round which latents are generated: 0, as in the paper, or ridge regression from the condition."""
+    ridge: PositiveFloat = 1e-3
+    """Its penalty, in mean squared distances of the conditions from their mean."""
     condition_dropout: float = Field(ge=0, lt=1)
     """Share of training rows whose condition is replaced by the null condition."""
+    residual: Literal["diffusion", "none"] = "diffusion"
+    """What is round mu(y): what diffusion makes of noise, or nothing (a regression, without noise)."""
+    task_loss: TaskLoss = TaskLoss()
     performance: Literal["none", "rank", "loss"]
     """Which figure of a checkpoint is a second condition: its loss on the score-zoo rows, ranked or as it is."""
     performance_dropout: float = Field(0.2, ge=0, lt=1)
     """Share of training rows that ask for no performance; guidance goes from these to the good."""
     ema: float = Field(ge=0, lt=1)
     """Largest decay of the exponential moving average of the weights."""
-    steps: PositiveInt
+    steps: NonNegativeInt
+    """Of reconstruction."""
     batch_size: PositiveInt
     lr: PositiveFloat
     seed: int = Field(0, ge=0)
-
-    @model_validator(mode="after")
-    def _terminal(self) -> "Ldm":
-        if self.schedule == "linear_zero_snr" and self.prediction == "epsilon":
-            raise ValueError(
-                "schedule: linear_zero_snr, allowed: linear with prediction: epsilon (at SNR 0 eps says nothing of z_0)"
-            )
-        return self
 
 
 UNDESCRIBED = ("one_hot", "learnable")
@@ -51,8 +65,12 @@ UNDESCRIBED = ("one_hot", "learnable")
 
 class Condition(Section):
     kind: Literal["task_info_few_shot", "task_info", "few_shot", "one_hot", "learnable", "style_images"]
-    encoder: Literal["minilm", "clip", "efficientnet_lite0", "resnet18"]
-    """Text encoder of the first three kinds; image encoder of `style_images`."""
+    encoder: Literal["minilm", "clip", "efficientnet_lite0", "lite0_depths", "resnet18"]
+    """Text encoder of the first three kinds; image encoder of `style_images`. `lite0_depths`: EfficientNet-Lite0's
+    means and deviations at every depth, and colours."""
+    axes: PositiveInt | None = None
+    """Principal axes of the encoder's vectors that make y, each of unit variance; null: its vectors as they are."""
     model: str
     """minilm: `package:NAME`, `hub:ID` or `local-dir:PATH`. clip: `ARCH/PRETRAINED`, or `local-dir:PATH`.
-    efficientnet_lite0: `package:NAME` or `local-file:PATH`. resnet18: `torchvision:WEIGHTS` or `local-file:PATH`."""
+    efficientnet_lite0, lite0_depths: `package:NAME` or `local-file:PATH`. resnet18: `torchvision:WEIGHTS` or
+    `local-file:PATH`."""

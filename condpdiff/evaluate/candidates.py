@@ -3,7 +3,7 @@
 Candidates are selected on held-out rows, where higher is better; the figure that counts is the validation score.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -14,12 +14,14 @@ import pandas as pd
 from torch import Tensor
 from tqdm import tqdm
 
-from condpdiff.common.files import read_rows, write_json
+from condpdiff.common.files import read_rows, read_tensors, write_json
+from condpdiff.common.task import Task
 from condpdiff.evaluate import controls
-from condpdiff.evaluate.arms import Arm, distance_to_zoo, write_trajectories
+from condpdiff.evaluate.arms import Arm, distance_to_zoo, load_arms, winner, write_geometry, write_trajectories
 from condpdiff.evaluate.racing import parts, race
 from condpdiff.evaluate.scorer import Candidate, Row, Scorer, first, first_best
 from condpdiff.evaluate.settings import Eval
+from condpdiff.zoo.checkpoints import Zoo, load_zoo
 from condpdiff.zoo.performance import loss_rows, select_rows
 from condpdiff.zoo.settings import Performance
 
@@ -40,6 +42,39 @@ def splits(data: Path, settings: Eval, performance: Performance) -> dict[str, pd
     select, loss = select_rows(held_out, performance, settings.select_rows), loss_rows(held_out, performance)
     raced = parts("select", select) if settings.select == "racing" else {}
     return {"select": select, "validation": read_rows(data, "validation"), "loss": loss, **raced}
+
+
+def evaluate_task(
+    data: Path,
+    name: str,
+    task: Task,
+    scorer: Callable[..., Scorer],
+    checkpoints: int,
+    settings: Eval,
+    performance: Performance,
+    out: Path,
+) -> tuple[Tensor, Zoo]:
+    """All arms of one task, `evaluate`d into the folder `out`; gives condpdiff's selected candidate [K] and the zoo.
+
+    Args:
+        data: where the stages before wrote.
+        scorer: the domain's.
+        checkpoints: N.
+    """
+    zoo, rows = load_zoo(data / "zoo" / name, checkpoints), data / "tasks" / name
+    samples = read_tensors(data / "samples" / f"{name}.safetensors")
+    arms = load_arms(data, name, zoo, samples["theta"], settings)
+    scores = evaluate(
+        scorer(data / "base", zoo, task, splits(rows, settings, performance), settings.batch_tokens),
+        arms,
+        zoo.theta,
+        samples,
+        read_rows(rows, "train"),
+        settings,
+        out,
+    )
+    write_geometry(out, arms, zoo.theta)
+    return samples["theta"][winner(scores, "condpdiff")], zoo
 
 
 def evaluate(

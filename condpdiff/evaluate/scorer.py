@@ -9,17 +9,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from torch import Tensor, addmm, nn
+from torch import Tensor, addmm
 
-from condpdiff.common.errors import UserError
 from condpdiff.common.hardware import device
 from condpdiff.common.task import Task
 from condpdiff.evaluate.settings import Eval, Scoring
 from condpdiff.zoo.checkpoints import Zoo
 from condpdiff.zoo.layout import unflatten
-
-PREFIX = "base_model.model."
-"""What PEFT puts before the base model's own names."""
+from condpdiff.zoo.placed import PREFIX, merge_targets
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ class Scorer(ABC):
         self.rows = dict(rows)
         self.device = device()
         self.model = model.eval().requires_grad_(False).to(self.device)
-        self.modules = merge_targets(self.model, zoo)
+        self.modules = merge_targets(self.model, zoo.layout)
         self.base_weights = {name: module.weight.clone() for name, module in self.modules.items()}
         self.passes: Counter[str] = Counter()
         """Rows that went through the model so far, by split."""
@@ -145,8 +142,8 @@ class Panel(ABC):
         """
 
     @abstractmethod
-    def score(self, theta: Tensor | None) -> dict[str, float]:
-        """The score of one LoRA [K] on every task; None: no LoRA."""
+    def score(self, theta: Tensor) -> dict[str, float]:
+        """The score of one LoRA [K] on every task."""
 
     def keep(self, kind: str, at: float) -> None:  # noqa: B027
         """Keep what the LoRA scored last has made, under a point's kind and lambda, where there is more than scores."""
@@ -163,29 +160,3 @@ def first(metrics: Mapping[str, float]) -> float:
 def first_best(select: np.ndarray) -> int:
     """The first of the highest; a score that is not a number is no candidate's best."""
     return int(np.where(np.isnan(select), -np.inf, select).argmax())
-
-
-def merge_targets(model: nn.Module, zoo: Zoo) -> dict[str, nn.Linear]:
-    """The linear modules that the zoo's layout names, by name.
-
-    Raises:
-        UserError: the base model lacks such a module, or its weight has another shape.
-    """
-    names = sorted({e.key.removeprefix(PREFIX).split(".lora_")[0] for e in zoo.layout.entries})
-    shapes = {e.key: e.shape for e in zoo.layout.entries}
-    found = {}
-    for name in names:
-        a, b = (shapes[f"{PREFIX}{name}.lora_{m}.weight"] for m in "AB")
-        try:
-            module = model.get_submodule(name)
-        except AttributeError:
-            raise UserError(
-                f"data/base: no module {name!r}, which the zoo's layout names; rerun finetune-collect"
-            ) from None
-        if not isinstance(module, nn.Linear):
-            raise UserError(f"data/base: {name}: found {type(module).__name__}, allowed: Linear (the layout's)")
-        shape, expected = list(module.weight.shape), [b[0], a[1]]
-        if shape != expected:
-            raise UserError(f"data/base: {name}: found {shape}, allowed: {expected} (the layout's)")
-        found[name] = module
-    return found

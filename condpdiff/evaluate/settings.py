@@ -2,7 +2,7 @@
 
 Section `interpolate`: LoRAs between two tasks, and LoRAs under conditions that training never drew.
 
-Section `probe`: what the condition does, with the conditions swapped, and with tasks left out of training.
+Section `probe`: what the condition does, with the conditions and the statistics swapped.
 """
 
 from itertools import pairwise
@@ -11,7 +11,6 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from condpdiff.common.settings import Section
-from condpdiff.diffusion.settings import UNDESCRIBED
 
 
 class Scoring(Section):
@@ -73,13 +72,4 @@ NONSENSE, DROPPED = "nonsense", "dropped"
 class Probe(Section):
     samples: NonNegativeInt
     """LoRAs a cell; 0 probes nothing."""
-    unseen: NonNegativeInt
-    """How many tasks are left out in turn, the first ones of `tasks`; all, if there are fewer."""
-    ldm_steps: PositiveInt
-    """Training steps of the denoiser of the other tasks, in place of `ldm.steps`."""
     seed: int = Field(0, ge=0)
-
-    def left_out(self, tasks: list[str], kind: str) -> list[str]:
-        """The tasks left out in turn: none where `condition.kind` says nothing of a task never seen, or no other task
-        is left to train on."""
-        return tasks[: self.unseen] if kind not in UNDESCRIBED and len(tasks) > 1 else []

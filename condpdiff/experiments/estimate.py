@@ -122,7 +122,7 @@ def seconds(
         speed: operations a second, by `rate`.
         trained: file of configs/models/ of a base model that prepare-base trains, else empty.
     """
-    collect, evaluate, ldm, probe = params.collect, params.eval, params.ldm, params.probe
+    collect, evaluate, ldm = params.collect, params.eval, params.ldm
     images = evaluate.images * evaluate.image_steps * (2 if evaluate.image_guidance > 1 else 1)
     styles = params.domain == "style"
     rated, (scored, validated) = doses(params), candidates(params)
@@ -133,7 +133,7 @@ def seconds(
         count, tokens = rows[name]
         row = (2 * weights * tokens + 4 * model["layers"] * tokens**2 * h) * (1 + WIDE / h)
         validation[name] = row * (images if styles else count)
-        steps = (collect.steps or task.finetune.steps) * collect.runs + collect.max_checkpoints * collect.every
+        steps = (collect.steps or task.finetune.steps) + collect.max_checkpoints * collect.every
         work["finetune-collect"] += row * steps * (2 * task.finetune.batch_size + count / collect.validate_every)
         work["score-zoo"] += row * params.performance.rows * collect.max_checkpoints / params.performance.every
         work["merge-eval"] += row * (scored * evaluate.select_rows + rated * params.performance.rows)
@@ -148,10 +148,7 @@ def seconds(
     work["train-ldm"] = 3 * ldm.batch_size * step * ldm.steps
     work["sample"] = step * len(tasks) * (params.sample.count + rated) * params.sample.steps
     cells = 2 * len(tasks) + 1  # conditions, the nonsense and none among them, and other tasks' statistics
-    work["probe"] = sum(validation.values()) * cells * probe.samples
-    for name in probe.left_out(params.tasks, params.condition.kind):
-        retrained = work["train-ae"] + 3 * ldm.batch_size * step * probe.ldm_steps
-        work["probe"] += validation[name] * (4 + 2 * probe.samples) + retrained / COSTS["train-ldm"][1]
+    work["probe"] = sum(validation.values()) * cells * params.probe.samples
     if trained:  # seconds a step of the small PixArt's two parts
         parts = 0.04 * trained["autoencoder"]["steps"] + 0.15 * trained["denoiser"]["steps"]
         work["prepare-base"] = REFERENCE * parts
@@ -184,8 +181,7 @@ def autoencoder_layers(settings: Autoencoder, k: int) -> list[tuple[int, int]]:
     if settings.arch == "pdiff":  # five convolutions of width 7, each at half of the length before; mean channels
         return 2 * [(7 * sum(i * o for i, o in PDIFF), k // 8), (k * latent, 1)]
     patches, width = math.ceil(k / settings.patch), settings.width
-    map_ = settings.patch * width
-    fold = (map_, patches) if settings.patch_map == "shared" else (map_ * patches, 1)
+    fold = (settings.patch * width * patches, 1)
     return 2 * [fold, *(2 * settings.depth * [(5 * width * width, patches)]), (width * patches * latent, 1)]
 
 

@@ -11,13 +11,16 @@ from pydantic import Field, model_validator
 from condpdiff.autoencoder.settings import Autoencoder
 from condpdiff.common.errors import UserError
 from condpdiff.common.settings import PARAMS, Section, parse, read_yaml, rule_line, value_of
-from condpdiff.common.task import Base, Data, Task, read_task
+from condpdiff.common.task import Base, Data, Members, Task, read_task
 from condpdiff.diffusion.settings import Condition, Ldm
 from condpdiff.domain import module
 from condpdiff.evaluate.settings import Eval, Interpolate, Probe
 from condpdiff.generate.settings import Sample
 from condpdiff.report.settings import Report
-from condpdiff.zoo.settings import Collect, Normalize, Performance
+from condpdiff.zoo.settings import SHARED, Collect, Normalize, Performance
+
+LEAST_TRAINED = 4
+"""Members of all families that a generator and its rivals can be trained on."""
 
 
 class Params(Section):
@@ -79,9 +82,31 @@ def check_run(data: Any, where: str, known: Mapping[str, Any] | None = None) -> 
     tasks = {name: known[name] if name in known else read_task(name, domain.Task) for name in params.tasks}
     try:
         domain.check(params, tasks)
+        _check_families(params, {name: each.members for name, each in tasks.items()})
     except ValueError as error:
         raise UserError(f"{where}: {rule_line(str(error))}") from None
     return params, tasks
+
+
+def _check_families(params: Section, members: Mapping[str, Members | None]) -> None:
+    """Raise unless tasks are all families or none, and a run of families is set up for them."""
+    families = [name for name, found in members.items() if found is not None]
+    needed: dict[str, Any] = {}
+    if families:
+        if len(families) < len(members):
+            raise ValueError(f"tasks: {list(members)}, allowed: families alone, or none ({families[0]} is one)")
+        if sum(found.train for found in members.values() if found) < LEAST_TRAINED:
+            raise ValueError(f"tasks: {families}, allowed: families with {LEAST_TRAINED} members to train on in all")
+        needed = {"normalize.layers": "all", "ldm.performance": "none", "probe.samples": 0, "interpolate.pairs": 0}
+        needed["normalize.method"] = SHARED
+    if (steps := value_of(params, "ldm.task_loss.steps")) > 0:
+        if not families:
+            raise ValueError(f"ldm.task_loss.steps: {steps}, allowed: 0 where no task is a family")
+        needed["ae.arch"] = "pca"
+    for key, allowed in needed.items():
+        choices = allowed if isinstance(allowed, tuple) else (allowed,)
+        if (found := value_of(params, key)) not in choices:
+            raise ValueError(f"{key}: {found!r}, allowed for families: {' or '.join(map(str, choices))}")
 
 
 def fingerprint(params: Params, tasks: Mapping[str, Task]) -> str:

@@ -39,8 +39,10 @@ class Generator:
         """
         model, process = diffusion.load(data / "ldm" / diffusion.FILE)
         model.to(device())
-        decoder = autoencoder.load(data / "autoencoder" / autoencoder.FILE)
-        return Generator(model, process, decoder, load_scale(data / "latents"))
+        # The task loss trains the decoder on, and its axes then have the latents' scale inside.
+        own = data / "ldm" if (data / "ldm" / autoencoder.FILE).is_file() else None
+        decoder = autoencoder.load((own or data / "autoencoder") / autoencoder.FILE)
+        return Generator(model, process, decoder, load_scale(own or data / "latents"))
 
     def latents(
         self, y: Tensor, p: Asked, count: int, settings: Sample, random: torch.Generator, what: str
@@ -71,7 +73,8 @@ class Generator:
             seed=settings.seed,
             what=what,
         )
-        return z.cpu(), [z_t.cpu() for z_t in path]
+        mean, drawn = self.model.mean, y[picked].to(on)
+        return mean.latent(z, drawn).cpu(), [mean.latent(z_t, drawn).cpu() for z_t in path]
 
     def to_w(self, z: Tensor) -> Tensor:
         """Normalised latents [S, C, L] -> w [S, K]."""

@@ -1,4 +1,4 @@
-"""What the condition does: the swap matrix, what is lost without a task's own condition, and tasks never trained on."""
+"""What the condition does: the swap matrix, and what is lost without a task's own condition."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ import pandas as pd
 
 from condpdiff.common.errors import UserError
 from condpdiff.evaluate.settings import DROPPED, NONSENSE
-from condpdiff.report.arms import OURS
 from condpdiff.report.blocks import Block, Section, Table, Text
 from condpdiff.report.compare import FEWEST, Difference, counted, number, signed, student
 from condpdiff.report.evaluation import Scale
@@ -18,6 +17,8 @@ from condpdiff.report.spec import Settings, Spec
 from condpdiff.zoo.settings import SHARED
 
 OTHERS = "other tasks' conditions"
+ENOUGH = 3
+"""Tasks of which chance puts each one's own first in one case of 27."""
 STATISTICS_OF_OTHERS = "other tasks' statistics"
 CONTRASTS = {
     OTHERS: "the other {noun}s' conditions", NONSENSE: "nonsense", DROPPED: "no condition",
@@ -44,32 +45,13 @@ STATISTICS = (
     "the row's {noun}, scored on the column's. Bold: its own. Where these cells differ and those above do not, the "
     "statistics choose the {noun}."
 )
-UNSEEN = (
-    "Each {noun} left out in turn: autoencoder and denoiser are trained on the other {noun}s alone, the denoiser for "
-    "{steps} steps (`probe.ldm_steps`); what they generate under the condition of the one left out, {count}, is scored "
-    "on it ({label}). {head}Its statistics are guessed from the others': their mean, or their mean weighted by how "
-    "similar their conditions are. Own soup and original are what training on the {noun} itself gives."
-)
-UNSEEN_SHARED = " Mean and std are those that the other {noun}s share."
-ARMS = {
-    ("no_lora", ""): "no LoRA",
-    ("soup_of_others", "mean"): "the mean of the others' soups",
-    ("soup_of_others", "similar"): "the others' soups weighted by similarity",
-    (OURS, "mean"): "condpdiff (mean statistics)",
-    (OURS, "similar"): "condpdiff (statistics by similarity)",
-    (OURS, "shared"): "condpdiff (shared statistics)",
-    ("soup", "own"): "own soup",
-}
-SOUPS = {"shared": "mean"}
-"""Statistics of generated LoRAs -> the average of the others' soups that knows as much, where it has another name."""
 
 
 @dataclass(frozen=True)
 class Probed:
-    """What the stage probe wrote, means over the LoRAs of a cell; both are empty with `probe.samples: 0`."""
+    """What the stage probe wrote, means over the LoRAs of a cell; empty with `probe.samples: 0`."""
 
     swap: pd.Series  # score by condition, statistics and task
-    unseen: pd.Series  # score by task left out, arm and statistics
     samples: int  # loRAs a cell
     unscored: int  # loRAs whose score is not a number; they count as the worst
 
@@ -78,17 +60,9 @@ class Probed:
         """Tasks of the swap matrix."""
         return list(self.swap.index.unique("task"))
 
-    @property
-    def left_out(self) -> list[str]:
-        return list(self.unseen.index.unique("task"))
-
     def under(self, condition: str, task: str, statistics: str | None = None) -> float:
         """Score on one task under a condition and a task's statistics (None: its own); NaN if there is none."""
         return float(self.swap.get((condition, statistics or task, task), math.nan))
-
-    def of(self, arm: tuple[str, str]) -> np.ndarray:
-        """Scores of an arm and its statistics on the tasks that were left out; NaN if there is no such arm."""
-        return np.array([self.unseen.get((task, *arm), math.nan) for task in self.left_out], dtype=np.float64)
 
     def own_minus(self, contrast: str) -> np.ndarray | None:
         """[tasks]: score under a task's own condition and statistics minus that under the contrast's, same noise.
@@ -105,28 +79,34 @@ class Probed:
             found.append(self.under(task, task) - float(np.mean(cells)) if cells else math.nan)
         return np.array(found) if found and not np.isnan(found).any() else None
 
+    def own_is_best(self, contrast: str, lower: bool) -> bool:
+        """Whether every task scores best under its own condition, or statistics, of all tasks'."""
+        sign = -1 if lower else 1
+        for task in self.tasks:
+            pairs = [(n, task) if contrast == OTHERS else (task, n) for n in self.tasks]
+            scores = {pair: sign * self.under(pair[0], task, pair[1]) for pair in pairs}
+            if any(score >= scores[task, task] for pair, score in scores.items() if pair != (task, task)):
+                return False
+        return True
+
 
 def read_probe(root: Path, scale: Scale) -> Probed:
-    """Read and check `root/swap.csv` and `root/unseen.csv`.
+    """Read and check `root/swap.csv`.
 
     Raises:
-        UserError: a file is absent or broken, or a cell of the swap matrix is missing.
+        UserError: the file is absent or broken, or a cell of the matrix is missing.
     """
     swap = read_csv(root / "swap.csv", ["condition", "statistics", "task", "sample", "score"])
-    unseen = read_csv(root / "unseen.csv", ["task", "arm", "statistics", "sample", "score"])
-    unseen["statistics"] = unseen["statistics"].astype(object).fillna("")  # no LoRA has none
-    unscored = int(swap["score"].isna().sum() + unseen["score"].isna().sum())
-    for table in (swap, unseen):
-        table["score"] = scale.filled(table["score"])
+    unscored = int(swap["score"].isna().sum())
+    swap["score"] = scale.filled(swap["score"])
     cells = swap.groupby(["condition", "statistics", "task"], sort=False)["score"]
-    arms = unseen.groupby(["task", "arm", "statistics"], sort=False)["score"]
     tasks, conditions, sizes = set(swap["task"]), set(swap["condition"]), cells.size()
     needed = {(condition, task, task) for condition in conditions for task in tasks}
     if (swap["statistics"] != swap["task"]).any():
         needed |= {(task, other, task) for other in tasks for task in tasks}
     if set(sizes.index) != needed or sizes.nunique() > 1 or not tasks <= conditions:
         raise UserError(f"{root}/swap.csv: not as many rows for every condition and statistics; run `dvc repro` again")
-    return Probed(cells.mean(), arms.mean(), int(swap["sample"].nunique()), unscored)
+    return Probed(cells.mean(), int(swap["sample"].nunique()), unscored)
 
 
 def effect(found: Probed, spec: Spec) -> dict[str, float]:
@@ -140,7 +120,8 @@ def verdict(found: Probed, spec: Spec) -> list[str]:
     """Is the condition used, and do the statistics choose the task? Nothing where none were swapped."""
     noun, lines = spec.scale.noun, []
     for contrast, subject, are, work, used, held in (
-        (OTHERS, "condition", "is", "works", "is **used**", "with the same statistics and noise, own condition"),
+        (OTHERS, "condition", "is", "works", f"**chooses the {noun}**",
+         "with the same statistics and noise, own condition"),
         (STATISTICS_OF_OTHERS, "statistics", "are", "work", f"**choose the {noun}**",
          f"under a {noun}'s own condition, own statistics"),
     ):  # fmt: skip
@@ -154,6 +135,8 @@ def verdict(found: Probed, spec: Spec) -> list[str]:
             said = _said(difference, spec)
             if not difference.known:
                 says = f"Whether the {subject} {are} used **can't be told** from {counted(len(values), noun)}"
+                if len(values) >= ENOUGH and found.own_is_best(contrast, spec.scale.lower):
+                    says = f"The {subject} {used}, on each of {counted(len(values), noun)} (too few for an interval)"
                 said += f"; by {noun} {signed(float(min(values)))} to {signed(float(max(values)))}"
             lines.append(f"{says}: {held} minus the other {noun}s' is {said}.")
     return lines
@@ -177,7 +160,6 @@ def sections(found: Probed, spec: Spec, params: Settings) -> list[Section]:
     if found.own_minus(STATISTICS_OF_OTHERS) is not None:
         blocks.append(_matrix(STATISTICS.format(noun=noun), "statistics", swapped, tasks, spec.scale.decimals))
     blocks += _contrasts(found, spec)
-    blocks += _unseen(found, spec, params) if found.left_out else []
     if found.unscored:
         lost = counted(found.unscored, "LoRA")
         blocks.append(Text(f"{lost} without a score (what it gives is no number): counted as {spec.scale.worst}."))
@@ -209,35 +191,6 @@ def _contrasts(found: Probed, spec: Spec) -> list[Block]:
     words = f"A {noun}'s own condition " + "; it ".join(against.values()) + "."
     words += f" Under its own condition, a LoRA with its own statistics {statistics}." if statistics else ""
     return [Table(caption, ["own minus", *found.tasks, f"mean of {noun}s"], rows), Text(words)]
-
-
-def _unseen(found: Probed, spec: Spec, params: Settings) -> list[Block]:
-    noun, tasks = spec.scale.noun, found.left_out
-    evaluations = {e.name: e for e in spec.evaluations}
-    arms = {arm: title for arm, title in ARMS.items() if not np.isnan(found.of(arm)).any()}
-    means = {title: list(found.of(arm)) for arm, title in arms.items()}
-    means["original, mean"] = [float(np.mean(evaluations[task].values("original"))) for task in tasks]
-    if spec.floors:
-        means["floor"] = [spec.floors[task] for task in tasks]
-    columns = ["left out", *tasks, *(["mean"] if len(tasks) > 1 else [])]
-    rows = [
-        [title, *(number(x, spec.scale.decimals) for x in [*each, float(np.mean(each))])][: len(columns)]
-        for title, each in means.items()
-    ]
-    ours = {arm[1]: title for arm, title in arms.items() if arm[0] == OURS}
-    accent = frozenset(list(means).index(title) for title in ours.values())
-    head = f"{spec.head} " if spec.head else ""
-    count, steps = counted(found.samples, "LoRA"), params.probe.ldm_steps
-    caption = UNSEEN.format(noun=noun, count=count, label=spec.label, head=head, steps=steps)
-    caption += UNSEEN_SHARED.format(noun=noun) if params.normalize.method in SHARED else ""
-    words = []
-    for statistics, title in ours.items():  # do they beat no LoRA, and what the others' soups give by themselves?
-        held = []
-        for control in (("no_lora", ""), ("soup_of_others", SOUPS.get(statistics, statistics))):
-            difference = student(found.of((OURS, statistics)) - found.of(control), spec.scale.lower)
-            held.append(_against(difference, ARMS[control], spec))
-        words.append(f"For a {noun} never trained on, {title} {' and '.join(held)}.")
-    return [Table(caption, columns, rows, accent=accent), Text(" ".join(words))]
 
 
 def _against(difference: Difference, name: str, spec: Spec) -> str:

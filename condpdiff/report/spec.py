@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 from condpdiff.autoencoder.settings import Autoencoder
 from condpdiff.common.task import Base, Data
 from condpdiff.diffusion.settings import Ldm
-from condpdiff.evaluate.settings import Eval, Interpolate, Probe
+from condpdiff.evaluate.settings import Eval, Interpolate
 from condpdiff.generate.settings import Sample
 from condpdiff.report.arms import CONTROLS
 from condpdiff.report.blocks import Block, Section, Table
@@ -30,7 +30,6 @@ class Settings(Protocol):
     ldm: Ldm
     sample: Sample
     interpolate: Interpolate
-    probe: Probe
     eval: Eval
     report: Report
 

@@ -9,6 +9,7 @@ from condpdiff.common.errors import UserError
 from condpdiff.common.splits import SPLITS, hold_out, most, save_splits, subsample
 from condpdiff.common.task import TASKS, Data
 from condpdiff.style.conditions import describe
+from condpdiff.style.families.data import prepare_family
 from condpdiff.style.sources import read_source
 from condpdiff.style.task import Task, TaskData
 
@@ -19,11 +20,14 @@ FEW = 64
 
 
 def prepare_data(name: str, task: Task, limits: Data, out: Path) -> None:
-    """Write a style's splits as parquet files, and which images its conditions are drawn from, to `out`.
+    """Write a style's splits as parquet files, and which images its conditions are drawn from, to `out`; or a family's.
 
     Raises:
         UserError: as `prepare`; or there are fewer training images than a draw of the condition asks for.
     """
+    if task.members is not None:
+        prepare_family(name, task, limits, out)
+        return
     frames = prepare(task.data, name, limits)
     save_splits(out, frames, describe(task, frames["train"], f"{TASKS / name}.yaml"))
     print(f"{name}: " + ", ".join(f"{split} {_summary(frame)}" for split, frame in frames.items()))

@@ -1,4 +1,8 @@
-"""Frozen image networks of the condition: EfficientNet-Lite0, or the paper's ResNet18, both of ImageNet."""
+"""Frozen image networks of the condition: EfficientNet-Lite0, or the paper's ResNet18, both of ImageNet.
+
+Either's pooled last features tell what is on a picture. A style lives in early layers and in colours, so `lite0_depths`
+takes means and deviations of every block of EfficientNet-Lite0, and quantiles of the colours.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,13 +17,14 @@ from condpdiff.common.packages import read_member
 from condpdiff.common.pretrained import cannot_load
 from condpdiff.diffusion.conditions import unit_variance
 from condpdiff.diffusion.settings import Condition
-from condpdiff.style.metrics import LITE0_MEMBER, LITE0_PACKAGE, features, lite0_of, lite0_state, read_state
+from condpdiff.style.metrics import LITE0_MEMBER, LITE0_PACKAGE, Lite0, features, lite0_of, lite0_state, read_state
 
 Encode = Callable[[Sequence[np.ndarray]], Tensor]
 """draws of style images, each uint8 [images, H, W, 3] -> [V, d_cond] float32, each of length sqrt(d_cond)."""
 
 KEY = "params.yaml: condition.model"
 TORCHVISION = "IMAGENET1K_V1"
+QUANTILES = 7
 
 
 def load_encoder(settings: Condition) -> Encode:
@@ -28,6 +33,9 @@ def load_encoder(settings: Condition) -> Encode:
     Raises:
         UserError: its weights can't be had; says how to give them locally.
     """
+    if settings.encoder == "lite0_depths":
+        lite0 = _lite0(settings.model)
+        return lambda draws: torch.stack([depth_features(lite0, draw) for draw in draws])
     network = {"efficientnet_lite0": _lite0, "resnet18": _resnet18}[settings.encoder](settings.model)
 
     def encode(draws: Sequence[np.ndarray]) -> Tensor:
@@ -53,7 +61,24 @@ class ResNet18(nn.Module):
         return self.network(self.transform(images / 255))
 
 
-def _lite0(model: str) -> nn.Module:
+@torch.inference_mode()
+def depth_features(network: Lite0, images: np.ndarray) -> Tensor:
+    """Style pictures uint8 [n, H, W, 3] -> [3,658] float32, not of unit length: of all pictures together.
+
+    Mean and deviation of each channel after each of the 16 blocks, of the pictures at their own size, and QUANTILES of
+    red, green and blue.
+    """
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).to(device()).float() / 127.5 - 1
+    levels = torch.linspace(0.05, 0.95, QUANTILES, device=x.device)
+    colours = torch.quantile(x.transpose(0, 1).flatten(1), levels, dim=1).flatten()
+    x, found = network.norm(network.stem(x)), []
+    for block in (block for stage in network.blocks for block in stage):
+        x = block(x)
+        found += [x.mean((0, 2, 3)), x.std((0, 2, 3))]
+    return torch.cat([*found, colours]).cpu()
+
+
+def _lite0(model: str) -> Lite0:
     where = f"{KEY}: {model}"
     if model == f"package:{LITE0_PACKAGE}":
         content = read_member(LITE0_PACKAGE, LITE0_MEMBER)

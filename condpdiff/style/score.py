@@ -197,7 +197,7 @@ class Panel(scorer.Panel):
         self.prompts = Prompts.of(captions_in_turn(list(validation.values())), settings.images)
         self.strips: list[tuple[str, float, np.ndarray]] = []
 
-    def score(self, theta: Tensor | None) -> dict[str, float]:
+    def score(self, theta: Tensor) -> dict[str, float]:
         self.scorer.merge(theta)
         self.made = self.scorer.make(self.prompts, self.settings)
         # A transformer whose loss is no number makes black images, whose distance would pass for one.

@@ -13,7 +13,7 @@ Metric = Literal["fd_lite0", "fd_lite0_96", "fid"]
 CHOICES = {
     "base.source": ("trained", "hub", "local"),
     "condition.kind": ("style_images", "one_hot", "learnable"),
-    "condition.encoder": ("efficientnet_lite0", "resnet18"),
+    "condition.encoder": ("efficientnet_lite0", "lite0_depths", "resnet18"),
 }
 """What the keys that both domains have may be here."""
 
@@ -93,12 +93,41 @@ class HubSource(SharedOut):
     """Column of the captions; null: all images have the same, neutral one."""
 
 
+class DrawnSource(Section):
+    """A family of rendered styles, whose parameters are drawn: it has new ones without end."""
+
+    type: Literal["drawn"]
+    renderer: Literal["grading", "strokes", "image", "fixed"]
+    """condpdiff/style/families.py says what they are."""
+    seed: NonNegativeInt = 0
+    """Of the styles' parameters and of the crops."""
+
+
+class FoldersSource(Section):
+    """A family of the user's: a style is a folder of pictures, of which nothing is known but the pictures."""
+
+    type: Literal["folders"]
+    package: str | None = None
+    """Package that holds the folders (condpdiff/common/packages.py); null: they are the user's own."""
+    path: str
+    """Folder of the styles' folders."""
+    folders: list[str] = Field(min_length=1)
+    """Their names, in the order of the members."""
+    seed: NonNegativeInt = 0
+    """Of which pictures are the condition's."""
+
+
+FAMILIES = (DrawnSource, FoldersSource)
+
+
 class TaskData(Section):
     """Where the style's images come from, and their size."""
 
     size: PositiveInt = Field(multiple_of=8)
     """Pixels a side, as the base model makes them."""
-    source: Annotated[RenderedSource | FolderSource | HubSource, Field(discriminator="type")]
+    source: Annotated[
+        RenderedSource | FolderSource | HubSource | DrawnSource | FoldersSource, Field(discriminator="type")
+    ]
 
 
 class TaskCondition(Section):
@@ -120,6 +149,17 @@ class Task(task.Task):
     metrics: list[Metric] = Field(min_length=1)
     """Fréchet distances to the style's images: on EfficientNet-Lite0's features (fd_lite0) or Inception's (fid)."""
     finetune: task.Finetune
+
+    @model_validator(mode="after")
+    def _members_are_of_a_family(self) -> "Task":
+        source, members = self.data.source, self.members
+        if isinstance(source, FAMILIES) != (members is not None):
+            raise ValueError(f"members: {members}, allowed: {'as a family has them' if members is None else 'null'}")
+        if isinstance(source, FoldersSource) and members is not None and members.total != len(source.folders):
+            raise ValueError(
+                f"members: {members.total}, allowed: as many as data.source.folders: {len(source.folders)}"
+            )
+        return self
 
 
 def load_task(name: str) -> Task:

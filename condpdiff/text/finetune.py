@@ -61,15 +61,15 @@ class TextFinetuning(Finetuning[Task]):
             rows["validation"], self.tokenizer, task.finetune.max_length, tokens=VALIDATION_TOKENS
         )
 
-    def start(self, seed: int) -> BatchLoss:
+    def start(self) -> BatchLoss:
         outputs, c = self.task.data.num_outputs, self.collect
-        model = peft_classifier(self.base, outputs, seed, c.rank, c.alpha, c.target_modules)
+        model = peft_classifier(self.base, outputs, c.seed, c.rank, c.alpha, c.target_modules)
         return LabelLoss(model.to(device()).train())
 
-    def batches(self, seed: int) -> Callable[[int], tuple[Any, ...]]:
+    def batches(self) -> Callable[[int], tuple[Any, ...]]:
         size, where = self.task.finetune.batch_size, device()
         lengths = np.array([len(ids) for ids in self.train["input_ids"]])
-        order = length_grouped_order(lengths, size, self.steps, seed).reshape(self.steps, size)
+        order = length_grouped_order(lengths, size, self.steps, self.collect.seed).reshape(self.steps, size)
         mine = slice(rank() * share(size), (rank() + 1) * share(size))
         dtype = torch.float32 if self.task.data.kind == "regression" else torch.int64
         labels = torch.tensor(self.labels["train"], dtype=dtype)

@@ -13,13 +13,14 @@ from transformers import AutoTokenizer, PreTrainedModel
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import read_rows, write_tensors
 from condpdiff.evaluate import scorer
-from condpdiff.evaluate.scorer import PREFIX, Candidate, Row, first
+from condpdiff.evaluate.scorer import Candidate, Row, first
 from condpdiff.evaluate.settings import Eval, Scoring
 from condpdiff.text.metrics import constant_prediction, score
 from condpdiff.text.models import load_classifier
 from condpdiff.text.rows import Batches
 from condpdiff.text.task import Task
 from condpdiff.zoo.checkpoints import Zoo, load_zoo
+from condpdiff.zoo.placed import PREFIX
 
 FIRST_TOKEN = ("bert", "roberta", "electra", "deberta")
 """Model types whose head reads the last layer's first token alone, and whose layers are built as BERT's."""
@@ -112,7 +113,7 @@ class Panel(scorer.Panel):
             zoo = load_zoo(data / "zoo" / name, 1)
             self.scorers[name] = Scorer(data / "base", zoo, task, rows, settings.batch_tokens)
 
-    def score(self, theta: Tensor | None) -> dict[str, float]:
+    def score(self, theta: Tensor) -> dict[str, float]:
         for each in self.scorers.values():
             each.merge(theta)
         return {name: first(each.validate(self.settings)[0]) for name, each in self.scorers.items()}

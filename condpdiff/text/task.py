@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from condpdiff.common import task
-from condpdiff.common.settings import Section, check_choices
+from condpdiff.common.errors import UserError
+from condpdiff.common.settings import Section, check_choices, value_of
 
 Metric = Literal["accuracy", "f1", "matthews", "pearson", "spearman"]
 CHOICES = {
@@ -165,5 +166,10 @@ def load_task(name: str) -> Task:
 
 
 def check(params: Section, tasks: Mapping[str, Task]) -> None:
-    """Raise a ValueError unless a run, the whole of params.yaml, is what this domain can do."""
+    """Raise a ValueError, or a UserError, unless a run, the whole of params.yaml, is what this domain can do."""
     check_choices(params, CHOICES)
+    if (steps := value_of(params, "ldm.task_loss.steps")) > 0:
+        raise ValueError(f"ldm.task_loss.steps: {steps}, allowed: 0 (domain: text)")
+    for name, task_ in tasks.items():
+        if task_.members is not None:
+            raise UserError(f"configs/families/{name}.yaml: allowed: families of styles (domain: style)")

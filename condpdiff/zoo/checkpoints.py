@@ -1,5 +1,9 @@
-"""A task's zoo folder: theta.safetensors [N_max, K], layout.json, head.safetensors."""
+"""A task's zoo folder: theta.safetensors [N_max, K], layout.json, head.safetensors.
 
+A family's holds those of all its members, theta [Q, N_max, K]; `data/zoo/<family>/<q>` names the q-th of them.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +39,7 @@ def load_zoo(folder: Path, last: int | None = None) -> Zoo:
         UserError: fewer checkpoints than asked for; layout and weights disagree; a file can't be read.
     """
     theta, layout = open_zoo(folder, last)
-    return Zoo(whole(theta), layout, read_tensors(folder / HEAD), read_config(folder / THETA))
+    return Zoo(whole(theta), layout, read_tensors(theta.path.parent / HEAD), read_config(theta.path))
 
 
 def open_zoo(folder: Path, last: int | None = None) -> tuple[RowFile, Layout]:
@@ -44,11 +48,30 @@ def open_zoo(folder: Path, last: int | None = None) -> tuple[RowFile, Layout]:
     Raises:
         UserError: as `load_zoo`.
     """
-    layout, theta = Layout.load(folder), RowFile(folder / THETA, "theta")
+    block = None
+    if not folder.is_dir() and folder.name.isdigit():
+        folder, block = folder.parent, int(folder.name)
+    layout, theta = Layout.load(folder), RowFile(folder / THETA, "theta", block=block)
     if last is not None:
         count = theta.shape[0]
         if last > count:
             raise UserError(f"params.yaml: normalize.n_checkpoints: found {last}, allowed: at most {count} ({folder})")
-        theta = RowFile(folder / THETA, "theta", last)
+        theta = RowFile(folder / THETA, "theta", last, block)
     check_length(theta, layout, str(folder / THETA))
     return theta, layout
+
+
+def open_zoos(folder: Path, names: Sequence[str], last: int | None = None) -> tuple[dict[str, RowFile], Layout]:
+    """The same of several tasks of a folder, and the layout that they share.
+
+    Raises:
+        UserError: as `load_zoo`; two tasks have not the same layout.
+    """
+    zoos = {name: open_zoo(folder / name, last) for name in names}
+    first, (_, layout) = next(iter(zoos.items()))
+    for name, (_, other) in zoos.items():
+        if other != layout:
+            raise UserError(
+                f"{folder / name}/layout.json: found another layout than {folder / first}'s; same base and rank?"
+            )
+    return {name: theta for name, (theta, _) in zoos.items()}, layout

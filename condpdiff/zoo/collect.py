@@ -63,29 +63,20 @@ class Finetuning(ABC, Generic[T]):
         share(task.finetune.batch_size)  # before the long work
 
     @property
-    def count(self) -> int:
-        """States of one run."""
-        return self.collect.max_checkpoints // self.collect.runs
-
-    @property
     def steps(self) -> int:
-        """Steps of one run."""
-        return self.task.finetune.steps + self.count * self.collect.every
-
-    def label(self, number: int) -> str:
-        """What a run is called in a print."""
-        return self.name if self.collect.runs == 1 else f"{self.name}, run {number + 1} of {self.collect.runs}"
+        """Steps before the window and in it."""
+        return self.task.finetune.steps + self.collect.max_checkpoints * self.collect.every
 
     @abstractmethod
-    def start(self, seed: int) -> BatchLoss:
-        """The base model with its LoRA (and a head, drawn from `seed` alone), on the device.
+    def start(self) -> BatchLoss:
+        """The base model with its LoRA (and a head, drawn from the seed alone), on the device.
 
         Raises:
             UserError: the model has no such target modules.
         """
 
     @abstractmethod
-    def batches(self, seed: int) -> Callable[[int], tuple[Any, ...]]:
+    def batches(self) -> Callable[[int], tuple[Any, ...]]:
         """Step -> what the `BatchLoss` takes of this process's share; it depends on the seed and the step alone."""
 
     @abstractmethod
@@ -94,17 +85,17 @@ class Finetuning(ABC, Generic[T]):
 
     @abstractmethod
     def verdict(self, scores: list[tuple[int, float]]) -> tuple[str, str | None]:
-        """What to say of a run's scores by step, and what it is no better than, where nothing was learned."""
+        """What to say of the scores by step, and what it is no better than, where nothing was learned."""
 
 
 @dataclass
 class Run:
-    """What one fine-tuning has collected so far."""
+    """What fine-tuning has collected so far."""
 
     theta: Tensor
-    """[count, K] states of the window; 0 those still to come."""
+    """[N_max, K] states of the window; 0 those still to come."""
     steps: Tensor
-    """[count] int64: the step after which each was taken."""
+    """[N_max] int64: the step after which each was taken."""
     scores: list[tuple[int, float]] = field(default_factory=list)
     """Validation scores by step; of step 0, before any training."""
     losses: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -119,44 +110,32 @@ class Run:
 def collect_zoo(finetuning: Finetuning[Any], out: Path) -> None:
     """Fine-tune and write the zoo folder; an interrupted run goes on from its last resume point.
 
-    Several runs differ in their seed: of the LoRA's first values, of the order of rows, of noise and dropout. All have
-    the head of the first one.
-
     Raises:
         UserError: the model has no such target modules.
     """
     name, unfinished = finetuning.name, UNFINISHED / f"{finetuning.name}-{_key(finetuning)}"
-    model, first = _train(finetuning, 0, unfinished)
-    head, layout, config = head_state(model), layout_of(model), _config(finetuning, model)
-    del model  # before the next one is loaded
-    runs = [first, *(_train(finetuning, n, unfinished, head)[1] for n in range(1, finetuning.collect.runs))]
+    model, run = _train(finetuning, unfinished)
     if rank() > 0:
         return
-    for number, run in enumerate(runs):
-        _report(finetuning.label(number), *finetuning.verdict(run.scores))
-    tensors = {what: torch.cat([getattr(run, what) for run in runs]) for what in ("theta", "steps")}
+    _report(name, *finetuning.verdict(run.scores))
     with new_directory(out) as folder:
-        write_tensors(folder / THETA, tensors, config)
-        write_tensors(folder / HEAD, {key: tensor.cpu() for key, tensor in head.items()})
-        layout.save(folder)
-        _curve(name, first.losses).to_csv(folder / "loss.csv", index=False)
-        scores = pd.DataFrame(first.scores, columns=["step", "score"])
+        write_tensors(folder / THETA, {"theta": run.theta, "steps": run.steps}, _config(finetuning, model))
+        write_tensors(folder / HEAD, {key: tensor.cpu() for key, tensor in head_state(model).items()})
+        layout_of(model).save(folder)
+        _curve(name, run.losses).to_csv(folder / "loss.csv", index=False)
+        scores = pd.DataFrame(run.scores, columns=["step", "score"])
         _curve(name, scores).to_csv(folder / "validation.csv", index=False)
     shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _train(
-    finetuning: Finetuning[Any], number: int, unfinished: Path, head: Mapping[str, Tensor] | None = None
-) -> tuple["PeftModel", Run]:
-    """One run from its first step or its last resume point to its end; a head that is given stays as it is."""
-    task, collect, seed = finetuning.task, finetuning.collect, finetuning.collect.seed + number
-    loss = finetuning.start(seed)
+def _train(finetuning: Finetuning[Any], unfinished: Path) -> tuple["PeftModel", Run]:
+    """From the first step, or the last resume point, to the end."""
+    task, collect = finetuning.task, finetuning.collect
+    loss = finetuning.start()
     model = loss.model
-    draw_lora(model, seed)
-    if head is not None:
-        set_head(model, head)
-    layout = layout_of(model)
-    run = Run(torch.zeros(finetuning.count, layout.K), torch.zeros(finetuning.count, dtype=torch.int64))
+    draw_lora(model, collect.seed)
+    layout, count = layout_of(model), collect.max_checkpoints
+    run = Run(torch.zeros(count, layout.K), torch.zeros(count, dtype=torch.int64))
 
     def after_step(done: int) -> None:
         index, rest = divmod(done - task.finetune.steps, collect.every)
@@ -171,20 +150,20 @@ def _train(
     schedules = [lora_schedule(task.finetune, collect)]
     if trained := [p for key, p in parameters.items() if "modules_to_save" in key]:
         groups.append({"params": trained, "lr": finetuning.head_lr})
-        schedules.append(head_schedule(task.finetune) if head is None else lambda step: 0.0)
+        schedules.append(head_schedule(task.finetune))
     optimizer = torch.optim.AdamW(groups, weight_decay=task.finetune.weight_decay, fused=True)
-    batches = finetuning.batches(seed)
-    torch.manual_seed(seed)  # of dropout
+    batches = finetuning.batches()
+    torch.manual_seed(collect.seed)  # of dropout
     run.losses = fit(
         loss,
         lambda network, step: network(*batches(step)),
         optimizer,
         steps=finetuning.steps,
-        what=finetuning.label(number),
+        what=finetuning.name,
         schedule=schedules,
         after_step=after_step,
         log_every=LOG_EVERY,
-        resume=Resume(unfinished / str(number), collect.save_every, run),
+        resume=Resume(unfinished, collect.save_every, run),
     )
     return model, run
 
@@ -195,20 +174,10 @@ def _train(
 def lora_schedule(finetune: Finetune, collect: Collect) -> Schedule:
     """The LoRA's rate rises over the warm-up and stays; in the window it is `collect.lr`.
 
-    There it is constant, or goes down along cosines and up again with `lr_cycle`, so that the window does not hold N
-    copies of one checkpoint.
+    There it is constant, so that the window does not hold N copies of one checkpoint.
     """
     window = (collect.lr or finetune.lr) / finetune.lr
-
-    def factor(step: int) -> float:
-        if step < finetune.steps:
-            return _rise(step, finetune)
-        if collect.lr_cycle is None:
-            return window
-        done = (step - finetune.steps) % collect.lr_cycle / max(1, collect.lr_cycle - 1)  # 0 to 1
-        return window * (0.55 + 0.45 * math.cos(math.pi * done))
-
-    return factor
+    return lambda step: _rise(step, finetune) if step < finetune.steps else window
 
 
 def head_schedule(finetune: Finetune) -> Schedule:
@@ -253,14 +222,6 @@ def head_state(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-@torch.no_grad()
-def set_head(model: nn.Module, head: Mapping[str, Tensor]) -> None:
-    """Put what `head_state` gave into another model of the same task."""
-    for key, parameter in model.named_parameters():
-        if "modules_to_save" in key:
-            parameter.copy_(head[key.replace("modules_to_save.default.", "")])
-
-
 def head_modules(model: nn.Module) -> list[str]:
     """Names of the modules of a PEFT model that are its head: its own configuration lists some that it has not got."""
     names = (key.partition(".modules_to_save.") for key, _ in model.named_parameters())
@@ -270,11 +231,11 @@ def head_modules(model: nn.Module) -> list[str]:
 # --- prints and files ---------------------------------------------------------------------------
 
 
-def _report(label: str, said: str, no_better_than: str | None) -> None:
-    print(f"{label}: {said}", flush=True)
+def _report(name: str, said: str, no_better_than: str | None) -> None:
+    print(f"{name}: {said}", flush=True)
     if no_better_than is not None:
         warning = f"not learned, no better than {no_better_than}; tune finetune in its task file"
-        print(f"warning: {label}: {warning}", flush=True)
+        print(f"warning: {name}: {warning}", flush=True)
 
 
 def _config(finetuning: Finetuning[Any], model: "PeftModel") -> dict[str, Any]:

@@ -105,6 +105,17 @@ def _batch(zoos: dict[str, Moments], layout: Layout) -> dict[str, Statistics]:
     return dict.fromkeys(zoos, reduce(Moments.merge, zoos.values()).statistics())
 
 
+def _shared(zoos: dict[str, Moments], layout: Layout) -> dict[str, Statistics]:
+    """Per coordinate the mean over the tasks' means, and the spread within a task (root of the mean variance).
+
+    One frame for all tasks: w says which task it is by where it lies, and a checkpoint's own spread is the unit, beside
+    which an error that is small against the distance between tasks is large.
+    """
+    centres = reduce(Moments.merge, (Moments(1, m.mean, torch.zeros_like(m.m2)) for m in zoos.values()))
+    within = reduce(Moments.merge, (Moments(m.count, torch.zeros_like(m.mean), m.m2) for m in zoos.values()))
+    return dict.fromkeys(zoos, Statistics(centres.statistics().mean, within.statistics().std))
+
+
 def _none(zoos: dict[str, Moments], layout: Layout) -> dict[str, Statistics]:
     """w = theta."""
     return dict.fromkeys(zoos, Statistics(torch.zeros(layout.K), torch.ones(layout.K)))
@@ -115,12 +126,13 @@ METHODS: dict[str, Callable[[dict[str, Moments], Layout], dict[str, Statistics]]
     "task_tensor": _task_tensor,
     "task_scalar": _task_scalar,
     "batch": _batch,
+    "shared": _shared,
     "none": _none,
 }
 
 
 def statistics_of(method: str, zoos: dict[str, Moments], layout: Layout) -> dict[str, Statistics]:
-    """Statistics of every task by one of the five methods, from the moments of its theta [N, K]."""
+    """Statistics of every task by one of the methods, from the moments of its theta [N, K]."""
     return METHODS[method](zoos, layout)
 
 

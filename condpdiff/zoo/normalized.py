@@ -38,13 +38,17 @@ class Frame:
         return theta
 
 
-def save_task(folder: Path, theta: Rows, frame: Frame) -> None:
-    """Write a task's `w.safetensors`, theta [N, K_all] by parts, and `statistics.safetensors`."""
+def save_rows(folder: Path, theta: Rows, frame: Frame) -> None:
+    """Write a task's `w.safetensors`, theta [N, K_all] by parts."""
     folder.mkdir(parents=True)
     with row_writer(folder / W, "w", (theta.shape[0], len(frame.positions))) as write:
         for part in theta.parts():
             for few in part.split(FEW):
                 write(frame.to_w(few))
+
+
+def save_frame(folder: Path, frame: Frame) -> None:
+    """Write `statistics.safetensors`: the frame of a task, or of a family's members."""
     statistics = {"mean": frame.statistics.mean, "std": frame.statistics.std}
     write_tensors(folder / STATISTICS, {**statistics, "soup": frame.soup, "positions": frame.positions})
 
@@ -63,6 +67,6 @@ def load_rows(folder: Path, tasks: list[str]) -> dict[str, RowFile]:
 
 
 def load_frame(folder: Path, task: str) -> Frame:
-    """A task's way back to theta."""
-    t = read_tensors(folder / task / STATISTICS)
+    """A task's way back to theta; a member's is its family's."""
+    t = read_tensors(folder / task.partition("/")[0] / STATISTICS)
     return Frame(Statistics(t["mean"], t["std"]), t["soup"], t["positions"].to(torch.int64))

@@ -7,9 +7,12 @@ Validation rows play no part, and candidates are selected on other rows than the
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
+from tqdm import tqdm
 
 from condpdiff.common.errors import UserError
 from condpdiff.zoo.settings import Performance
@@ -28,6 +31,22 @@ def select_rows(held_out: pd.DataFrame, settings: Performance, count: int) -> pd
 def rated(count: int, every: int) -> list[int]:
     """Which of `count` checkpoints are rated: every so many-th from the first on, and the last one."""
     return sorted({*range(0, count, every), count - 1})
+
+
+class Rates(Protocol):
+    """What rates a checkpoint: a `Scorer` whose rows are called `loss`."""
+
+    def merge(self, theta: Tensor | None) -> None: ...
+    def losses(self, split: str) -> np.ndarray: ...
+
+
+def rate(scorer: Rates, theta: Tensor, every: int, what: str) -> pd.DataFrame:
+    """The mean loss of theta [N, K], of every so many-th checkpoint, as `losses_of_all` has it."""
+    losses = {}
+    for checkpoint in tqdm(rated(len(theta), every), desc=what, unit="checkpoint"):
+        scorer.merge(theta[checkpoint])
+        losses[checkpoint] = float(scorer.losses("loss").mean())
+    return losses_of_all(losses, len(theta))
 
 
 def losses_of_all(losses: Mapping[int, float], count: int) -> pd.DataFrame:

@@ -27,29 +27,19 @@ class Collect(Section):
     """Steps between two kept states."""
     lr: PositiveFloat | None = None
     """Learning rate inside the window; null: the task's own `finetune.lr`."""
-    lr_cycle: PositiveInt | None = None
-    """Inside the window the rate falls along a cosine to a tenth in so many steps, and starts again; null: constant."""
-    runs: PositiveInt = 1
-    """Fine-tunings, of seeds `seed`, `seed + 1`, ..., that share the states evenly; all have the head of the first."""
     save_every: PositiveInt = 100
     """Steps between two resume points of an interrupted fine-tuning."""
     validate_every: PositiveInt = 50
     """Steps between two points of the validation curve."""
     seed: int = Field(0, ge=0)
 
-    @model_validator(mode="after")
-    def _runs_share_the_states(self) -> "Collect":
-        if self.max_checkpoints % self.runs:
-            raise ValueError(f"runs: {self.runs}, allowed: a divisor of max_checkpoints = {self.max_checkpoints}")
-        return self
 
-
-SHARED = ("batch", "none")
+SHARED = ("shared", "batch", "none")
 """Methods by which all tasks have the same statistics."""
 
 
 class Normalize(Section):
-    method: Literal["task", "task_tensor", "task_scalar", "batch", "none"]
+    method: Literal["shared", "task", "task_tensor", "task_scalar", "batch", "none"]
     """Which z-score (DESIGN of the paper's Table 4a); see `condpdiff.zoo.normalization`."""
     n_checkpoints: PositiveInt
     """N: the last N of the collected checkpoints (Table 3)."""

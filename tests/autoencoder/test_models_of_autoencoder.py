@@ -18,14 +18,12 @@ from condpdiff.autoencoder.models import (
     principal_axes,
     save,
 )
-from condpdiff.autoencoder.patch_maps import modules_of_patches
 from condpdiff.autoencoder.settings import Autoencoder as Settings
 from condpdiff.autoencoder.train import reconstruction_error, train
 from condpdiff.common import axes
 from condpdiff.common.matrices import RowFile, row_writer
 from condpdiff.common.settings import parse
 from condpdiff.common.training import adamw, fit
-from tests.stand_ins import make_layout
 
 
 def make_settings(**changes: Any) -> Settings:
@@ -43,15 +41,10 @@ def low_rank(count: int, width: int, rank: int) -> Tensor:
     return random(count, rank) @ random(rank, width, seed=1) + random(width, seed=2)
 
 
-KINDS: dict[str, dict[str, Any]] = {arch: {"arch": arch} for arch in ARCHITECTURES} | {
-    "shared": {"patch_map": "shared"}
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("width", [96, 101, 7])
-def test_shapes_hold_when_k_is_no_multiple_of_a_patch_or_stride(kind: str, width: int) -> None:
-    model = build(config_of(make_settings(**KINDS[kind]), width)).eval()
+def test_shapes_hold_when_k_is_no_multiple_of_a_patch_or_stride(arch: str, width: int) -> None:
+    model = build(config_of(make_settings(arch=arch), width)).eval()
     w = random(130, width)
     z = model.encode(w[:5])
     assert z.shape == (5, 2, 4)
@@ -74,23 +67,19 @@ def test_one_vector_is_overfitted_by_gradient_steps(arch: str) -> None:
     assert reconstruction_error(model.eval(), w) < 0.02 * before
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_training_on_one_checkpoint_gives_it_back_and_zeros_divide_nothing(kind: str) -> None:
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_training_on_one_checkpoint_gives_it_back_and_zeros_divide_nothing(arch: str) -> None:
     for w, settings in ((random(1, 70), {}), (torch.zeros(3, 40), {"steps": 30})):
-        model, _, curve = train(w, make_settings(**KINDS[kind] | settings))
+        model, _, curve = train(w, make_settings(arch=arch, **settings))
         assert reconstruction_error(model, w) < 0.02
         assert torch.isfinite(encode_all(model, w)).all()
         assert curve["loss"].notna().all()
 
 
-@pytest.mark.parametrize("patch_map", ["own", "shared"])
-def test_conv1d_starts_as_a_linear_autoencoder_with_whitened_latents(patch_map: str) -> None:
+def test_conv1d_starts_as_a_linear_autoencoder_with_whitened_latents() -> None:
     w = low_rank(40, 64, rank=3)
-    if patch_map == "shared":
-        basis = random(4, 16, seed=1)  # all patches lie in one space of the map's width
-        w = (low_rank(40, 16, rank=3).view(40, 4, 4) @ basis).flatten(1)
     torch.manual_seed(0)
-    model = build(config_of(make_settings(patch_map=patch_map), 64)).eval()
+    model = build(config_of(make_settings(), 64)).eval()
     assert not model.fit_closed_form(w)
     assert reconstruction_error(model, w) < 1e-6 * float(w.var())
     z = encode_all(model, w).flatten(1)
@@ -117,48 +106,9 @@ def test_training_is_reproducible_by_its_seed(arch: str) -> None:
         assert not all(torch.equal(a, b) for a, b in pairs)
 
 
-# --- shared patch map and random start -----------------------------------------------------------
-
-
-def test_shared_map_has_one_map_whatever_the_number_of_patches() -> None:
-    few, many = (build(config_of(make_settings(patch_map="shared"), patches * 16)) for patches in (2, 20))
-    for side in ("fold", "unfold"):
-        assert getattr(few, side).linear.weight.shape == getattr(many, side).linear.weight.shape
-        assert getattr(many, side).position.shape == (20, 4)
-    assert set(config_of(make_settings(), 64)) == {"arch", "K", "C", "L", "patch", "width", "depth"}  # own maps
-
-
-def test_each_patch_knows_the_module_of_its_first_weight() -> None:
-    layout = make_layout(layers=2, rank=2, width=5)  # 20 weights outside all layers, then 40 of the module query
-    assert modules_of_patches(layout, 16).tolist() == [0, 0, 1, 1]
-    settings = make_settings(patch_map="shared")
-    config = config_of(settings, layout.K, layout)
-    assert config["modules"] == 2
-    model = build(config)
-    model.learn_layout(layout)
-    assert model.fold.module.tolist() == model.unfold.module.tolist() == [0, 0, 1, 1]
-    with torch.no_grad():
-        before, _ = model.fold(torch.zeros(1, 4, 16))[0].clone(), model.fold.kind[1].add_(1)
-    assert (model.fold(torch.zeros(1, 4, 16))[0] - before).abs().sum(1).gt(0).tolist() == [False, False, True, True]
-
-
-def test_shared_map_is_trained_and_saved_with_the_modules_it_knows(tmp_path: Path) -> None:
-    layout = make_layout()
-    w = random(12, layout.K)
-    model, config, curve = train(w, make_settings(patch_map="shared", start="random", steps=60), layout)
-    assert curve["loss"].iloc[-1] < curve["loss"].iloc[0]
-    assert float(model.fold.kind.detach().abs().sum()) > 0
-    save(tmp_path / "a.safetensors", model, config)
-    found = load(tmp_path / "a.safetensors")
-    assert torch.equal(found.fold.module, model.fold.module)
-    assert torch.equal(encode_all(found, w), encode_all(model, w))
-
-
-@pytest.mark.parametrize("patch_map", ["own", "shared"])
-def test_random_start_skips_the_closed_form(patch_map: str) -> None:
+def test_random_start_skips_the_closed_form() -> None:
     w = low_rank(40, 64, rank=3)
-    settings = {"patch_map": patch_map, "steps": 1, "lr": 1e-9}
-    pca, other = (train(w, make_settings(start=start, **settings))[0] for start in ("pca", "random"))
+    pca, other = (train(w, make_settings(start=start, steps=1, lr=1e-9))[0] for start in ("pca", "random"))
     assert reconstruction_error(pca, w) < 0.5 * reconstruction_error(other, w)
 
 
@@ -175,13 +125,13 @@ def on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RowFile:
     return RowFile(tmp_path / "w", "w")
 
 
-@pytest.mark.parametrize("changes", [{}, {"patch_map": "shared"}, {"arch": "pca"}])
-def test_closed_form_from_disk_equals_that_from_memory(on_disk: RowFile, changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize("arch", ["conv1d", "pca"])
+def test_closed_form_from_disk_equals_that_from_memory(on_disk: RowFile, arch: str) -> None:
     w = low_rank(130, 101, rank=6)
     models = []
     for rows in (w, on_disk):
         torch.manual_seed(0)
-        models.append(build(config_of(make_settings(**changes), 101)).eval())
+        models.append(build(config_of(make_settings(arch=arch), 101)).eval())
         models[-1].fit_closed_form(rows)
     one, two = (model.state_dict() for model in models)
     assert all(torch.equal(one[key], two[key]) for key in one)

@@ -120,5 +120,5 @@ def test_two_processes_train_one_network_and_write_it_once(latents: Path) -> Non
     assert pd.read_csv(latents / "data/ldm/curve.csv")["step"].tolist() == [20, 30]
     assert [p.name for p in (latents / "data").glob(".ldm*")] == []
     model, process = diffusion.load(latents / "data/ldm" / diffusion.FILE)
-    assert process == diffusion.Process("sample", "linear")
+    assert process == diffusion.Process("sample")
     assert all(torch.isfinite(p).all() for p in model.parameters())

@@ -11,7 +11,7 @@ from torch import Tensor
 from condpdiff.common import matrices as module
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import write_tensors
-from condpdiff.common.matrices import Joined, Resident, RowFile, Rows, Standardised, as_rows, row_writer, whole
+from condpdiff.common.matrices import Joined, Resident, RowFile, Rows, as_rows, row_writer, whole
 
 N, K = 23, 37
 
@@ -29,20 +29,20 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """`w` lies between other tensors, and a config stands in the header."""
-    others = {"a": torch.arange(5), "z": torch.ones(3), "d": torch.zeros(2, 2).double(), "v": torch.zeros(4)}
+    others = {"b": torch.stack([matrix(), matrix(2)]), "a": torch.arange(5), "z": torch.ones(3), "d": torch.zeros(2, 2).double(), "v": torch.zeros(4)}
     write_tensors(tmp_path / "w.safetensors", {"w": matrix(), **others}, {"task": "é"})
     return tmp_path / "w.safetensors"
 
 
-@pytest.fixture(params=["resident", "file", "last rows of a file", "joined", "standardised"])
+@pytest.fixture(params=["resident", "file", "last rows of a file", "block", "last rows of a block", "joined"])
 def case(request: pytest.FixtureRequest, path: Path) -> tuple[Rows, Tensor]:
     """Rows of every kind, and the tensor that they are."""
     if request.param == "joined":
         members = [RowFile(path, "w", last=3), Resident(matrix(1, 9)), RowFile(path, "w")]
         return Joined(members), torch.cat([matrix()[-3:], matrix(1, 9), matrix()])
-    if request.param == "standardised":
-        mean, std = matrix(2, 1)[0], matrix(3, 1)[0].abs() + 1
-        return Standardised(RowFile(path, "w"), mean, std), (matrix() - mean) / std
+    if "block" in request.param:
+        last = 8 if "last" in request.param else None
+        return RowFile(path, "b", last, block=1), matrix(2)[-(last or N) :]
     if request.param == "last rows of a file":
         return RowFile(path, "w", last=8), matrix()[-8:]
     return Resident(matrix()) if request.param == "resident" else RowFile(path, "w"), matrix()
@@ -88,6 +88,14 @@ def test_a_tensor_becomes_rows_and_rows_stay(path: Path) -> None:
 def test_tensor_that_is_no_float32_matrix_is_one_line(path: Path, name: str, found: str) -> None:
     with pytest.raises(UserError, match=f"w.safetensors: {found}"):
         RowFile(path, name)
+
+
+@pytest.mark.parametrize(("name", "block"), [("b", 2), ("w", 0)])
+def test_block_that_is_not_there_is_one_line(path: Path, name: str, block: int) -> None:
+    with pytest.raises(UserError, match=rf"{name}: found F32 .*, allowed: F32 \[more than {block}, rows, weights\]"):
+        RowFile(path, name, block=block)
+    with pytest.raises(UserError, match=rf"b: found F32 \[2, {N}, {K}\], allowed: F32 \[rows, weights\]"):
+        RowFile(path, "b")
 
 
 def test_file_that_shrinks_while_it_is_read_is_one_line(path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from condpdiff.common.settings import parse
-from condpdiff.diffusion.conditions import FILE, conditions, load_conditions, save_conditions
+from condpdiff.diffusion.conditions import FILE, Projection, conditions, load_conditions, save_conditions
 from condpdiff.diffusion.settings import Condition
 
 
@@ -43,3 +43,20 @@ def test_saved_conditions_come_back_in_the_order_of_the_run(tmp_path: Path) -> N
     found = load_conditions(tmp_path / FILE, ["plots", "films"])
     assert list(found) == ["plots", "films"]
     assert all(torch.equal(found[task], y[task]) for task in y)
+
+
+def test_projection_gives_leading_axes_of_unit_variance_and_comes_back(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(40, 3, generator=generator)
+    units = 10.0 ** torch.arange(-3, 4)  # of an encoder's numbers
+    vectors = 5 * units + units * (hidden @ torch.randn(3, 7, generator=generator))
+    projection = Projection.fit(vectors, 3)
+    y = projection(vectors)
+    torch.testing.assert_close(y.T @ y / 39, torch.eye(3), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(y.mean(0), torch.zeros(3), rtol=0, atol=1e-4)
+    shown = torch.linalg.lstsq(y, hidden - hidden.mean(0)).solution  # nothing of what varies is lost
+    torch.testing.assert_close(y @ shown, hidden - hidden.mean(0), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(projection(vectors + units)[0] - y[0], projection(vectors + units)[9] - y[9])  # linear
+    assert Projection.fit(vectors, 50)(vectors).shape == (40, 3)  # no axis of rounding
+    projection.save(tmp_path / "projection")
+    assert torch.equal(Projection.load(tmp_path / "projection")(vectors), y)

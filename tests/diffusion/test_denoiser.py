@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from condpdiff.diffusion.denoiser import CrossAttention, Denoiser
+from condpdiff.diffusion.denoiser import Denoiser
 
 
 def make(tasks: int = 0, **changes: object) -> Denoiser:
@@ -68,7 +68,7 @@ def test_learnable_condition_is_an_index_into_learned_vectors() -> None:
 
 
 def test_config_builds_the_same_network() -> None:
-    model = make(tasks=3, performance=True, conditioning="cross_attention")
+    model = make(tasks=3, performance=True)
     again = Denoiser(**model.config)
     again.load_state_dict(model.state_dict())
     z, t, _ = inputs()
@@ -84,15 +84,3 @@ def test_performance_not_a_number_asks_for_none_row_by_row() -> None:
     torch.testing.assert_close(mixed[0], none[0])
     assert not torch.allclose(mixed[1], mixed[0], atol=1e-3)
     assert not torch.allclose(mixed[1], mixed[2], atol=1e-3)
-
-
-def test_attention_adds_its_own_way_for_the_condition() -> None:
-    model = make(conditioning="cross_attention")
-    z, t, y = inputs()
-    out = model(z, t, y)
-    for module in model.modules():
-        if isinstance(module, CrossAttention):
-            module.out.weight.data.zero_()
-            module.out.bias.data.zero_()
-    assert out.shape == z.shape
-    assert not torch.allclose(model(z, t, y), out, atol=1e-3)

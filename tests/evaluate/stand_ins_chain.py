@@ -17,7 +17,7 @@ from condpdiff.evaluate.scorer import Panel
 from condpdiff.generate.generator import Generator
 from condpdiff.generate.settings import Sample
 from condpdiff.zoo.normalization import Moments, statistics_of
-from condpdiff.zoo.normalized import Frame, save_task
+from condpdiff.zoo.normalized import Frame, save_frame, save_rows
 from tests.stand_ins import make_layout
 
 LAYOUT = make_layout()
@@ -39,7 +39,7 @@ def make_generator() -> Generator:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)  # some start at zero, and would ignore the condition
     scale = Scale(torch.zeros(2, 8), torch.ones(2, 8))
-    return Generator(model, diffusion.Process("sample", "linear"), decoder, scale)
+    return Generator(model, diffusion.Process("sample"), decoder, scale)
 
 
 def make_theta(*tasks: str) -> dict[str, Tensor]:
@@ -64,7 +64,8 @@ def save_chain(data: Path, theta: dict[str, Tensor], y: dict[str, Tensor]) -> Pa
     write_tensors(data / "conditions" / FILE, y)
     CHOSEN.save(data / "normalized")
     for task, frame in frames_of(theta).items():
-        save_task(data / "normalized" / task, Resident(theta[task]), frame)
+        save_rows(data / "normalized" / task, Resident(theta[task]), frame)
+        save_frame(data / "normalized" / task, frame)
         write_tensors(data / "samples" / f"{task}.safetensors", {"theta": theta[task]})
     return data
 

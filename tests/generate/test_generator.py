@@ -38,7 +38,7 @@ def parts() -> dict[str, Any]:
     denoiser = Denoiser(2, 8, (8, 12, 16), 1, 6, performance=True).eval().requires_grad_(False)
     scale = Scale(torch.full((2, 8), 0.3), torch.full((2, 8), 2.0))
     return {
-        "generator": Generator(denoiser, Process("sample", "linear"), decoder.eval().requires_grad_(False), scale),
+        "generator": Generator(denoiser, Process("sample"), decoder.eval().requires_grad_(False), scale),
         "frame": Frame(statistics, theta.double().mean(0).float(), positions),
         "y": torch.randn(4, 6),
     }

@@ -73,7 +73,6 @@ def build(
         _base(root / "data/base")
     params["sample"]["count"] = params["eval"]["candidates"] = count
     params["collect"]["max_checkpoints"] = params["normalize"]["n_checkpoints"] = n
-    params["collect"]["runs"] = 1
     params["ldm"]["performance"] = "rank" if doses else "none"
     params["sample"] |= {"performance": 1.0 if doses else None, "doses": doses, "trajectories": trajectories}
     params["interpolate"] |= {"pairs": pairs, "samples": min(count, 2)}
@@ -271,12 +270,8 @@ def _pair(folder: Path, one: str, other: str, samples: int, domain: str) -> None
 
 
 def _probe(folder: Path, tasks: tuple[str, ...], own: float, bare: float, effect: float) -> None:
-    """Conditions and statistics swapped, the own condition `effect` better than another; and each task left out.
-
-    A LoRA of a task never trained on goes half the way from `bare` to `own`, the others' soups a third.
-    """
-    rng = np.random.default_rng(4)
-    swap, unseen = [], []
+    """Conditions and statistics swapped, the own condition `effect` better than another."""
+    rng, swap = np.random.default_rng(4), []
     for task in tasks:
         for condition in (*tasks, "nonsense", "dropped"):
             gain = effect if condition == task else 0.0
@@ -284,15 +279,8 @@ def _probe(folder: Path, tasks: tuple[str, ...], own: float, bare: float, effect
         for other in (name for name in tasks if name != task):  # the task's statistics bring half of what there is
             lost = (own - bare) / 2
             swap += [(task, other, task, sample, own + effect - lost + rng.normal(0, 0.1)) for sample in range(2)]
-        third, half = bare + (own - bare) / 3, bare + (own - bare) / 2
-        unseen += [(task, "no_lora", "", 0, bare), (task, "soup", "own", 0, own)]
-        for guess in ("mean", "similar"):
-            unseen.append((task, "soup_of_others", guess, 0, third))
-            unseen += [(task, "condpdiff", guess, sample, half + rng.normal(0, 0.1)) for sample in range(2)]
     columns = ["condition", "statistics", "task", "sample", "score"]
     write_csv(pd.DataFrame(swap, columns=columns), folder / "swap.csv")
-    columns = ["task", "arm", "statistics", "sample", "score"]
-    write_csv(pd.DataFrame(unseen if len(tasks) > 1 else [], columns=columns), folder / "unseen.csv")
 
 
 def _images(folder: Path, style: int) -> None:

@@ -1,4 +1,4 @@
-"""The section on the condition: the swap matrix, what an own condition adds, and tasks never trained on."""
+"""The section on the condition: the swap matrix, and what an own condition adds."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,6 @@ FIVE = ("movies", "tweets", "moods", "four", "five")
 STYLES = ("charcoal", "chalk", "waves", "own", "coral")
 
 
-Frames = tuple[pd.DataFrame, pd.DataFrame]
 Get = Callable[..., tuple[Probed, Spec, list[Table], str]]
 
 
@@ -35,23 +34,22 @@ def probed(
 ) -> Get:
     """What a run's probe found, its spec, the section's tables and all its paragraphs.
 
-    `edit` changes the two tables before they are read.
+    `edit` changes the table before it is read.
     """
 
     def get(
         tasks: tuple[str, ...] = FIVE,
         effect: float = 0.0,
         method: str = "task",
-        edit: Callable[[pd.DataFrame, pd.DataFrame], Frames] = lambda *frames: frames,
+        edit: Callable[[pd.DataFrame], pd.DataFrame] = lambda swap: swap,
     ) -> tuple[Probed, Spec, list[Table], str]:
         if (tasks, effect) not in roots:
             roots[tasks, effect] = build(tmp_path_factory.mktemp("run") / "run", tasks, n=6, v=20, effect=effect)
         monkeypatch.chdir(roots[tasks, effect])
         spec, params = opened()
         params = params.model_copy(update={"normalize": params.normalize.model_copy(update={"method": method})})
-        names = ("swap", "unseen")
-        frames = dict(zip(names, edit(*(pd.read_csv(f"data/probe/{name}.csv") for name in names)), strict=True))
-        monkeypatch.setattr(condition_section, "read_csv", lambda path, _: frames[path.stem].copy())
+        swap = edit(pd.read_csv("data/probe/swap.csv"))
+        monkeypatch.setattr(condition_section, "read_csv", lambda *_: swap.copy())
         found = read_probe(Path("data/probe"), spec.scale)
         blocks = [block for section in condition_section.sections(found, spec, params) for block in section.blocks]
         words = " ".join(block.text for block in blocks if isinstance(block, Text))
@@ -61,7 +59,7 @@ def probed(
 
 
 def test_the_swap_matrix_has_every_condition_and_marks_the_own_one(probed: Get) -> None:
-    _, _, (swap, statistics, contrasts, _), _ = probed(effect=5.0)
+    _, _, (swap, statistics, contrasts), _ = probed(effect=5.0)
     assert swap.columns == ["condition", *FIVE]
     assert [row[0] for row in swap.rows] == [*FIVE, "nonsense", "dropped"]
     assert swap.bold == {(i, i + 1) for i in range(5)}
@@ -90,11 +88,11 @@ def test_the_verdict_says_whether_the_condition_is_used(probed: Get, size: float
 
 
 def test_differences_that_chance_explains_are_not_measurable(probed: Get) -> None:
-    def edit(swap: pd.DataFrame, unseen: pd.DataFrame) -> Frames:
+    def edit(swap: pd.DataFrame) -> pd.DataFrame:
         swap["score"] = 80.0
         for name, score in (("movies", 81.0), ("moods", 79.2)):
             swap.loc[(swap[["condition", "statistics", "task"]] == name).all(axis=1), "score"] = score
-        return swap, unseen
+        return swap
 
     found, spec, _, _ = probed(edit=edit)
     lines = verdict(found, spec)
@@ -103,17 +101,15 @@ def test_differences_that_chance_explains_are_not_measurable(probed: Get) -> Non
 
 
 def test_of_styles_a_lower_distance_under_the_own_condition_is_use(probed: Get) -> None:
-    found, spec, (swap, _, contrasts, unseen), words = probed(STYLES, -4.0)
+    found, spec, (swap, _, contrasts), words = probed(STYLES, -4.0)
     line, other = verdict(found, spec)
     assert line.startswith("The condition is **used**: ") and "FD-Lite0, lower is better" in line
     assert other.startswith("The statistics **choose the style**: under a style's own condition")
-    assert "images of noise" in swap.caption and "head" not in unseen.caption
+    assert "images of noise" in swap.caption
     assert "negative: the own is better" in contrasts.caption
     floors = {name: f"{floor:.2f}" for name, floor in spec.floors.items()}
     assert swap.rows[-1] == ["floor", *(floors[task] for task in found.tasks)]
-    assert unseen.rows[-1][:2] == ["floor", floors[found.left_out[0]]]
     assert "own condition **beats** the other styles' conditions" in words
-    assert "never trained on" in words and "**beats** no LoRA" in words
 
 
 def test_few_tasks_have_figures_but_no_interval_and_no_verdict(probed: Get) -> None:
@@ -125,54 +121,30 @@ def test_few_tasks_have_figures_but_no_interval_and_no_verdict(probed: Get) -> N
     assert "95 %" not in words and "**" not in words
 
 
-def test_a_task_never_trained_on_is_held_against_no_lora_and_the_others_soups(probed: Get) -> None:
-    _, spec, (*_, unseen), words = probed()
-    assert unseen.columns == ["left out", *FIVE, "mean"]
-    cells = {str(row[0]): list(row[1:]) for row in unseen.rows}
-    assert list(cells)[:3] == ["no LoRA", "the mean of the others' soups", "the others' soups weighted by similarity"]
-    assert cells["no LoRA"] == ["50.0"] * 6 and cells["own soup"] == ["85.0"] * 6
-    assert float(cells["condpdiff (mean statistics)"][-1]) == pytest.approx(67.5, abs=0.2)
-    assert {unseen.rows[i][0] for i in unseen.accent} == {c for c in cells if c.startswith("condpdiff")}
-    original = np.mean([e.values("original").mean() for e in spec.evaluations])
-    assert float(cells["original, mean"][-1]) == pytest.approx(original, abs=0.1)
-    for statistics, soups in (("mean statistics", "mean of"), ("statistics by similarity", "weighted")):
-        sentence = next(s for s in words.split(". ") if f"({statistics})" in s)
-        assert "**beats** no LoRA" in sentence and soups in sentence and sentence.count("**beats**") == 2
-
-
 def test_statistics_that_all_tasks_share_are_said_to_be(probed: Get) -> None:
-    def edit(swap: pd.DataFrame, unseen: pd.DataFrame) -> Frames:
-        unseen = unseen[(unseen["arm"] != "condpdiff") | (unseen["statistics"] == "mean")].copy()
-        unseen.loc[unseen["arm"] == "condpdiff", "statistics"] = "shared"
-        return swap[swap["statistics"] == swap["task"]], unseen
-
-    _, _, (swap, contrasts, unseen), words = probed(method="batch", edit=edit)
+    own = lambda swap: swap[swap["statistics"] == swap["task"]]  # noqa: E731
+    _, _, (swap, contrasts), _ = probed(method="batch", edit=own)
     assert STATISTICS_OF_OTHERS not in [row[0] for row in contrasts.rows]
     assert "`normalize.method: batch` all tasks have the same statistics" in swap.caption
-    assert "those that the other tasks share" in unseen.caption
-    assert "condpdiff (shared statistics) **beats** no LoRA" in words and "the mean of the others' soups" in words
 
 
 def test_what_was_not_probed_is_not_shown(probed: Get) -> None:
-    def edit(swap: pd.DataFrame, unseen: pd.DataFrame) -> Frames:
-        return swap[~swap["condition"].isin(["nonsense", "dropped"])], unseen.iloc[:0]
-
-    _, _, (matrix, _, contrasts), words = probed(edit=edit)
+    of_tasks = lambda swap: swap[~swap["condition"].isin(["nonsense", "dropped"])]  # noqa: E731
+    _, _, (matrix, _, contrasts), _ = probed(edit=of_tasks)
     assert "random words" not in matrix.caption and "dropped" not in matrix.caption
     assert [row[0] for row in contrasts.rows] == [OTHERS, STATISTICS_OF_OTHERS]
-    assert "never trained" not in words
     found, spec, (_, contrasts), _ = probed(("movies",))  # nothing to swap with
     assert verdict(found, spec) == [] and effect(found, spec) == {}
     assert [row[0] for row in contrasts.rows] == ["nonsense", "dropped"]
-    found, spec, tables, words = probed(edit=lambda swap, unseen: (swap.iloc[:0], unseen.iloc[:0]))
+    found, spec, tables, words = probed(edit=lambda swap: swap.iloc[:0])
     assert (tables, words) == ([], "") and verdict(found, spec) == [] and effect(found, spec) == {}
 
 
 @pytest.mark.parametrize(("tasks", "worst"), [(FIVE, "0"), (STYLES, "the worst of all")])
 def test_a_lora_without_a_score_counts_as_the_worst(probed: Get, tasks: tuple[str, ...], worst: str) -> None:
-    def edit(swap: pd.DataFrame, unseen: pd.DataFrame) -> Frames:
+    def edit(swap: pd.DataFrame) -> pd.DataFrame:
         swap.loc[[0, 1], "score"] = np.nan  # both of the first cell
-        return swap, unseen
+        return swap
 
     found, spec, _, words = probed(tasks, edit=edit)
     assert found.unscored == 2 and found.swap.iloc[0] == (found.swap.max() if spec.scale.lower else 0)

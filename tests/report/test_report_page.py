@@ -186,7 +186,7 @@ MISSING = {
     "run": """
         eval/tweets/scores.csv eval/tweets/trajectories.csv eval/tweets/trajectories.safetensors zoo/tweets/loss.csv
         eval/tweets/predictions.safetensors interpolation/movies--tweets/scores.csv zoo/tweets/validation.csv
-        performance/tweets.csv probe/swap.csv probe/unseen.csv
+        performance/tweets.csv probe/swap.csv
     """,
     "styles": """
         eval/chalk/images.csv eval/chalk/images/condpdiff/0.png interpolation/charcoal--chalk/images.csv

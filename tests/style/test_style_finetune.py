@@ -86,15 +86,16 @@ def test_every_image_is_seen_once_before_one_is_seen_again() -> None:
 
 def test_processes_share_images_and_noise_of_a_batch(base: Path, waves: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = StyleFinetuning("waves", make_task(), make_collect(), waves, base)
-    whole = one.batches(0)(5)
+    whole = one.batches()(5)
     monkeypatch.setenv("WORLD_SIZE", "2")
     parts = []
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)
-        parts.append(one.batches(0)(5))
+        parts.append(one.batches()(5))
     for number in (0, 1, 4, 5):  # latents, captions, noise, timesteps
         assert torch.equal(torch.cat([part[number] for part in parts]), whole[number])
-    assert not torch.equal(whole[4], one.batches(1)(5)[4])
+    other = StyleFinetuning("waves", make_task(), make_collect(seed=1), waves, base)
+    assert not torch.equal(parts[-1][4], other.batches()(5)[4])
 
 
 def test_checkpointing_gives_the_same_states(collect_zoo: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ def test_last_state_scores_as_the_last_validation(model_type: str, films: Path, 
 @pytest.mark.parametrize("kind", ["classification", "regression"])
 def test_loss_is_the_models_own(kind: str, base, tmp_path: Path) -> None:
     one = finetuning(base("bert"), save_rows(tmp_path / "rows", kind), kind)
-    loss, (inputs, labels) = one.start(0).eval(), one.batches(0)(3)
+    loss, (inputs, labels) = one.start().eval(), one.batches()(3)
     assert labels.dtype == (torch.float32 if kind == "regression" else torch.int64)
     torch.testing.assert_close(loss(inputs, labels), loss.model(**inputs, labels=labels).loss)
 
@@ -52,7 +52,7 @@ def test_batch_holds_rows_of_one_length_with_their_labels_and_no_more_padding(ba
     one = finetuning(base("bert"), films)
     rows, found = read_rows(films, "train"), []
     for step in range(one.steps):
-        inputs, labels = one.batches(0)(step)
+        inputs, labels = one.batches()(step)
         assert inputs["input_ids"].shape[0] == 4
         assert inputs["attention_mask"].sum(1).max() == inputs["input_ids"].shape[1]
         for ids, mask, label in zip(inputs["input_ids"], inputs["attention_mask"], labels, strict=True):
@@ -67,10 +67,10 @@ def test_processes_share_the_rows_of_a_batch(base, films: Path, monkeypatch: pyt
     parts = []
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)
-        parts.append(finetuning(base("bert"), films).batches(0)(5)[1])
+        parts.append(finetuning(base("bert"), films).batches()(5)[1])
     monkeypatch.delenv("WORLD_SIZE")
     monkeypatch.delenv("RANK")
-    assert torch.equal(torch.cat(parts), finetuning(base("bert"), films).batches(0)(5)[1])
+    assert torch.equal(torch.cat(parts), finetuning(base("bert"), films).batches()(5)[1])
 
 
 def test_two_processes_collect_nearly_the_states_of_one(base, films: Path) -> None:
@@ -95,4 +95,4 @@ def test_verdict_compares_the_last_score_with_a_constant(base, films: Path, tmp_
     one = finetuning(base("bert"), save_rows(tmp_path / "rows", "regression"), "regression")
     assert one.verdict([(0, 5.0), (9, 3.0)]) == ("pearson 3.0 after the last step, a constant gives 0.0", None)
     assert one.verdict([(9, -3.0)])[1] == "a constant"
-    assert np.isfinite(one.score(one.start(0).model))
+    assert np.isfinite(one.score(one.start().model))

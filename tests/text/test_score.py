@@ -114,11 +114,12 @@ def test_a_panel_scores_every_task_with_its_own_head(base: Base, tmp_path: Path,
         write_tensors(folder / THETA, {"theta": zoo.theta}, zoo.config)
         write_tensors(folder / HEAD, zoo.head)
     panel, theta = Panel(tasks, SCORING, tmp_path), zoos["classification"].theta[2]
-    found = [panel.score(theta), panel.score(None), panel.score(theta)]
+    nothing = torch.zeros_like(theta)
+    found = [panel.score(theta), panel.score(nothing), panel.score(theta)]
     for name, task in tasks.items():
         rows = {"validation": pd.read_parquet(tmp_path / f"tasks/{name}/validation.parquet")}
         alone = Scorer(base("bert"), zoos[task.data.kind], task, rows, 64)
-        for theta_, scores in ((theta, found[0]), (None, found[1])):
+        for theta_, scores in ((theta, found[0]), (nothing, found[1])):
             alone.merge(theta_)
             assert scores[name] == alone.validate(SCORING)[0][task.metrics[0]]
     assert found[0] == found[2] != found[1]

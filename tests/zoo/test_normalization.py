@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from condpdiff.zoo.normalization import EPS, METHODS, Moments, Statistics, denormalise, normalise, statistics_of
+from condpdiff.zoo.settings import SHARED
 from tests.stand_ins import make_layout
 
 LAYOUT = make_layout()
@@ -38,6 +39,9 @@ def expected(method: str, theta: dict[str, Tensor], task: str) -> tuple[np.ndarr
     if method == "batch":
         both = np.concatenate([rows.double().numpy() for rows in theta.values()])
         return both.mean(0), both.std(0)
+    if method == "shared":
+        each = [rows.double().numpy() for rows in theta.values()]
+        return np.mean([rows.mean(0) for rows in each], 0), np.sqrt(np.mean([rows.var(0) for rows in each], 0))
     parts = [own[:, e.slice] for e in LAYOUT.entries]
     sizes = [e.size for e in LAYOUT.entries]
     return np.repeat([p.mean() for p in parts], sizes), np.repeat([p.std() for p in parts], sizes)
@@ -63,7 +67,7 @@ def test_denormalise_undoes_normalise_and_touches_nothing(method: str, count: in
         back = denormalise(normalise(theta[task], statistics), statistics)
         torch.testing.assert_close(back, theta[task], rtol=1e-6, atol=1e-6)
         assert torch.equal(theta[task], before[task])
-    assert torch.equal(found["a"].mean, found["b"].mean) == (method in ("batch", "none"))
+    assert torch.equal(found["a"].mean, found["b"].mean) == (method in SHARED)
 
 
 def test_task_gives_mean_0_and_std_1_and_zero_decodes_to_the_soup_exactly() -> None:
@@ -74,6 +78,20 @@ def test_task_gives_mean_0_and_std_1_and_zero_decodes_to_the_soup_exactly() -> N
         torch.testing.assert_close(w.std(0, correction=0), torch.ones(LAYOUT.K).double(), rtol=2e-3, atol=0)
         soup = theta[task].double().mean(0).float()
         assert torch.equal(denormalise(torch.zeros(1, LAYOUT.K), statistics)[0], soup)
+
+
+def test_shared_weighs_tasks_alike_and_measures_them_in_their_own_spread() -> None:
+    theta = zoos()
+    alone = found_of("shared", {"a": theta["a"], "b": theta["b"][:1].expand(9, -1)})["a"]
+    task, more = found_of("task", theta), found_of("shared", {"a": theta["a"].repeat(5, 1), "b": theta["b"]})["a"]
+    shared = found_of("shared", theta)["a"]
+    torch.testing.assert_close(shared.mean, (task["a"].mean + task["b"].mean) / 2)
+    torch.testing.assert_close(more.mean, shared.mean)  # a task of more checkpoints weighs no more
+    torch.testing.assert_close(alone.std, task["a"].std / 2**0.5)  # the other one has no spread
+    w = {name: normalise(rows, shared) for name, rows in theta.items()}
+    within = torch.stack([rows.var(0, correction=0) for rows in w.values()]).mean(0)
+    torch.testing.assert_close(within, torch.ones(LAYOUT.K), rtol=1e-3, atol=0)
+    assert float((w["a"].mean(0) - w["b"].mean(0)).square().mean().sqrt()) > 1000  # spreads between the tasks
 
 
 def test_one_checkpoint_and_a_weight_that_never_moved_have_w_of_0_and_any_w_decodes_to_them() -> None:

@@ -9,7 +9,7 @@ from condpdiff.common.errors import UserError
 from condpdiff.common.files import write_tensors
 from condpdiff.common.matrices import Resident, whole
 from condpdiff.zoo.normalization import Moments, statistics_of
-from condpdiff.zoo.normalized import Frame, W, load_frame, load_rows, save_task
+from condpdiff.zoo.normalized import Frame, W, load_frame, load_rows, save_frame, save_rows
 from tests.stand_ins import make_layout
 
 
@@ -44,26 +44,28 @@ def test_chosen_layers_are_generated_and_the_rest_is_the_soup(
     assert torch.equal(frame.soup, soup)
 
 
-def test_saved_task_comes_back_equal_and_parts_are_written_as_the_whole(
+def test_saved_rows_and_frame_come_back_equal_and_parts_are_written_as_the_whole(
     theta: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frame, w = frame_of(theta, (0, 1))
     make_layout().select_layers((0, 1))[0].save(tmp_path)
     write_tensors(tmp_path / "expected", {"w": w})
     monkeypatch.setattr("condpdiff.common.matrices.PART_BYTES", 2 * 4 * theta.shape[1])
-    save_task(tmp_path / "a", Resident(theta), frame)
+    save_rows(tmp_path / "a", Resident(theta), frame)
+    save_frame(tmp_path / "a", frame)
     assert (tmp_path / "a" / W).read_bytes() == (tmp_path / "expected").read_bytes()
     assert torch.equal(whole(load_rows(tmp_path, ["a"])["a"]), w)
-    found = load_frame(tmp_path, "a")
-    assert torch.equal(found.to_theta(w), frame.to_theta(w))
-    assert torch.equal(found.positions, frame.positions)
-    assert torch.equal(found.soup, frame.soup)
+    for name in ("a", "a/3"):  # a member's frame is its family's
+        found = load_frame(tmp_path, name)
+        assert torch.equal(found.to_theta(w), frame.to_theta(w))
+        assert torch.equal(found.positions, frame.positions)
+        assert torch.equal(found.soup, frame.soup)
 
 
 def test_w_and_layout_that_disagree_are_one_line(theta: torch.Tensor, tmp_path: Path) -> None:
     frame, w = frame_of(theta, None)
     make_layout().save(tmp_path)
-    save_task(tmp_path / "a", Resident(theta), frame)
+    save_rows(tmp_path / "a", Resident(theta), frame)
     write_tensors(tmp_path / "a" / W, {"w": w[:, :-1]})
     with pytest.raises(UserError, match="w.safetensors: found 79 weights, allowed: the layout's K = 80"):
         load_rows(tmp_path, ["a"])

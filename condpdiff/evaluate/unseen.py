@@ -1,0 +1,109 @@
+"""LoRAs for tasks that were never trained on: what a generator is held against, in every domain.
+
+All of it is made from what the generator had too: the soups of the tasks that were trained on, and the conditions.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from condpdiff.common.task import Finetune
+from condpdiff.zoo.many import Losses, finetune_many
+
+NEIGHBOURS, TEMPERATURE = 4, 0.1
+"""Of the softmax over cosine similarities: a task nearer by 0.1 weighs e times as much."""
+PENALTIES = np.logspace(-3, 3, 13)
+"""Of the regressions, from which leaving out one task at a time chooses."""
+BUDGETS = (1, 5, 20, 40)
+"""Steps of fine-tuning from nothing."""
+WARM_BUDGETS = (5, 20)
+"""Steps from a start that costs no training."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The tasks that a generator was trained on."""
+
+    soups: Tensor
+    """[Q, K]: mean of each one's checkpoints."""
+    y: Tensor
+    """[Q, d_cond]: mean of each one's conditions."""
+
+
+def without_generator(trained: Trained, y: Tensor, seed: int) -> dict[str, Tensor]:
+    """LoRAs [S, K] for the conditions y [S, d_cond], by every rule that needs no generator.
+
+    mean_soup       the mean of all soups, whatever the condition
+    nearest         the soup of the task of the most similar condition (cosine)
+    softmax_nearest NEIGHBOURS soups, weighted by the softmax of their similarity
+    ridge           linear regression from condition to soup; its penalty by leaving tasks out
+    kernel_ridge    the same with a Gaussian kernel, whose width is the median distance
+    ridge_gaussian  ridge, and a draw of its residuals on the tasks left out
+    """
+    from sklearn.kernel_ridge import KernelRidge
+    from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import GridSearchCV, LeaveOneOut
+
+    mean, centre = trained.soups.mean(0), trained.y.mean(0)
+    known, asked = trained.y - centre, y - centre
+    near = cosine_similarity(asked[:, None], known[None], dim=2)  # [S, Q]
+    weights, of = near.topk(min(NEIGHBOURS, len(known)), dim=1)
+    weights = torch.softmax(weights / TEMPERATURE, dim=1)
+    # A regression on Q soups gives combinations of them: work in their span.
+    left, lengths, axes = torch.linalg.svd(trained.soups - mean, full_matrices=False)
+    targets, x, x_asked = (left * lengths).numpy(), known.numpy(), asked.numpy()
+
+    ridge = RidgeCV(PENALTIES * float(known.square().sum(1).mean())).fit(x, targets)
+    width = float(torch.pdist(known).median())
+    grid = {"alpha": PENALTIES, "gamma": [1 / (s * width) ** 2 for s in (0.5, 1, 2)]}
+    search = GridSearchCV(KernelRidge(kernel="rbf"), grid, scoring="neg_mean_squared_error", cv=LeaveOneOut())
+    kernel = search.fit(x, targets)
+    off = torch.from_numpy(targets - _left_out(x, targets, float(ridge.alpha_))).float()  # [Q, n]
+    draws = torch.randn(len(y), len(off), generator=torch.Generator().manual_seed(seed)) / len(off) ** 0.5
+    predicted = torch.from_numpy(ridge.predict(x_asked)).float()
+
+    def theta(coordinates: Tensor) -> Tensor:
+        return mean + coordinates.float() @ axes
+
+    return {
+        "mean_soup": mean.expand(len(y), -1),
+        "nearest": trained.soups[near.argmax(1)],
+        "softmax_nearest": (weights[..., None] * trained.soups[of]).sum(1),
+        "ridge": theta(predicted),
+        "kernel_ridge": theta(torch.from_numpy(kernel.predict(x_asked))),
+        "ridge_gaussian": theta(predicted + draws @ off),
+    }
+
+
+def _left_out(x: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:
+    """What ridge regression predicts of each task without it [Q, n], in closed form."""
+    gram = x @ x.T
+    hat = np.linalg.solve(gram + penalty * np.eye(len(x)), gram).T + 1 / len(x)  # the mean is fitted too
+    return (hat @ targets - np.diag(hat)[:, None] * targets) / (1 - np.diag(hat))[:, None]
+
+
+def at_cost(
+    losses: Losses, starts: Mapping[str, Tensor], finetune: Finetune, keep: Callable[[str, Tensor], None]
+) -> None:
+    """Fine-tune members from nothing and from every start, and hand each result [S, K] to `keep`.
+
+    Args:
+        starts: [S, K] each; `zero` is nothing, and has BUDGETS, the others WARM_BUDGETS.
+        keep: takes an arm, `<start>+<steps>`, and its LoRAs.
+    """
+    for name, start in starts.items():
+        for steps in BUDGETS if name == "zero" else WARM_BUDGETS:
+            budget = finetune.model_copy(update={"steps": steps})
+            keep(f"{name}+{steps}", finetune_many(losses, start, budget, f"{name}, {steps} steps"))
+
+
+def bootstrap(values: Sequence[float], count: int, seed: int) -> tuple[float, float]:
+    """95 % interval of the mean over tasks."""
+    found = np.asarray(values)
+    picks = np.random.default_rng(seed).integers(len(found), size=(count, len(found)))
+    low, high = np.quantile(found[picks].mean(1), [0.025, 0.975])
+    return float(low), float(high)

@@ -1,0 +1,83 @@
+"""A family of styles: the denoising losses of its members' LoRAs, of many at once."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from condpdiff.common.files import read_rows
+from condpdiff.common.hardware import device
+from condpdiff.style.models import (
+    Examples,
+    denoising_errors,
+    load_examples,
+    load_scheduler,
+    load_transformer,
+    peft_transformer,
+)
+from condpdiff.style.task import Task
+from condpdiff.zoo.collect import draw_lora, lora_state
+from condpdiff.zoo.layout import Layout, layout_of
+from condpdiff.zoo.many import Losses, ManyFinetuning
+from condpdiff.zoo.placed import batched_loras
+from condpdiff.zoo.settings import Collect
+
+
+class Denoising:
+    """The base model's denoising loss of S LoRAs at once, each on its own images."""
+
+    def __init__(self, base: Path, layout: Layout, scale: float) -> None:
+        """Args: scale: alpha / r."""
+        self.layout, self.scale = layout, scale
+        self.transformer = load_transformer(base).to(device())  # type: ignore[arg-type]
+        self.scheduler = load_scheduler(base)
+        self.levels = int(self.scheduler.config.num_train_timesteps)  # type: ignore[attr-defined]
+
+    def __call__(self, theta: Tensor, batch: Examples, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """theta [S, K], and S V examples of which V follow each other for each LoRA -> mean losses [S]."""
+        with batched_loras(self.transformer, self.layout, self.scale, theta):
+            errors = denoising_errors(self.transformer, self.scheduler, batch, noise, timesteps)
+        return errors.unflatten(0, (len(theta), -1)).mean(1)
+
+
+class Family(ManyFinetuning):
+    """All members' training images, through their encoders once."""
+
+    def __init__(self, task: Task, collect: Collect, data: Path, base: Path) -> None:
+        """Raises a UserError if the data or the base can't be read, or the model has no such target modules."""
+        model = peft_transformer(base, collect.seed, collect.rank, collect.alpha, collect.target_modules)
+        draw_lora(model, collect.seed)
+        self.layout = layout_of(model)
+        self.start = lora_state(model, self.layout)
+        self.config = {"target_modules": sorted(model.peft_config["default"].target_modules)}  # type: ignore[arg-type]
+        del model
+        rows = read_rows(data, "train")
+        self.examples = load_examples(base, {"train": rows})["train"].to(device())
+        self.rows = [np.flatnonzero(rows["member"] == q) for q in range(int(rows["member"].max()) + 1)]
+        self.count = len(self.rows)
+        self.denoising = Denoising(base, self.layout, collect.alpha / collect.rank)
+        digest = hashlib.sha256((data / "train.parquet").read_bytes())
+        for path in sorted((base / "transformer").iterdir()):
+            digest.update(path.read_bytes())
+        self.digest = digest.hexdigest()
+
+    def losses(self, members: Sequence[int], batch_size: int, seed: int) -> Losses:
+        shape = self.examples.latents.shape[1:]
+
+        def drawn(step: int) -> tuple[Examples, Tensor, Tensor]:
+            picked, noise, levels = [], [], []
+            for q in members:
+                rng = np.random.default_rng([seed, q, step])
+                rows = rng.permutation(self.rows[q])
+                picked.append(np.resize(rows, batch_size))
+                noise.append(rng.standard_normal((batch_size, *shape), dtype=np.float32))
+                levels.append(rng.integers(self.denoising.levels, size=batch_size))
+            where = device()
+            batch = self.examples[torch.from_numpy(np.concatenate(picked)).to(where)]
+            tensors = (torch.from_numpy(np.concatenate(each)).to(where) for each in (noise, levels))
+            return batch, *tensors  # type: ignore[return-value]
+
+        return lambda theta, step: self.denoising(theta, *drawn(step))

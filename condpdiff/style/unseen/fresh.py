@@ -1,0 +1,123 @@
+"""The tasks of the task loss: styles of the zoo, or fresh ones, each with its condition and its denoising loss."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from condpdiff.common.hardware import device
+from condpdiff.common.task import members
+from condpdiff.diffusion.conditions import PROJECTION, Encode, Projection
+from condpdiff.diffusion.settings import Condition, TaskLoss
+from condpdiff.generate.task_loss import Draw
+from condpdiff.style.conditions import pictures_of
+from condpdiff.style.encoder import load_encoder
+from condpdiff.style.families import drawing
+from condpdiff.style.families.losses import Denoising
+from condpdiff.style.images import shrink
+from condpdiff.style.models import Examples, embed_captions, encode_images, load_vae
+from condpdiff.style.photographs import photographs
+from condpdiff.style.rows import to_tensor
+from condpdiff.style.task import DrawnSource, load_task
+from condpdiff.zoo.checkpoints import load_zoo
+
+POOL = 32
+"""Fresh styles at hand, of which a step draws its own."""
+FIRST = 100_000
+"""Number of the first fresh style of a family: no member is among them."""
+MOST = 10
+"""Pictures of a condition: a fresh style's has 1 to so many."""
+
+
+@dataclass
+class Known:
+    """One style as the task loss takes it."""
+
+    latents: Tensor
+    """[U, C, h, w]: the image of each caption."""
+    told: np.ndarray
+    """uint8 [n, H, W, 3]: pictures that its conditions are drawn from."""
+    left: int
+    """Steps that may still see it."""
+
+
+class Styles:
+    """Draws a step's styles: S conditions, and the denoising loss of S LoRAs, each on images of its own style."""
+
+    def __init__(self, data: Path, condition: Condition, settings: TaskLoss, seed: int) -> None:
+        """Args: data: where the stages before wrote.
+
+        Raises:
+            UserError: a file or a package can't be had.
+        """
+        self.settings = settings
+        self.random = np.random.default_rng([seed, 1])
+        self.names = members("train")
+        self.sources = {name.partition("/")[0]: None for name in self.names}
+        self.tasks = {family: load_task(family) for family in self.sources}
+        first, base = next(iter(self.tasks)), data / "base"
+        zoo = load_zoo(data / "zoo" / self.names[0], 1)
+        self.denoising = Denoising(base, zoo.layout, zoo.config["alpha"] / zoo.config["rank"])
+        self.vae: Any = load_vae(base)
+        self.vae.to(device())
+        self.embeddings, self.mask = (each.to(device()) for each in embed_captions(base, captions()))
+        self.encode: Encode = load_encoder(condition)
+        self.projection = Projection.load(data / "conditions" / PROJECTION) if condition.axes else (lambda y: y)
+        self.size, self.data = self.tasks[first].data.size, data
+        self.made = 0
+        self.pool: list[Known] = []
+
+    def __call__(self, step: int) -> tuple[Tensor, Any]:
+        """As `task_loss.Draw`."""
+        s, random = self.settings, self.random
+        if not self.pool:
+            count = POOL if s.fresh == "fresh" else len(self.names)
+            self.pool = [self._next() for _ in range(count)]
+        chosen = random.permutation(len(self.pool))[: s.tasks]
+        styles = [self.pool[i] for i in chosen]
+        told = [_some(style.told, random) for style in styles]
+        y = self.projection(self.encode(told)).to(device())
+        rows = np.stack([random.permutation(len(style.latents))[: s.rows] for style in styles])  # [S, V]
+        latents = torch.cat([style.latents[torch.from_numpy(r)] for style, r in zip(styles, rows, strict=True)])
+        caption = torch.from_numpy(rows.ravel()).to(device())
+        batch = Examples(latents, caption, self.embeddings, self.mask)
+        noise = torch.from_numpy(random.standard_normal(latents.shape, dtype=np.float32)).to(device())
+        levels = torch.from_numpy(random.integers(self.denoising.levels, size=len(latents))).to(device())
+        for i in chosen:
+            self.pool[i].left -= 1
+            if self.pool[i].left <= 0:
+                self.pool[i] = self._next()
+        return y, lambda theta: self.denoising(theta, batch, noise, levels)
+
+    def _next(self) -> Known:
+        """The next fresh style, or the next of the zoo."""
+        number, self.made = self.made, self.made + 1
+        if self.settings.fresh == "zoo":
+            family, _, q = self.names[number % len(self.names)].partition("/")
+            images = pictures_of(self.data / "tasks" / family, int(q), "train")
+            told, uses = pictures_of(self.data / "tasks" / family, int(q)), 2**31
+        else:
+            drawn = [task.data.source for task in self.tasks.values() if isinstance(task.data.source, DrawnSource)]
+            source = drawn[number % len(drawn)]
+            scored, crops = drawing.contents(source.seed)
+            style = drawing.draw(source.renderer, FIRST + number, source.seed)
+            made = shrink(style(np.concatenate([scored, crops])), self.size)
+            images, told, uses = made[: len(scored)], made[len(scored) :], self.settings.uses
+        return Known(encode_images(self.vae, to_tensor(images)), told, uses)
+
+
+def captions() -> list[str]:
+    """Those of a drawn style's images, in their order."""
+    return [photograph.caption for photograph in photographs()]
+
+
+def _some(told: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    return told[random.permutation(len(told))[: random.integers(1, min(MOST, len(told)) + 1)]]
+
+
+def draws(data: Path, condition: Condition, settings: TaskLoss, seed: int) -> Draw:
+    """What `generate.task_loss` takes."""
+    return Styles(data, condition, settings, seed)

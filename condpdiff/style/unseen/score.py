@@ -1,0 +1,108 @@
+"""Scores LoRAs of many styles: images of fixed captions, and how far they are from the true ones."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from condpdiff.common.hardware import device
+from condpdiff.evaluate.settings import Scoring
+from condpdiff.style.encoder import Lite0
+from condpdiff.style.images import shrink
+from condpdiff.style.metrics import features, frechet_distance, load_features, statistics
+from condpdiff.style.models import embed_captions, generate, load_transformer, load_vae, pipeline
+from condpdiff.zoo.layout import Layout
+from condpdiff.zoo.placed import batched_loras
+
+TOGETHER = 8
+"""LoRAs that generate in one pass."""
+COARSE = 16
+"""Pixels a side at which a stripe that is out of step hardly counts."""
+PIXELS = ("rmse", "rmse_16", "lpips_lite0")
+"""Distances to the true picture of each caption; where there is none, the Fréchet distance alone is known."""
+FRECHET = "fd_lite0"
+
+
+class Painter:
+    """Images of fixed captions and noises from many LoRAs."""
+
+    def __init__(self, base: Path, layout: Layout, scale: float, captions: list[str], scoring: Scoring) -> None:
+        """Args: scale: alpha / r."""
+        self.layout, self.scale, self.scoring = layout, scale, scoring
+        self.transformer: Any = load_transformer(base)
+        self.transformer.to(device())
+        vae: Any = load_vae(base)
+        self.pipe = pipeline(base, self.transformer, vae.to(device()))
+        embedded, mask = embed_captions(base, ["", *captions])
+        self.empty = embedded[:1].to(device()), mask[:1].to(device())
+        self.embedded, self.mask = embedded[1:].to(device()), mask[1:].to(device())
+
+    @torch.inference_mode()
+    def __call__(self, theta: Tensor) -> np.ndarray:
+        """theta [S, K] -> uint8 [S, U, H, W, 3], caption u from the noise of seed u whatever the LoRA."""
+        found = []
+        for some in theta.split(TOGETHER):
+            count, u = len(some), len(self.embedded)
+            embedded, mask = (each.repeat(count, *[1] * (each.ndim - 1)) for each in (self.embedded, self.mask))
+            with batched_loras(self.transformer, self.layout, self.scale, some.to(device())):
+                seeds = list(range(u)) * count
+                steps, guidance = self.scoring.image_steps, self.scoring.image_guidance
+                made = generate(self.pipe, embedded, mask, seeds, steps, guidance, self.empty)
+            found.append(made.reshape(count, u, *made.shape[1:]))
+        return np.concatenate(found)
+
+
+class Judge:
+    """Distances of images to one style's own; the lower, the nearer."""
+
+    def __init__(self, base: Path, scored: list[int]) -> None:
+        """Args: scored: positions of the captions on which pictures are compared: the condition told of the others."""
+        self.pooled = load_features(base, FRECHET)
+        self.depths: Lite0 = load_features(base, "fd_lite0_96")  # type: ignore[assignment]  # the same weights
+        self.scored = scored
+
+    def distances(self, made: np.ndarray, true: np.ndarray, aligned: bool) -> dict[str, float]:
+        """Of images uint8 [U, H, W, 3] to the style's [n, H, W, 3].
+
+        rmse, rmse_16   root mean squared difference of pixels, 0 to 255, at full size and at COARSE pixels a side
+        lpips_lite0     squared distance of unit features after each stage of EfficientNet-Lite0, as LPIPS takes it
+                        (arXiv 1801.03924, Eq. 1, without learned weights)
+        fd_lite0        Fréchet distance on pooled features, over all captions
+
+        Args:
+            aligned: the style's images are of the same captions, in their order.
+        """
+        found = {}
+        if aligned:
+            one, other = made[self.scored], true[self.scored]
+            found["rmse"] = _rmse(one, other)
+            found["rmse_16"] = _rmse(shrink(one, COARSE), shrink(other, COARSE))
+            found["lpips_lite0"] = float((self._unit(one) - self._unit(other)).square().sum(1).mean())
+        both = [statistics(features(self.pooled, images), "style images") for images in (made, true)]
+        return found | {FRECHET: frechet_distance(*both)}
+
+    @torch.inference_mode()
+    def _unit(self, images: np.ndarray) -> Tensor:
+        """[V, D]: features of each stage, of unit length at every place, divided by the root of the places' number."""
+        x = torch.from_numpy(images).permute(0, 3, 1, 2).to(device()).float() / 127.5 - 1
+        x, found = self.depths.norm(self.depths.stem(x)), []
+        for stage in self.depths.blocks:
+            x = stage(x)
+            unit = nn.functional.normalize(x, dim=1)
+            found.append(unit.flatten(1) / (unit.shape[2] * unit.shape[3]) ** 0.5)
+        return torch.cat(found, dim=1) / len(found) ** 0.5
+
+
+def _rmse(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean over images of each one's root mean squared difference."""
+    off = one.astype(np.float32) - other.astype(np.float32)
+    return float(np.sqrt((off**2).mean((1, 2, 3))).mean())
+
+
+def table(rows: list[Mapping[str, Any]]) -> pd.DataFrame:
+    """A row an arm, member and candidate; distances that are not known are empty."""
+    return pd.DataFrame(rows).round(4)

@@ -1,0 +1,1 @@
+"""Families of text tasks. There is none yet."""

@@ -1,0 +1,172 @@
+"""Fine-tune many LoRAs side by side, one for each member of a family: their zoo Theta [Q, N, K] in one file.
+
+The base model sees the batches of S members at once (`placed.batched_loras`), which costs what one batch of that size
+does, and no member waits for another's model to load.
+"""
+
+import hashlib
+import json
+import math
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from condpdiff.common.files import new_directory, read_tensors, write_tensors
+from condpdiff.common.hardware import device
+from condpdiff.common.task import Finetune
+from condpdiff.common.training import Schedule, fit
+from condpdiff.zoo.checkpoints import HEAD, THETA
+from condpdiff.zoo.collect import UNFINISHED
+from condpdiff.zoo.layout import Layout
+from condpdiff.zoo.settings import Collect
+
+Losses = Callable[[Tensor, int], Tensor]
+"""theta [S, K] of S members and a step's number -> their mean losses [S] on that step's batches."""
+TOGETHER = 12
+"""Members that are fine-tuned side by side: a resume point is written after each such group."""
+
+
+RATING_SEED = 1_000_003
+"""Of the draws that checkpoints are rated on: training never drew them."""
+
+
+class Loras(nn.Module):
+    """Theta [S, K] as what is trained; all of a base model's own weights stand still."""
+
+    def __init__(self, theta: Tensor) -> None:
+        super().__init__()
+        self.theta = nn.Parameter(theta.clone())
+
+    def forward(self, losses: Losses, step: int) -> Tensor:
+        """The sum of the members' losses, so that none feels how many there are."""
+        return losses(self.theta, step).sum()
+
+
+class ManyFinetuning(ABC):
+    """The fine-tuning of a family's members, as its domain knows it."""
+
+    layout: Layout
+    start: Tensor
+    """[K]: every member's LoRA before its first step."""
+    count: int
+    """Q: members."""
+    config: Mapping[str, Any]
+    """What the zoo's file says of its states."""
+    digest: str
+    """Of data and base model, which a resume point depends on beside the settings."""
+
+    @abstractmethod
+    def losses(self, members: list[int], batch_size: int, seed: int) -> Losses:
+        """On each member's own training rows, `batch_size` a step; they depend on the seed, the member and the step."""
+
+
+def finetune_many(
+    losses: Losses,
+    start: Tensor,
+    finetune: Finetune,
+    what: str,
+    after_step: Callable[[int, Tensor], None] | None = None,
+) -> Tensor:
+    """LoRAs [S, K] after `finetune.steps` steps of Adam from `start` [S, K]: the rate rises, then falls to 0.
+
+    Args:
+        after_step: called after each step with the steps done and theta as it is then.
+    """
+    return _fit(losses, start, finetune, finetune.steps, lambda step: _rate(step, finetune, 0.0), what, after_step)
+
+
+def collect_many(family: ManyFinetuning, name: str, finetune: Finetune, collect: Collect, out: Path) -> None:
+    """Fine-tune all members and write the zoo folder: theta [Q, N, K], layout.json and an empty head.
+
+    An interrupted run goes on after its last finished group.
+    """
+    steps, n = collect.steps or finetune.steps, collect.max_checkpoints
+    finetune = finetune.model_copy(update={"steps": steps})
+    settings = [finetune.model_dump(), collect.model_dump(), family.digest, TOGETHER]
+    unfinished = UNFINISHED / f"{name}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]}"
+    groups = [list(range(q, min(q + TOGETHER, family.count))) for q in range(0, family.count, TOGETHER)]
+    for members in groups:
+        path = unfinished / f"{members[0]}.safetensors"
+        if not path.is_file():
+            unfinished.mkdir(parents=True, exist_ok=True)
+            _write_group(family, members, f"{name} {members[0]}-{members[-1]}", finetune, collect, path)
+    parts = [read_tensors(unfinished / f"{members[0]}.safetensors") for members in groups]
+    with new_directory(out) as folder:
+        config = {"rank": collect.rank, "alpha": collect.alpha, "modules_to_save": [], "task": name, **family.config}
+        write_tensors(folder / THETA, {"theta": torch.cat([part["theta"] for part in parts])}, config)
+        write_tensors(folder / HEAD, {})
+        family.layout.save(folder)
+        curves = torch.cat([part["losses"] for part in parts], dim=1).mean(1)  # [steps + N every]
+        frame = pd.DataFrame({"task": name, "step": range(1, len(curves) + 1), "loss": curves.tolist()})
+        frame.to_csv(folder / "loss.csv", index=False)
+    shutil.rmtree(unfinished)
+    print(f"{name}: {family.count} members, {n} checkpoints each, loss {curves[0]:.4f} -> {curves[-n:].mean():.4f}")
+
+
+@torch.no_grad()
+def rate_many(family: ManyFinetuning, theta: Tensor, batch_size: int) -> pd.DataFrame:
+    """member, checkpoint, loss: of each checkpoint of theta [Q, N, K], on rows and noise that all of a member share."""
+    rows = []
+    for first in range(0, family.count, TOGETHER):
+        members = list(range(first, min(first + TOGETHER, family.count)))
+        losses = family.losses(members, batch_size, RATING_SEED)
+        for n in range(theta.shape[1]):
+            found = losses(theta[members, n].to(device()), 0).tolist()
+            rows += [(q, n, loss) for q, loss in zip(members, found, strict=True)]
+    frame = pd.DataFrame(rows, columns=["member", "checkpoint", "loss"])
+    return frame.sort_values(["member", "checkpoint"]).round(6)
+
+
+def _write_group(
+    family: ManyFinetuning, members: list[int], what: str, finetune: Finetune, collect: Collect, path: Path
+) -> None:
+    losses, kept = family.losses(members, finetune.batch_size, collect.seed), []
+    curve: list[Tensor] = []
+    every, window = collect.every, (collect.lr or finetune.lr) / finetune.lr
+
+    def recorded(theta: Tensor, step: int) -> Tensor:
+        found = losses(theta, step)
+        curve.append(found.detach().cpu())
+        return found
+
+    def keep(done: int, theta: Tensor) -> None:
+        if done > finetune.steps and (done - finetune.steps) % every == 0:
+            kept.append(theta.detach().cpu().clone())
+
+    total = finetune.steps + collect.max_checkpoints * every
+    start = family.start.repeat(len(members), 1)
+    _fit(recorded, start, finetune, total, lambda step: _rate(step, finetune, window), what, keep)
+    partial = path.with_suffix(".partial")
+    write_tensors(partial, {"theta": torch.stack(kept, dim=1), "losses": torch.stack(curve)})
+    partial.rename(path)
+
+
+def _fit(
+    losses: Losses,
+    start: Tensor,
+    finetune: Finetune,
+    steps: int,
+    schedule: Schedule,
+    what: str,
+    after_step: Callable[[int, Tensor], None] | None = None,
+) -> Tensor:
+    loras = Loras(start).to(device())
+    optimizer = torch.optim.AdamW(loras.parameters(), lr=finetune.lr, weight_decay=finetune.weight_decay, fused=True)
+    after = (lambda done: None) if after_step is None else (lambda done: after_step(done, loras.theta))
+    loss = lambda network, step: network(losses, step)  # noqa: E731
+    fit(loras, loss, optimizer, steps=steps, what=what, schedule=schedule, after_step=after)
+    return loras.theta.detach().cpu()
+
+
+def _rate(step: int, finetune: Finetune, window: float) -> float:
+    """Rises over the warm-up and falls along a cosine to `window`, where it stays."""
+    if step >= finetune.steps:
+        return window
+    rise = min(1.0, (step + 1) / max(1, round(finetune.warmup * finetune.steps)))
+    return rise * (window + (1 - window) * (0.5 + 0.5 * math.cos(math.pi * step / finetune.steps)))

@@ -1,0 +1,117 @@
+"""A family's zoo: members side by side are as each would be alone, and an interrupted run goes on after a group."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from condpdiff.common.settings import parse
+from condpdiff.common.task import Finetune
+from condpdiff.zoo import many
+from condpdiff.zoo.checkpoints import load_zoo
+from condpdiff.zoo.many import Losses, ManyFinetuning, collect_many, finetune_many
+from condpdiff.zoo.placed import batched_loras
+from condpdiff.zoo.settings import Collect
+from tests.stand_ins import make_collect, make_toy
+
+SETTINGS = parse(Finetune, {"steps": 30, "batch_size": 8, "lr": 0.02}, "task.yaml", "finetune")
+COLLECT = make_collect(every=2)
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+class Family(ManyFinetuning):
+    """Member q's rows are random, and their labels a linear map's of its own, farther off the larger q is."""
+
+    def __init__(self, count: int) -> None:
+        self.model, self.layout = make_toy()
+        self.start, self.count, self.config, self.digest = 0.3 * random(self.layout.K), count, {"made": "up"}, "toy"
+        self.asked: list[list[int]] = []
+
+    def losses(self, members: list[int], batch_size: int, seed: int) -> Losses:
+        self.asked.append(members)
+
+        def found(theta: Tensor, step: int) -> Tensor:
+            x = torch.stack([random(batch_size, 6, seed=10_000 * q + 100 * seed + step) for q in members])
+            labels = torch.bmm(x, torch.stack([(1 + q) * random(6, 3, seed=q) for q in members]))
+            with batched_loras(self.model, self.layout, 2.0, theta):
+                out = self.model(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            return (out - labels).square().mean((1, 2))
+
+        return found
+
+
+@pytest.fixture(autouse=True)
+def groups_of_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(many, "TOGETHER", 2)
+
+
+def collected(family: ManyFinetuning, out: str, collect: Collect = COLLECT) -> Tensor:
+    """Theta [Q, N, K]."""
+    collect_many(family, "toys", SETTINGS, collect, Path(out))
+    return torch.stack([load_zoo(Path(out, str(q))).theta for q in range(family.count)])
+
+
+def tuned(family: Family, members: list[int]) -> Tensor:
+    return finetune_many(family.losses(members, 8, 0), family.start.repeat(len(members), 1), SETTINGS, "toys")
+
+
+def test_a_member_s_lora_is_the_same_whatever_stands_beside_it() -> None:
+    family = Family(5)
+    alone, beside = tuned(family, [1]), tuned(family, [4, 1, 0])
+    torch.testing.assert_close(beside[1:2], alone, rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(beside[0], beside[1], atol=0.1)
+
+
+def test_zoo_holds_every_member_s_last_states_of_falling_loss(capsys: pytest.CaptureFixture[str]) -> None:
+    family = Family(5)
+    theta = collected(family, "zoo")
+    assert theta.shape == (5, COLLECT.max_checkpoints, family.layout.K)
+    assert family.asked == [[0, 1], [2, 3], [4]]
+    assert all(len(states.unique(dim=0)) == len(states) for states in theta)
+    for q in range(5):
+        losses = family.losses([q], 64, 9)
+        assert losses(theta[q, -1:], 0) < 0.9 * losses(family.start[None], 0)
+    zoo = load_zoo(Path("zoo/3"), 2)
+    assert torch.equal(zoo.theta, theta[3, -2:]) and zoo.layout == family.layout and zoo.head == {}
+    assert zoo.config == {"rank": 2, "alpha": 4.0, "modules_to_save": [], "task": "toys", "made": "up"}
+    curve = pd.read_csv("zoo/loss.csv")
+    assert curve["step"].tolist() == list(range(1, SETTINGS.steps + 2 * COLLECT.max_checkpoints + 1))
+    assert curve["loss"].iloc[-5:].mean() < 0.9 * curve["loss"].iloc[:5].mean()
+    assert capsys.readouterr().out.startswith("toys: 5 members, 4 checkpoints each, loss ")
+
+
+def test_interrupted_run_goes_on_after_the_last_finished_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, family = collected(Family(5), "whole"), Family(5)
+    losses = family.losses
+
+    def interrupted(members: list[int], *rest: Any) -> Losses:
+        if members == [2, 3]:
+            raise KeyboardInterrupt
+        return losses(members, *rest)
+
+    monkeypatch.setattr(family, "losses", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        collected(family, "zoo")
+    assert not Path("zoo").exists()
+    again = Family(5)
+    assert torch.equal(collected(again, "zoo"), whole)
+    assert again.asked == [[2, 3], [4]]
+    assert not list(Path("tmp").rglob("*.safetensors"))  # what is finished leaves nothing behind
+
+
+def test_other_settings_or_data_start_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(many.shutil, "rmtree", lambda path: None)  # groups of the run before lie there still
+    collected(Family(3), "zoo")
+    other, further = Family(3), Family(3)
+    other.digest = "other data"
+    collected(other, "other")
+    collected(further, "further", make_collect(every=2, seed=1))
+    assert other.asked == further.asked == [[0, 1], [2]]
+    assert not torch.equal(load_zoo(Path("further/0")).theta, load_zoo(Path("zoo/0")).theta)
