@@ -5,13 +5,18 @@ from pathlib import Path
 from condpdiff.common.errors import run
 from condpdiff.domain import module
 from condpdiff.experiments.params import fingerprint, load_params
-from condpdiff.report.make import make
+from condpdiff.report.make import make, make_unseen
+
+DATA, OUT = Path("data"), Path("report")
 
 
 def main() -> None:
     params, tasks = load_params()
-    spec = module("report").spec(tasks, Path("data"))
-    make(Path("report"), params, spec, fingerprint(params, tasks))
+    settings = fingerprint(params, tasks)
+    if any(task.members for task in tasks.values()):
+        make_unseen(OUT, params, tasks, DATA, settings)
+    else:
+        make(OUT, params, module("report").spec(tasks, DATA), settings)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Both domains are what domain.py says: mypy holds the modules below against the Protocols, this test the packages."""
 
 import inspect
+from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, get_args, get_overloads
 
@@ -15,11 +16,14 @@ if TYPE_CHECKING:
     import condpdiff.style.conditions
     import condpdiff.style.data
     import condpdiff.style.encoder
+    import condpdiff.style.families.losses
     import condpdiff.style.finetune
     import condpdiff.style.models
     import condpdiff.style.report
     import condpdiff.style.score
     import condpdiff.style.task
+    import condpdiff.style.unseen.evaluate
+    import condpdiff.style.unseen.fresh
     import condpdiff.text.architecture
     import condpdiff.text.base
     import condpdiff.text.conditions
@@ -41,18 +45,27 @@ if TYPE_CHECKING:
     scores: list[domain.ScoreModule] = [condpdiff.text.score, condpdiff.style.score]
     architectures: list[domain.ArchitectureModule] = [condpdiff.text.architecture, condpdiff.style.architecture]
     reports: list[domain.ReportModule] = [condpdiff.text.report, condpdiff.style.report]
+    families: list[domain.FamiliesModule] = [condpdiff.style.families.losses]
+    fresh: list[domain.FreshModule] = [condpdiff.style.unseen.fresh]
+    unseen: list[domain.UnseenModule] = [condpdiff.style.unseen.evaluate]
 
 
-def names() -> list[str]:
-    """The modules that stages may ask for."""
-    asked = [inspect.signature(overload).parameters["name"].annotation for overload in get_overloads(domain.module)]
-    return [get_args(annotation)[0] for annotation in asked]
+OF_FAMILIES = ("families", "unseen")
+"""Packages that a domain without families leaves empty."""
 
 
-@pytest.mark.parametrize("name", names())
-def test_both_domains_have_the_module_with_the_same_entry_points(name: str) -> None:
-    protocol: Any = getattr(domain, f"{name.capitalize()}Module")
-    for package in DOMAINS:
-        module: ModuleType = domain.module(name, package)  # type: ignore[call-overload]  # a name that is not in the source
+def modules() -> list[tuple[str, type]]:
+    """The modules that stages may ask for, each with its Protocol."""
+    asked = [inspect.signature(overload) for overload in get_overloads(domain.module)]
+    return [(get_args(each.parameters["name"].annotation)[0], each.return_annotation) for each in asked]
+
+
+@pytest.mark.parametrize(("name", "protocol"), modules())
+def test_both_domains_have_the_module_with_the_same_entry_points(name: str, protocol: Any) -> None:
+    package, _, inner = name.partition(".")
+    having = [each for each in DOMAINS if find_spec(f"condpdiff.{each}.{name}")]
+    assert having == (["style"] if inner and package in OF_FAMILIES else list(DOMAINS))
+    for each in having:
+        module: ModuleType = domain.module(name, each)  # type: ignore[call-overload]  # a name that is not in the source
         for entry in (entry for entry in vars(protocol) if not entry.startswith("_")):
-            assert hasattr(module, entry), f"{package}.{name}.{entry}"
+            assert hasattr(module, entry), f"{each}.{name}.{entry}"

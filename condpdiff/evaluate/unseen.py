@@ -87,7 +87,7 @@ def _left_out(x: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:
 
 
 def at_cost(
-    losses: Losses, starts: Mapping[str, Tensor], finetune: Finetune, keep: Callable[[str, Tensor], None]
+    losses: Losses, starts: Mapping[str, Tensor], finetune: Finetune, keep: Callable[[str, Tensor], object]
 ) -> None:
     """Fine-tune members from nothing and from every start, and hand each result [S, K] to `keep`.
 

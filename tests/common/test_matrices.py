@@ -29,7 +29,13 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """`w` lies between other tensors, and a config stands in the header."""
-    others = {"b": torch.stack([matrix(), matrix(2)]), "a": torch.arange(5), "z": torch.ones(3), "d": torch.zeros(2, 2).double(), "v": torch.zeros(4)}
+    others = {
+        "b": torch.stack([matrix(), matrix(2)]),
+        "a": torch.arange(5),
+        "z": torch.ones(3),
+        "d": torch.zeros(2, 2).double(),
+        "v": torch.zeros(4),
+    }
     write_tensors(tmp_path / "w.safetensors", {"w": matrix(), **others}, {"task": "é"})
     return tmp_path / "w.safetensors"
 

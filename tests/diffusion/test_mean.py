@@ -30,20 +30,16 @@ def fitted(tasks: int, learnable: bool, network: bool = False) -> tuple[Mean, di
 
 
 @pytest.mark.parametrize("learnable", [False, True])
-def test_means_of_tasks_are_recovered_within_their_spread_and_residuals_have_unit_spread(learnable: bool) -> None:
+def test_means_of_tasks_are_recovered_within_their_spread_and_residuals_of_unit_spread_lead_back(
+    learnable: bool,
+) -> None:
     mean, z, y = fitted(6, learnable)
     off = [(mean(y[q]) - z[q].mean(0)).square().mean().sqrt() for q in z]
     assert max(off) < 0.25 * SPREAD
     r = torch.stack([mean.residual(z[q], y[q][:1].expand(50, -1)) for q in z])
     torch.testing.assert_close(r.std((0, 1)), torch.ones(SHAPE), rtol=0.1, atol=0)
     torch.testing.assert_close(r.mean((0, 1)), torch.zeros(SHAPE), rtol=0, atol=0.1)
-
-
-@pytest.mark.parametrize("learnable", [False, True])
-def test_residual_and_latent_are_inverse(learnable: bool) -> None:
-    mean, z, y = fitted(3, learnable)
-    rows = y["1"][:1].expand(50, -1)
-    torch.testing.assert_close(mean.latent(mean.residual(z["1"], rows), rows), z["1"], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(mean.latent(r[1], y["1"][:1].expand(50, -1)), z["1"], rtol=1e-5, atol=1e-5)
 
 
 def test_a_mean_between_conditions_lies_between_tasks_and_a_penalty_draws_it_to_all() -> None:
@@ -55,14 +51,6 @@ def test_a_mean_between_conditions_lies_between_tasks_and_a_penalty_draws_it_to_
     torch.testing.assert_close(between, centres.mean(0).expand(3, -1, -1), rtol=0, atol=0.05)
     torch.testing.assert_close(drawn(y["0"]), centres.mean(0).expand(3, -1, -1), rtol=0, atol=0.05)
     assert float(drawn.spread.mean()) > 20 * float(mean.spread.mean())  # what the mean misses is spread
-
-
-def test_a_task_of_more_latents_or_conditions_weighs_no_more() -> None:
-    z, y, _ = made(3, False)
-    mean, other = (Mean(12, SHAPE, 0, False) for _ in range(2))
-    mean.fit(z, y, 1.0)
-    other.fit({**z, "0": z["0"].repeat(4, 1, 1)}, {**y, "2": y["2"].repeat(5, 1)}, 1.0)
-    torch.testing.assert_close(other(y["1"]), mean(y["1"]), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("conditions", [1, 3])
@@ -83,8 +71,3 @@ def test_network_starts_at_zero_and_is_what_trains() -> None:
     assert not any(p.requires_grad for p in plain.parameters())
     mean(y["0"]).sum().backward()
     assert mean.network is not None and float(mean.network[-1].weight.grad.abs().sum()) > 0
-
-
-def test_until_it_is_fitted_the_mean_is_zero_and_the_spread_one() -> None:
-    z = random(4, *SHAPE)
-    assert torch.equal(Mean(12, SHAPE, 0, False).residual(z, random(4, 12)), z)

@@ -6,12 +6,15 @@ import torch
 from sklearn.linear_model import Ridge, RidgeCV
 from torch import Tensor
 
-from condpdiff.common.settings import parse
-from condpdiff.common.task import Finetune
 from condpdiff.evaluate import unseen
-from condpdiff.evaluate.unseen import Trained, at_cost, bootstrap, without_generator
+from condpdiff.evaluate.unseen import Trained, without_generator
 
 Q, D, K, S = 30, 4, 20, 5
+
+
+@pytest.fixture(autouse=True)
+def few_penalties(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unseen, "PENALTIES", np.logspace(-3, 3, 4))
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -28,17 +31,11 @@ def error(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).square().mean().sqrt())
 
 
-def test_every_rule_gives_a_lora_for_each_condition() -> None:
-    trained, asked, _ = linear()
-    found = without_generator(trained, asked, 0)
-    assert list(found) == ["mean_soup", "nearest", "softmax_nearest", "ridge", "kernel_ridge", "ridge_gaussian"]
-    assert all(each.shape == (S, K) and each.dtype == torch.float32 for each in found.values())
-    torch.testing.assert_close(found["mean_soup"], trained.soups.mean(0).expand(S, -1))
-
-
 def test_ridge_recovers_a_linear_map_and_is_near_it_under_noise() -> None:
     trained, asked, expected = linear()
     found = without_generator(trained, asked, 0)
+    assert all(each.shape == (S, K) and each.dtype == torch.float32 for each in found.values())
+    torch.testing.assert_close(found["mean_soup"], trained.soups.mean(0).expand(S, -1))
     assert error(found["ridge"], expected) < 0.02
     assert error(found["kernel_ridge"], expected) < 0.5 * error(found["mean_soup"], expected)
     torch.testing.assert_close(found["ridge_gaussian"], found["ridge"], rtol=0, atol=0.05)  # nothing is left out
@@ -47,14 +44,16 @@ def test_ridge_recovers_a_linear_map_and_is_near_it_under_noise() -> None:
 
 
 def test_nearest_are_by_direction_from_the_mean_condition() -> None:
-    y = torch.cat([torch.eye(6), -torch.eye(6)])  # around 0
+    y = 3 + torch.cat([torch.eye(6), -torch.eye(6)])
     trained = Trained(torch.eye(12), y)
-    found = without_generator(trained, 9 * torch.eye(6)[[2, 5]], 0)
+    found = without_generator(trained, 3 + 9 * torch.eye(6)[[2, 5]], 0)
     assert torch.equal(found["nearest"], torch.eye(12)[[2, 5]])
     soft = found["softmax_nearest"]
     torch.testing.assert_close(soft.sum(1), torch.ones(2))
     assert soft.argmax(1).tolist() == [2, 5] and (soft > 0).sum(1).tolist() == [unseen.NEIGHBOURS] * 2
-    torch.testing.assert_close(soft[0, 2] / soft[0].topk(2).values[1], torch.tensor(np.exp(10.0)).float())
+    torch.testing.assert_close(
+        soft[0, 2] / soft[0].topk(2).values[1], torch.tensor(np.exp(10.0)).float(), rtol=1e-3, atol=0
+    )
     few = without_generator(Trained(torch.eye(3), torch.eye(3)), torch.eye(3), 0)  # fewer tasks than neighbours
     assert torch.equal(few["nearest"], torch.eye(3))
 
@@ -74,42 +73,13 @@ def left_out(trained: Trained, penalty: float) -> Tensor:
     return torch.from_numpy(soups - np.concatenate([fit.predict(x[q : q + 1]) for q, fit in enumerate(fits)]))
 
 
-def test_tasks_left_out_in_closed_form_are_those_of_refits() -> None:
-    trained, _, _ = linear(noise=0.5)
-    x = (trained.y - trained.y.mean(0)).double().numpy()
-    targets = (trained.soups - trained.soups.mean(0)).double().numpy()
-    for penalty in (0.1, 10.0):
-        off = targets - unseen._left_out(x, targets, penalty)
-        np.testing.assert_allclose(off, left_out(trained, penalty).numpy(), rtol=1e-3, atol=1e-4)
-
-
 def test_ridge_gaussian_is_spread_as_what_ridge_misses_of_tasks_left_out() -> None:
     trained, asked, _ = linear(noise=0.5)
-    found, again, other = (without_generator(trained, asked[:1].expand(4000, -1), seed) for seed in (0, 0, 1))
+    found = without_generator(trained, asked[:1].expand(4000, -1), 0)
     squares = float((trained.y - trained.y.mean(0)).square().sum(1).mean())
     penalty = RidgeCV(unseen.PENALTIES * squares).fit(trained.y.numpy(), trained.soups.numpy()).alpha_
     off, draws = left_out(trained, float(penalty)), found["ridge_gaussian"] - found["ridge"]
     torch.testing.assert_close(draws.std(0), off.square().mean(0).sqrt().float(), rtol=0.1, atol=0)
     torch.testing.assert_close(draws.T @ draws / 4000, (off.T @ off / Q).float(), rtol=0, atol=0.03)
-    assert torch.equal(found["ridge_gaussian"], again["ridge_gaussian"])
-    assert not torch.equal(found["ridge_gaussian"], other["ridge_gaussian"])
-
-
-def test_more_steps_from_a_start_come_nearer_and_nothing_has_more_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unseen, "BUDGETS", (1, 8))
-    monkeypatch.setattr(unseen, "WARM_BUDGETS", (1,))
-    goal, kept = random(2, K), {}
-    finetune = parse(Finetune, {"steps": 80, "lr": 0.1}, "task.yaml", "finetune")
-    starts = {"zero": torch.zeros(2, K), "ridge": goal + 0.2}
-    at_cost(lambda theta, step: (theta - goal).square().mean(1), starts, finetune, kept.__setitem__)
-    assert list(kept) == ["zero+1", "zero+8", "ridge+1"]
-    errors = [error(each, goal) for each in kept.values()]
-    assert errors[2] < 0.2 < errors[1] < errors[0]
-
-
-def test_interval_of_a_mean_over_tasks_holds_it_and_narrows_with_their_number() -> None:
-    few, many = random(8).tolist(), random(800).tolist()
-    (low, high), (lower, higher) = (bootstrap(values, 500, 0) for values in (few, many))
-    assert low < np.mean(few) < high and lower < np.mean(many) < higher
-    assert higher - lower < 0.3 * (high - low)
-    assert bootstrap([2.0, 2.0], 10, 0) == (2.0, 2.0)
+    again, other = (without_generator(trained, asked[:1].expand(4000, -1), seed)["ridge_gaussian"] for seed in (0, 1))
+    assert torch.equal(found["ridge_gaussian"], again) and not torch.equal(found["ridge_gaussian"], other)

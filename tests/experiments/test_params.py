@@ -81,7 +81,7 @@ def test_wrong_run_is_refused_in_one_line(keys: dict[str, Any], line: str) -> No
         ("text", "condition.encoder", "resnet18", "minilm, clip"),
         ("text", "base.source", "trained", "package, hub, local"),
         ("style", "condition.kind", "few_shot", "style_images, one_hot, learnable"),
-        ("style", "condition.encoder", "minilm", "efficientnet_lite0, resnet18"),
+        ("style", "condition.encoder", "minilm", "efficientnet_lite0, lite0_depths, resnet18"),
         ("style", "base.source", "package", "trained, hub, local"),
     ],
 )

@@ -12,7 +12,8 @@ from condpdiff.autoencoder.models import Autoencoder, build
 from condpdiff.common.errors import UserError
 from condpdiff.common.settings import parse
 from condpdiff.diffusion.denoiser import Denoiser
-from condpdiff.diffusion.process import Process
+from condpdiff.diffusion.process import Process, train
+from condpdiff.diffusion.settings import Ldm
 from condpdiff.generate.generator import Generator, generate
 from condpdiff.generate.settings import DOSES, Sample
 from condpdiff.zoo.normalization import Moments, statistics_of
@@ -137,6 +138,32 @@ def test_doses_are_samples_at_each_asked_performance(parts: dict[str, Any]) -> N
     without = generate(**parts, settings=make_settings(performance=1.0), random=torch.Generator().manual_seed(0))
     assert torch.equal(found["theta"], without["theta"])  # they do not disturb the samples
     assert without["doses"].shape == (0, 0, LAYOUT.K)
+
+
+def test_under_shared_statistics_samples_lie_at_their_condition_s_task_and_nonsense_at_none() -> None:
+    random, (chosen, positions) = torch.Generator().manual_seed(0), LAYOUT.select_layers(None)
+    centres = torch.randn(3, LAYOUT.K, generator=random)
+    theta = {q: centres[i] + 0.01 * torch.randn(20, LAYOUT.K, generator=random) for i, q in enumerate("abc")}
+    y = {q: torch.eye(6)[i] + 1e-3 * torch.randn(2, 6, generator=random) for i, q in enumerate("abc")}
+    statistics = statistics_of("shared", {q: Moments.of([rows]) for q, rows in theta.items()}, chosen)
+    frame = Frame(statistics["a"], theta["a"].mean(0), positions)
+    decoder = build({"arch": "pca", "K": LAYOUT.K, "C": 2, "L": 4})
+    decoder.fit_closed_form(torch.cat([frame.to_w(rows) for rows in theta.values()]))
+    latents = {q: decoder.encode(frame.to_w(rows)) for q, rows in theta.items()}
+    scale = Scale.of(torch.cat(list(latents.values())))
+    keys = {"channels": [8, 8, 8], "prediction": "sample", "condition_dropout": 0.1, "performance": "none"}
+    ldm = parse(Ldm, keys | {"ema": 0.9, "steps": 60, "batch_size": 16, "lr": 0.003}, "params.yaml", "ldm")
+    model, _ = train({q: scale.apply(z) for q, z in latents.items()}, y, None, ldm, False)
+    generator = Generator(model, Process("sample"), decoder, scale)
+
+    def sampled(asked: Tensor) -> Tensor:
+        found = generate(generator, frame, asked, make_settings(), torch.Generator().manual_seed(0))
+        return torch.cdist(found["theta"], centres) / LAYOUT.K**0.5  # [S, tasks]
+
+    apart = float(torch.pdist(centres).min()) / LAYOUT.K**0.5
+    for i, q in enumerate("abc"):
+        assert float(sampled(y[q])[:, i].max()) < 0.03 < apart / 30  # of a spread of 0.01
+    assert float(sampled(torch.eye(6)[5:]).min()) > 0.3 * apart
 
 
 def test_performance_asked_of_a_denoiser_without_one_is_an_error(parts: dict[str, Any]) -> None:

@@ -76,7 +76,7 @@ def test_the_swap_matrix_has_every_condition_and_marks_the_own_one(probed: Get) 
             assert float(cell) == pytest.approx(90 if i == j else 72.5, abs=0.3)
 
 
-@pytest.mark.parametrize(("size", "words"), [(5.0, "is **used**"), (-5.0, "works **against the task**")])
+@pytest.mark.parametrize(("size", "words"), [(5.0, "**chooses the task**"), (-5.0, "works **against the task**")])
 def test_the_verdict_says_whether_the_condition_is_used(probed: Get, size: float, words: str) -> None:
     found, spec, _, _ = probed(effect=size)
     line, other = verdict(found, spec)
@@ -103,7 +103,7 @@ def test_differences_that_chance_explains_are_not_measurable(probed: Get) -> Non
 def test_of_styles_a_lower_distance_under_the_own_condition_is_use(probed: Get) -> None:
     found, spec, (swap, _, contrasts), words = probed(STYLES, -4.0)
     line, other = verdict(found, spec)
-    assert line.startswith("The condition is **used**: ") and "FD-Lite0, lower is better" in line
+    assert line.startswith("The condition **chooses the style**: ") and "FD-Lite0, lower is better" in line
     assert other.startswith("The statistics **choose the style**: under a style's own condition")
     assert "images of noise" in swap.caption
     assert "negative: the own is better" in contrasts.caption
@@ -119,6 +119,15 @@ def test_few_tasks_have_figures_but_no_interval_and_no_verdict(probed: Get) -> N
     assert lines[1].startswith("Whether the statistics are used **can't be told** from 2 tasks: ")
     assert "interval" not in "".join(lines) and all("; by task +" in line for line in lines)
     assert "95 %" not in words and "**" not in words
+
+
+def test_of_three_tasks_the_condition_chooses_where_each_is_best_under_its_own(probed: Get) -> None:
+    three = ("movies", "tweets", "moods")
+    found, spec, _, _ = probed(three, 5.0)
+    says = "The condition **chooses the task**, on each of 3 tasks (too few for an interval): "
+    assert verdict(found, spec)[0].startswith(says)
+    found, spec, _, _ = probed(three)
+    assert verdict(found, spec)[0].startswith("Whether the condition is used **can't be told** from 3 tasks: ")
 
 
 def test_statistics_that_all_tasks_share_are_said_to_be(probed: Get) -> None:

@@ -104,14 +104,3 @@ def test_interrupted_run_goes_on_after_the_last_finished_group(monkeypatch: pyte
     assert torch.equal(collected(again, "zoo"), whole)
     assert again.asked == [[2, 3], [4]]
     assert not list(Path("tmp").rglob("*.safetensors"))  # what is finished leaves nothing behind
-
-
-def test_other_settings_or_data_start_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(many.shutil, "rmtree", lambda path: None)  # groups of the run before lie there still
-    collected(Family(3), "zoo")
-    other, further = Family(3), Family(3)
-    other.digest = "other data"
-    collected(other, "other")
-    collected(further, "further", make_collect(every=2, seed=1))
-    assert other.asked == further.asked == [[0, 1], [2]]
-    assert not torch.equal(load_zoo(Path("further/0")).theta, load_zoo(Path("zoo/0")).theta)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,8 @@ class Family(ManyFinetuning):
         draw_lora(model, collect.seed)
         self.layout = layout_of(model)
         self.start = lora_state(model, self.layout)
-        self.config = {"target_modules": sorted(model.peft_config["default"].target_modules)}  # type: ignore[arg-type]
+        placed: Any = model.peft_config["default"]
+        self.config = {"target_modules": sorted(placed.target_modules)}
         del model
         rows = read_rows(data, "train")
         self.examples = load_examples(base, {"train": rows})["train"].to(device())

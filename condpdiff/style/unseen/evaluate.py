@@ -38,6 +38,8 @@ PICTURES = (1, 4, 10)
 """Pictures of a condition, beside the number that its file asks for."""
 SHOWN = 4
 """Captions whose images are kept, of the scored ones."""
+POINTS, BETWEEN = 5, "between"
+"""Conditions on the line between the first two members' that are generated for, and what their images are called."""
 GRID = ("no_lora", "mean_soup", "nearest", "ridge", "condpdiff", "own")
 """Arms whose images are kept."""
 
@@ -127,6 +129,10 @@ class FamilyEvaluation:
             started = time.perf_counter()
             w = torch.cat([draw(generator, self.encode([pictures]), None) for pictures in draws])
             self.record(arm, frame.to_theta(w), (time.perf_counter() - started) / len(draws))
+        one, other = (self.y[name] for name in self.names[:2])
+        between = [one + (other - one) * i / (POINTS - 1) for i in range(POINTS)]
+        w = torch.cat([draw(generator, y[None], None) for y in between])
+        self.images[BETWEEN] = self.paint(frame.to_theta(w))
 
     def export(self, folder: Path) -> None:
         """`<member>/`: the sample whose images are nearest to the member's condition."""
@@ -146,6 +152,9 @@ class FamilyEvaluation:
         table(self.rows).to_csv(folder / "arms.csv", index=False)
         (folder / "images").mkdir()
         shown = list(drawing.SCORED)[:SHOWN]
+        between = [np.concatenate(list(images[shown[:1]]), axis=1) for images in self.images[BETWEEN]]
+        first, second = self.numbers[:2]
+        save_png(folder / "images" / f"{BETWEEN}-{first}.png", np.concatenate(between, axis=1), to=second)
         for i, q in enumerate(self.numbers):
             strips = {arm: self.images[arm][i][shown] for arm in GRID}
             strips["condition"] = self.told[i][:SHOWN]

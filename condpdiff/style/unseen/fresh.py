@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,8 +28,8 @@ POOL = 32
 """Fresh styles at hand, of which a step draws its own."""
 FIRST = 100_000
 """Number of the first fresh style of a family: no member is among them."""
-MOST = 10
-"""Pictures of a condition: a fresh style's has 1 to so many."""
+MOST, DRAWS = 10, 3
+"""Pictures of a condition: a fresh style's has 1 to so many; and conditions of a style."""
 
 
 @dataclass
@@ -38,8 +38,8 @@ class Known:
 
     latents: Tensor
     """[U, C, h, w]: the image of each caption."""
-    told: np.ndarray
-    """uint8 [n, H, W, 3]: pictures that its conditions are drawn from."""
+    y: Tensor
+    """[DRAWS, d_cond]: its conditions."""
     left: int
     """Steps that may still see it."""
 
@@ -61,8 +61,7 @@ class Styles:
         first, base = next(iter(self.tasks)), data / "base"
         zoo = load_zoo(data / "zoo" / self.names[0], 1)
         self.denoising = Denoising(base, zoo.layout, zoo.config["alpha"] / zoo.config["rank"])
-        self.vae: Any = load_vae(base)
-        self.vae.to(device())
+        self.vae = cast(Any, load_vae(base)).to(device())
         self.embeddings, self.mask = (each.to(device()) for each in embed_captions(base, captions()))
         self.encode: Encode = load_encoder(condition)
         self.projection = Projection.load(data / "conditions" / PROJECTION) if condition.axes else (lambda y: y)
@@ -78,8 +77,7 @@ class Styles:
             self.pool = [self._next() for _ in range(count)]
         chosen = random.permutation(len(self.pool))[: s.tasks]
         styles = [self.pool[i] for i in chosen]
-        told = [_some(style.told, random) for style in styles]
-        y = self.projection(self.encode(told)).to(device())
+        y = torch.stack([style.y[random.integers(DRAWS)] for style in styles]).to(device())
         rows = np.stack([random.permutation(len(style.latents))[: s.rows] for style in styles])  # [S, V]
         latents = torch.cat([style.latents[torch.from_numpy(r)] for style, r in zip(styles, rows, strict=True)])
         caption = torch.from_numpy(rows.ravel()).to(device())
@@ -106,7 +104,8 @@ class Styles:
             style = drawing.draw(source.renderer, FIRST + number, source.seed)
             made = shrink(style(np.concatenate([scored, crops])), self.size)
             images, told, uses = made[: len(scored)], made[len(scored) :], self.settings.uses
-        return Known(encode_images(self.vae, to_tensor(images)), told, uses)
+        y = self.projection(self.encode([_some(told, self.random) for _ in range(DRAWS)]))
+        return Known(encode_images(self.vae, to_tensor(images)), y, uses)
 
 
 def captions() -> list[str]:

@@ -1,8 +1,8 @@
 """Scores LoRAs of many styles: images of fixed captions, and how far they are from the true ones."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -33,10 +33,9 @@ class Painter:
     def __init__(self, base: Path, layout: Layout, scale: float, captions: list[str], scoring: Scoring) -> None:
         """Args: scale: alpha / r."""
         self.layout, self.scale, self.scoring = layout, scale, scoring
-        self.transformer: Any = load_transformer(base)
-        self.transformer.to(device())
-        vae: Any = load_vae(base)
-        self.pipe = pipeline(base, self.transformer, vae.to(device()))
+        self.transformer = cast(Any, load_transformer(base)).to(device())
+        vae = cast(Any, load_vae(base)).to(device())
+        self.pipe = pipeline(base, self.transformer, vae)
         embedded, mask = embed_captions(base, ["", *captions])
         self.empty = embedded[:1].to(device()), mask[:1].to(device())
         self.embedded, self.mask = embedded[1:].to(device()), mask[1:].to(device())
@@ -103,6 +102,6 @@ def _rmse(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.sqrt((off**2).mean((1, 2, 3))).mean())
 
 
-def table(rows: list[Mapping[str, Any]]) -> pd.DataFrame:
+def table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """A row an arm, member and candidate; distances that are not known are empty."""
     return pd.DataFrame(rows).round(4)

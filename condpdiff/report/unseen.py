@@ -1,0 +1,248 @@
+"""The page of a run of families: does the condition choose, for tasks that were never trained on?"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from condpdiff.common.settings import PARAMS
+from condpdiff.common.task import Task
+from condpdiff.report import studies_section
+from condpdiff.report.blocks import Block, Figures, Section, Table, Text
+from condpdiff.report.compare import WORDS, number
+from condpdiff.report.page import Report
+from condpdiff.report.png import Picture, read_picture
+from condpdiff.report.readers import read_csv
+from condpdiff.report.revision import revision
+from condpdiff.report.svg import LIGHT, Image, figure, image, styled
+
+MAIN, FRECHET = "rmse", "fd_lite0"
+DISTANCES = {
+    "rmse": "pixels (RMSE)",
+    "rmse_16": "pixels at 16 x 16",
+    "lpips_lite0": "LPIPS-Lite0",
+    "fd_lite0": "FD-Lite0",
+}
+BEST = "condpdiff_best"
+ARMS = {
+    "no_lora": "the base model without LoRA",
+    "mean_soup": "the mean of all training members' soups, whatever the condition",
+    "nearest": "the soup of the training member with the most similar condition",
+    "softmax_nearest": "the four nearest soups, weighted by similarity",
+    "ridge": "linear regression from condition to soup",
+    "kernel_ridge": "the same with a Gaussian kernel",
+    "ridge_gaussian": "ridge, with a draw of its errors on left-out training members",
+    "condpdiff": "generated from the condition and noise, the mean over samples",
+    BEST: "of the samples the one whose images are nearest to the condition's own pictures",
+    "pictures_1": "condpdiff from one picture",
+    "pictures_4": "condpdiff from four pictures",
+    "pictures_10": "condpdiff from ten pictures",
+    "swapped": "condpdiff under another member's condition",
+    "noise": "condpdiff under pictures of noise",
+    "own": "the member's own LoRA, fine-tuned to the end on its own images",
+}
+RIVALS = ("mean_soup", "nearest", "softmax_nearest", "ridge", "kernel_ridge")
+"""What needs no generator."""
+SHOWN = ("condition", "no_lora", "nearest", "ridge", "condpdiff", "own", "truth")
+KNOWN, HELD_OUT = "known families", "held-out families"
+DRAWS = 2000
+"""Of the bootstrap over members."""
+GAP = (
+    "Share of the gap between mean soup and a member's own LoRA that each arm closes, in percent, {what}: (mean soup − "
+    "arm) / (mean soup − own), of means over members; 100 is as near as the own LoRA, 0 no nearer than the mean soup. "
+    "In brackets the 95 % interval, by resampling members. Bold: highest of its column, own apart."
+)
+TABLE = "Distance to the true pictures of the scored captions ({label}), mean over unseen members; **lower is better**."
+COST = (
+    "{label} after further steps of fine-tuning on the member's own images, mean over unseen members; lower is better."
+)
+
+
+def build(tasks: Mapping[str, Task], data: Path, seed: int) -> Report:
+    """Read `data/eval/<family>/arms.csv` of every family, and say what they show.
+
+    Raises:
+        UserError: a file is absent or broken.
+    """
+    rows = pd.concat([_rows(data / "eval" / name, task) for name, task in tasks.items()])
+    unseen = rows[rows["tier"] == "unseen"]
+    groups = [g for g in (KNOWN, HELD_OUT) if (unseen["group"] == g).any()]
+    gaps = {g: _gaps(unseen[unseen["group"] == g], seed) for g in groups}
+    table = _table(unseen, list(tasks))
+    sections = [
+        Section("choose", "Does the condition choose?", _choose(gaps, unseen, table)),
+        Section(
+            "images", "What it makes of pictures", [*(_grid(data, name) for name in tasks), _between(data, list(tasks))]
+        ),
+        Section("start", "As a start for fine-tuning", [Figures(COST.format(label=DISTANCES[MAIN]), _starts(unseen))]),
+        *studies_section.sections(),
+        Section(
+            "settings",
+            "Settings",
+            [
+                Text(f"Git revision that the report was made at: {revision()}."),
+                Text(PARAMS.read_text(encoding="utf-8").strip(), file="params.yaml"),
+            ],
+        ),
+    ]
+    metrics = {_key(g): {a: round(v[0], 1) for a, v in found[MAIN].items() if a in ARMS} for g, found in gaps.items()}
+    tiles = [(g, f"{found[MAIN]['condpdiff'][0]:.0f} %", "of the gap closed") for g, found in gaps.items()]
+    frame = _arms_frame(unseen)
+    closed = [found[MAIN] for found in gaps.values()]
+    ahead = [min(c["condpdiff"][0] - c[rival][0] for rival in RIVALS) > 0 for c in closed]
+    word = WORDS[0] if all(ahead) else WORDS[2 - any(ahead)]
+    return Report(_verdict(gaps, unseen), word, tiles, [], sections, table, metrics, frame)
+
+
+def frames(tasks: Sequence[str], data: Path) -> dict[str, pd.DataFrame]:
+    """The tables that DVC plots; a family has no validation curve and no doses."""
+    losses = pd.concat([read_csv(data / "zoo" / name / "loss.csv", ["task", "step", "loss"]) for name in tasks])
+    return {
+        "doses": pd.DataFrame(columns=["task", "arm", "asked", "loss"]),
+        "finetune_loss": losses,
+        "finetune_validation": pd.DataFrame(columns=["task", "step", "score"]),
+    }
+
+
+def _key(group: str) -> str:
+    return group.replace("-", "_").replace(" families", "")
+
+
+def _rows(folder: Path, task: Task) -> pd.DataFrame:
+    """The family's rows with the arm BEST beside the others, and condpdiff's mean over samples."""
+    rows = read_csv(folder / "arms.csv", ["family", "member", "tier", "arm", "number", "to_condition"])
+    for key in DISTANCES:
+        rows[key] = rows.get(key, math.nan)
+    samples = rows[rows["arm"] == "condpdiff"]
+    best = samples.loc[samples.groupby("member")["to_condition"].idxmin()].assign(arm=BEST)
+    mean = samples.groupby(["family", "member", "tier", "arm"], as_index=False)[["to_condition", *DISTANCES]].mean()
+    found = pd.concat([rows[rows["arm"] != "condpdiff"], mean, best])
+    assert task.members is not None
+    return found.assign(group=KNOWN if task.members.train else HELD_OUT)
+
+
+def _gaps(rows: pd.DataFrame, seed: int) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """Distance -> arm -> percent of the gap closed, and its interval."""
+    found: dict[str, dict[str, tuple[float, float, float]]] = {}
+    for key in DISTANCES:
+        cells = rows.pivot_table(key, ["family", "member"], "arm")
+        if cells.empty:
+            continue
+        picks = np.random.default_rng(seed).integers(len(cells), size=(DRAWS, len(cells)))
+        mean, own = (cells[arm].to_numpy() for arm in ("mean_soup", "own"))
+        found[key] = {}
+        for arm in cells:
+            values = cells[arm].to_numpy()
+            share = 100 * (mean.mean() - values.mean()) / (mean.mean() - own.mean())
+            drawn = 100 * (mean - values)[picks].mean(1) / (mean - own)[picks].mean(1)
+            low, high = np.quantile(drawn, [0.025, 0.975])
+            found[key][str(arm)] = (float(share), float(low), float(high))
+    return found
+
+
+def _verdict(gaps: Mapping[str, Any], unseen: pd.DataFrame) -> list[str]:
+    lines = []
+    for group, found in gaps.items():
+        cells = found[MAIN]
+        said = {a: f"{cells[a][0]:.0f} %" for a in ("condpdiff", "ridge", "nearest", "swapped")}
+        low, high = cells["condpdiff"][1:]
+        count = unseen.loc[unseen["group"] == group, ["family", "member"]].drop_duplicates()
+        never = "styles never trained on, of families that were" if group == KNOWN else "styles of families never seen"
+        lines.append(
+            f"For {len(count)} {never}, condpdiff closes **{said['condpdiff']}** of the gap between the mean soup and "
+            f"a style's own LoRA (95 % interval {number(low, 0)} to {number(high, 0)}). Ridge closes {said['ridge']}, "
+            f"the nearest soup {said['nearest']}, condpdiff under another style's condition {said['swapped']}."
+        )
+    means = unseen.groupby("arm")[MAIN].mean()
+    after = {a: number(means[a], 1) for a in ("condpdiff+5", "zero+5", "zero+40")}
+    lines.append(
+        f"After 5 more steps of fine-tuning from condpdiff the distance is {after['condpdiff+5']}; from nothing it is "
+        f"{after['zero+5']} after 5 steps and {after['zero+40']} after 40."
+    )
+    return lines
+
+
+def _choose(gaps: Mapping[str, Any], unseen: pd.DataFrame, table: Table) -> list[Block]:
+    blocks: list[Block] = [table]
+    for group, found in gaps.items():
+        arms = [arm for arm in ARMS if arm in found[MAIN]]
+        cells = [[found[key].get(arm, (math.nan,) * 3) for key in found] for arm in arms]
+        held = np.array(
+            [[c[0] if arm != "own" else -math.inf for c in row] for arm, row in zip(arms, cells, strict=True)]
+        )
+        bold = frozenset((int(i), j + 1) for j, i in enumerate(np.nanargmax(held, axis=0)))
+        shown = [[arm, *(f"{number(v, 0)} ({number(lo, 0)} to {number(hi, 0)})" for v, lo, hi in row)]
+                 for arm, row in zip(arms, cells, strict=True)]  # fmt: skip
+        columns = [group, *(DISTANCES[key] for key in found)]
+        blocks.append(Table(GAP.format(what=f"unseen members of {group}"), columns, shown, bold))
+    blocks.append(Table("What each arm is.", ["arm", "what it is"], [list(row) for row in ARMS.items()], numeric=False))
+    return blocks
+
+
+def _table(unseen: pd.DataFrame, families: list[str]) -> Table:
+    """Arms x families: pixels where the truth is known, else the Fréchet distance."""
+    keys = {f: MAIN if unseen.loc[unseen["family"] == f, MAIN].notna().any() else FRECHET for f in families}
+    means = unseen.groupby(["family", "arm"])[[MAIN, FRECHET]].mean()
+    rows, held = [], []
+    for arm in ARMS:
+        values = [float(means[key].get((f, arm), math.nan)) for f, key in keys.items()]
+        rows.append([arm, *(number(v, 1 if key == MAIN else 0) for v, key in zip(values, keys.values(), strict=True))])
+        held.append([math.inf if arm == "own" or math.isnan(v) else v for v in values])
+    bold = frozenset((int(i), j + 1) for j, i in enumerate(np.argmin(held, axis=0)))
+    columns = ["arm", *(f"{f} ({DISTANCES[key]})" for f, key in keys.items())]
+    return Table(TABLE.format(label=DISTANCES[MAIN]), columns, rows, bold)
+
+
+def _grid(data: Path, family: str) -> Table:
+    """Two unseen members of a family: its condition's pictures, and what each arm makes of the scored captions."""
+    folder = data / "eval" / family / "images"
+    members = sorted({int(path.stem.rpartition("-")[2]) for path in folder.glob("own-*.png")})[:2]
+    rows: list[list[str | Picture]] = []
+    for q in members:
+        strips = [read_picture(folder / f"{a}-{q}.png", f"{family}-{a}-{q}", f"{family} {q}: {a}") for a in SHOWN]
+        rows.append([f"{family}/{q}", *strips])
+    caption = (
+        f"{family}: pictures of the condition, and images of other captions, the same ones and noises for every arm."
+    )
+    return Table(caption, ["style", *SHOWN], rows, pictures=True)
+
+
+def _between(data: Path, families: Sequence[str]) -> Table:
+    """Of each family one caption's image on the way from one unseen member's condition to another's."""
+    paths = {name: next((data / "eval" / name / "images").glob("between-*.png")) for name in families}
+    rows: list[list[str | Picture]] = [
+        [name, read_picture(path, f"{name}-between", f"{name}: between two styles")] for name, path in paths.items()
+    ]
+    caption = "Between the conditions of two unseen members, at both ends theirs, from the same noise."
+    return Table(caption, ["family", "from one style to another"], rows, pictures=True)
+
+
+def _starts(unseen: pd.DataFrame) -> list[Image]:
+    return [_start(unseen[unseen["group"] == g], g) for g in (KNOWN, HELD_OUT) if (unseen["group"] == g).any()]
+
+
+@styled
+def _start(rows: pd.DataFrame, group: str) -> Image:
+    """Distance over steps of fine-tuning, one line a start."""
+    fig, (ax,) = figure(2.9)
+    means = rows.groupby("arm")[MAIN].mean()
+    for number_, start in enumerate(("zero", "mean_soup", "nearest", "ridge", "condpdiff")):
+        steps = sorted(int(str(a).partition("+")[2]) for a in means.index if str(a).startswith(f"{start}+"))
+        first = means["no_lora" if start == "zero" else start]
+        y = [first, *(means[f"{start}+{s}"] for s in steps)]
+        c = LIGHT["condpdiff"] if start == "condpdiff" else list(LIGHT.values())[8 + number_]
+        ax.plot([0, *steps], y, "-o", color=c, lw=1.6, ms=3.5, label=start)
+    ax.set(xlabel="steps of fine-tuning", ylabel=DISTANCES[MAIN], title=group)
+    return image(fig, f"start-{_key(group)}", f"{group}: distance over steps of fine-tuning from each start", legend=3)
+
+
+def _arms_frame(unseen: pd.DataFrame) -> pd.DataFrame:
+    """task, arm, score, mean, low, high: of the main distance, over a family's unseen members."""
+    rows = []
+    for (family, arm), found in unseen.groupby(["family", "arm"], sort=False):
+        values = found[MAIN] if found[MAIN].notna().any() else found[FRECHET]
+        rows.append((family, arm, values.mean(), values.mean(), values.min(), values.max()))
+    return pd.DataFrame(rows, columns=["task", "arm", "score", "mean", "low", "high"]).round(4)

@@ -1,0 +1,121 @@
+"""Training through the base model: what is trained is what is sampled, and the task loss reaches all that it should."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from condpdiff.autoencoder import models as autoencoder
+from condpdiff.autoencoder.latents import Scale, load_scale, save_latents
+from condpdiff.autoencoder.models import PcaAutoencoder
+from condpdiff.common.task import MEMBERS, save_members
+from condpdiff.diffusion import process as diffusion
+from condpdiff.diffusion.denoiser import Denoiser
+from condpdiff.diffusion.process import Process
+from condpdiff.generate.generator import Generator
+from condpdiff.generate.task_loss import SPARE, Through, through_base, unfolded
+from condpdiff.zoo.normalization import Moments, normalise, statistics_of
+from condpdiff.zoo.normalized import Frame, load_frame, save_frame
+from condpdiff.zoo.placed import batched_loras
+from tests.diffusion.test_process import make_settings
+from tests.stand_ins import make_toy
+
+TASKS, C, L, D = ["a", "b", "c"], 2, 4, 5
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three tasks of near-copies, through the stages up to their latents; the zoo has fewer axes than the decoder."""
+    monkeypatch.chdir(tmp_path)
+    data, (_, layout) = tmp_path / "data", make_toy()
+    for folder in ("autoencoder", "latents", "normalized/a", "ldm"):
+        (data / folder).mkdir(parents=True)
+    save_members(MEMBERS, TASKS, [None] * 3)
+    theta = {q: random(layout.K, seed=i) + 0.01 * random(2, layout.K, seed=10 + i) for i, q in enumerate(TASKS)}
+    statistics = statistics_of("shared", {q: Moments.of([rows]) for q, rows in theta.items()}, layout)["a"]
+    w = {q: normalise(rows, statistics) for q, rows in theta.items()}
+    save_frame(data / "normalized/a", Frame(statistics, theta["a"].mean(0), torch.arange(layout.K)))
+    decoder = PcaAutoencoder(layout.K, C, L)
+    assert decoder.fit_closed_form(torch.cat(list(w.values())))
+    autoencoder.save(data / "autoencoder" / autoencoder.FILE, decoder, {"arch": "pca", "K": layout.K, "C": C, "L": L})
+    save_latents(data / "latents", {q: decoder.encode(rows) for q, rows in w.items()})
+    return data
+
+
+def parts(data: Path) -> tuple[PcaAutoencoder, Scale, Frame]:
+    decoder = autoencoder.load(data / "autoencoder" / autoencoder.FILE)
+    assert isinstance(decoder, PcaAutoencoder)
+    return decoder, load_scale(data / "latents"), load_frame(data / "normalized", "a")
+
+
+def make_model() -> Denoiser:
+    """Untrained, but that it predicts something."""
+    torch.manual_seed(0)
+    model = Denoiser(C, L, (8, 8, 8), 1, D, network=True)
+    torch.nn.init.normal_(model.leave.weight, std=0.1)
+    return model
+
+
+def test_unfolded_decoder_gives_the_same_weights_and_has_spare_axes(data: Path) -> None:
+    (decoder, scale, _), z = parts(data), random(6, C, L)
+    scale = Scale(scale.shift + random(C, L, seed=1), scale.scale)  # as where tasks differ in number
+    used = torch.linalg.vector_norm(decoder.axes, dim=1) > 0
+    assert used.sum() == 5  # six rows, centred
+    z.flatten(1)[:, ~used] = 0
+    found, one = unfolded(decoder, scale)
+    torch.testing.assert_close(found.decode(one.undo(z)), decoder.decode(scale.undo(z)), rtol=1e-4, atol=1e-3)
+    lengths = torch.linalg.vector_norm(found.axes, dim=1)
+    torch.testing.assert_close(lengths[~used], (SPARE * lengths[used].mean()).expand(3))
+    assert torch.equal(torch.linalg.vector_norm(decoder.axes, dim=1) > 0, used)  # the one that it was made of stays
+
+
+@pytest.mark.parametrize("residual", ["diffusion", "none"])
+def test_what_is_trained_is_what_is_sampled(data: Path, residual: str) -> None:
+    (decoder, scale, frame), process = parts(data), Process("sample", residual)
+    decoder, scale = unfolded(decoder, scale)
+    model, noise, y = make_model().eval(), random(3, C, L, seed=4), random(3, D)
+    torch.nn.init.normal_(model.mean.network[-1].weight, std=0.1)
+    through = Through(model, process, decoder, frame, steps=3)
+    through._residual = lambda y, drawn, own=through._residual: own(y, noise)  # type: ignore[method-assign]
+    with torch.no_grad():
+        r, _ = diffusion.sample(lambda z_t, t: model(z_t, t, y), noise, process, scheduler="ddim", steps=3, seed=0)
+        expected = Generator(model, process, decoder, scale).to_theta(model.mean.latent(r, y), frame)
+        torch.testing.assert_close(through(y), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("residual", ["diffusion", "none"])
+def test_task_loss_falls_and_reaches_mean_decoder_and_denoiser(data: Path, residual: str) -> None:
+    (base, layout), model = make_toy(), make_model()
+    y, x = random(3, D, seed=1), random(8, 6, seed=2)
+    labels = random(3, 8, 3, seed=3)  # of each task for the same rows
+
+    def draw(step: int) -> tuple[Tensor, Any]:
+        def losses(theta: Tensor) -> Tensor:
+            with batched_loras(base, layout, 2.0, theta):
+                return (base(x.repeat(3, 1)).unflatten(0, (3, 8)) - labels).square().mean((1, 2))
+
+        return y, losses
+
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    old, _ = unfolded(*parts(data)[:2])
+    task_loss = {"steps": 60, "sampling_steps": 2, "lr": 3e-3, "decoder_lr": 3e-3}
+    settings = make_settings(task_loss=task_loss, residual=residual)
+    model = through_base(model, Process("sample", residual), data, draw, settings, data / "ldm")
+    curve = pd.read_csv(data / "ldm/task_loss.csv")["loss"]
+    assert curve.iloc[-1] < 0.8 * curve.iloc[0]
+
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert "mean.network.0.weight" in moved and "mean.spread" not in moved
+    assert ("leave.weight" in moved) == (residual == "diffusion")
+    assert not any(p.requires_grad for p in model.parameters())
+    diffusion.save(data / "ldm" / diffusion.FILE, model, Process("sample", residual))
+    found = Generator.load(data)  # with the decoder that was trained on, whose axes have the scale inside
+    assert isinstance(found.decoder, PcaAutoencoder) and float((found.decoder.axes - old.axes).abs().min()) > 0
+    assert torch.equal(found.scale.undo(torch.ones(1, C, L)), torch.ones(1, C, L))
