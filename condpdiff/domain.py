@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # a stage loads what it uses alone
 
     from condpdiff.common import task as tasks
     from condpdiff.common.task import Base, Data
-    from condpdiff.diffusion.settings import Condition, TaskLoss
+    from condpdiff.diffusion.settings import Condition, Ldm
     from condpdiff.evaluate.scorer import Panel, Scorer
     from condpdiff.evaluate.settings import Eval, Scoring
     from condpdiff.generate.settings import Sample
@@ -98,7 +98,7 @@ class FamiliesModule(Protocol):
 class FreshModule(Protocol):
     """The tasks of the task loss, in a domain that has families."""
 
-    def draws(self, data: Path, condition: "Condition", settings: "TaskLoss", seed: int) -> "Draw": ...
+    def draws(self, data: Path, condition: "Condition", settings: "Ldm") -> "Draw": ...
 
 
 class UnseenModule(Protocol):

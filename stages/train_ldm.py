@@ -8,9 +8,8 @@ from condpdiff.common.files import new_directory
 from condpdiff.common.hardware import rank, shared
 from condpdiff.common.settings import section
 from condpdiff.common.task import members
-from condpdiff.diffusion import conditions as condition_file
 from condpdiff.diffusion import process as diffusion
-from condpdiff.diffusion.conditions import load_conditions
+from condpdiff.diffusion.conditions import FILE, load_conditions
 from condpdiff.diffusion.settings import Condition, Ldm
 from condpdiff.domain import module
 from condpdiff.generate.task_loss import through_base
@@ -22,17 +21,19 @@ DATA, OUT = Path("data"), Path("data/ldm")
 def main() -> None:
     settings, condition, names = section("ldm", Ldm), section("condition", Condition), members("train")
     z = load_latents(DATA / "latents", names)
-    y = load_conditions(DATA / "conditions" / condition_file.FILE, names)
+    y = load_conditions(DATA / "conditions" / FILE, names)
     p = load_performance(DATA / "performance", {name: len(rows) for name, rows in z.items()}, settings.performance)
-    model, curve = diffusion.train(z, y, p, settings, condition.kind == "learnable")
     process = diffusion.Process(settings.prediction, settings.residual)
+    model, curve = diffusion.train(z, y, p, settings, condition.kind == "learnable")
+    draws = module("unseen.fresh").draws if settings.task_loss.steps else None
+    trained_on = through_base(model, process, DATA, draws(DATA, condition, settings), settings) if draws else None
+    if rank() > 0:
+        return
     with new_directory(OUT) as folder:
-        if settings.task_loss.steps:
-            draw = module("unseen.fresh").draws(DATA, condition, settings.task_loss, settings.seed)
-            model = through_base(model, process, DATA, draw, settings, folder)
-        if rank() == 0:
-            diffusion.save(folder / diffusion.FILE, model, process)
-            curve.to_csv(folder / "curve.csv", index=False)
+        diffusion.save(folder / diffusion.FILE, model, process)
+        curve.to_csv(folder / "curve.csv", index=False)
+        if trained_on:
+            trained_on.save(folder)
 
 
 if __name__ == "__main__":

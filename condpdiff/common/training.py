@@ -66,6 +66,7 @@ def fit(
     schedule: Schedule | Sequence[Schedule] | None = None,
     after_step: Callable[[int], None] = lambda done: None,
     log_every: int = LOG_EVERY,
+    clip: float | None = 1.0,
     resume: Resume | None = None,
 ) -> pd.DataFrame:
     """Minimise `loss(network, step)` over steps 0 to `steps` - 1.
@@ -80,6 +81,7 @@ def fit(
         what: the run's name in prints.
         schedule: of all parameter groups, or one of each; by default `rise_and_fall`.
         after_step: called with the number of steps done: 0 before the first one, and then after each.
+        clip: largest norm of the gradient; None: as it is.
         resume: a run that ended early goes on from its last resume point, and ends as if nothing had been.
 
     Returns:
@@ -109,7 +111,8 @@ def fit(
         accelerator.backward(value)
         for parameter in run.standing():
             parameter.grad = None
-        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        if clip is not None:
+            accelerator.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
         rates.step()
         run.done = step + 1

@@ -32,7 +32,7 @@ class Mean(nn.Module):
         self.network = None
         if network:
             widths = [nn.Linear(d, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH), nn.SiLU(), nn.Linear(WIDTH, width)]
-            self.network = nn.Sequential(*widths)
+            self.network = nn.Sequential(*widths).requires_grad_(False)  # reconstruction leaves it alone
             nn.init.zeros_(widths[-1].weight)  # type: ignore[arg-type]
             nn.init.zeros_(widths[-1].bias)  # type: ignore[arg-type]
 

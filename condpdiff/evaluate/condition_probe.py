@@ -56,7 +56,8 @@ def without_condition(model: Denoiser) -> Denoiser:
     with torch.no_grad():
         last.weight.zero_()  # type: ignore[operator]  # a Linear, which mypy does not know
         last.bias.copy_(found.tau.null)  # type: ignore[operator]
-        found.mean.get_buffer("weight").zero_()
+        found.mean.weight.zero_()
+        found.mean.network = None
     return found
 
 

@@ -102,7 +102,7 @@ def _check_families(params: Section, members: Mapping[str, Members | None]) -> N
     if (steps := value_of(params, "ldm.task_loss.steps")) > 0:
         if not families:
             raise ValueError(f"ldm.task_loss.steps: {steps}, allowed: 0 where no task is a family")
-        needed["ae.arch"] = "pca"
+        needed |= {"ae.arch": "pca", "ldm.prediction": "sample"}
     for key, allowed in needed.items():
         choices = allowed if isinstance(allowed, tuple) else (allowed,)
         if (found := value_of(params, key)) not in choices:

@@ -224,29 +224,36 @@ def one_line(value: Any) -> str:
 
 
 def _leaves(data: CommentedMap) -> dict[str, Any]:
-    """Dotted key -> value; a value is whatever stands two levels down, or no mapping."""
+    """Dotted key -> value that is no mapping."""
     leaves: dict[str, Any] = {}
     for key, value in data.items():
-        leaves |= {f"{key}.{leaf}": v for leaf, v in value.items()} if isinstance(value, dict) else {key: value}
+        below = isinstance(value, dict)
+        leaves |= {f"{key}.{leaf}": v for leaf, v in _leaves(value).items()} if below else {key: value}
     return leaves
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for key, value in values.items():
-        section, _, leaf = key.rpartition(".")
-        (nested.setdefault(section, {}) if section else nested)[leaf] = value
+        *sections, leaf = key.split(".")
+        below = nested
+        for section in sections:
+            below = below.setdefault(section, {})
+        below[leaf] = value
     return nested
 
 
 def _set(data: CommentedMap, change: Change, path: Path) -> None:
     """Change one value, or add its key at the end of its section."""
-    section, _, leaf = change.key.rpartition(".")
-    if section and data.get(section) is None:
-        data[section] = CommentedMap()
-    where = data[section] if section else data
-    if not isinstance(where, CommentedMap):
-        raise UserError(f"{path}: {section}: found {one_line(where)}, allowed: a mapping of keys")
+    *sections, leaf = change.key.split(".")
+    where = data
+    for number, section in enumerate(sections, start=1):
+        if where.get(section) is None:
+            where[section] = CommentedMap()
+        where = where[section]
+        if not isinstance(where, CommentedMap):
+            place = ".".join(sections[:number])
+            raise UserError(f"{path}: {place}: found {one_line(where)}, allowed: a mapping of keys")
     old, new = where.get(leaf), _round_trip().load(change.new)
     if isinstance(old, CommentedSeq) and not old.fa.flow_style():  # in lines of its own it stays so
         last = old.ca.items.pop(len(old) - 1, None)  # what follows the list

@@ -7,15 +7,17 @@ through the decoder and the last sampling step, as in DRaFT-1 (arXiv 2309.17400,
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from condpdiff.autoencoder import models as autoencoder
 from condpdiff.autoencoder.latents import Scale, load_scale, save_scale
 from condpdiff.autoencoder.models import PcaAutoencoder
-from condpdiff.common.hardware import device, rank
+from condpdiff.common.hardware import device
 from condpdiff.common.task import members
 from condpdiff.common.training import fit
 from condpdiff.diffusion.denoiser import Denoiser
@@ -73,8 +75,25 @@ def unfolded(decoder: PcaAutoencoder, scale: Scale) -> tuple[PcaAutoencoder, Sca
     return found, Scale(torch.zeros_like(scale.shift), torch.ones_like(scale.scale))
 
 
-def through_base(model: Denoiser, process: Process, data: Path, draw: Draw, settings: Ldm, out: Path) -> Denoiser:
-    """The denoiser trained on by the task loss, on the CPU; its decoder and the curve are written to the folder `out`.
+@dataclass(frozen=True)
+class TrainedOn:
+    """The rest of a generator whose denoiser the task loss trained on."""
+
+    decoder: PcaAutoencoder
+    scale: Scale
+    curve: pd.DataFrame
+    """Columns step, loss."""
+
+    def save(self, folder: Path) -> None:
+        """Beside the denoiser: what `Generator.load` takes in place of the autoencoder's and the latents' own."""
+        d = self.decoder
+        autoencoder.save(folder / autoencoder.FILE, d, {"arch": "pca", "K": d.K, "C": d.C, "L": d.L})
+        save_scale(folder, self.scale)
+        self.curve.to_csv(folder / "task_loss.csv", index=False)
+
+
+def through_base(model: Denoiser, process: Process, data: Path, draw: Draw, settings: Ldm) -> TrainedOn:
+    """Train the denoiser on by the task loss, in place, with a decoder of its own; both end on the CPU.
 
     Args:
         data: where the stages before wrote; the autoencoder is a `PcaAutoencoder`, and all tasks have one frame.
@@ -102,9 +121,4 @@ def through_base(model: Denoiser, process: Process, data: Path, draw: Draw, sett
     steps = settings.task_loss.steps
     curve = fit(through, loss, torch.optim.Adam(groups, fused=True), steps=steps, what="task loss")
     through.cpu().eval().requires_grad_(False)
-    if rank() == 0:
-        curve.to_csv(out / "task_loss.csv", index=False)
-        config = {"arch": "pca", "K": decoder.K, "C": decoder.C, "L": decoder.L}
-        autoencoder.save(out / autoencoder.FILE, decoder, config)
-        save_scale(out, scale)
-    return model
+    return TrainedOn(decoder, scale, curve)

@@ -160,7 +160,8 @@ def _fit(
     optimizer = torch.optim.AdamW(loras.parameters(), lr=finetune.lr, weight_decay=finetune.weight_decay, fused=True)
     after = (lambda done: None) if after_step is None else (lambda done: after_step(done, loras.theta))
     loss = lambda network, step: network(losses, step)  # noqa: E731
-    fit(loras, loss, optimizer, steps=steps, what=what, schedule=schedule, after_step=after)
+    # Not clipped: a norm over all members would let each one feel its neighbours.
+    fit(loras, loss, optimizer, steps=steps, what=what, schedule=schedule, after_step=after, clip=None)
     return loras.theta.detach().cpu()
 
 

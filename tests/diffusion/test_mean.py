@@ -64,10 +64,8 @@ def test_one_task_has_its_mean_whatever_is_asked(learnable: bool, conditions: in
     torch.testing.assert_close(mean.spread.data, z["a"].std(0, correction=0))
 
 
-def test_network_starts_at_zero_and_is_what_trains() -> None:
+def test_network_starts_at_zero_and_stands_still_in_reconstruction() -> None:
     (plain, _, y), (mean, _, _) = fitted(3, False), fitted(3, False, network=True)
     assert torch.equal(mean(y["0"]), plain(y["0"]))
-    assert {name.split(".")[0] for name, p in mean.named_parameters() if p.requires_grad} == {"network"}
-    assert not any(p.requires_grad for p in plain.parameters())
-    mean(y["0"]).sum().backward()
-    assert mean.network is not None and float(mean.network[-1].weight.grad.abs().sum()) > 0
+    assert mean.network is not None
+    assert not any(p.requires_grad for each in (plain, mean) for p in each.parameters())

@@ -107,7 +107,7 @@ def test_task_loss_falls_and_reaches_mean_decoder_and_denoiser(data: Path, resid
     old, _ = unfolded(*parts(data)[:2])
     task_loss = {"steps": 60, "sampling_steps": 2, "lr": 3e-3, "decoder_lr": 3e-3}
     settings = make_settings(task_loss=task_loss, residual=residual)
-    model = through_base(model, Process("sample", residual), data, draw, settings, data / "ldm")
+    through_base(model, Process("sample", residual), data, draw, settings).save(data / "ldm")
     curve = pd.read_csv(data / "ldm/task_loss.csv")["loss"]
     assert curve.iloc[-1] < 0.8 * curve.iloc[0]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from condpdiff.common.hardware import device
 from condpdiff.common.task import members
 from condpdiff.diffusion.conditions import PROJECTION, Encode, Projection
-from condpdiff.diffusion.settings import Condition, TaskLoss
+from condpdiff.diffusion.settings import Condition, Ldm, TaskLoss
 from condpdiff.generate.task_loss import Draw
 from condpdiff.style.conditions import pictures_of
 from condpdiff.style.encoder import load_encoder
@@ -117,6 +117,6 @@ def _some(told: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return told[random.permutation(len(told))[: random.integers(1, min(MOST, len(told)) + 1)]]
 
 
-def draws(data: Path, condition: Condition, settings: TaskLoss, seed: int) -> Draw:
+def draws(data: Path, condition: Condition, settings: Ldm) -> Draw:
     """What `generate.task_loss` takes."""
-    return Styles(data, condition, settings, seed)
+    return Styles(data, condition, settings.task_loss, settings.seed)
