@@ -55,7 +55,6 @@ class ConditionsModule(Protocol):
 
     def inputs(self, folder: Path, kind: str) -> list[Any]: ...
     def shown(self, one: Any, /) -> str: ...
-    def unseen_inputs(self, task: Any, folder: Path, kind: str) -> Mapping[str, list[Any]]: ...
     def nonsense_inputs(self, task: Any, kind: str) -> list[Any]: ...
 
 
@@ -86,7 +85,7 @@ class ScoreModule(Protocol):
     def Scorer(  # noqa: N802
         self, base: Path, zoo: "Zoo", task: Any, splits: "dict[str, pd.DataFrame]", tokens: int
     ) -> "Scorer": ...
-    def Panel(self, tasks: Mapping[str, Any], settings: "Scoring", data: Path) -> "Panel": ...  # noqa: N802
+    def Panel(self, name: str, task: Any, settings: "Scoring", data: Path) -> "Panel": ...  # noqa: N802
 
 
 class FamiliesModule(Protocol):

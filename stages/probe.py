@@ -27,7 +27,7 @@ def main() -> None:
     method, dropout = section("normalize", Normalize).method, section("ldm", Ldm).condition_dropout
     load, panel = module("encoder").load_encoder, module("score").Panel
     nonsense = module("conditions").nonsense_inputs(files[tasks()[0]], condition.kind)
-    of_one = lambda name: panel({name: files[name]}, scoring, DATA)  # noqa: E731
+    of_one = lambda name: panel(name, files[name], scoring, DATA)  # noqa: E731
     probing = Probing(settings, method, condition, dropout, sample, load, of_one)
     with new_directory(DATA / "probe") as out:
         probing.write(DATA, tasks(), nonsense, out)

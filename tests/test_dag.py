@@ -39,14 +39,13 @@ SMALL: dict[str, Any] = {
     "condition": {"model": f"local-dir:{BASE}"},
     "ldm": {"channels": [8, 8, 16], "steps": 20, "batch_size": 8},
     "sample": {"count": 2, "steps": 4, "doses": 1, "trajectories": 1, "trajectory_points": 2},
-    "interpolate": {"points": 3, "samples": 1},
     "probe": {"samples": 1},
     "eval": {"candidates": 2, "extra_candidates": 1, "select_rows": 16, "pca_axes": 2},
 }
 
 # What runs from a stage on.
 FROM_EVAL = {"merge-eval@films", "merge-eval@ratings", "report"}
-FROM_SAMPLE = {"sample", "interpolate", "probe"} | FROM_EVAL
+FROM_SAMPLE = {"sample", "probe"} | FROM_EVAL
 FROM_LDM = {"train-ldm"} | FROM_SAMPLE
 FROM_AE = {"train-ae", "encode-latents"} | FROM_LDM
 FROM_NORMALIZE = {"normalize"} | FROM_AE
@@ -69,7 +68,6 @@ CHANGES: list[tuple[str, str, Any, set[str]]] = [
     ("params.yaml", "sample.guidance", 2.0, FROM_SAMPLE),
     ("params.yaml", "sample.performance", 1.0, FROM_SAMPLE),
     ("params.yaml", "performance.rows", 6, {"score-zoo@films", "score-zoo@ratings"} | FROM_LDM),
-    ("params.yaml", "interpolate.points", 2, {"interpolate", "report"}),
     ("params.yaml", "probe.samples", 2, {"probe", "report"}),
     ("params.yaml", "eval.select", "racing", FROM_EVAL),
     ("params.yaml", "report.learned_margin", 1.0, {"report"}),

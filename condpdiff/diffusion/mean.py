@@ -2,7 +2,7 @@
 
 Latents of tasks lie many times farther apart than a task's own are spread. A denoiser whose error is small against the
 whole is then off by many spreads, so the mean is regressed and diffusion generates the residual r, z = mu(y) + s r, as
-in CorrDiff (arXiv 2309.15214, Eq. 3-5).
+in CorrDiff (arXiv 2309.15214).
 """
 
 from collections.abc import Mapping

@@ -113,9 +113,5 @@ class Probing:
             w = conditioned(Generator.load(data), y, encoded, self.dropout, draw)
             frames = {task: load_frame(data / "normalized", task) for task in tasks}
             for task in tasks:
-                rows += swap_rows(w, frames, self.method, task, _score_on(task, self.load_panel(task)))
+                rows += swap_rows(w, frames, self.method, task, self.load_panel(task).score)
         pd.DataFrame(rows, columns=SWAP).to_csv(out / "swap.csv", index=False)
-
-
-def _score_on(task: str, panel: Panel) -> Score:
-    return lambda theta: panel.score(theta)[task]

@@ -131,10 +131,10 @@ class Scorer(ABC):
 
 
 class Panel(ABC):
-    """Scores LoRAs on some tasks at once, each by its first metric on all its validation rows."""
+    """Scores LoRAs on one task by its first metric on all its validation rows."""
 
     @abstractmethod
-    def __init__(self, tasks: Mapping[str, Any], settings: Scoring, data: Path) -> None:
+    def __init__(self, name: str, task: Any, settings: Scoring, data: Path) -> None:
         """Args: data: where the stages wrote the base model, the prepared tasks and their zoos.
 
         Raises:
@@ -142,14 +142,8 @@ class Panel(ABC):
         """
 
     @abstractmethod
-    def score(self, theta: Tensor) -> dict[str, float]:
-        """The score of one LoRA [K] on every task."""
-
-    def keep(self, kind: str, at: float) -> None:  # noqa: B027
-        """Keep what the LoRA scored last has made, under a point's kind and lambda, where there is more than scores."""
-
-    def write(self, folder: Path) -> None:  # noqa: B027
-        """Write what was kept."""
+    def score(self, theta: Tensor) -> float:
+        """The score of one LoRA [K]."""
 
 
 def first(metrics: Mapping[str, float]) -> float:

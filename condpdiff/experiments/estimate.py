@@ -34,7 +34,6 @@ COSTS = {
     "train-ldm": (8.0, 0.4),
     "sample": (9.0, 0.1),
     "merge-eval": (9.0, 1.0),
-    "interpolate": (9.0, 1.0),
     "probe": (9.0, 1.0),
     "report": (12.0, 1.0),
 }
@@ -138,9 +137,6 @@ def seconds(
         work["score-zoo"] += row * params.performance.rows * collect.max_checkpoints / params.performance.every
         work["merge-eval"] += row * (scored * evaluate.select_rows + rated * params.performance.rows)
         work["merge-eval"] += validation[name] * (validated + (0 if styles else rated))
-    points = 2 * params.interpolate.points + 4  # of weights and of conditions, and conditions never drawn
-    for pair in params.interpolate.pairs_of(params.tasks):
-        work["interpolate"] += params.interpolate.samples * points * sum(validation[name] for name in pair)
     if params.ae.arch != "pca":
         products = sum(count * places for count, places in autoencoder_layers(params.ae, k))
         work["train-ae"] = 6.0 * params.ae.batch_size * products * params.ae.steps

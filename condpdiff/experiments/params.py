@@ -14,7 +14,7 @@ from condpdiff.common.settings import PARAMS, Section, parse, read_yaml, rule_li
 from condpdiff.common.task import Base, Data, Members, Task, read_task
 from condpdiff.diffusion.settings import Condition, Ldm
 from condpdiff.domain import module
-from condpdiff.evaluate.settings import Eval, Interpolate, Probe
+from condpdiff.evaluate.settings import Eval, Probe
 from condpdiff.generate.settings import Sample
 from condpdiff.report.settings import Report
 from condpdiff.zoo.settings import SHARED, Collect, Normalize, Performance
@@ -37,7 +37,6 @@ class Params(Section):
     condition: Condition
     ldm: Ldm
     sample: Sample
-    interpolate: Interpolate
     probe: Probe
     eval: Eval
     report: Report
@@ -60,8 +59,6 @@ class Params(Section):
         need(self.data.held_out >= held_out, "data.held_out", rows)
         need(self.ae.latent_length % 4 == 0, "ae.latent_length", "a multiple of 4")
         need(self.ldm.performance != "none" or asks_for_none, "sample.performance", "null with ldm.performance: none")
-        count = self.sample.count
-        need(self.interpolate.samples <= count, "interpolate.samples", f"at most sample.count = {count}")
         return self
 
 
@@ -97,7 +94,7 @@ def _check_families(params: Section, members: Mapping[str, Members | None]) -> N
             raise ValueError(f"tasks: {list(members)}, allowed: families alone, or none ({families[0]} is one)")
         if sum(found.train for found in members.values() if found) < LEAST_TRAINED:
             raise ValueError(f"tasks: {families}, allowed: families with {LEAST_TRAINED} members to train on in all")
-        needed = {"normalize.layers": "all", "ldm.performance": "none", "probe.samples": 0, "interpolate.pairs": 0}
+        needed = {"normalize.layers": "all", "ldm.performance": "none", "probe.samples": 0}
         needed["normalize.method"] = SHARED
     if (steps := value_of(params, "ldm.task_loss.steps")) > 0:
         if not families:

@@ -31,7 +31,8 @@ ARMS = {  # in the order of every table
     ),
     "ae_reconstruction": Arm("checkpoints after the autoencoder, D(E(w))", ("#96720a", "#e0b93b")),
     "zero_decode": Arm(
-        "zeros in place of a decoded vector, denormalised: the soup itself under `normalize.method: task`",
+        "zeros in place of a decoded vector, denormalised: the soup itself under `normalize.method: task`, the mean of "
+        "all tasks' soups under `shared`",
         ("#7a5c48", "#c9a48c"), "X", drawn=False,
     ),
     OURS: Arm("generated: noise, denoised under the task's condition and decoded", ("#e8590c", "#ff8a3d"), "D"),

@@ -75,7 +75,7 @@ def figure(e: Evaluation, checkpoints: tuple[np.ndarray, np.ndarray]) -> Image:
     fig, axes = svg.figure(0.8 + 1.9 * len(shown), len(shown))
     axes[0].plot(*checkpoints, color=colour("original"), lw=1.5, label="checkpoints")
     for ax, (y, label) in zip(axes, shown.items(), strict=True):
-        cloud(ax, _samples(e), "asked", y, OURS, "condpdiff, mean", "D")
+        cloud(ax, _samples(e), "asked", y, OURS, "condpdiff, mean")
         ax.axhline(_soup(e, y), color=colour("soup"), lw=1, ls=DASHED, label="soup")
         ax.set_ylabel(label)
     if e.doses_scored:

@@ -38,12 +38,12 @@ def named_rows(ax: Axes, names: Sequence[str], bold: int | None, pad: float = 0.
     ax.grid(axis="y", visible=False)
 
 
-def cloud(ax: Axes, frame: pd.DataFrame, x: str, y: str, arm: str, label: str, mark: str = "o") -> None:
+def cloud(ax: Axes, frame: pd.DataFrame, x: str, y: str, arm: str, label: str) -> None:
     """Every row of a frame as a dot, those of one x a little apart, and the line of their means, in an arm's colour."""
     apart = 0.02 * jitter(frame["candidate"]) if "candidate" in frame else 0
     ax.scatter(frame[x] + apart, frame[y], s=11, color=colour(arm), alpha=0.5, linewidths=0)
-    means = frame.groupby(x)[y].mean()
-    ax.plot(means.index, means, f"-{mark}", color=colour(arm), lw=1.6, ms=4, mec=LIGHT["panel"], mew=0.7, label=label)
+    means, line = frame.groupby(x)[y].mean(), f"-{marker(arm)}"
+    ax.plot(means.index, means, line, color=colour(arm), lw=1.6, ms=4, mec=LIGHT["panel"], mew=0.7, label=label)
 
 
 def jitter(numbers: np.ndarray | pd.Series) -> np.ndarray:

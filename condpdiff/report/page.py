@@ -9,14 +9,8 @@ import numpy as np
 import pandas as pd
 
 from condpdiff.common.settings import PARAMS
-from condpdiff.report import (
-    condition_section,
-    doses_section,
-    figures,
-    interpolation_section,
-    novelty_section,
-    studies_section,
-)  # fmt: skip
+from condpdiff.report import condition_section, doses_section, figures, novelty_section, studies_section
+from condpdiff.report.arms import OURS
 from condpdiff.report.blocks import Block, Figures, Section, Table, Text
 from condpdiff.report.compare import WORDS, Comparison, number, signed
 from condpdiff.report.png import Picture
@@ -24,6 +18,7 @@ from condpdiff.report.revision import revision
 from condpdiff.report.spec import Settings, Spec
 from condpdiff.report.summary import AVERAGE, Summary, arms_frame, averages, metrics, pivot, summarise
 from condpdiff.report.svg import Image
+from condpdiff.zoo.settings import SHARED
 
 FOREST = "condpdiff minus the other arm, selected candidates: **{side} of 0 condpdiff is better**. "
 DIFFERENCES = " The best control was picked with hindsight, which favours it."
@@ -33,6 +28,11 @@ ARMS = {
     False: "Scores of all candidates (dots), their mean (bar) and the selected one (diamond, and figure at the right).",
 }
 """Racing or not -> caption."""
+VARIANT = f"{OURS}, paper's variant"
+VARIANT_IS = (
+    " Under condpdiff the condition alone chooses the task. In the paper's variant each task's own statistics choose "
+    "it (`normalize.method: task`): mean over {seeds} seeds, from the study `frame`."
+)
 OUT_OF_RANGE = " Dashed: soup. Arms out of the range are arrows."
 CANDIDATES = "{label}: mean ± sample standard deviation over an arm's candidates (best in brackets)."
 FLOOR = " The floor's candidates are draws of real images."
@@ -71,7 +71,7 @@ def build(spec: Spec, params: Settings) -> Report:
     flags = {e.name: why for e in spec.evaluations if (why := spec.why_not_learned(e, margin))}
     comparisons = spec.comparisons(summary, params.report.seed)
     control = comparisons["control"]
-    table = selected_table(spec, summary, spec.results(params))
+    table = selected_table(spec, summary, spec.results(params), params.normalize.method in SHARED)
     probed = condition_section.read_probe(spec.data / "probe", spec.scale)
     sections = [
         *results(spec, params, comparisons, table),
@@ -79,7 +79,6 @@ def build(spec: Spec, params: Settings) -> Report:
         *candidates(spec, summary),
         *novelty_section.sections(spec, params),
         *doses_section.sections(spec, params),
-        *interpolation_section.sections(spec, params),
         *condition_section.sections(probed, spec, params),
         *studies_section.sections(),
         *spec.base(params),
@@ -169,8 +168,12 @@ def results(spec: Spec, params: Settings, comparisons: Mapping[str, Comparison],
     return [Section("results", "What beats what", blocks)]
 
 
-def selected_table(spec: Spec, summary: Summary, caption: str) -> Table:
-    """Arms x tasks, the selected candidates; with a floor, each with how far it is from it. The README shows it too."""
+def selected_table(spec: Spec, summary: Summary, caption: str, shared: bool) -> Table:
+    """Arms x tasks, the selected candidates; with a floor, each with how far it is from it. The README shows it too.
+
+    Args:
+        shared: all tasks have one frame; then the paper's variant stands below, where a study has it.
+    """
     picked, scale = pivot(summary, "selected"), spec.scale
     tasks = columns_of(spec)
     floor = picked.get(scale.floor or "", {})
@@ -182,6 +185,11 @@ def selected_table(spec: Spec, summary: Summary, caption: str) -> Table:
     top = (np.nanmin if scale.lower else np.nanmax)(held, axis=0)
     best = frozenset((int(i), int(j) + 1) for i, j in np.argwhere(np.array(held) == top))
     columns = ["arm", *(f"{e.name} ({e.metric})" for e in spec.evaluations), "mean"][: len(tasks) + 1]
+    variant, seeds = studies_section.papers_variant([e.name for e in spec.evaluations], OURS)
+    if variant and shared:
+        values = [variant.get(task, float(np.mean(list(variant.values())))) for task in tasks]
+        rows.append([VARIANT, *(number(value, scale.decimals) for value in values)])
+        caption += VARIANT_IS.format(seeds=seeds)
     return Table(caption, columns, rows, best)
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 from condpdiff.autoencoder.settings import Autoencoder
 from condpdiff.common.task import Base, Data
 from condpdiff.diffusion.settings import Ldm
-from condpdiff.evaluate.settings import Eval, Interpolate
+from condpdiff.evaluate.settings import Eval
 from condpdiff.generate.settings import Sample
 from condpdiff.report.arms import CONTROLS
 from condpdiff.report.blocks import Block, Section, Table
@@ -29,7 +29,6 @@ class Settings(Protocol):
     ae: Autoencoder
     ldm: Ldm
     sample: Sample
-    interpolate: Interpolate
     eval: Eval
     report: Report
 
@@ -42,11 +41,9 @@ class Spec(ABC):
     differences: ClassVar[str]  # how the intervals in the table of differences come about
     all_metrics: ClassVar[str]  # caption of the table of all metrics
     why_racing: ClassVar[str]  # why racing leaves figures out, and which
-    head: ClassVar[str] = ""  # a sentence: what a task is scored with
     doses: ClassVar[str] = ""  # a sentence: what asking for a performance does not show
     nonsense: ClassVar[str]  # what the condition `nonsense` is
     passed: ClassVar[str] = "rows"  # what goes through the models
-    strips: ClassVar[bool] = False  # the stage interpolate wrote images
 
     def __init__(self, tasks: Mapping[str, Any], data: Path) -> None:
         """Read `data/eval/<task>/` of every task, as `read_evaluation` does."""

@@ -1,5 +1,6 @@
 """The paper's tables and figures as studies: what the tables in docs/studies say, beside the paper's own figures."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from condpdiff.report.svg import LIGHT, Image, figure, image, styled
 
 COLUMNS = ["study", "size", "row", "seed", "arm", "task", "value", "paper"]
 STUDIES = Path("docs/studies")
+FRAME = STUDIES / "frame.csv"
 CAPTION = (
     "`{study}` at the size `{size}`, over the mean of its tasks: condpdiff_mean is the mean over all generated "
     "candidates, then over seeds, and std its sample standard deviation over seeds; condpdiff is the selected "
@@ -23,6 +25,19 @@ FIGURES = (
     "The same rows: condpdiff_mean of each seed (dots) and the mean over seeds (diamond), beside the soup of the row's "
     "checkpoints (square). Rows whose diamonds lie no further apart than one row's dots are not told apart."
 )
+
+
+def papers_variant(tasks: Sequence[str], arm: str) -> tuple[dict[str, float], int]:
+    """An arm's score on each task in the paper's variant of the generator, mean over seeds, and how many seeds.
+
+    Of the study `frame`; nothing where it has not been run on all these tasks.
+    """
+    if not FRAME.is_file():
+        return {}, 0
+    rows = read_csv(FRAME, COLUMNS)
+    rows = rows[(rows["row"] == "paper") & (rows["arm"] == arm) & rows["task"].isin(tasks)].dropna(subset="value")
+    means = {str(task): float(value) for task, value in rows.groupby("task")["value"].mean().items()}
+    return (means, rows["seed"].nunique()) if set(means) == set(tasks) else ({}, 0)
 
 
 def sections() -> list[Section]:

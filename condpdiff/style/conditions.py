@@ -79,23 +79,6 @@ def _decoded(files: Iterable[bytes]) -> np.ndarray:
     return np.stack([np.asarray(Image.open(BytesIO(file))) for file in files])
 
 
-def unseen_inputs(task: Task, folder: Path, kind: str) -> dict[str, list[np.ndarray]]:
-    """`unseen_images`: draws of held-out images, uint8 [images, H, W, 3] each, as many as of training images.
-
-    No LoRA was trained on them, and no distance is taken to them. Nothing for kinds that read no image. A draw has all
-    of them where there are fewer than it asks for.
-
-    Args:
-        folder: the style's prepared images.
-    """
-    if kind != "style_images":
-        return {}
-    condition, pixels = task.condition, _decoded(read_rows(folder, "held_out")["image"])
-    rng = np.random.default_rng(condition.seed)
-    drawn = [pixels[np.sort(rng.permutation(len(pixels))[: condition.images])] for _ in range(condition.draws)]
-    return {"unseen_images": drawn}
-
-
 def nonsense_inputs(task: Task, kind: str) -> list[np.ndarray]:
     """Draws of images of noise, uint8 [images, H, W, 3] each; none for kinds that read no image.
 

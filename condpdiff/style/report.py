@@ -100,7 +100,6 @@ class StyleSpec(Spec):
     )
     nonsense = "images of noise"
     passed = "images"
-    strips = True
 
     def __init__(self, tasks: Mapping[str, Task], data: Path) -> None:
         super().__init__(tasks, data)

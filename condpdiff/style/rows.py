@@ -41,12 +41,6 @@ class Prompts:
         return Prompts([self.captions[i] for i in positions], [self.seeds[i] for i in positions])
 
 
-def captions_in_turn(styles: Sequence[pd.DataFrame]) -> list[str]:
-    """Captions of the styles' images in turn, so that what is generated favours none."""
-    longest = max(map(len, styles))
-    return [str(rows["caption"].iloc[i % len(rows)]) for i in range(longest) for rows in styles]
-
-
 def save_png(path: Path, pixels: np.ndarray, **texts: object) -> None:
     """Write an image [H, W, 3] uint8 with what it was made from inside: its prompt and, where it has one, its seed."""
     inside = PngImagePlugin.PngInfo()

@@ -31,7 +31,7 @@ from condpdiff.style.models import (
     load_vae,
     pipeline,
 )
-from condpdiff.style.rows import Prompts, captions_in_turn, images, save_png
+from condpdiff.style.rows import Prompts, images, save_png
 from condpdiff.style.task import Task
 from condpdiff.zoo.checkpoints import Zoo, load_zoo
 
@@ -39,8 +39,6 @@ _GOLDEN = 0.6180339887498949  # its multiples spread evenly over 0..1, however m
 SHOWN = 6
 """Images of an arm that are kept to be looked at."""
 FLOOR_DRAWS = 3
-STRIP = 4
-"""Prompts whose images are kept along lambda."""
 PROBE = 8
 """Images whose loss tells whether a LoRA works at all."""
 
@@ -185,41 +183,18 @@ def write_images(folder: Path, prompts: Prompts, shown: Mapping[str, np.ndarray]
 
 
 class Panel(scorer.Panel):
-    """Scores LoRAs on styles by the distance to each of images that are generated once; NaN: the loss is no number."""
+    """Scores LoRAs on a style by the distance of what they generate; NaN: the loss is no number."""
 
-    def __init__(self, tasks: Mapping[str, Task], settings: Scoring, data: Path) -> None:
-        base, self.settings = data / "base", settings
-        validation = {name: read_rows(data / "tasks" / name, "validation") for name in tasks}
-        self.judges = {name: Judge(base, task.metrics, images(validation[name])) for name, task in tasks.items()}
-        name, task = next(iter(tasks.items()))  # all zoos of a run have one layout, rank and alpha
-        probe = {"probe": validation[name][:PROBE]}
-        self.scorer = Scorer(base, load_zoo(data / "zoo" / name, 1), task, probe, settings.batch_tokens)
-        self.prompts = Prompts.of(captions_in_turn(list(validation.values())), settings.images)
-        self.strips: list[tuple[str, float, np.ndarray]] = []
+    def __init__(self, name: str, task: Task, settings: Scoring, data: Path) -> None:
+        validation, zoo = read_rows(data / "tasks" / name, "validation"), load_zoo(data / "zoo" / name, 1)
+        rows = {"validation": validation, "probe": validation[:PROBE]}
+        self.settings, self.scorer = settings, Scorer(data / "base", zoo, task, rows, settings.batch_tokens)
 
-    def score(self, theta: Tensor) -> dict[str, float]:
+    def score(self, theta: Tensor) -> float:
         self.scorer.merge(theta)
-        self.made = self.scorer.make(self.prompts, self.settings)
         # A transformer whose loss is no number makes black images, whose distance would pass for one.
         works = bool(np.isfinite(self.scorer.losses("probe")).all())
-        return {k: first(judge.distances(self.made)) if works else float("nan") for k, judge in self.judges.items()}
-
-    def keep(self, kind: str, at: float) -> None:
-        """Keep a few prompts' images of the LoRA scored last."""
-        self.strips.append((kind, at, self.made[self.prompts.spread(STRIP)]))
-
-    def write(self, folder: Path) -> None:
-        """images.csv (kind, lambda, file, prompt, seed) and `images/<kind>/<point>-<seed>.png`, which hold theirs."""
-        prompts, rows = self.prompts.at(self.prompts.spread(STRIP)), []
-        for kind, strips in groupby(self.strips, key=lambda strip: strip[0]):
-            (folder / "images" / kind).mkdir(parents=True)
-            for number, (_, at, pixels) in enumerate(strips):
-                for image, prompt, seed in zip(pixels, prompts.captions, prompts.seeds, strict=True):
-                    file = f"images/{kind}/{number}-{seed}.png"
-                    save_png(folder / file, image, prompt=prompt, seed=seed)
-                    rows.append((kind, at, file, prompt, seed))
-        table = pd.DataFrame(rows, columns=["kind", "lambda", "file", "prompt", "seed"])
-        table.to_csv(folder / "images.csv", index=False)
+        return first(self.scorer.validate(self.settings)[0]) if works else float("nan")
 
 
 def floor_draws(train: pd.DataFrame, settings: Eval) -> list[np.ndarray]:

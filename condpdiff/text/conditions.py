@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from condpdiff.common.files import read_json, read_rows
+from condpdiff.common.files import read_json
 from condpdiff.common.splits import DESCRIPTION
 from condpdiff.text.task import Task, TaskData
 
@@ -49,28 +49,6 @@ def condition_texts(kind: str, parts: dict[str, list[str]]) -> list[str]:
 def shown(text: str) -> str:
     """An input in words."""
     return text
-
-
-def unseen_inputs(task: Task, folder: Path, kind: str) -> dict[str, list[str]]:
-    """Conditions of the task that training never drew, as the kind of condition has them, by what is new in them.
-
-    `unseen_wording`: the task file's `condition.unseen` beside the examples that training drew. `unseen_examples`: its
-    descriptions beside two-shot draws of another seed. What the kind or the task's file does not have is left out.
-
-    Args:
-        folder: the task's prepared rows.
-    """
-    parts = read_json(folder / DESCRIPTION)
-    few_shot = task.condition.few_shot
-    other = few_shot.model_copy(update={"seed": few_shot.seed + 1})
-    redrawn = task.model_copy(update={"condition": task.condition.model_copy(update={"few_shot": other})})
-    new = {
-        "unseen_wording": {"task_info": task.condition.unseen},
-        "unseen_examples": {"few_shot": two_shots(redrawn, read_rows(folder, "train"))},
-    }
-    seen = set(condition_texts(kind, parts))
-    found = {name: [t for t in condition_texts(kind, parts | part) if t not in seen] for name, part in new.items()}
-    return {name: texts for name, texts in found.items() if texts}
 
 
 def nonsense_inputs(task: Task, kind: str) -> list[str]:

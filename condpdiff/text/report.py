@@ -69,7 +69,6 @@ class TextSpec(Spec):
         "It scores each arm's selected candidate alone on validation: what needs the scores of all candidates (their "
         "mean, deviation and best, the paper's own rule, overlaps of mistakes) is left out."
     )
-    head = "Each task is scored with its own head, which was trained with that task's LoRAs alone."
     nonsense = "descriptions of random words"
 
     def __init__(self, tasks: Mapping[str, Task], data: Path) -> None:

@@ -103,20 +103,16 @@ class Scorer(scorer.Scorer):
 
 
 class Panel(scorer.Panel):
-    """Scores LoRAs on tasks, each with its own head and in percent."""
+    """Scores LoRAs on a task with its own head, in percent."""
 
-    def __init__(self, tasks: Mapping[str, Task], settings: Scoring, data: Path) -> None:
-        self.settings = settings
-        self.scorers = {}
-        for name, task in tasks.items():
-            rows = {"validation": read_rows(data / "tasks" / name, "validation")}
-            zoo = load_zoo(data / "zoo" / name, 1)
-            self.scorers[name] = Scorer(data / "base", zoo, task, rows, settings.batch_tokens)
+    def __init__(self, name: str, task: Task, settings: Scoring, data: Path) -> None:
+        rows = {"validation": read_rows(data / "tasks" / name, "validation")}
+        zoo = load_zoo(data / "zoo" / name, 1)
+        self.settings, self.scorer = settings, Scorer(data / "base", zoo, task, rows, settings.batch_tokens)
 
-    def score(self, theta: Tensor) -> dict[str, float]:
-        for each in self.scorers.values():
-            each.merge(theta)
-        return {name: first(each.validate(self.settings)[0]) for name, each in self.scorers.items()}
+    def score(self, theta: Tensor) -> float:
+        self.scorer.merge(theta)
+        return first(self.scorer.validate(self.settings)[0])
 
 
 def load_head(model: PreTrainedModel, head: dict[str, Tensor]) -> None:

@@ -138,8 +138,6 @@ class TaskCondition(Section):
 
     description: str
     paraphrases: list[str] = []
-    unseen: list[str] = []
-    """Paraphrases that training never draws: the stage interpolate asks what they bring."""
     few_shot: FewShot = FewShot()
 
 

@@ -54,9 +54,9 @@ def frames_of(theta: dict[str, Tensor], method: str = "task") -> dict[str, Frame
 
 
 def save_chain(data: Path, theta: dict[str, Tensor], y: dict[str, Tensor]) -> Path:
-    """The folders that the stages before leave: ldm, autoencoder, latents, normalized, conditions, samples."""
+    """The folders that the stages before leave: ldm, autoencoder, latents, normalized, conditions."""
     generator = make_generator()
-    for folder in ("ldm", "autoencoder", "latents", "normalized", "conditions", "samples"):
+    for folder in ("ldm", "autoencoder", "latents", "normalized", "conditions"):
         (data / folder).mkdir(parents=True)
     diffusion.save(data / "ldm" / diffusion.FILE, generator.model, generator.process)
     autoencoder.save(data / "autoencoder" / autoencoder.FILE, generator.decoder, _DECODER)
@@ -66,22 +66,14 @@ def save_chain(data: Path, theta: dict[str, Tensor], y: dict[str, Tensor]) -> Pa
     for task, frame in frames_of(theta).items():
         save_rows(data / "normalized" / task, Resident(theta[task]), frame)
         save_frame(data / "normalized" / task, frame)
-        write_tensors(data / "samples" / f"{task}.safetensors", {"theta": theta[task]})
     return data
 
 
 class FakePanel(Panel):
-    """Scores a LoRA by its first weight, and one more on each further task; writes what it was told to keep."""
+    """Scores a LoRA by its first weight."""
 
-    def __init__(self, *tasks: str) -> None:
-        self.tasks, self.kept, self.seen = tasks, [], []
+    def __init__(self) -> None:
+        pass
 
-    def score(self, theta: Tensor | None) -> dict[str, float]:
-        self.seen.append(theta)
-        return {task: (0.0 if theta is None else float(theta[0])) + i for i, task in enumerate(self.tasks)}
-
-    def keep(self, kind: str, at: float) -> None:
-        self.kept.append((kind, at, len(self.seen)))
-
-    def write(self, folder: Path) -> None:
-        (folder / "kept").write_text(str(self.kept))
+    def score(self, theta: Tensor) -> float:
+        return float(theta[0])

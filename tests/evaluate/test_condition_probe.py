@@ -91,7 +91,7 @@ def probing(kind: str = "task_info", samples: int = 2) -> tuple[Probing, list[An
     found = Probing(
         parse(Probe, {"samples": samples}, "params.yaml", "probe"), "task", condition, 0.1, SAMPLE,
         load_encoder=lambda settings: lambda inputs: (asked.append(inputs), torch.ones(1, D))[1],
-        load_panel=lambda name: (asked.append(name), chain.FakePanel(name))[1],
+        load_panel=lambda name: (asked.append(name), chain.FakePanel())[1],
     )  # fmt: skip
     return found, asked
 

@@ -53,7 +53,6 @@ def test_small_rate_written_by_dvc_loads_as_float() -> None:
         ({"data": {"held_out": 1}}, "data.held_out: found 1, allowed: at least performance.rows + eval.select_rows = "),
         ({"ae": {"latent_length": 30}}, "ae.latent_length: found 30, allowed: a multiple of 4"),
         ({"ldm": {"performance": "none"}}, "sample.performance: found (0.75, 1.0), allowed: null with ldm.performance"),
-        ({"interpolate": {"samples": 99}}, "interpolate.samples: found 99, allowed: at most sample.count = "),
         ({"normalize": {"layers": [4, 0]}}, "normalize.layers: found [4, 0], allowed: [first, last] with"),
         ({"tasks": []}, "tasks: found [], allowed: at least 1"),
         ({"tasks": ["movies", "movies"]}, "tasks: found ['movies', 'movies'], allowed: each task once"),

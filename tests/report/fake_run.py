@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +34,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     "own": {"type": "folder", "path": "my-images"},
 }
 PROMPTS = [f"a photograph of {what}" for what in ("a cat, whole", "a rocket, close-up left", "a cup of coffee, whole")]
-LAMBDAS = (0.0, 0.25, 0.5, 0.75, 1.0)
-STRIPS = {"weights": LAMBDAS, "condition": LAMBDAS, "unseen_images": (0.0, 1.0)}
-UNSEEN = {"text": {"unseen_wording": 2.0, "unseen_examples": 1.0}, "style": {"unseen_images": 1.0}}
-"""Kind of conditions that training never drew -> what they lose."""
+ASKED = (0.0, 0.25, 0.5, 0.75, 1.0)
 OWN = {"text": (85.0, 50.0), "style": (11.0, 88.0)}
 """Score of a task's own LoRAs, and of no LoRA."""
 
@@ -52,7 +48,6 @@ def build(
     doses: int = 3,
     trajectories: int = 3,
     racing: bool = False,
-    pairs: int = 1,
     effect: float = 0.0,
 ) -> Path:
     """Write params.yaml, task files and the outputs of all stages under `root`; tasks named in SOURCES are styles.
@@ -75,7 +70,6 @@ def build(
     params["collect"]["max_checkpoints"] = params["normalize"]["n_checkpoints"] = n
     params["ldm"]["performance"] = "rank" if doses else "none"
     params["sample"] |= {"performance": 1.0 if doses else None, "doses": doses, "trajectories": trajectories}
-    params["interpolate"] |= {"pairs": pairs, "samples": min(count, 2)}
     params["eval"]["select"] = "racing" if racing else "full"
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     shutil.copytree(REPO / "configs/paper", root / "configs/paper")
@@ -96,8 +90,6 @@ def build(
         _passes(folder, "full", {"select": {"done": 3000, "full": 3000}})
         if racing:
             _race(folder)
-    for one, other in list(pairwise(tasks))[:pairs]:
-        _pair(root / f"data/interpolation/{one}--{other}", one, other, min(count, 2), domain)
     _probe(root / "data/probe", tasks, *OWN[domain], effect)
     return root
 
@@ -146,7 +138,7 @@ def _doses(root: Path, name: str, rng: np.random.Generator, n: int, count: int, 
     loss = rng.uniform(0.4, 0.6, n)
     write_csv(pd.DataFrame({"checkpoint": range(n), "loss": loss}), root / f"data/performance/{name}.csv")
     rows = [("soup", None, 0, 0.42, 84.0)] if count else []
-    for p in LAMBDAS:
+    for p in ASKED:
         for c in range(count):
             rows.append(("condpdiff", p, c, 0.6 - 0.2 * p + rng.normal(0, 0.02), 80 + 4 * p + rng.normal()))
     frame = pd.DataFrame(rows, columns=["arm", "asked", "candidate", "loss", "validation"])
@@ -243,30 +235,6 @@ def _way(rng: np.random.Generator, centre: np.ndarray, walk: np.ndarray) -> np.n
 
 def _between(x: np.ndarray) -> np.ndarray:
     return np.linalg.norm(x[:, None] - x[None], axis=-1).astype(np.float32)
-
-
-def _pair(folder: Path, one: str, other: str, samples: int, domain: str) -> None:
-    """Scores between two tasks, best at a task's own end; for styles the images on the way."""
-    rng, (own, far), rows = np.random.default_rng(0), OWN[domain], []
-    worse = 1 if domain == "style" else -1
-    for sample in range(samples):
-        for task, end in ((one, 0), (other, 1)):
-            for kind in ("weights", "condition"):
-                for at in LAMBDAS:
-                    rows.append((kind, at, sample, task, own + (far - own) * abs(at - end) + rng.normal(0, 0.1)))
-            for kind, lost in UNSEEN[domain].items():
-                rows += [(kind, at, sample, task, (own if at == end else far) + worse * lost) for at in (0.0, 1.0)]
-    write_csv(pd.DataFrame(rows, columns=["kind", "lambda", "sample", "task", "score"]), folder / "scores.csv")
-    if domain == "text":
-        return
-    shown = []
-    for kind, lambdas in STRIPS.items():
-        for number, at in enumerate(lambdas):
-            for i, prompt in enumerate(PROMPTS):
-                file = f"images/{kind}/{number}-{i}.png"
-                _png(folder / file, [4, i, number], text=prompt)
-                shown.append((kind, at, file, prompt, i))
-    write_csv(pd.DataFrame(shown, columns=["kind", "lambda", "file", "prompt", "seed"]), folder / "images.csv")
 
 
 def _probe(folder: Path, tasks: tuple[str, ...], own: float, bare: float, effect: float) -> None:

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from conftest import Made, copy
-from fake_run import PROMPTS, STRIPS, build
+from fake_run import PROMPTS, build
 from PIL import Image
 
 from condpdiff.common.errors import UserError
@@ -49,14 +49,13 @@ def test_everything_is_written_and_nothing_else(made: Made) -> None:
     assert others == {"metrics.json", "results.md", "index.html", *plots}
     one, other = made.params.tasks
     drawn = {f"{kind}-{t}.svg" for kind in ("arms", "dose", "novelty", "tsne", "trajectories") for t in (one, other)}
-    drawn |= {"differences.svg", f"between-{one}--{other}.svg"}
+    drawn.add("differences.svg")
     if made.spec.scale.lower:
         drawn |= {"base-autoencoder.svg", "base-transformer.svg", "base-samples.png"}
         drawn |= {f"{style}-{arm}-{i}.png" for style in (one, other) for arm in SHOWN for i in range(len(PROMPTS))}
     else:  # of the two tasks one is of classification, and has mistakes
         drawn |= {"mistakes-movies.svg", "study-table4b-embedded.svg"}
-    found = {name.removeprefix("figures/") for name in set(written) - others}
-    assert {name for name in found if not name.endswith(".png") or "between" not in name} == drawn
+    assert {name.removeprefix("figures/") for name in set(written) - others} == drawn
 
 
 def test_the_tables_for_dvc_plots_have_every_arm_and_go_from_lowest_to_highest(made: Made) -> None:
@@ -88,9 +87,9 @@ def test_the_page_has_no_figure_that_is_not_a_number(made: Made) -> None:
 
 
 def test_the_page_of_styles_holds_their_images(style: Made) -> None:
-    images = 2 * len(SHOWN) + sum(map(len, STRIPS.values()))
-    assert style.page.count('src="data:image/png;base64,') == images * len(PROMPTS) + 1  # and the sample sheet
-    assert all(style.page.count(f'<th scope="row">{prompt}</th>') == 2 + len(STRIPS) for prompt in PROMPTS)
+    images = 2 * len(SHOWN) * len(PROMPTS)
+    assert style.page.count('src="data:image/png;base64,') == images + 1  # and the sample sheet
+    assert all(style.page.count(f'<th scope="row">{prompt}</th>') == 2 for prompt in PROMPTS)
     with Image.open(style.report / "figures/charcoal-soup-1.png") as image:
         assert image.info["prompt"] == PROMPTS[1]
 
@@ -102,7 +101,7 @@ def test_figures_follow_the_theme_in_the_page_and_stand_alone_as_files(text: Mad
 
 
 def test_sections_follow_each_other_as_in_every_report(text: Made, style: Made) -> None:
-    shared = ["results", "candidates", "novelty", "doses", "between", "condition"]
+    shared = ["results", "candidates", "novelty", "doses", "condition"]
     assert re.findall(r'<h2 id="(\w+)"', text.page) == [*shared, "studies", "paper", "settings"]
     found = re.findall(r'<h2 id="(\w+)"', style.page)
     assert found == ["results", "images", *shared[1:], "base", "paper", "settings"]
@@ -185,13 +184,12 @@ def test_a_race_is_reported_without_what_needs_every_candidate(
 MISSING = {
     "run": """
         eval/tweets/scores.csv eval/tweets/trajectories.csv eval/tweets/trajectories.safetensors zoo/tweets/loss.csv
-        eval/tweets/predictions.safetensors interpolation/movies--tweets/scores.csv zoo/tweets/validation.csv
+        eval/tweets/predictions.safetensors zoo/tweets/validation.csv
         performance/tweets.csv probe/swap.csv
     """,
     "styles": """
-        eval/chalk/images.csv eval/chalk/images/condpdiff/0.png interpolation/charcoal--chalk/images.csv
-        interpolation/charcoal--chalk/images/weights/4-0.png base/samples.png base/denoiser.csv
-        ../configs/paper/table2_style_fid.csv
+        eval/chalk/images.csv eval/chalk/images/condpdiff/0.png base/samples.png
+        base/denoiser.csv ../configs/paper/table2_style_fid.csv
     """,
 }
 

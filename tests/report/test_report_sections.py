@@ -1,20 +1,19 @@
-"""Asked-for performance, where weights lie, what lies between tasks, and studies."""
+"""Asked-for performance, where weights lie, and studies."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Made, copy, opened
-from fake_run import PROMPTS, STRIPS, build, write_study
+from conftest import Made
+from fake_run import write_study
 
 from condpdiff.common.errors import UserError
 from condpdiff.experiments.study_plan import load_study
 from condpdiff.experiments.study_results import Results, long_csv
-from condpdiff.report import doses_section, figures, interpolation_section, novelty_section, studies_section
-from condpdiff.report.blocks import Block, Figures, Section, Table
+from condpdiff.report import doses_section, figures, novelty_section, studies_section
+from condpdiff.report.blocks import Figures, Section, Table
 from condpdiff.report.evaluation import Evaluation
 from condpdiff.text.report import wrong_overlaps
 
@@ -150,81 +149,6 @@ def test_overlap_of_mistakes_leaves_out_the_checkpoint_itself(movies: Evaluation
 def test_overlaps_are_known_of_every_candidate_of_a_classification_task_alone(text: Made) -> None:
     movies, tweets = (wrong_overlaps(e, *text.spec.outputs[e.name]) for e in text.spec.evaluations)
     assert ((movies >= 0) & (movies <= 1)).all() and np.isnan(tweets).all()
-
-
-# Between tasks
-
-
-def between(made: Made | None = None) -> list[Block]:
-    spec, params = (made.spec, made.params) if made else opened()
-    return interpolation_section.sections(spec, params)[0].blocks
-
-
-def change(pair: str, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    path = Path("data/interpolation", pair, "scores.csv")
-    edit(pd.read_csv(path)).to_csv(path, index=False)
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_a_figure_a_pair_and_the_loras_of_each_task_seen_and_unseen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(build(tmp_path / "run", tasks=("movies", "tweets", "moods"), n=6, v=20, pairs=2))
-    figure, table = between()
-    assert isinstance(figure, Figures) and isinstance(table, Table)
-    assert [image.name for image in figure.images] == ["between-movies--tweets", "between-tweets--moods"]
-    assert "floor" not in figure.caption + table.caption
-    assert "own head" in figure.caption and "ower is better" not in figure.caption
-    assert "first metric on validation, %" in figure.caption  # accuracy and pearson
-    assert table.columns == ["task", "seen", "other words", "other examples"]
-    assert [row[0] for row in table.rows] == ["movies", "tweets", "moods"]
-    for _, seen, said, examples in table.rows:
-        assert abs(float(seen) - 85) < 0.5 and (float(said), float(examples)) == (83.0, 84.0)
-    assert "of 2 each" in table.caption and "two-shot draws" in table.caption and "images" not in table.caption
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_styles_have_strips_of_images_and_lower_is_better(style: Made) -> None:
-    figure, table, *galleries = between(style)
-    assert isinstance(figure, Figures) and isinstance(table, Table)
-    assert "FD-Lite0, lower is better" in figure.caption and "head" not in figure.caption
-    assert table.columns == ["style", "seen", "held-out images", "floor"] and "lower is better" in table.caption
-    assert {row[0]: row[-1] for row in table.rows} == {
-        name: f"{floor:.2f}" for name, floor in style.spec.floors.items()
-    }
-    assert "Dashed: each style's floor" in figure.caption
-    assert all(row[2] == "12.00" for row in table.rows)
-    assert len(galleries) == len(STRIPS)
-    for gallery, lambdas in zip(galleries, STRIPS.values(), strict=True):
-        assert isinstance(gallery, Table) and gallery.pictures
-        assert gallery.columns[0] == "prompt" and len(gallery.columns) == 1 + len(lambdas)
-        assert (gallery.columns[1], gallery.columns[-1]) == ("λ = 0, charcoal", "λ = 1, chalk")
-        assert [row[0] for row in gallery.rows] == PROMPTS
-        assert all(len(row) == len(gallery.columns) for row in gallery.rows)
-
-
-def test_what_was_not_interpolated_or_not_scored_is_not_shown(
-    run: Path, style: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    change("movies--tweets", lambda scores: scores[scores["kind"] == "weights"])  # condition.kind: learnable
-    (figure,) = between()
-    assert isinstance(figure, Figures)
-    assert "nterpolated condition" not in figure.caption and "nterpolated condition" not in figure.images[0].alt
-    copy(style, tmp_path / "styles", monkeypatch)
-    change("charcoal--chalk", lambda s: s.assign(score=s["score"].mask(s["kind"] == "unseen_images")))
-    table = between()[1]
-    assert isinstance(table, Table) and [row[2] for row in table.rows] == ["–", "–"]
-    monkeypatch.chdir(build(tmp_path / "one", tasks=("movies",), n=6, v=20))
-    assert interpolation_section.sections(*opened()) == []
-    assert not Path("data/interpolation").exists()  # and not missed
-
-
-def test_a_pair_without_a_tasks_scores_is_named(run: Path) -> None:
-    change("movies--tweets", lambda scores: scores[scores["task"] == "movies"])
-    with pytest.raises(
-        UserError, match=r"movies--tweets/scores.csv: found no scores of kind 'weights' on 'tweets'; run"
-    ):
-        between()
 
 
 # Studies

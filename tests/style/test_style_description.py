@@ -1,4 +1,4 @@
-"""A style's condition: draws of its training images, of held-out ones and of noise, the same for the same seed."""
+"""A style's condition: draws of its training images and of noise, the same for the same seed."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from condpdiff.common.files import write_json
-from condpdiff.style.conditions import DESCRIPTION, DRAWS, describe, inputs, nonsense_inputs, shown, unseen_inputs
+from condpdiff.style.conditions import DESCRIPTION, DRAWS, describe, inputs, nonsense_inputs, shown
 from condpdiff.style.task import Task
 from tests.style.stand_ins_style import SIZE, make_images, make_style_rows, make_style_task
 
@@ -23,21 +23,17 @@ def draws_of(**condition: int) -> list[list[int]]:
 
 @pytest.fixture
 def prepared(tmp_path: Path) -> Path:
-    """Nine training images, and five that no LoRA was trained on."""
+    """Nine training images."""
     make_style_rows(9, 0).to_parquet(tmp_path / "train.parquet", index=False)
-    make_style_rows(5, 100).to_parquet(tmp_path / "held_out.parquet", index=False)
     write_json(tmp_path / DESCRIPTION, describe(make_task(), make_style_rows(9, 0), "task.yaml"))
     return tmp_path
 
 
-def test_draws_are_training_images_or_held_out_ones_each_once(prepared: Path) -> None:
-    unseen = unseen_inputs(make_task(), prepared, "style_images")["unseen_images"]
-    for draws, known in ((inputs(prepared, "style_images"), make_images(9, 0)), (unseen, make_images(5, 100))):
-        assert [draw.shape for draw in draws] == [(3, SIZE, SIZE, 3)] * 4
-        assert all(len({i.tobytes() for i in draw} & {i.tobytes() for i in known}) == 3 for draw in draws)
-        assert len({draw.tobytes() for draw in draws}) > 1
-    few = unseen_inputs(make_task(images=8), prepared, "style_images")["unseen_images"]
-    assert all(np.array_equal(draw, make_images(5, 100)) for draw in few)  # all that there are
+def test_draws_are_training_images_each_once(prepared: Path) -> None:
+    draws, known = inputs(prepared, "style_images"), {image.tobytes() for image in make_images(9, 0)}
+    assert [draw.shape for draw in draws] == [(3, SIZE, SIZE, 3)] * 4
+    assert all(len({image.tobytes() for image in draw} & known) == 3 for draw in draws)
+    assert len({draw.tobytes() for draw in draws}) > 1
 
 
 def test_nonsense_is_noise_of_the_size_and_number_of_a_draw_and_other_kinds_read_no_image(prepared: Path) -> None:
@@ -46,7 +42,6 @@ def test_nonsense_is_noise_of_the_size_and_number_of_a_draw_and_other_kinds_read
     assert len({draw.tobytes() for draw in found}) == DRAWS and np.array_equal(found, again)
     for kind in ("one_hot", "learnable"):
         assert inputs(prepared, kind) == nonsense_inputs(make_task(), kind) == []
-        assert unseen_inputs(make_task(), prepared, kind) == {}
 
 
 def test_draws_differ_are_decided_by_their_seed_and_begin_as_fewer() -> None:

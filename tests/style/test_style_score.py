@@ -15,8 +15,8 @@ from condpdiff.evaluate.settings import Eval
 from condpdiff.style import models
 from condpdiff.style.metrics import Judge
 from condpdiff.style.models import denoising_errors
-from condpdiff.style.rows import Prompts, captions_in_turn, images
-from condpdiff.style.score import STRIP, Panel, Scorer, fixed_draws, floor_draws
+from condpdiff.style.rows import Prompts, images
+from condpdiff.style.score import Panel, Scorer, fixed_draws, floor_draws
 from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
 from tests.style.stand_ins_style import CAPTIONS, SIZE, make_images, make_style_rows, make_style_task, make_style_zoo
 
@@ -25,7 +25,6 @@ ROWS = {"select": make_style_rows(5, 2), "loss": make_style_rows(3, 3), "validat
 TOKENS = 32  # 2 images
 KEYS = {"candidates": 1, "extra_candidates": 1, "select_rows": 5, "pca_axes": 1}
 SETTINGS: Any = Eval(**KEYS, batch_tokens=256, images=6, image_steps=2)
-STYLES = {"waves": 3, "dots": 9}  # and the seed of its images
 
 
 @pytest.fixture(scope="module")
@@ -151,57 +150,19 @@ def test_prompts_to_be_looked_at_are_spread_over_the_captions(captions: str, kep
     assert Prompts.of(captions, len(captions)).spread(4) == kept
 
 
-@pytest.fixture(scope="module")
-def data(base: Path, zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the stages before left two styles' images and zoos."""
-    data = tmp_path_factory.mktemp("data")
-    (data / "base").symlink_to(base)
-    for name, seed in STYLES.items():
-        rows, folder = data / "tasks" / name, data / "zoo" / name
-        rows.mkdir(parents=True)
-        folder.mkdir(parents=True)
-        make_style_rows(5, seed).to_parquet(rows / "validation.parquet", index=False)
-        zoo.layout.save(folder)
-        write_tensors(folder / THETA, {"theta": zoo.theta}, zoo.config)
-        write_tensors(folder / HEAD, {})
-    return data
-
-
-def panel_of(data: Path, *names: str) -> Panel:
-    return Panel({name: make_style_task() for name in names}, SETTINGS, data)
-
-
-def test_images_are_generated_once_and_held_against_every_style(base: Path, data: Path, zoo: Zoo) -> None:
-    panel = panel_of(data, *STYLES)
-    found = panel.score(zoo.theta[3])
-    assert panel.scorer.passes["validation"] == 6
-    one, two = (pd.DataFrame({"caption": list(captions)}) for captions in ("abc", "x"))
-    assert captions_in_turn([one, two]) == list("axbxcx")
-    captions = captions_in_turn([make_style_rows(5, seed) for seed in STYLES.values()])
-    alone = Scorer(base, zoo, make_style_task(), {}, 256)
-    alone.merge(zoo.theta[3])
-    made = alone.generate(captions[:6], range(6), 2, 1.0)
-    for name, seed in STYLES.items():
-        assert found[name] == pytest.approx(Judge(base, ["fd_lite0"], make_images(5, seed)).distances(made)["fd_lite0"])
-    assert found["waves"] != found["dots"]
-    assert panel.score(zoo.theta[2]) == panel.score(zoo.theta[2]) != found
-    broken = panel.score(torch.full_like(zoo.theta[0], float("nan")))  # does not work, and has no distance
-    assert list(broken) == list(STYLES) and np.isnan(list(broken.values())).all()
-
-
-def test_images_along_the_way_are_kept_with_their_prompt_and_seed(data: Path, zoo: Zoo, tmp_path: Path) -> None:
-    panel = panel_of(data, *STYLES)
-    for theta, kind, at in ((0, "weights", 0.0), (1, "weights", 1.0), (0, "unseen_images", 1.0)):
-        panel.score(zoo.theta[theta])
-        panel.keep(kind, at)
-    panel.write(tmp_path)
-    table = pd.read_csv(tmp_path / "images.csv")
-    assert list(table.columns) == ["kind", "lambda", "file", "prompt", "seed"]
-    counts = {("weights", 0.0): STRIP, ("weights", 1.0): STRIP, ("unseen_images", 1.0): STRIP}
-    assert table.groupby(["kind", "lambda"]).size().to_dict() == counts
-    for row in table.itertuples():
-        with Image.open(tmp_path / str(row.file)) as image:
-            assert image.info == {"prompt": row.prompt, "seed": str(row.seed)} and image.size == (SIZE, SIZE)
-    names = ("unseen_images/0-2", "weights/0-2", "weights/1-2")
-    same, one, other = ((tmp_path / f"images/{name}.png").read_bytes() for name in names)
-    assert same == one != other
+def test_a_panel_scores_by_the_style_s_own_images(base: Path, zoo: Zoo, tmp_path: Path) -> None:
+    (tmp_path / "base").symlink_to(base)
+    rows, folder = tmp_path / "tasks/waves", tmp_path / "zoo/waves"
+    rows.mkdir(parents=True)
+    folder.mkdir(parents=True)
+    ROWS["select"].to_parquet(rows / "validation.parquet", index=False)
+    zoo.layout.save(folder)
+    write_tensors(folder / THETA, {"theta": zoo.theta}, zoo.config)
+    write_tensors(folder / HEAD, {})
+    panel = Panel("waves", make_style_task(), SETTINGS, tmp_path)
+    alone = Scorer(base, zoo, make_style_task(), {"validation": ROWS["select"]}, 256)
+    for theta in zoo.theta[[3, 2, 3]]:
+        alone.merge(theta)
+        assert panel.score(theta) == alone.validate(SETTINGS)[0]["fd_lite0"]
+    assert panel.score(zoo.theta[3]) != panel.score(zoo.theta[2])
+    assert np.isnan(panel.score(torch.full_like(zoo.theta[0], float("nan"))))  # does not work, and has no distance

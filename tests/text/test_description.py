@@ -1,18 +1,16 @@
-"""Conditions of text tasks: as many texts as the task file says, examples that show what labels mean, unseen ones."""
+"""Conditions of text tasks: as many texts as the task file says, examples that show what labels mean."""
 
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from condpdiff.common.files import write_json
 from condpdiff.text import conditions
-from condpdiff.text.conditions import DESCRIPTION, condition_texts, describe, inputs, two_shots, unseen_inputs
+from condpdiff.text.conditions import DESCRIPTION, condition_texts, describe, inputs, two_shots
 from condpdiff.text.task import Task
 from tests.stand_ins import make_rows, make_task
 
 PARTS = {"task_info": ["tell good films", "is the film good"], "few_shot": ["good", "bad", "fine"]}
-UNSEEN = ["Pleased or not?", "Yes or no?"]
 
 
 def with_shots(kind: str = "classification", **few_shot: object) -> Task:
@@ -21,10 +19,6 @@ def with_shots(kind: str = "classification", **few_shot: object) -> Task:
 
 def labels_of(text: str) -> list[str]:
     return [line.rpartition(" Output: ")[2] for line in text.split("\n")]
-
-
-def examples(rows: pd.DataFrame) -> set[str]:
-    return {f"Input: {row.text} Output: {['bad', 'good'][int(row.label)]}" for row in rows.itertuples()}
 
 
 @pytest.mark.parametrize("labels", [[0.0, 1.0] * 10, [0.0] * 18 + [1.0] * 2, [0.0, 1.0, 2.0] * 6 + [0.0, 1.0]])
@@ -56,11 +50,9 @@ def test_draws_stand_beside_the_descriptions_are_decided_by_their_seed_and_show_
     assert all(line.count(" / second text Output: ") == 1 for text in pairs for line in text.split("\n"))
 
 
-def test_fixed_examples_stand_in_place_of_draws_and_leave_none_unseen(films: Path) -> None:
-    shots = {"draws": 5, "examples": [["a fine film", "good"], ["poor", "bad"]]}
-    task = described(films, few_shot=shots)
+def test_fixed_examples_stand_in_place_of_draws() -> None:
+    task = with_shots(draws=5, examples=[["a fine film", "good"], ["poor", "bad"]])
     assert two_shots(task, make_rows(20, 0)) == ["Input: a fine film Output: good\nInput: poor Output: bad"]
-    assert list(unseen_inputs(task, films, "task_info_few_shot")) == ["unseen_wording"]
 
 
 @pytest.mark.parametrize(
@@ -72,41 +64,6 @@ def test_a_kind_reads_its_texts_of_the_prepared_task(kind: str, count: int, tmp_
     if count == 6:  # every description meets every two-shot draw
         infos, shots = PARTS["task_info"], PARTS["few_shot"]
         assert condition_texts(kind, PARTS) == [f"{info}\n{shot}" for info in infos for shot in shots]
-
-
-def described(films: Path, **condition: object) -> Task:
-    """A task with words that training never draws, prepared in the folder `films`."""
-    task = make_task(condition={"description": "Good or bad?", "unseen": UNSEEN, **condition})
-    write_json(films / DESCRIPTION, describe(task, make_rows(40, 0)))
-    return task
-
-
-def test_unseen_examples_are_training_rows_in_other_draws_beside_the_same_descriptions(films: Path) -> None:
-    task = described(films, unseen=[])
-    parts = describe(task, make_rows(40, 0))
-    found = unseen_inputs(task, films, "task_info_few_shot")
-    assert list(found) == ["unseen_examples"]  # the file has no other words
-    texts = found["unseen_examples"]
-    assert texts and not set(texts) & set(condition_texts("task_info_few_shot", parts))
-    assert {text.split("\n")[0] for text in texts} == set(parts["task_info"])
-    assert all(set(text.split("\n")[1:]) <= examples(make_rows(40, 0)) for text in texts)
-    assert found == unseen_inputs(task, films, "task_info_few_shot")
-
-
-@pytest.mark.parametrize(
-    ("kind", "expected"),
-    [
-        ("task_info_few_shot", ["unseen_wording", "unseen_examples"]), ("task_info", ["unseen_wording"]),
-        ("few_shot", ["unseen_examples"]), ("one_hot", []), ("learnable", []),
-    ],
-)  # fmt: skip
-def test_a_kind_has_unseen_what_it_reads(films: Path, kind: str, expected: list[str]) -> None:
-    task = described(films)
-    found = unseen_inputs(task, films, kind)
-    assert list(found) == expected
-    if kind == "task_info_few_shot":  # beside the examples that training drew
-        shots = describe(task, make_rows(40, 0))["few_shot"]
-        assert found["unseen_wording"] == [f"{info}\n{shot}" for info in UNSEEN for shot in shots]
 
 
 def test_nonsense_has_the_shape_of_the_kind_of_condition() -> None:
