@@ -103,7 +103,7 @@ def _check_families(params: Section, members: Mapping[str, Members | None]) -> N
     for key, allowed in needed.items():
         choices = allowed if isinstance(allowed, tuple) else (allowed,)
         if (found := value_of(params, key)) not in choices:
-            raise ValueError(f"{key}: {found!r}, allowed for families: {' or '.join(map(str, choices))}")
+            raise ValueError(f"{key}: {found!r}, allowed: {' or '.join(map(str, choices))} (for families)")
 
 
 def fingerprint(params: Params, tasks: Mapping[str, Task]) -> str:

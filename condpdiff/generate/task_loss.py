@@ -23,8 +23,11 @@ from condpdiff.common.training import fit
 from condpdiff.diffusion.denoiser import Denoiser
 from condpdiff.diffusion.process import Process, sample
 from condpdiff.diffusion.settings import Ldm
+from condpdiff.zoo.normalization import denormalise, normalise
 from condpdiff.zoo.normalized import Frame, load_frame
 
+TRAINED = 0.1
+"""Of the rate: for the denoiser, which at the rate of the mean's fresh network breaks apart."""
 SPARE = 0.05
 """Length of axes that the zoo does not have, in mean lengths of those that it has: the task loss may use them."""
 Draw = Callable[[int], tuple[Tensor, Callable[[Tensor], Tensor]]]
@@ -34,10 +37,11 @@ Draw = Callable[[int], tuple[Tensor, Callable[[Tensor], Tensor]]]
 class Through(nn.Module):
     """The generator as one differentiable map from conditions to weights."""
 
-    def __init__(self, model: Denoiser, process: Process, decoder: PcaAutoencoder, frame: Frame, steps: int) -> None:
+    def __init__(self, model: Denoiser, process: Process, decoder: PcaAutoencoder, steps: int) -> None:
+        """Args: decoder: of theta itself; steps: of the sampler."""
         super().__init__()
         self.model, self.decoder = model, decoder
-        self.process, self.frame, self.steps = process, frame, steps
+        self.process, self.steps = process, steps
 
     def forward(self, y: Tensor) -> Tensor:
         """Conditions [S, d_cond] -> theta [S, K], each from a noise of its own."""
@@ -45,8 +49,7 @@ class Through(nn.Module):
         r = torch.zeros(len(y), C, L, device=y.device)
         if self.process.residual == "diffusion":
             r = self._residual(y, torch.randn_like(r))
-        w = self.decoder.decode(self.model.mean.latent(r, y))
-        return w * self.frame.statistics.std.to(w) + self.frame.statistics.mean.to(w)
+        return self.decoder.decode(self.model.mean.latent(r, y))
 
     def _residual(self, y: Tensor, noise: Tensor) -> Tensor:
         """The sampler up to its last step without gradients, and that one with them: what is predicted there is r."""
@@ -61,18 +64,31 @@ class Through(nn.Module):
         return self.model(z_t, t, y)
 
 
-def unfolded(decoder: PcaAutoencoder, scale: Scale) -> tuple[PcaAutoencoder, Scale]:
-    """The same decoder of normalised latents, whose axes have their length inside; spare axes are drawn."""
+@torch.no_grad()
+def unfolded(decoder: PcaAutoencoder, scale: Scale, frame: Frame) -> PcaAutoencoder:
+    """The same decoder, from normalised latents to theta itself: one rate is right for all of it. Spare axes are drawn.
+
+    `folded` is its inverse.
+    """
     found = copy.deepcopy(decoder)
     lengths = torch.linalg.vector_norm(decoder.axes, dim=1)  # 1, or 0 of an axis that the zoo does not have
-    scaled = decoder.axes * scale.scale.flatten()[:, None]
+    scaled = decoder.axes * scale.scale.flatten()[:, None] * frame.statistics.std
     used = lengths > 0.5
     typical = torch.linalg.vector_norm(scaled[used], dim=1).mean()
     drawn = nn.functional.normalize(torch.randn(scaled.shape), dim=1) * SPARE * typical
-    with torch.no_grad():
-        found.axes.copy_(torch.where(used[:, None], scaled, drawn))
-        found.mean.copy_(decoder.decode(scale.shift[None])[0])
-    return found, Scale(torch.zeros_like(scale.shift), torch.ones_like(scale.scale))
+    found.axes.copy_(torch.where(used[:, None], scaled, drawn))
+    found.mean.copy_(denormalise(decoder.decode(scale.shift[None]), frame.statistics)[0])
+    return found
+
+
+@torch.no_grad()
+def folded(decoder: PcaAutoencoder, frame: Frame) -> tuple[PcaAutoencoder, Scale]:
+    """A decoder to theta as one to w, and the scale of its latents, which are normalised already."""
+    found = copy.deepcopy(decoder)
+    found.axes.copy_(decoder.axes / frame.statistics.std)
+    found.mean.copy_(normalise(decoder.mean[None], frame.statistics)[0])
+    shape = decoder.C, decoder.L
+    return found, Scale(torch.zeros(shape), torch.ones(shape))
 
 
 @dataclass(frozen=True)
@@ -102,16 +118,17 @@ def through_base(model: Denoiser, process: Process, data: Path, draw: Draw, sett
     decoder = autoencoder.load(data / "autoencoder" / autoencoder.FILE)
     assert isinstance(decoder, PcaAutoencoder)
     torch.manual_seed(settings.seed)
-    decoder, scale = unfolded(decoder, load_scale(data / "latents"))
     frame = load_frame(data / "normalized", members("train")[0])
-    through = Through(model, process, decoder, frame, settings.task_loss.sampling_steps).to(device())
+    decoder = unfolded(decoder, load_scale(data / "latents"), frame)
+    through = Through(model, process, decoder, settings.task_loss.sampling_steps).to(device())
     through.requires_grad_(True)
     model.mean.spread.requires_grad_(False)
-    # Adam's steps are as large for every coordinate of w; the frame's deviations stand between w and theta.
-    rate = settings.task_loss.decoder_lr / float(frame.statistics.std.mean())
+    inside = {id(p) for p in model.mean.parameters()}
+    trained = [p for p in model.parameters() if id(p) not in inside]  # reconstruction has brought these near
     groups = [
-        {"params": list(model.parameters()), "lr": settings.task_loss.lr},
-        {"params": list(decoder.parameters()), "lr": rate},
+        {"params": list(model.mean.parameters()), "lr": settings.task_loss.lr},
+        {"params": trained, "lr": settings.task_loss.lr * TRAINED},
+        {"params": list(decoder.parameters()), "lr": settings.task_loss.decoder_lr},
     ]
 
     def loss(network: nn.Module, step: int) -> Tensor:
@@ -121,4 +138,4 @@ def through_base(model: Denoiser, process: Process, data: Path, draw: Draw, sett
     steps = settings.task_loss.steps
     curve = fit(through, loss, torch.optim.Adam(groups, fused=True), steps=steps, what="task loss")
     through.cpu().eval().requires_grad_(False)
-    return TrainedOn(decoder, scale, curve)
+    return TrainedOn(*folded(decoder, frame), curve)

@@ -88,10 +88,10 @@ def build(tasks: Mapping[str, Task], data: Path, seed: int) -> Report:
             ],
         ),
     ]
-    metrics = {_key(g): {a: round(v[0], 1) for a, v in found[MAIN].items() if a in ARMS} for g, found in gaps.items()}
-    tiles = [(g, f"{found[MAIN]['condpdiff'][0]:.0f} %", "of the gap closed") for g, found in gaps.items()]
+    metrics = {_key(g): {a: round(v[0], 1) for a, v in _main(found).items() if a in ARMS} for g, found in gaps.items()}
+    tiles = [(g, f"{number(_main(found)['condpdiff'][0], 0)} %", "of the gap closed") for g, found in gaps.items()]
     frame = _arms_frame(unseen)
-    closed = [found[MAIN] for found in gaps.values()]
+    closed = [_main(found) for found in gaps.values()]
     ahead = [min(c["condpdiff"][0] - c[rival][0] for rival in RIVALS) > 0 for c in closed]
     word = WORDS[0] if all(ahead) else WORDS[2 - any(ahead)]
     return Report(_verdict(gaps, unseen), word, tiles, [], sections, table, metrics, frame)
@@ -105,6 +105,11 @@ def frames(tasks: Sequence[str], data: Path) -> dict[str, pd.DataFrame]:
         "finetune_loss": losses,
         "finetune_validation": pd.DataFrame(columns=["task", "step", "score"]),
     }
+
+
+def _main(found: Mapping[str, Any]) -> Any:
+    """Of the distance that a group is judged by: pixels, or where no family has true images the Fréchet distance."""
+    return found[MAIN if MAIN in found else FRECHET]
 
 
 def _key(group: str) -> str:
@@ -146,8 +151,8 @@ def _gaps(rows: pd.DataFrame, seed: int) -> dict[str, dict[str, tuple[float, flo
 def _verdict(gaps: Mapping[str, Any], unseen: pd.DataFrame) -> list[str]:
     lines = []
     for group, found in gaps.items():
-        cells = found[MAIN]
-        said = {a: f"{cells[a][0]:.0f} %" for a in ("condpdiff", "ridge", "nearest", "swapped")}
+        cells = _main(found)
+        said = {a: f"{number(cells[a][0], 0)} %" for a in ("condpdiff", "ridge", "nearest", "swapped")}
         low, high = cells["condpdiff"][1:]
         count = unseen.loc[unseen["group"] == group, ["family", "member"]].drop_duplicates()
         never = "styles never trained on, of families that were" if group == KNOWN else "styles of families never seen"
@@ -168,7 +173,7 @@ def _verdict(gaps: Mapping[str, Any], unseen: pd.DataFrame) -> list[str]:
 def _choose(gaps: Mapping[str, Any], unseen: pd.DataFrame, table: Table) -> list[Block]:
     blocks: list[Block] = [table]
     for group, found in gaps.items():
-        arms = [arm for arm in ARMS if arm in found[MAIN]]
+        arms = [arm for arm in ARMS if arm in _main(found)]
         cells = [[found[key].get(arm, (math.nan,) * 3) for key in found] for arm in arms]
         held = np.array(
             [[c[0] if arm != "own" else -math.inf for c in row] for arm, row in zip(arms, cells, strict=True)]

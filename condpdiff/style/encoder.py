@@ -63,7 +63,7 @@ class ResNet18(nn.Module):
 
 @torch.inference_mode()
 def depth_features(network: Lite0, images: np.ndarray) -> Tensor:
-    """Style pictures uint8 [n, H, W, 3] -> [3,658] float32, not of unit length: of all pictures together.
+    """Style pictures uint8 [n, H, W, 3] -> [3,637] float32, not of unit length: of all pictures together.
 
     Mean and deviation of each channel after each of the 16 blocks, of the pictures at their own size, and QUANTILES of
     red, green and blue.
@@ -74,7 +74,7 @@ def depth_features(network: Lite0, images: np.ndarray) -> Tensor:
     x, found = network.norm(network.stem(x)), []
     for block in (block for stage in network.blocks for block in stage):
         x = block(x)
-        found += [x.mean((0, 2, 3)), x.std((0, 2, 3))]
+        found += [x.mean((0, 2, 3)), x.std((0, 2, 3), correction=0)]
     return torch.cat([*found, colours]).cpu()
 
 

@@ -10,6 +10,7 @@ from condpdiff.autoencoder.settings import Autoencoder
 from condpdiff.common.errors import UserError
 from condpdiff.common.settings import read_yaml, section
 from condpdiff.experiments.params import Params, check_run, fingerprint, load_params
+from condpdiff.experiments.presets import apply, load_preset
 
 PARAMS = Path("params.yaml")
 STYLE = {
@@ -91,6 +92,35 @@ def test_what_belongs_to_the_other_domain_is_refused(domain: str, key: str, foun
     with pytest.raises(UserError) as caught:
         check_run(data, "params.yaml")
     assert str(caught.value) == f"params.yaml: {key}: found {found!r}, allowed: {allowed} (domain: {domain})"
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        ({"tasks": ["gradings", "chalk"]}, "tasks: found ['gradings', 'chalk'], allowed: families alone, or none ("),
+        ({"tasks": ["strokes"]}, "tasks: found ['strokes'], allowed: families with 4 members to train on in all"),
+        ({"normalize": {"method": "task"}}, "normalize.method: found 'task', allowed: shared or batch or"),
+        ({"normalize": {"layers": [0, 1]}}, "normalize.layers: found (0, 1), allowed: all (for families)"),
+        ({"ldm": {"performance": "rank"}}, "ldm.performance: found 'rank', allowed: none (for families)"),
+        ({"probe": {"samples": 2}}, "probe.samples: found 2, allowed: 0 (for families)"),
+        ({"ae": {"arch": "conv1d"}}, "ae.arch: found 'conv1d', allowed: pca (for families)"),
+        ({"ldm": {"prediction": "epsilon"}}, "ldm.prediction: found 'epsilon', allowed: sample (for families)"),
+        ({"tasks": ["charcoal", "chalk"]}, "ldm.task_loss.steps: found 6, allowed: 0 where no task is a family"),
+    ],
+)
+def test_run_of_families_is_set_up_for_them(keys: dict[str, Any], line: str) -> None:
+    apply(load_preset("style-many-smoke"))
+    check_run(run(), "params.yaml")
+    with pytest.raises(UserError) as caught:
+        check_run(run(**keys), "params.yaml")
+    assert str(caught.value).startswith(f"params.yaml: {line}")
+    assert "\n" not in str(caught.value)
+
+
+def test_families_without_task_loss_may_have_any_autoencoder() -> None:
+    apply(load_preset("style-many-smoke"))
+    off = {"task_loss": {"steps": 0}, "prediction": "epsilon"}
+    assert check_run(run(ae={"arch": "conv1d"}, ldm=off), "params.yaml")[0].ae.arch == "conv1d"
 
 
 def test_styles_have_one_first_metric() -> None:

@@ -16,7 +16,7 @@ from condpdiff.diffusion import process as diffusion
 from condpdiff.diffusion.denoiser import Denoiser
 from condpdiff.diffusion.process import Process
 from condpdiff.generate.generator import Generator
-from condpdiff.generate.task_loss import SPARE, Through, through_base, unfolded
+from condpdiff.generate.task_loss import SPARE, Through, folded, through_base, unfolded
 from condpdiff.zoo.normalization import Moments, normalise, statistics_of
 from condpdiff.zoo.normalized import Frame, load_frame, save_frame
 from condpdiff.zoo.placed import batched_loras
@@ -64,13 +64,16 @@ def make_model() -> Denoiser:
 
 
 def test_unfolded_decoder_gives_the_same_weights_and_has_spare_axes(data: Path) -> None:
-    (decoder, scale, _), z = parts(data), random(6, C, L)
+    (decoder, scale, frame), z = parts(data), random(6, C, L)
     scale = Scale(scale.shift + random(C, L, seed=1), scale.scale)  # as where tasks differ in number
     used = torch.linalg.vector_norm(decoder.axes, dim=1) > 0
     assert used.sum() == 5  # six rows, centred
     z.flatten(1)[:, ~used] = 0
-    found, one = unfolded(decoder, scale)
-    torch.testing.assert_close(found.decode(one.undo(z)), decoder.decode(scale.undo(z)), rtol=1e-4, atol=1e-3)
+    found = unfolded(decoder, scale, frame)
+    expected = frame.to_theta(decoder.decode(scale.undo(z)))
+    torch.testing.assert_close(found.decode(z), expected, rtol=1e-4, atol=1e-4)
+    again, one = folded(found, frame)
+    torch.testing.assert_close(frame.to_theta(again.decode(one.undo(z))), expected, rtol=1e-4, atol=1e-4)
     lengths = torch.linalg.vector_norm(found.axes, dim=1)
     torch.testing.assert_close(lengths[~used], (SPARE * lengths[used].mean()).expand(3))
     assert torch.equal(torch.linalg.vector_norm(decoder.axes, dim=1) > 0, used)  # the one that it was made of stays
@@ -79,10 +82,11 @@ def test_unfolded_decoder_gives_the_same_weights_and_has_spare_axes(data: Path) 
 @pytest.mark.parametrize("residual", ["diffusion", "none"])
 def test_what_is_trained_is_what_is_sampled(data: Path, residual: str) -> None:
     (decoder, scale, frame), process = parts(data), Process("sample", residual)
-    decoder, scale = unfolded(decoder, scale)
+    to_theta = unfolded(decoder, scale, frame)
+    decoder, scale = folded(to_theta, frame)
     model, noise, y = make_model().eval(), random(3, C, L, seed=4), random(3, D)
     torch.nn.init.normal_(model.mean.network[-1].weight, std=0.1)
-    through = Through(model, process, decoder, frame, steps=3)
+    through = Through(model, process, to_theta, steps=3)
     through._residual = lambda y, drawn, own=through._residual: own(y, noise)  # type: ignore[method-assign]
     with torch.no_grad():
         r, _ = diffusion.sample(lambda z_t, t: model(z_t, t, y), noise, process, scheduler="ddim", steps=3, seed=0)
@@ -104,7 +108,7 @@ def test_task_loss_falls_and_reaches_mean_decoder_and_denoiser(data: Path, resid
         return y, losses
 
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    old, _ = unfolded(*parts(data)[:2])
+    old, _ = folded(unfolded(*parts(data)), parts(data)[2])
     task_loss = {"steps": 60, "sampling_steps": 2, "lr": 3e-3, "decoder_lr": 3e-3}
     settings = make_settings(task_loss=task_loss, residual=residual)
     through_base(model, Process("sample", residual), data, draw, settings).save(data / "ldm")

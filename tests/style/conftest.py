@@ -3,11 +3,16 @@
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from condpdiff.style import base as module
 from condpdiff.style import small_pixart
+from condpdiff.style.families import data, drawing
+from condpdiff.style.photographs import Photograph
+from condpdiff.style.unseen import fresh
+from tests.stand_ins import FILLERS, GOOD
 from tests.style.stand_ins_small_pixart import PHOTOGRAPHS, save_config
 from tests.style.stand_ins_style import random_lite0, save_style_base
 
@@ -28,6 +33,16 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a random PixArt; tests change copies alone."""
     return save_style_base(tmp_path_factory.mktemp("pixart") / "base")
+
+
+@pytest.fixture
+def ten_photographs(monkeypatch: pytest.MonkeyPatch) -> list[Photograph]:
+    """In place of the real ones: each of one grey all over, 0, 10 ... 90."""
+    words = (FILLERS + GOOD)[:10]
+    found = [Photograph(word, "whole", np.full((60, 80, 3), 10 * i, np.uint8)) for i, word in enumerate(words)]
+    for each in (drawing, data, fresh):
+        monkeypatch.setattr(each, "photographs", lambda: found)
+    return found
 
 
 @pytest.fixture

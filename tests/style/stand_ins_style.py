@@ -136,6 +136,18 @@ def make_style_task(**finetune: Any) -> Task:
     return parse(Task, task, "task.yaml")
 
 
+def make_family(source: dict[str, Any], unseen: int = 1, tuning: int = 1, train: int = 2, **condition: Any) -> Task:
+    """A family's file."""
+    task = {
+        "data": {"size": SIZE, "source": source},
+        "members": {"unseen": unseen, "tuning": tuning, "train": train},
+        "condition": {"description": "Waves", "images": 3, "draws": 4} | condition,
+        "metrics": ["fd_lite0"],
+        "finetune": {"steps": 6, "batch_size": 4, "lr": 0.01},
+    }
+    return parse(Task, task, "family.yaml")
+
+
 def make_style_zoo(base: Path, count: int = 6) -> tuple[Zoo, PeftModel]:
     """A zoo of random checkpoints for a base, and the PEFT model whose layout it has."""
     model = peft_transformer(base, 0, 2, 4.0, "auto").eval()

@@ -13,7 +13,9 @@ from condpdiff.common.settings import parse
 from condpdiff.diffusion.conditions import unit_variance
 from condpdiff.diffusion.settings import Condition
 from condpdiff.style import encoder
-from condpdiff.style.encoder import LITE0_MEMBER, LITE0_PACKAGE, load_encoder
+from condpdiff.style.encoder import LITE0_MEMBER, LITE0_PACKAGE, depth_features, load_encoder
+from condpdiff.style.families import drawing
+from condpdiff.style.images import shrink
 from condpdiff.style.metrics import features, lite0_of
 from tests.messages import message_of
 from tests.style.stand_ins_style import make_images, random_lite0
@@ -95,3 +97,39 @@ def test_unreachable_torchvision_weights_name_the_part_and_the_local_way(monkeyp
     message = refusal("resnet18", "torchvision:IMAGENET1K_V1")
     assert "image encoder 'torchvision:IMAGENET1K_V1' can't be loaded (Name or service not known)" in message
     assert message.endswith("give it locally as local-file:PATH")
+
+
+# --- every depth --------------------------------------------------------------------------------
+
+
+def gradings(style: int, crops: int, count: int = 10) -> np.ndarray:
+    """The condition's pictures of a style, of other crops for every number of them."""
+    return shrink(drawing.draw("grading", style, 0)(drawing.contents(crops)[1][:count]), 64)
+
+
+def test_features_of_every_depth_tell_gradings_apart_by_more_than_crops() -> None:
+    """The real network: random weights see colours, and no more."""
+    draws = [gradings(style, crops) for style in range(4) for crops in range(2)]
+    found = load("lite0_depths", PACKAGE)(draws)
+    assert found.shape == (8, 3637) and found.dtype == torch.float32 and found.isfinite().all()
+    off = torch.cdist(found, found).reshape(4, 2, 4, 2)
+    own = max(float(off[i, 0, i, 1]) for i in range(4))
+    others = min(float(off[i, :, j].min()) for i in range(4) for j in range(i))
+    assert 0 < own < others
+
+
+def test_features_of_every_depth_are_as_many_for_any_number_of_pictures_of_any_size() -> None:
+    network, pictures = lite0_of(random_lite0(), "x"), make_images(3, 0, 64)
+    several = (pictures, pictures[:1], make_images(2, 0, 96), pictures[::-1].copy())
+    found = [depth_features(network, each) for each in several]
+    assert all(each.shape == (3637,) and each.isfinite().all() for each in found)
+    torch.testing.assert_close(found[0], found[3], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found[0], found[1], atol=1e-3)
+
+
+def test_last_of_the_features_of_every_depth_are_quantiles_of_the_colours() -> None:
+    picture = np.zeros((1, 64, 64, 3), np.uint8)
+    picture[..., 0], picture[..., 1], picture[:, :, :48, 2] = 255, np.arange(64) * 4, 255
+    colours = depth_features(lite0_of(random_lite0(), "x"), picture)[-21:].reshape(7, 3)
+    assert (colours[:, 0] == 1).all() and colours[:, 2].tolist() == [-1, -1, 1, 1, 1, 1, 1]
+    torch.testing.assert_close(colours[:, 1], torch.linspace(0.05, 0.95, 7) * 2 - 1, rtol=0, atol=0.03)

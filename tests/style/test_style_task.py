@@ -16,6 +16,10 @@ STYLES = [path.stem for path in sorted(TASKS.glob("*.yaml")) if "size" in yaml.s
 RENDERED = {"type": "rendered", "renderer": "chalk"}
 PART = {"type": "rendered", "renderer": "image", "image": {"package": "p"}}
 
+DRAWN = {"type": "drawn", "renderer": "grading"}
+FOLDERS = {"type": "folders", "path": "mine", "folders": ["cards", "signs"]}
+MEMBERS = {"unseen": 1, "tuning": 1, "train": 2}
+
 
 def of(source: dict[str, Any]) -> dict[str, Any]:
     return {"size": 64, "source": source}
@@ -43,6 +47,23 @@ def test_embedded_styles_are_rendered_and_small_and_the_papers_are_of_full_size(
 def test_wrong_key_is_one_line(key: str, value: Any, expected: str) -> None:
     task = {"data": of(RENDERED), "condition": {"description": "Chalk"}, "metrics": ["fd_lite0"]}
     assert expected in message_of(parse, Task, task | {"finetune": {"steps": 4, "lr": 0.001}, key: value}, "t.yaml")
+
+
+@pytest.mark.parametrize(
+    ("source", "members", "expected"),
+    [
+        (RENDERED, MEMBERS, "found unseen=1 tuning=1 train=2, allowed: null"),
+        (DRAWN, None, "found None, allowed: as a family has them"),
+        (FOLDERS, None, "found None, allowed: as a family has them"),
+        (FOLDERS, MEMBERS, "found 4, allowed: as many as data.source.folders: 2"),
+    ],
+)
+def test_members_are_a_family_s_and_as_many_as_its_folders(
+    source: dict[str, Any], members: dict[str, int] | None, expected: str
+) -> None:
+    task = {"data": of(source), "condition": {"description": "Chalk"}, "metrics": ["fd_lite0"], "members": members}
+    message = message_of(parse, Task, task | {"finetune": {"steps": 4, "lr": 0.001}}, "t.yaml")
+    assert message.startswith("t.yaml: members: ") and expected in message
 
 
 def test_text_task_is_refused_with_its_first_unknown_key() -> None:

@@ -78,7 +78,7 @@ def _folders(source: FoldersSource, size: int, where: str, limits: Data) -> tupl
         order = np.random.default_rng([source.seed, q]).permutation(len(files))
         told = min(CONDITION_PICTURES, len(files) // 2)
         kept = order[: told + limits.max_train]
-        if len(kept) < 4:
+        if len(files) < 4:
             raise UserError(f"{place}: found {len(files)} pictures, allowed: at least 4")
         pngs = []
         for i in kept:

@@ -47,9 +47,10 @@ class Painter:
         for some in theta.split(TOGETHER):
             count, u = len(some), len(self.embedded)
             embedded, mask = (each.repeat(count, *[1] * (each.ndim - 1)) for each in (self.embedded, self.mask))
-            with batched_loras(self.transformer, self.layout, self.scale, some.to(device())):
+            steps, guidance = self.scoring.image_steps, self.scoring.image_guidance
+            loras = some.repeat(2 if guidance > 1 else 1, 1)  # guided, the empty caption's rows come before all others
+            with batched_loras(self.transformer, self.layout, self.scale, loras.to(device())):
                 seeds = list(range(u)) * count
-                steps, guidance = self.scoring.image_steps, self.scoring.image_guidance
                 made = generate(self.pipe, embedded, mask, seeds, steps, guidance, self.empty)
             found.append(made.reshape(count, u, *made.shape[1:]))
         return np.concatenate(found)

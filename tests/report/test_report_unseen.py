@@ -1,0 +1,152 @@
+"""The page of a run of families, out of made numbers: what share of the gap each arm closes, and for whom."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from condpdiff.common.task import Members
+from condpdiff.report import render, unseen
+from condpdiff.report.blocks import Table
+from condpdiff.report.compare import WORDS
+from condpdiff.report.page import Report
+from condpdiff.report.unseen import ARMS, BEST, DISTANCES, FRECHET, HELD_OUT, KNOWN, RIVALS, SHOWN
+
+MEAN, OWN, SAMPLES = 60.0, 20.0, 4
+CLOSED = {"own": 100, "condpdiff": 75, "ridge": 50, "nearest": 30, "mean_soup": 0, "swapped": -20, "no_lora": -50}
+"""Percent of the gap between MEAN and OWN."""
+GRADINGS, STROKES, PICTURES = (Members(unseen=u, tuning=2, train=t) for u, t in ((5, 9), (3, 0), (2, 0)))
+
+
+def rows(name: str, members: int, aligned: bool, seed: int, closed: dict[str, float]) -> pd.DataFrame:
+    """A family's arms.csv: two tuning members after the unseen ones, which are far off."""
+    rng, found = np.random.default_rng(seed), []
+    arms = dict.fromkeys([*ARMS, *(f"{s}+{n}" for s in ("zero", *RIVALS[:2], "ridge", "condpdiff") for n in (5, 20))])
+    for q in range(members + 2):
+        level = rng.uniform(-5, 5) if q < members else 500
+        for arm in [*(a for a in arms if a != BEST), "zero+40"]:
+            for number in range(SAMPLES if arm == "condpdiff" else 1):
+                share = closed.get(arm, 10) / 100
+                off = 3 * (number - 1.5) if arm == "condpdiff" else 0
+                rmse = MEAN - share * (MEAN - OWN) + level + off
+                cells = {"family": name, "member": q, "tier": "unseen" if q < members else "tuning", "arm": arm}
+                cells |= {"number": number, "seconds": 0.1, "to_condition": 10 + number, FRECHET: rmse / 10}
+                pixels = {"rmse": rmse, "rmse_16": rmse / 2, "lpips_lite0": rmse / 100}
+                found.append(cells | (pixels if aligned else {}))
+    return pd.DataFrame(found)
+
+
+def write(name: str, members: int, aligned: bool = True, **closed: float) -> None:
+    folder = Path("data/eval", name)
+    (folder / "images").mkdir(parents=True)
+    rows(name, members, aligned, len(name), CLOSED | closed).to_csv(folder / "arms.csv", index=False)
+    strip = Image.fromarray(np.zeros((8, 32, 3), np.uint8))
+    for file in [f"{arm}-{q}" for arm in SHOWN for q in range(members)] + ["between-0"]:
+        strip.save(folder / "images" / f"{file}.png")
+
+
+def built(**families: Members) -> Report:
+    """Of families by name; of a task the page reads its members alone."""
+    tasks: Any = {name: SimpleNamespace(members=members) for name, members in families.items()}
+    return unseen.build(tasks, Path("data"), 0)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("domain: style\n")
+
+
+@pytest.fixture
+def report() -> Report:
+    """Five unseen gradings of a known family; held out, three strokes, and two of folders without a true image."""
+    write("gradings", 5)
+    write("strokes", 3, condpdiff=40)
+    write("pictures", 2, aligned=False, condpdiff=-10)
+    return built(gradings=GRADINGS, strokes=STROKES, pictures=PICTURES)
+
+
+def gaps(report: Report, group: str) -> tuple[pd.DataFrame, set[str]]:
+    """The table of a group, and the arms that stand out in it."""
+    blocks = (b for s in report.sections for b in s.blocks if isinstance(b, Table))
+    found = next(block for block in blocks if block.columns[0] == group)
+    best = {str(found.rows[i][0]) for i, _ in found.bold}
+    return pd.DataFrame(found.rows, columns=found.columns).set_index(group), best
+
+
+def test_gap_closed_is_between_the_mean_soup_and_the_own_lora_over_unseen_members(report: Report) -> None:
+    known = report.metrics["known"]
+    assert {arm: known[arm] for arm in CLOSED} == CLOSED
+    assert known[BEST] == pytest.approx(75 + 100 * 4.5 / (MEAN - OWN), abs=0.06)  # the sample nearest to its condition
+    assert report.metrics["held_out"]["condpdiff"] == 40 and report.metrics["held_out"]["own"] == 100
+    assert [tile[:2] for tile in report.tiles] == [(KNOWN, "75 %"), (HELD_OUT, "40 %")]
+
+
+def test_interval_holds_the_share_and_is_wider_the_more_members_differ() -> None:
+    numbers = rows("a", 6, True, 0, CLOSED).assign(group=KNOWN)
+    even = numbers[numbers["tier"] == "unseen"]
+    shifts = even["member"].map(dict(enumerate([-9, 9, -3, 3, -6, 6]))).where(even["arm"] == "ridge", 0)
+    for share, low, high in unseen._gaps(even, 0)["rmse"].values():
+        assert low == pytest.approx(share) == pytest.approx(high)
+    found = unseen._gaps(even.assign(rmse=even["rmse"] + shifts), 0)["rmse"]
+    share, low, high = found["ridge"]
+    assert share == pytest.approx(50) and 50 - 20 < low < 45 and 55 < high < 50 + 20
+    assert found == unseen._gaps(even.assign(rmse=even["rmse"] + shifts), 0)["rmse"]
+    assert found["condpdiff"][1:] == pytest.approx((75, 75))
+
+
+def test_folders_count_by_their_frechet_distance_and_leave_pixels_alone(report: Report) -> None:
+    held_out, best = gaps(report, HELD_OUT)
+    assert held_out.loc["condpdiff", DISTANCES["rmse"]] == "40 (40 to 40)"  # of strokes alone
+    share = (3 * 40 + 2 * -10) / 5
+    assert held_out.loc["condpdiff", DISTANCES[FRECHET]].startswith(f"{share:.0f} (")
+    shown = report.table.columns
+    assert shown == ["arm", "gradings (pixels (RMSE))", "strokes (pixels (RMSE))", "pictures (FD-Lite0)"]
+    assert all("–" not in row for row in report.table.rows)
+    assert best == {BEST, "ridge"}  # own is no rival
+    assert {j: report.table.rows[i][0] for i, j in report.table.bold} == {1: BEST, 2: BEST, 3: "ridge"}
+    arms = report.arms.set_index(["task", "arm"])["score"]
+    assert arms["pictures", "own"] < 10 < arms["strokes", "own"]
+
+
+def test_verdict_has_a_sentence_a_group_and_the_start_of_fine_tuning(report: Report) -> None:
+    known, held_out, start = report.verdict
+    said = "closes **75 %** of the gap between the mean soup and a style's own LoRA (95 % interval 75 to 75)."
+    assert known.startswith("For 5 styles never trained on, of families that were, condpdiff ") and said in known
+    assert "Ridge closes 50 %, the nearest soup 30 %, condpdiff under another style's condition −20 %." in known
+    assert held_out.startswith("For 5 styles of families never seen, condpdiff closes **40 %**")
+    assert start.startswith("After 5 more steps of fine-tuning from condpdiff the distance is ")
+
+
+@pytest.mark.parametrize(("strokes", "word"), [(80, WORDS[0]), (40, WORDS[1]), (None, WORDS[2])])
+def test_word_is_of_every_rival_in_both_groups(strokes: int | None, word: str) -> None:
+    write("gradings", 5, **({"condpdiff": 45} if strokes is None else {}))
+    write("strokes", 3, condpdiff=strokes or 45)
+    assert built(gradings=GRADINGS, strokes=STROKES).word == word
+
+
+def test_group_of_folders_alone_is_told_by_its_frechet_distance() -> None:
+    write("gradings", 5)
+    write("pictures", 2, aligned=False)
+    report = built(gradings=GRADINGS, pictures=PICTURES)
+    assert gaps(report, HELD_OUT)[0].loc["condpdiff", DISTANCES[FRECHET]] == "75 (75 to 75)"
+
+
+def test_page_and_brief_hold_tables_and_pictures(report: Report) -> None:
+    page, brief = render.html(report), render.brief(report)
+    assert all(f"{name}/1" in page for name in ("gradings", "strokes", "pictures"))
+    assert {"pictures-truth-1.png", "strokes-between.png"} <= {image.file for image in report.images}
+    assert brief.startswith("For 5 styles never trained on") and "| ridge" in brief
+
+
+def test_frames_have_every_family_s_loss_and_no_validation() -> None:
+    for name in ("gradings", "strokes"):
+        Path("data/zoo", name).mkdir(parents=True)
+        Path("data/zoo", name, "loss.csv").write_text(f"task,step,loss\n{name},1,0.5\n{name},2,0.25\n")
+    found = unseen.frames(["gradings", "strokes"], Path("data"))
+    assert found["finetune_loss"]["task"].tolist() == ["gradings"] * 2 + ["strokes"] * 2
+    assert found["doses"].empty and list(found["finetune_validation"]) == ["task", "step", "score"]

@@ -1,0 +1,153 @@
+"""Families made ready: every member's images, and pictures of other content that tell of it."""
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from condpdiff.common.files import read_json, read_rows
+from condpdiff.common.task import Data
+from condpdiff.style.conditions import draws_of, inputs, pictures_of
+from condpdiff.style.families import drawing
+from condpdiff.style.families.data import prepare_family
+from condpdiff.style.families.drawing import Style
+from condpdiff.style.images import shrink
+from condpdiff.style.photographs import Photograph
+from condpdiff.style.sources import NEUTRAL
+from tests.messages import message_of
+from tests.style.stand_ins_style import SIZE, make_family
+
+LIMITS = Data(max_train=4, max_validation=1)
+SPLITS = ["train", "held_out", "validation"]
+DRAWN = {"type": "drawn", "renderer": "grading", "seed": 3}
+pytestmark = pytest.mark.usefixtures("in_a_folder", "ten_photographs")
+
+
+def prepared(name: str, source: dict[str, Any], **keys: Any) -> Path:
+    prepare_family("waves", make_family(source, **keys), LIMITS, Path(name))
+    return Path(name)
+
+
+def of(folder: Path, split: str, member: int) -> pd.DataFrame:
+    rows = read_rows(folder, split)
+    assert list(rows) == ["member", "caption", "image"]
+    return rows[rows["member"] == member].reset_index(drop=True)
+
+
+def greys(rows: pd.DataFrame) -> list[int]:
+    """The one grey of each image."""
+    found = [np.asarray(Image.open(BytesIO(png))) for png in rows["image"]]
+    assert all(image.shape == (SIZE, SIZE, 3) and np.ptp(image) == 0 for image in found)
+    return [int(image[0, 0, 0]) for image in found]
+
+
+# --- drawn --------------------------------------------------------------------------------------
+
+
+def test_member_is_told_of_by_other_photographs_than_it_is_scored_on(
+    ten_photographs: list[Photograph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A style that leaves pictures alone, so that an image tells the photograph that it is of."""
+    monkeypatch.setitem(drawing.RENDERERS, "grading", drawing.Family(lambda *_: {}, lambda images, _: images))
+    folder = prepared("family", DRAWN)
+    captions = [photograph.caption for photograph in ten_photographs]
+    for q in range(4):
+        train, held_out, validation = (of(folder, split, q) for split in SPLITS)
+        assert train["caption"].tolist() == captions and greys(train) == list(range(0, 100, 10))
+        assert greys(validation) == [0, 20, 40, 60, 80]
+        assert greys(held_out) == [10, 10, 30, 30, 50, 50, 70, 70, 90, 90]
+        assert set(held_out["caption"]) == {NEUTRAL}
+        true = train.set_index("caption")["image"]
+        assert validation["image"].tolist() == true[validation["caption"]].tolist()
+    assert len(read_rows(folder, "train")) == 40
+
+
+def test_images_are_of_the_style_that_the_description_keeps_and_the_same_each_time() -> None:
+    one, again = prepared("one", DRAWN), prepared("again", DRAWN)
+    assert {p.name: p.read_bytes() for p in one.iterdir()} == {p.name: p.read_bytes() for p in again.iterdir()}
+    styles = read_json(one / "description.json")["styles"]
+    scored, told = drawing.contents(3)
+    for q, parameters in enumerate(styles):
+        assert (pictures_of(one, q, "train") == shrink(Style(parameters)(scored), SIZE)).all()
+        assert (pictures_of(one, q) == shrink(Style(parameters)(told), SIZE)).all()
+    assert len({of(one, "train", q)["image"].iloc[5] for q in range(4)}) == 4
+    assert styles != read_json(prepared("other", DRAWN | {"seed": 4}) / "description.json")["styles"]
+
+
+def test_more_members_to_train_on_leave_the_others_alone() -> None:
+    few, many = prepared("few", DRAWN, train=1), prepared("many", DRAWN, train=4)
+    for split in SPLITS:
+        assert all(of(few, split, q).equals(of(many, split, q)) for q in range(3))
+        assert read_rows(many, split)["member"].nunique() == 6
+    one, other = (read_json(folder / "description.json") for folder in (few, many))
+    assert all(one[key] == other[key][:3] for key in ("styles", "style_images"))
+
+
+# --- conditions ---------------------------------------------------------------------------------
+
+
+def test_draws_are_of_different_pictures_and_of_all_where_there_are_no_more() -> None:
+    condition: Any = make_family(DRAWN, images=3, draws=4).condition
+    draws = draws_of(condition, 10, 0)
+    assert len(draws) == 4 and len({tuple(draw) for draw in draws}) > 1
+    assert all(len(set(draw)) == 3 and draw == sorted(draw) and set(draw) <= set(range(10)) for draw in draws)
+    assert draws == draws_of(condition, 10, 0) != draws_of(condition, 10, 1)
+    assert draws_of(condition, 2, 0) == [[0, 1]] * 4
+
+
+def test_a_member_s_inputs_are_its_own_pictures_at_the_draws() -> None:
+    folder = prepared("family", DRAWN)
+    for q in (0, 3):
+        draws = read_json(folder / "description.json")["style_images"][q]
+        found = inputs(folder / str(q), "style_images")
+        assert len(found) == len(draws) == 4
+        assert all((a == pictures_of(folder, q)[draw]).all() for a, draw in zip(found, draws, strict=True))
+    assert inputs(folder / "0", "one_hot") == []
+
+
+# --- folders ------------------------------------------------------------------------------------
+
+
+def paint(folder: str, count: int) -> None:
+    """Pictures of one grey each, small and large, wide and high, and a file that is none."""
+    Path("mine", folder).mkdir(parents=True)
+    Path("mine", folder, "notes.txt").write_text("mine")
+    for i in range(count):
+        shape = [(9, 20, 3), (50, 5, 3), (64, 48, 3)][i % 3]
+        path = Path("mine", folder, f"{i}.{'PNG' if i % 2 else 'png'}")
+        Image.fromarray(np.full(shape, 8 * i, np.uint8)).save(path)
+
+
+def folders(*names: str) -> dict[str, Any]:
+    return {"type": "folders", "path": "mine", "folders": list(names)}
+
+
+def test_folders_are_members_whose_pictures_are_enlarged_and_shared_out() -> None:
+    paint("cards", 12)
+    paint("signs", 30)
+    folder = prepared("family", folders("cards", "signs"), train=0)
+    for q, (count, told) in enumerate([(12, 6), (30, 10)]):
+        train, held_out, validation = (of(folder, split, q) for split in SPLITS)
+        kept, condition = greys(train), greys(held_out)
+        assert (len(kept), len(condition)) == (LIMITS.max_train, told)
+        assert len({*kept, *condition}) == LIMITS.max_train + told
+        assert {*kept, *condition} <= set(range(0, 8 * count, 8))
+        assert validation.equals(train) and set(train["caption"]) == {NEUTRAL}
+    assert read_json(folder / "description.json")["styles"] == [{"folder": "cards"}, {"folder": "signs"}]
+
+
+def test_folder_that_is_unknown_or_of_too_few_pictures_is_named() -> None:
+    def refusal(*names: str) -> str:
+        task = make_family(folders(*names), train=0)
+        return message_of(prepare_family, "waves", task, LIMITS, Path("family"))
+
+    paint("cards", 4)
+    paint("signs", 3)
+    place = "configs/families/waves.yaml: data.source: mine/"
+    assert refusal("cards", "signs") == f"{place}signs: found 3 pictures, allowed: at least 4"
+    assert refusal("cards", "sprites").startswith(f"{place}sprites: no such folder 'mine/sprites'")
+    assert not Path("family").exists()

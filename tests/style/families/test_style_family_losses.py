@@ -1,0 +1,69 @@
+"""The denoising losses of a family's members on a stand-in of PixArt: each is on its own, whoever stands beside it."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from condpdiff.common.settings import parse
+from condpdiff.common.task import Finetune
+from condpdiff.style.families.losses import Family
+from condpdiff.zoo.many import finetune_many
+from tests.stand_ins import make_collect
+from tests.style.stand_ins_style import make_family, make_style_rows
+
+TASK = make_family({"type": "drawn", "renderer": "grading"})
+
+
+def family(folder: Path, base: Path, *seeds: int) -> Family:
+    """One member of 3 images for each seed of images."""
+    rows = [make_style_rows(3, seed).assign(member=q) for q, seed in enumerate(seeds)]
+    folder.mkdir()
+    pd.concat(rows).to_parquet(folder / "train.parquet", index=False)
+    return Family(TASK, make_collect(), folder, base)
+
+
+@pytest.fixture(scope="module")
+def three(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Family:
+    return family(tmp_path_factory.mktemp("family") / "data", base, 1, 2, 3)
+
+
+@pytest.fixture(scope="module")
+def theta(three: Family) -> Tensor:
+    return 0.3 * torch.randn(3, three.layout.K, generator=torch.Generator().manual_seed(0))
+
+
+def test_loss_of_a_member_is_the_same_whoever_stands_beside_it(three: Family, theta: Tensor) -> None:
+    beside = three.losses([2, 1, 0], 4, 0)(theta, 5)
+    assert three.count == 3 and beside.shape == (3,) and beside.isfinite().all()
+    for i, q in enumerate([2, 1, 0]):
+        torch.testing.assert_close(three.losses([q], 4, 0)(theta[i : i + 1], 5)[0], beside[i], rtol=1e-4, atol=1e-5)
+    other = three.losses([2, 1, 0], 4, 0)(torch.cat([theta[:1], 2 * theta[1:]]), 5)
+    assert torch.isclose(other[0], beside[0], rtol=1e-4) and not torch.isclose(other[1], beside[1], rtol=1e-2)
+
+
+def test_every_step_and_seed_has_its_draws_and_a_repetition_the_same(three: Family, theta: Tensor) -> None:
+    losses = three.losses([0, 1, 2], 4, 0)
+    assert torch.equal(losses(theta, 1), losses(theta, 1))
+    for found in (losses(theta, 2), three.losses([0, 1, 2], 4, 1)(theta, 1)):
+        assert (~torch.isclose(found, losses(theta, 1), rtol=1e-3)).all()
+
+
+def test_member_is_trained_on_its_own_images_alone(three: Family, theta: Tensor, base: Path, tmp_path: Path) -> None:
+    changed = family(tmp_path / "data", base, 9, 2, 3)
+    one, other = (each.losses([0, 1, 2], 4, 0)(theta, 0) for each in (three, changed))
+    assert (one == other).tolist() == [False, True, True]  # the stand-in's latents of two images are nearly the same
+    assert three.digest != changed.digest and torch.equal(three.start, changed.start)
+
+
+def test_fine_tuning_starts_at_the_base_and_brings_every_member_s_loss_down(three: Family, theta: Tensor) -> None:
+    losses, start = three.losses([0, 1, 2], 6, 0), three.start.repeat(3, 1)
+    nothing = torch.zeros_like(start)
+    torch.testing.assert_close(losses(start, 0), losses(nothing, 0))
+    settings = parse(Finetune, {"steps": 15, "batch_size": 6, "lr": 0.03}, "task.yaml", "finetune")
+    tuned = finetune_many(losses, start, settings, "waves")
+    rated = three.losses([0, 1, 2], 24, 7)
+    with torch.no_grad():
+        assert (rated(tuned, 0) < 0.95 * rated(start, 0)).all()

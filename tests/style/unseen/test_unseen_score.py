@@ -1,0 +1,106 @@
+"""Images of many LoRAs, and their distances to a style's own, on stand-ins of PixArt and of the feature network."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from condpdiff.evaluate.settings import Scoring
+from condpdiff.style.models import embed_captions, generate, load_transformer, pipeline
+from condpdiff.style.unseen import score
+from condpdiff.style.unseen.score import FRECHET, PIXELS, Judge, Painter
+from condpdiff.zoo.checkpoints import Zoo
+from tests.style.stand_ins_style import CAPTIONS, SIZE, make_images, make_style_zoo
+
+SCORED = [0, 2, 4]
+
+
+@pytest.fixture(scope="module")
+def judge(base: Path) -> Judge:
+    return Judge(base, SCORED)
+
+
+def stripes(shift: int) -> np.ndarray:
+    """Pictures of black and white stripes, 2 pixels wide each."""
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:, (np.arange(64) + shift) % 4 < 2] = 255
+    return np.stack([image] * 6)
+
+
+def test_distance_to_the_same_images_is_0_and_grows_with_what_is_off(judge: Judge) -> None:
+    true, noise = make_images(6, 0), np.random.default_rng(0).normal(size=(6, SIZE, SIZE, 3))
+    same = judge.distances(true, true, aligned=True)
+    assert list(same) == [*PIXELS, FRECHET]
+    assert [same[key] for key in PIXELS] == [0, 0, 0] and abs(same[FRECHET]) < 1e-3
+    near, far = (judge.distances((true + s * noise).clip(0, 255).astype(np.uint8), true, True) for s in (10, 60))
+    assert all(0 < near[key] < far[key] for key in same)
+    assert 8 < near["rmse"] < 12 and near["rmse_16"] < near["rmse"] and far["lpips_lite0"] <= 4
+
+
+def test_rmse_is_the_mean_over_the_scored_captions_alone(judge: Judge) -> None:
+    true = np.full((6, SIZE, SIZE, 3), 100, np.uint8)
+    off = np.array([10, 90, 20, 90, 60, 90], np.uint8)[:, None, None, None]
+    found = judge.distances(true + off, true, aligned=True)
+    assert found["rmse"] == pytest.approx(30) and found["rmse_16"] == pytest.approx(30, abs=0.5)
+
+
+def test_coarse_distance_forgives_a_stripe_that_is_out_of_step(judge: Judge) -> None:
+    found = judge.distances(stripes(2), stripes(0), aligned=True)
+    assert found["rmse"] == 255 and found["rmse_16"] < 0.1 * 255
+
+
+def test_style_without_true_images_of_the_captions_has_the_frechet_distance_alone(judge: Judge) -> None:
+    made, own = make_images(6, 0), make_images(9, 1)
+    found = judge.distances(made, own, aligned=False)
+    assert list(found) == [FRECHET] and found[FRECHET] > 0
+    assert judge.distances(made, own[::-1].copy(), aligned=False)[FRECHET] == pytest.approx(found[FRECHET], rel=1e-3)
+
+
+# --- images -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def zoo(base: Path) -> Zoo:
+    return make_style_zoo(base)[0]
+
+
+def painter(base: Path, zoo: Zoo, **keys: Any) -> Painter:
+    return Painter(base, zoo.layout, 2.0, CAPTIONS[:2], Scoring(batch_tokens=64, image_steps=2, **keys))
+
+
+def by_hand(base: Path, guidance: float = 1.0) -> np.ndarray:
+    """Images of the bare base."""
+    embedded, mask = embed_captions(base, ["", *CAPTIONS[:2]])
+    pipe = pipeline(base, load_transformer(base))
+    return generate(pipe, embedded[1:], mask[1:], [0, 1], 2, guidance, (embedded[:1], mask[:1]))
+
+
+def off(one: np.ndarray, other: np.ndarray) -> int:
+    return int(np.abs(one.astype(int) - other).max())
+
+
+def test_lora_of_zeros_gives_the_base_model_s_images(base: Path, zoo: Zoo) -> None:
+    found = painter(base, zoo)(torch.zeros(2, zoo.layout.K))
+    assert found.shape == (2, 2, SIZE, SIZE, 3) and found.dtype == np.uint8
+    assert all(off(each, by_hand(base)) <= 1 for each in found)
+    assert off(found[0, 0], found[0, 1]) > 5
+
+
+def test_each_lora_makes_its_own_images_whatever_stands_beside_it(
+    base: Path, zoo: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score, "TOGETHER", 2)
+    paint, order = painter(base, zoo), [2, 0, 1]
+    theta = 5 * zoo.theta[:3]
+    found = paint(theta)
+    assert off(paint(theta[order]), found[order]) <= 1
+    assert off(paint(theta[2:]), found[2:]) <= 1
+    assert min(off(found[0], found[1]), off(found[1], found[2]), off(found[0], by_hand(base))) > 5
+
+
+def test_guided_images_are_of_the_lora_for_caption_and_empty_caption_alike(base: Path, zoo: Zoo) -> None:
+    paint, theta = painter(base, zoo, image_guidance=3.0), 5 * zoo.theta[:2]
+    assert off(paint(torch.zeros(1, zoo.layout.K))[0], by_hand(base, 3.0)) <= 1
+    assert off(paint(theta), np.concatenate([paint(one[None]) for one in theta])) <= 1
