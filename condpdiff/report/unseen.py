@@ -48,6 +48,8 @@ RIVALS = ("mean_soup", "nearest", "softmax_nearest", "ridge", "kernel_ridge")
 """What needs no generator."""
 SHOWN = ("condition", "no_lora", "nearest", "ridge", "condpdiff", "own", "truth")
 KNOWN, HELD_OUT = "known families", "held-out families"
+WIDE = 320
+"""Pixels of the strip between two styles."""
 DRAWS = 2000
 """Of the bootstrap over members."""
 GAP = (
@@ -154,7 +156,8 @@ def _verdict(gaps: Mapping[str, Any], unseen: pd.DataFrame) -> list[str]:
         cells = _main(found)
         said = {a: f"{number(cells[a][0], 0)} %" for a in ("condpdiff", "ridge", "nearest", "swapped")}
         low, high = cells["condpdiff"][1:]
-        count = unseen.loc[unseen["group"] == group, ["family", "member"]].drop_duplicates()
+        own = unseen[(unseen["group"] == group) & (unseen["arm"] == "own")]
+        count = own[own[MAIN if MAIN in found else FRECHET].notna()]
         never = "styles never trained on, of families that were" if group == KNOWN else "styles of families never seen"
         lines.append(
             f"For {len(count)} {never}, condpdiff closes **{said['condpdiff']}** of the gap between the mean soup and "
@@ -215,14 +218,13 @@ def _grid(data: Path, family: str) -> Table:
     return Table(caption, ["style", *SHOWN], rows, pictures=True)
 
 
-def _between(data: Path, families: Sequence[str]) -> Table:
+def _between(data: Path, families: Sequence[str]) -> Figures:
     """Of each family one caption's image on the way from one unseen member's condition to another's."""
-    paths = {name: next((data / "eval" / name / "images").glob("between-*.png")) for name in families}
-    rows: list[list[str | Picture]] = [
-        [name, read_picture(path, f"{name}-between", f"{name}: between two styles")] for name, path in paths.items()
-    ]
-    caption = "Between the conditions of two unseen members, at both ends theirs, from the same noise."
-    return Table(caption, ["family", "from one style to another"], rows, pictures=True)
+    found = []
+    for name in families:
+        path = next((data / "eval" / name / "images").glob("between-*.png"))
+        found.append(read_picture(path, f"{name}-between", f"{name}: from one unseen style to another", WIDE))
+    return Figures("Between the conditions of two unseen members, at both ends theirs, from the same noise.", found)
 
 
 def _starts(unseen: pd.DataFrame) -> list[Image]:

@@ -118,7 +118,7 @@ def test_verdict_has_a_sentence_a_group_and_the_start_of_fine_tuning(report: Rep
     said = "closes **75 %** of the gap between the mean soup and a style's own LoRA (95 % interval 75 to 75)."
     assert known.startswith("For 5 styles never trained on, of families that were, condpdiff ") and said in known
     assert "Ridge closes 50 %, the nearest soup 30 %, condpdiff under another style's condition −20 %." in known
-    assert held_out.startswith("For 5 styles of families never seen, condpdiff closes **40 %**")
+    assert held_out.startswith("For 3 styles of families never seen, condpdiff closes **40 %**")
     assert start.startswith("After 5 more steps of fine-tuning from condpdiff the distance is ")
 
 

@@ -148,7 +148,7 @@ class FamilyEvaluation:
             export_adapter(out, best, zoo, loads_as(self.data / "base"), shown, models.TASK_TYPE, models.CARD)
 
     def write(self, folder: Path) -> None:
-        """arms.csv, and images of GRID: `images/<arm>-<member>.png`, the captions beside each other."""
+        """arms.csv, and images of GRID: `images/<arm>-<member>.png`, SHOWN captions of each."""
         table(self.rows).to_csv(folder / "arms.csv", index=False)
         (folder / "images").mkdir()
         shown = list(drawing.SCORED)[:SHOWN]
@@ -160,7 +160,13 @@ class FamilyEvaluation:
             strips["condition"] = self.told[i][:SHOWN]
             strips["truth"] = self.true[i][shown] if self.aligned else self.true[i][:SHOWN]
             for arm, pictures in strips.items():
-                save_png(folder / "images" / f"{arm}-{q}.png", np.concatenate(list(pictures), axis=1), member=q)
+                save_png(folder / "images" / f"{arm}-{q}.png", square_of(pictures), member=q)
+
+
+def square_of(pictures: np.ndarray) -> np.ndarray:
+    """Four pictures uint8 [4, H, W, 3] as one, two above two; of fewer the first ones again."""
+    one, two, three, four = pictures[np.arange(SHOWN) % len(pictures)]
+    return np.concatenate([np.concatenate([one, two], axis=1), np.concatenate([three, four], axis=1)])
 
 
 def evaluate_family(
