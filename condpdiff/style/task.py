@@ -179,11 +179,9 @@ def check(params: Section, tasks: Mapping[str, Task]) -> None:
         if (found := value_of(params, key)) < 2:
             raise ValueError(f"{key}: {found}, allowed: at least 2, for {why}")
     (first, style), *others = tasks.items()
-    drawn = [t for t in tasks.values() if isinstance(t.data.source, DrawnSource) and t.members and t.members.train]
-    trained = [t for t in tasks.values() if t.members and t.members.train]
-    if value_of(params, "ldm.task_loss.steps") and (not drawn or len(drawn) < len(trained)):
-        found = value_of(params, "ldm.task_loss.steps")
-        raise ValueError(f"ldm.task_loss.steps: {found}, allowed: 0 unless all families trained on are drawn ones")
+    kept = [n for n, t in tasks.items() if t.members and t.members.train and not isinstance(t.data.source, DrawnSource)]
+    if kept and (steps := value_of(params, "ldm.task_loss.steps")):
+        raise ValueError(f"ldm.task_loss.steps: {steps}, allowed: 0 with a family that can't be drawn ({kept[0]})")
     for name, other in others:
         if other.metrics[0] != style.metrics[0]:
             raise UserError(

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from condpdiff.common.errors import UserError
+from condpdiff.report import studies_section
 from condpdiff.report.blocks import Table, markdown_table
 from condpdiff.report.evaluation import Evaluation, selected
 from condpdiff.report.page import build as build_page
@@ -86,11 +87,13 @@ def test_the_best_control_is_the_one_of_the_best_average(made: Made) -> None:
 
 
 def test_the_best_of_each_column_is_bold_and_a_floor_stands_beside_distances(text: Made, style: Made) -> None:
-    found = selected_table(text.spec, summarise([with_scores(e, soup=99.9) for e in text.spec.evaluations]), "")
+    found = selected_table(
+        text.spec, summarise([with_scores(e, soup=99.9) for e in text.spec.evaluations]), "", shared=False
+    )
     assert found.columns == ["arm", "movies (accuracy)", "tweets (pearson)", "mean"]
     assert {found.rows[i][0] for i, _ in found.bold} == {"soup"} and len(found.bold) == 3
     evaluations = [with_scores(e, floor=[2.0, 3.0, 4.0], condpdiff=5.0, soup=4.25) for e in style.spec.evaluations]
-    found = selected_table(style.spec, summarise(evaluations), "")
+    found = selected_table(style.spec, summarise(evaluations), "", shared=False)
     cells = {row[0]: row[1] for row in found.rows}
     assert cells["floor"] == "3.00"  # the mean of its draws; lower than all arms, and not bold
     assert (cells["soup"], cells["condpdiff"]) == ("4.25 (+1.25)", "5.00 (+2.00)")
@@ -275,3 +278,21 @@ def test_bars_in_cells_split_no_column_of_a_markdown_table() -> None:
     assert [cell.strip() for cell in lines[2].split("|")[1:-1]] == ["x\\", "y", "**1\\", "2**"]
     assert r"x\|y" in lines[2] and r"**1\|2**" in lines[2] and lines[1].startswith("|:--") and lines[1].endswith("--:|")
     assert len({len(line) for line in lines}) == 1
+
+
+def test_the_papers_variant_stands_below_a_run_of_one_frame_where_a_study_has_it(
+    text: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of the study `frame`: mean over seeds of the selected candidate."""
+    tasks = [e.name for e in text.spec.evaluations]
+    lines = [f"frame,embedded,paper,{seed},condpdiff,{task},{80 + seed}," for task in tasks for seed in (0, 2)]
+    path = tmp_path / "frame.csv"
+    path.write_text("\n".join([",".join(studies_section.COLUMNS), *lines]) + "\n")
+    monkeypatch.setattr(studies_section, "FRAME", path)
+    summary = summarise(text.spec.evaluations)
+    found = selected_table(text.spec, summary, "", shared=True)
+    assert found.rows[-1] == ["condpdiff, paper's variant", *["81.0"] * (len(tasks) + 1)]
+    assert "mean over 2 seeds" in found.caption
+    assert selected_table(text.spec, summary, "", shared=False).rows[-1][0] == "condpdiff"
+    path.write_text("\n".join([",".join(studies_section.COLUMNS), *lines[:2]]) + "\n")  # of one task alone
+    assert selected_table(text.spec, summary, "", shared=True).rows[-1][0] == "condpdiff"
