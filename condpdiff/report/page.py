@@ -29,10 +29,7 @@ ARMS = {
 }
 """Racing or not -> caption."""
 VARIANT = f"{OURS}, paper's variant"
-VARIANT_IS = (
-    " Under condpdiff the condition alone chooses the task. In the paper's variant each task's own statistics choose "
-    "it (`normalize.method: task`): mean over {seeds} seeds, from the study `frame`."
-)
+VARIANT_IS = " Last row: a task's own statistics choose it, and the condition does nothing (study `frame`, mean over {seeds} seeds)."
 OUT_OF_RANGE = " Dashed: soup. Arms out of the range are arrows."
 CANDIDATES = "{label}: mean ± sample standard deviation over an arm's candidates (best in brackets)."
 FLOOR = " The floor's candidates are draws of real images."
