@@ -29,7 +29,7 @@ ARMS = {
 }
 """Racing or not -> caption."""
 VARIANT = f"{OURS}, paper's variant"
-VARIANT_IS = " Last row: a task's own statistics choose it, and the condition does nothing (study `frame`, mean over {seeds} seeds)."
+VARIANT_IS = " Last row: a task's own statistics choose it (study `frame`, mean over {seeds} seeds)."
 OUT_OF_RANGE = " Dashed: soup. Arms out of the range are arrows."
 CANDIDATES = "{label}: mean ± sample standard deviation over an arm's candidates (best in brackets)."
 FLOOR = " The floor's candidates are draws of real images."
