@@ -1,7 +1,6 @@
 """merge-eval of a family of styles: every arm's LoRAs, the images that they make, and their distances."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from condpdiff.common.files import read_tensors
 from condpdiff.common.pretrained import loads_as
 from condpdiff.common.task import grouped, members
 from condpdiff.diffusion import conditions as condition_file
-from condpdiff.diffusion.conditions import PROJECTION, Projection, load_conditions
+from condpdiff.diffusion.conditions import load_conditions
 from condpdiff.diffusion.settings import Condition
 from condpdiff.evaluate.settings import Eval
 from condpdiff.evaluate.unseen import Trained, at_cost, without_generator
@@ -22,13 +21,12 @@ from condpdiff.generate.generator import Draw, Generator
 from condpdiff.generate.settings import Sample
 from condpdiff.style import models
 from condpdiff.style.conditions import pictures_of
-from condpdiff.style.encoder import load_encoder
 from condpdiff.style.families import drawing
 from condpdiff.style.families.losses import Family
 from condpdiff.style.rows import save_png
 from condpdiff.style.task import DrawnSource, Task
-from condpdiff.style.unseen.fresh import captions
-from condpdiff.style.unseen.score import Judge, Painter, table
+from condpdiff.style.unseen.fresh import captions, load_projected
+from condpdiff.style.unseen.score import Judge, Painter
 from condpdiff.zoo.adapters import export_adapter
 from condpdiff.zoo.checkpoints import load_zoo
 from condpdiff.zoo.normalized import load_frame
@@ -64,17 +62,15 @@ class FamilyEvaluation:
         self.aligned = isinstance(task.data.source, DrawnSource)
         self.true = [pictures_of(data / "tasks" / name, q, "train") for q in self.numbers]
         self.told = [pictures_of(data / "tasks" / name, q) for q in self.numbers]
-        encoder = load_encoder(condition)
-        projection = Projection.load(data / "conditions" / PROJECTION) if condition.axes else (lambda y: y)
-        self.encode: Callable[[list[np.ndarray]], Tensor] = lambda draws: projection(encoder(draws))
+        self.encode = load_projected(condition, data)
         file = data / "conditions" / condition_file.FILE
         self.trained_on = members("train")
         self.y = {k: v.mean(0) for k, v in load_conditions(file, [*self.trained_on, *self.names]).items()}
         self.rows: list[dict[str, Any]] = []
         self.images: dict[str, np.ndarray] = {}
 
-    def record(self, arm: str, theta: Tensor, seconds: float, number: int = 0) -> np.ndarray:
-        """Make and judge the images of one LoRA a member, theta [M, K]; gives each one's distance to its condition."""
+    def record(self, arm: str, theta: Tensor, seconds: float, number: int = 0) -> None:
+        """Make and judge the images of one LoRA a member, theta [M, K]."""
         made = self.paint(theta)
         if number == 0:
             self.images[arm] = made
@@ -93,7 +89,6 @@ class FamilyEvaluation:
                     **self.judge.distances(made[i], self.true[i], self.aligned),
                 }
             )
-        return off
 
     def arms(self) -> None:
         """Score every arm; what is timed is one LoRA's making, its images apart."""
@@ -149,7 +144,7 @@ class FamilyEvaluation:
 
     def write(self, folder: Path) -> None:
         """arms.csv, and images of GRID: `images/<arm>-<member>.png`, SHOWN captions of each."""
-        table(self.rows).to_csv(folder / "arms.csv", index=False)
+        pd.DataFrame(self.rows).round(4).to_csv(folder / "arms.csv", index=False)
         (folder / "images").mkdir()
         shown = list(drawing.SCORED)[:SHOWN]
         between = [np.concatenate(list(images[shown[:1]]), axis=1) for images in self.images[BETWEEN]]

@@ -56,16 +56,17 @@ class Styles:
         self.settings = settings
         self.random = np.random.default_rng([seed, 1])
         self.names = members("train")
-        self.sources = {name.partition("/")[0]: None for name in self.names}
-        self.tasks = {family: load_task(family) for family in self.sources}
-        first, base = next(iter(self.tasks)), data / "base"
+        tasks = [load_task(family) for family in dict.fromkeys(name.partition("/")[0] for name in self.names)]
+        drawn = [task.data.source for task in tasks if isinstance(task.data.source, DrawnSource)]
+        # What a style renders is the same for all of a family: the photographs are read once.
+        self.drawn = [(source, drawing.contents(source.seed)) for source in drawn] if settings.fresh == "fresh" else []
+        base = data / "base"
         zoo = load_zoo(data / "zoo" / self.names[0], 1)
         self.denoising = Denoising(base, zoo.layout, zoo.config["alpha"] / zoo.config["rank"])
         self.vae = cast(Any, load_vae(base)).to(device())
         self.embeddings, self.mask = (each.to(device()) for each in embed_captions(base, captions()))
-        self.encode: Encode = load_encoder(condition)
-        self.projection = Projection.load(data / "conditions" / PROJECTION) if condition.axes else (lambda y: y)
-        self.size, self.data = self.tasks[first].data.size, data
+        self.encode = load_projected(condition, data)
+        self.size, self.data = tasks[0].data.size, data
         self.made = 0
         self.pool: list[Known] = []
 
@@ -98,14 +99,25 @@ class Styles:
             images = pictures_of(self.data / "tasks" / family, int(q), "train")
             told, uses = pictures_of(self.data / "tasks" / family, int(q)), 2**31
         else:
-            drawn = [task.data.source for task in self.tasks.values() if isinstance(task.data.source, DrawnSource)]
-            source = drawn[number % len(drawn)]
-            scored, crops = drawing.contents(source.seed)
+            source, (scored, crops) = self.drawn[number % len(self.drawn)]
             style = drawing.draw(source.renderer, FIRST + number, source.seed)
             made = shrink(style(np.concatenate([scored, crops])), self.size)
             images, told, uses = made[: len(scored)], made[len(scored) :], self.settings.uses
-        y = self.projection(self.encode([_some(told, self.random) for _ in range(DRAWS)]))
+        y = self.encode([_some(told, self.random) for _ in range(DRAWS)])
         return Known(encode_images(self.vae, to_tensor(images)), y, uses)
+
+
+def load_projected(condition: Condition, data: Path) -> Encode:
+    """The condition's encoder, and behind it the projection that encode-conditions left in `data/conditions/`.
+
+    Raises:
+        UserError: weights or the projection can't be had.
+    """
+    encode = load_encoder(condition)
+    if condition.axes is None:
+        return encode
+    projection = Projection.load(data / "conditions" / PROJECTION)
+    return lambda draws: projection(encode(draws))
 
 
 def captions() -> list[str]:

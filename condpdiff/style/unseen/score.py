@@ -1,11 +1,9 @@
 """Scores LoRAs of many styles: images of fixed captions, and how far they are from the true ones."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -101,8 +99,3 @@ def _rmse(one: np.ndarray, other: np.ndarray) -> float:
     """Mean over images of each one's root mean squared difference."""
     off = one.astype(np.float32) - other.astype(np.float32)
     return float(np.sqrt((off**2).mean((1, 2, 3))).mean())
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """A row an arm, member and candidate; distances that are not known are empty."""
-    return pd.DataFrame(rows).round(4)
