@@ -15,7 +15,9 @@ def main() -> None:
     with new_directory(SETTINGS) as folder:
         for name in params.tasks:
             save_sections(folder / name, name)
-    save_members(MEMBERS, params.tasks, [tasks[name].members for name in params.tasks])
+    at_most = params.normalize.train_members
+    found = [tasks[name].members for name in params.tasks]
+    save_members(MEMBERS, params.tasks, [each and each.trained_on(at_most) for each in found])
     # Always the same bytes: a change of params.yaml reruns only the stages that read the changed key.
     CHECKED.write_text("params.yaml and its task files are valid\n", encoding="utf-8")
     for folder in sorted(Path("data").glob("*/*/")):

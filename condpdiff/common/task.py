@@ -49,6 +49,10 @@ class Members(Section):
         """Q."""
         return self.unseen + self.tuning + self.train
 
+    def trained_on(self, at_most: int | None) -> "Members":
+        """The same, trained on the first ones alone."""
+        return self if at_most is None else self.model_copy(update={"train": min(self.train, at_most)})
+
     def of(self, *tiers: str) -> list[int]:
         """Numbers of the members of some tiers."""
         start = {"unseen": 0, "tuning": self.unseen, "train": self.unseen + self.tuning}

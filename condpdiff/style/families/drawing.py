@@ -1,6 +1,7 @@
 """Families of rendered styles: each stands for as many styles as one asks for, drawn with continuous parameters.
 
 grading   colour gradings, pixel by pixel
+print     one ink on paper: wash, cut, outline, relief, tiles
 strokes   hatching, halftone dots, charcoal, chalk
 image     the style of an image that is drawn too, by the network that takes any style
 fixed     the 26 styles of a network's own: the family has no more
@@ -128,10 +129,9 @@ def _colour(rng: np.random.Generator, darkest: float, lightest: float) -> list[i
 
 
 def _palette(rng: np.random.Generator, count: int) -> list[list[int]]:
-    """Colours from dark to light, well apart; one palette in five goes from light to dark."""
+    """Colours from dark to light, well apart."""
     width = 0.6 / count
-    colours = [_colour(rng, low, low + width) for low in np.linspace(0.03, 0.97 - width, count)]
-    return colours[::-1] if rng.uniform() < 0.2 else colours
+    return [_colour(rng, low, low + width) for low in np.linspace(0.03, 0.97 - width, count)]
 
 
 def _between(stops: list[float], colours: list[list[int]], at: np.ndarray) -> np.ndarray:
@@ -146,24 +146,21 @@ TONES = np.linspace(0, 1, 256)
 
 
 def _draw_grading(rng: np.random.Generator, _: int) -> Parameters:
+    """What is light stays light, but for a solarised picture's lightest parts: a grading that a person would choose."""
     kind = str(rng.choice(["duotone", "tritone", "posterised", "solarised", "mix"]))
     if kind in ("duotone", "tritone"):
         stops = [0, 1] if kind == "duotone" else [0, _real(rng, 0.3, 0.6), 1]
-        return {"kind": kind, "stops": stops, "colours": _palette(rng, len(stops)), "gamma": _real(rng, 0.6, 1.3)}
+        return {"kind": kind, "stops": stops, "colours": _palette(rng, len(stops)), "gamma": _real(rng, 0.7, 1.4)}
     if kind == "posterised":
         count = int(rng.integers(3, 6))
         edges = np.arange(1, count) / count + rng.uniform(-0.3, 0.3, count - 1) / count
-        colours = _palette(rng, count)
-        if rng.uniform() < 0.5:
-            rng.shuffle(colours)
-        return {"kind": kind, "edges": edges.round(3).tolist(), "colours": colours}
+        return {"kind": kind, "edges": edges.round(3).tolist(), "colours": _palette(rng, count)}
     if kind == "solarised":
-        turns, phases = rng.uniform(1.4, 3, 3), rng.uniform(0, 2, 3)
-        return {"kind": kind, "turns": turns.round(3).tolist(), "phases": phases.round(3).tolist()}
-    matrix = rng.normal(size=(3, 3))
-    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
-    matrix += (rng.choice([1, 1, -1], 3) - matrix.sum(1))[:, None] / 3  # a grey keeps its brightness, or is inverted
-    matrix *= rng.uniform(0.8, 1.8)
+        turns, depths = rng.uniform(0.45, 0.85, 3), rng.uniform(0.2, 1, 3)
+        return {"kind": kind, "turns": turns.round(3).tolist(), "depths": depths.round(3).tolist()}
+    matrix = np.eye(3) + rng.normal(scale=0.4, size=(3, 3))
+    matrix += (1 - matrix.sum(1))[:, None] / 3  # a grey keeps its brightness
+    matrix *= rng.uniform(0.7, 1.4)
     shift = 128 - 128 * matrix.sum(1) + rng.uniform(-50, 50, 3)  # middle grey stays in the middle, tinted
     return {"kind": kind, "matrix": matrix.round(3).tolist(), "shift": shift.round(1).tolist()}
 
@@ -173,8 +170,9 @@ def _grade(images: np.ndarray, style: Parameters) -> np.ndarray:
     if kind == "mix":
         return rendering.mixed(images, np.array(style["matrix"]), np.array(style["shift"]))
     if kind == "solarised":
-        waves = [t * TONES + p for t, p in zip(style["turns"], style["phases"], strict=True)]
-        return rendering.curved(images, np.round(127.5 - 127.5 * np.cos(np.pi * np.stack(waves))).astype(np.uint8))
+        bends = zip(style["turns"], style["depths"], strict=True)
+        curves = np.stack([np.interp(TONES, [0, turn, 1], [0, 255, 255 * (1 - depth)]) for turn, depth in bends])
+        return rendering.curved(images, curves.round().astype(np.uint8))
     if kind == "posterised":
         return rendering.toned(images, np.array(style["colours"], np.uint8)[np.searchsorted(style["edges"], TONES)])
     return rendering.toned(images, _between(style["stops"], style["colours"], TONES ** style["gamma"]))
@@ -182,6 +180,26 @@ def _grade(images: np.ndarray, style: Parameters) -> np.ndarray:
 
 def _real(rng: np.random.Generator, low: float, high: float) -> float:
     return round(rng.uniform(low, high), 3)
+
+
+# --- prints -------------------------------------------------------------------------------------
+
+PRINTS = ("wash", "cut", "outline", "relief", "tiles")
+SIZES = (3, 9)
+"""Pixels; what is smaller is left out of a print."""
+
+
+def _draw_print(rng: np.random.Generator, _: int) -> Parameters:
+    colours = [_colour(rng, 0.02, 0.35), _colour(rng, 0.6, 0.95)]
+    if rng.uniform() < 0.4:
+        colours.reverse()
+    ink, paper = colours
+    return {"kind": str(rng.choice(PRINTS)), "ink": ink, "paper": paper, "size": _real(rng, *SIZES)}
+
+
+def _print(images: np.ndarray, style: Parameters) -> np.ndarray:
+    colours = {key: np.array(style[key], float) for key in ("ink", "paper")}
+    return np.stack([rendering.printed(image, style["kind"], size=style["size"], **colours) for image in images])
 
 
 # --- strokes ------------------------------------------------------------------------------------
@@ -226,6 +244,8 @@ def _draw_image(rng: np.random.Generator, _: int) -> Parameters:
     colours = _palette(rng, int(rng.integers(2, 6)))
     if rng.uniform() < 0.3:
         rng.shuffle(colours)
+    elif rng.uniform() < 0.2:
+        colours.reverse()
     pattern = str(rng.choice(list(PATTERNS)))
     return {
         "picture": int(rng.integers(len(pictures()))),
@@ -291,6 +311,7 @@ def _of_image(images: np.ndarray, style: Parameters) -> np.ndarray:
 
 RENDERERS = {
     "grading": Family(_draw_grading, _grade),
+    "print": Family(_draw_print, _print),
     "strokes": Family(_draw_strokes, _stroke),
     "image": Family(_draw_image, _of_image),
     "fixed": Family(

@@ -24,7 +24,7 @@ from condpdiff.style.rows import to_tensor
 from condpdiff.style.task import DrawnSource, load_task
 from condpdiff.zoo.checkpoints import load_zoo
 
-POOL = 32
+POOL = 48
 """Fresh styles at hand, of which a step draws its own."""
 FIRST = 100_000
 """Number of the first fresh style of a family: no member is among them."""
