@@ -97,7 +97,7 @@ class DrawnSource(Section):
     """A family of rendered styles, whose parameters are drawn: it has new ones without end."""
 
     type: Literal["drawn"]
-    renderer: Literal["grading", "strokes", "image", "fixed"]
+    renderer: Literal["grading", "print", "strokes", "image", "fixed"]
     """condpdiff/style/families.py says what they are."""
     seed: NonNegativeInt = 0
     """Of the styles' parameters and of the crops."""
