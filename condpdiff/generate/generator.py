@@ -76,6 +76,11 @@ class Generator:
         mean, drawn = self.model.mean, y[picked].to(on)
         return mean.latent(z, drawn).cpu(), [mean.latent(z_t, drawn).cpu() for z_t in path]
 
+    @torch.no_grad()
+    def without_noise(self, y: Tensor) -> Tensor:
+        """w [S, K] of mu(y) for conditions y [S, d_cond]: nothing is sampled."""
+        return self.to_w(self.model.mean(y.to(self.model.device)).cpu())
+
     def to_w(self, z: Tensor) -> Tensor:
         """Normalised latents [S, C, L] -> w [S, K]."""
         return decode_all(self.decoder, self.scale.undo(z))

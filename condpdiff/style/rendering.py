@@ -161,8 +161,10 @@ def printed(image: np.ndarray, kind: str, *, ink: np.ndarray, paper: np.ndarray,
     elif kind == "relief":
         inked = 0.5 + size * np.add(*np.gradient(inked))
     elif kind == "tiles":
-        small = Image.fromarray(inked.astype(np.float32)).resize([round(n / size) for n in tone.T.shape], Image.Resampling.BOX)
-        inked = np.asarray(small.resize(tone.T.shape, Image.Resampling.NEAREST))
+        width, height = tone.T.shape
+        few = round(width / size), round(height / size)
+        small = Image.fromarray(inked.astype(np.float32)).resize(few, Image.Resampling.BOX)
+        inked = np.asarray(small.resize((width, height), Image.Resampling.NEAREST))
     return _uint8(paper + (ink - paper) * np.clip(inked, 0, 1)[..., None])
 
 

@@ -19,6 +19,7 @@ from condpdiff.evaluate.settings import Eval
 from condpdiff.evaluate.unseen import Trained, at_cost, without_generator
 from condpdiff.generate.generator import Draw, Generator
 from condpdiff.generate.settings import Sample
+from condpdiff.generate.task_loss import MULTI
 from condpdiff.style import models
 from condpdiff.style.conditions import pictures_of
 from condpdiff.style.families import drawing
@@ -26,7 +27,7 @@ from condpdiff.style.families.losses import Family
 from condpdiff.style.rows import save_png
 from condpdiff.style.task import DrawnSource, Task
 from condpdiff.style.unseen.fresh import captions, load_projected
-from condpdiff.style.unseen.score import Judge, Painter
+from condpdiff.style.unseen.score import Judge, Painter, confusion
 from condpdiff.zoo.adapters import export_adapter
 from condpdiff.zoo.checkpoints import load_zoo
 from condpdiff.zoo.normalized import load_frame
@@ -36,6 +37,8 @@ PICTURES = (1, 4, 10)
 """Pictures of a condition, beside the number that its file asks for."""
 SHOWN = 4
 """Captions whose images are kept, of the scored ones."""
+SEEN = 6
+"""Members that were trained on, whose LoRAs are generated too."""
 POINTS, BETWEEN = 5, "between"
 """Conditions on the line between the first two members' that are generated for, and what their images are called."""
 GRID = ("no_lora", "mean_soup", "nearest", "ridge", "condpdiff", "own")
@@ -58,14 +61,15 @@ class FamilyEvaluation:
         base = data / "base"
         self.family = Family(task, collect, data / "tasks" / name, base)
         self.paint = Painter(base, zoo.layout, self.scale, captions(), settings)
-        self.judge = Judge(base, list(drawing.SCORED))
         self.aligned = isinstance(task.data.source, DrawnSource)
         self.true = [pictures_of(data / "tasks" / name, q, "train") for q in self.numbers]
+        self.judge = Judge(base, list(drawing.SCORED), self.true, self.aligned)
         self.told = [pictures_of(data / "tasks" / name, q) for q in self.numbers]
         self.encode = load_projected(condition, data)
         file = data / "conditions" / condition_file.FILE
         self.trained_on = members("train")
         self.y = {k: v.mean(0) for k, v in load_conditions(file, [*self.trained_on, *self.names]).items()}
+        self.generator, self.frame = Generator.load(data), load_frame(data / "normalized", name)
         self.rows: list[dict[str, Any]] = []
         self.images: dict[str, np.ndarray] = {}
 
@@ -86,7 +90,7 @@ class FamilyEvaluation:
                     "number": number,
                     "seconds": round(seconds, 3),
                     "to_condition": float(off[i]),
-                    **self.judge.distances(made[i], self.true[i], self.aligned),
+                    **self.judge.distances(made[i], i),
                 }
             )
 
@@ -107,7 +111,10 @@ class FamilyEvaluation:
         for number in range(samples.shape[1]):
             self.record("condpdiff", samples[:, number], 0.0, number)
         self.record("swapped", samples[:, 0].roll(1, 0), 0.0)
+        self.record("no_noise", self.frame.to_theta(self.generator.without_noise(asked)), 0.0)
         self.record("own", own, 0.0)
+        if (multi := self.data / "ldm" / MULTI).is_file():
+            self.record("multi_style", read_tensors(multi)["theta"].expand(len(asked), -1), 0.0)
         self._conditions()
         starts = {"zero": nothing, "condpdiff": samples[:, 0]}
         starts |= {arm: rivals[arm] for arm in ("mean_soup", "nearest", "ridge")}
@@ -116,7 +123,7 @@ class FamilyEvaluation:
 
     def _conditions(self) -> None:
         """The generator under other numbers of pictures, and under pictures of noise."""
-        generator, frame = Generator.load(self.data), load_frame(self.data / "normalized", self.name)
+        generator, frame = self.generator, self.frame
         draw, random = Draw(self.sample, 1, self.settings.seed), np.random.default_rng(self.settings.seed)
         told = {f"pictures_{n}": [t[:n] for t in self.told] for n in PICTURES}
         told["noise"] = [random.integers(0, 256, t[:4].shape, dtype=np.uint8) for t in self.told]
@@ -128,6 +135,22 @@ class FamilyEvaluation:
         between = [one + (other - one) * i / (POINTS - 1) for i in range(POINTS)]
         w = torch.cat([draw(generator, y[None], None) for y in between])
         self.images[BETWEEN] = self.paint(frame.to_theta(w))
+
+    def choices(self) -> pd.DataFrame:
+        """tier, asked, true, rmse: of LoRAs generated for a member, to every member's true images."""
+        scored = list(drawing.SCORED)
+        groups = {"unseen": (self.numbers, self.images["condpdiff"], np.stack(self.true))}
+        if seen := grouped("train")[self.name][:SEEN]:
+            draw, numbers = Draw(self.sample, 1, self.settings.seed), [int(n.partition("/")[2]) for n in seen]
+            y = load_conditions(self.data / "conditions" / condition_file.FILE, seen)
+            w = torch.cat([draw(self.generator, y[name].mean(0, keepdim=True), None) for name in seen])
+            true = np.stack([pictures_of(self.data / "tasks" / self.name, q, "train") for q in numbers])
+            groups["seen"] = numbers, self.paint(self.frame.to_theta(w)), true
+        rows = []
+        for tier, (numbers, made, true) in groups.items():
+            found = confusion(made[:, scored], true[:, scored])
+            rows += [(tier, i, j, found[a, b]) for a, i in enumerate(numbers) for b, j in enumerate(numbers)]
+        return pd.DataFrame(rows, columns=["tier", "asked", "true", "rmse"])
 
     def export(self, folder: Path) -> None:
         """`<member>/`: the sample whose images are nearest to the member's condition."""
@@ -143,8 +166,13 @@ class FamilyEvaluation:
             export_adapter(out, best, zoo, loads_as(self.data / "base"), shown, models.TASK_TYPE, models.CARD)
 
     def write(self, folder: Path) -> None:
-        """arms.csv, and images of GRID: `images/<arm>-<member>.png`, SHOWN captions of each."""
+        """arms.csv, choices.csv where the true images are known, and `images/<arm>-<member>.png` of GRID.
+
+        Each image shows SHOWN captions.
+        """
         pd.DataFrame(self.rows).round(4).to_csv(folder / "arms.csv", index=False)
+        if self.aligned:
+            self.choices().round(2).to_csv(folder / "choices.csv", index=False)
         (folder / "images").mkdir()
         shown = list(drawing.SCORED)[:SHOWN]
         between = [np.concatenate(list(images[shown[:1]]), axis=1) for images in self.images[BETWEEN]]

@@ -55,33 +55,36 @@ class Painter:
 
 
 class Judge:
-    """Distances of images to one style's own; the lower, the nearer."""
+    """Distances of images to those of some styles; the lower, the nearer."""
 
-    def __init__(self, base: Path, scored: list[int]) -> None:
-        """Args: scored: positions of the captions on which pictures are compared: the condition told of the others."""
+    def __init__(self, base: Path, scored: list[int], true: list[np.ndarray], aligned: bool) -> None:
+        """Args:
+        scored: positions of the captions on which pictures are compared: the condition told of the others.
+        true: of each style its images uint8 [n, H, W, 3].
+        aligned: they are of the captions that a LoRA is asked for, in their order.
+        """
         self.pooled = load_features(base, FRECHET)
         self.depths: Lite0 = load_features(base, "fd_lite0_96")  # type: ignore[assignment]  # the same weights
-        self.scored = scored
+        self.scored, self.true, self.aligned = scored, true, aligned
+        self.statistics = [statistics(features(self.pooled, images), "style images") for images in true]
+        self.units = [self._unit(images[scored]) for images in true] if aligned else []
 
-    def distances(self, made: np.ndarray, true: np.ndarray, aligned: bool) -> dict[str, float]:
-        """Of images uint8 [U, H, W, 3] to the style's [n, H, W, 3].
+    def distances(self, made: np.ndarray, style: int) -> dict[str, float]:
+        """Of images uint8 [U, H, W, 3] to a style's.
 
         rmse, rmse_16   root mean squared difference of pixels, 0 to 255, at full size and at COARSE pixels a side
         lpips_lite0     squared distance of unit features after each stage of EfficientNet-Lite0, as LPIPS takes it
                         (arXiv 1801.03924, Eq. 1, without learned weights)
         fd_lite0        Fréchet distance on pooled features, over all captions
-
-        Args:
-            aligned: the style's images are of the same captions, in their order.
         """
         found = {}
-        if aligned:
-            one, other = made[self.scored], true[self.scored]
+        if self.aligned:
+            one, other = made[self.scored], self.true[style][self.scored]
             found["rmse"] = _rmse(one, other)
             found["rmse_16"] = _rmse(shrink(one, COARSE), shrink(other, COARSE))
-            found["lpips_lite0"] = float((self._unit(one) - self._unit(other)).square().sum(1).mean())
-        both = [statistics(features(self.pooled, images), "style images") for images in (made, true)]
-        return found | {FRECHET: frechet_distance(*both)}
+            found["lpips_lite0"] = float((self._unit(one) - self.units[style]).square().sum(1).mean())
+        own = statistics(features(self.pooled, made), "style images")
+        return found | {FRECHET: frechet_distance(own, self.statistics[style])}
 
     @torch.inference_mode()
     def _unit(self, images: np.ndarray) -> Tensor:
@@ -93,6 +96,11 @@ class Judge:
             unit = nn.functional.normalize(x, dim=1)
             found.append(unit.flatten(1) / (unit.shape[2] * unit.shape[3]) ** 0.5)
         return torch.cat(found, dim=1) / len(found) ** 0.5
+
+
+def confusion(made: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """RMSE [S, S] of a LoRA's images [S, V, H, W, 3], one LoRA a row, to every style's true ones [S, V, H, W, 3]."""
+    return np.array([[_rmse(images, each) for each in true] for images in made])
 
 
 def _rmse(one: np.ndarray, other: np.ndarray) -> float:
