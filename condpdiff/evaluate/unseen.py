@@ -3,7 +3,8 @@
 All of it is made from what the generator had too: the soups of the tasks that were trained on, and the conditions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,23 +88,20 @@ def _left_out(x: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:
 
 
 def at_cost(
-    losses: Losses, starts: Mapping[str, Tensor], finetune: Finetune, keep: Callable[[str, Tensor], object]
+    losses: Losses,
+    starts: Mapping[str, Tensor],
+    trained: Tensor,
+    finetune: Finetune,
+    keep: Callable[[str, Tensor, float], object],
 ) -> None:
     """Fine-tune members from nothing and from every start, and hand each result [S, K] to `keep`.
 
     Args:
         starts: [S, K] each; `zero` is nothing, and has BUDGETS, the others WARM_BUDGETS.
-        keep: takes an arm, `<start>+<steps>`, and its LoRAs.
+        keep: takes an arm, `<start>+<steps>`, its LoRAs, and the seconds that each took.
     """
     for name, start in starts.items():
         for steps in BUDGETS if name == "zero" else WARM_BUDGETS:
-            budget = finetune.model_copy(update={"steps": steps})
-            keep(f"{name}+{steps}", finetune_many(losses, start, budget, f"{name}, {steps} steps"))
-
-
-def bootstrap(values: Sequence[float], count: int, seed: int) -> tuple[float, float]:
-    """95 % interval of the mean over tasks."""
-    found = np.asarray(values)
-    picks = np.random.default_rng(seed).integers(len(found), size=(count, len(found)))
-    low, high = np.quantile(found[picks].mean(1), [0.025, 0.975])
-    return float(low), float(high)
+            budget, began = finetune.model_copy(update={"steps": steps}), time.perf_counter()
+            theta = finetune_many(losses, start, trained, budget, f"{name}, {steps} steps")
+            keep(f"{name}+{steps}", theta, (time.perf_counter() - began) / len(theta))

@@ -9,6 +9,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 import torch
@@ -34,8 +35,16 @@ SPARE = 0.05
 """Length of axes that the zoo does not have, in mean lengths of those that it has: the task loss may use them."""
 MULTI, MULTI_STEPS, MULTI_LR = "multi.safetensors", 200, 2e-3
 """One LoRA for all tasks; steps and rate of its training."""
-Draw = Callable[[int], tuple[Tensor, Callable[[Tensor], Tensor]]]
-"""A step's number -> conditions y [S, d_cond], and theta [S, K] -> the tasks' losses [S]."""
+
+
+class Draw(Protocol):
+    """Draws the tasks of a step."""
+
+    trained: Tensor
+    """[K]: 0 where fine-tuning leaves theta as it is, as `ManyFinetuning.trained`."""
+
+    def __call__(self, step: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """A step's number -> conditions y [S, d_cond], and theta [S, K] -> the tasks' losses [S]."""
 
 
 class Through(nn.Module):
@@ -127,8 +136,12 @@ def through_base(model: Denoiser, process: Process, data: Path, draw: Draw, sett
     torch.manual_seed(settings.seed)
     frame = load_frame(data / "normalized", members("train")[0])
     decoder = unfolded(decoder, load_scale(data / "latents"), frame)
+    decoder.axes.data *= draw.trained  # the spare ones
+    part = draw.trained.to(device())
     through = Through(model, process, decoder, settings.task_loss.sampling_steps).to(device())
     through.requires_grad_(True)
+    for weights in decoder.parameters():  # what fine-tuning leaves alone stays as it is
+        weights.register_hook(lambda gradient: gradient * part)
     model.mean.spread.requires_grad_(False)
     inside = {id(p) for p in model.mean.parameters()}
     trained = [p for p in model.parameters() if id(p) not in inside]  # reconstruction has brought these near
@@ -142,16 +155,20 @@ def through_base(model: Denoiser, process: Process, data: Path, draw: Draw, sett
         y, losses = draw(step)
         return losses(network(y)).mean()
 
-    multi = unconditional(draw, decoder.mean.detach().clone())
+    multi = unconditional(draw, decoder.mean.detach().clone(), part)
     steps = settings.task_loss.steps
     curve = fit(through, loss, torch.optim.Adam(groups, fused=True), steps=steps, what="task loss")
     through.cpu().eval().requires_grad_(False)
     return TrainedOn(*folded(decoder, frame), curve, multi)
 
 
-def unconditional(draw: Draw, start: Tensor) -> Tensor:
-    """One LoRA [K] for every task, by the same loss on the same draws: what a condition has to beat."""
-    loras = Loras(start[None].cpu()).to(device())
+def unconditional(draw: Draw, start: Tensor, trained: Tensor) -> Tensor:
+    """One LoRA [K] for every task, by the same loss on the same draws: what a condition has to beat.
+
+    Args:
+        start, trained: [K], as `Loras` takes them.
+    """
+    loras = Loras(start[None], trained).to(device())
 
     def loss(network: nn.Module, step: int) -> Tensor:
         y, losses = draw(step)

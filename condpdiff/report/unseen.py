@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from condpdiff.common.settings import PARAMS
-from condpdiff.common.task import Task
+from condpdiff.common.task import Task, grouped
+from condpdiff.diffusion.conditions import FILE, load_conditions
 from condpdiff.report import studies_section
 from condpdiff.report.blocks import Block, Figures, Section, Table, Text
 from condpdiff.report.compare import WORDS, number
@@ -17,7 +19,7 @@ from condpdiff.report.page import Report
 from condpdiff.report.png import Picture, read_picture
 from condpdiff.report.readers import read_csv
 from condpdiff.report.revision import revision
-from condpdiff.report.svg import LIGHT, Image, figure, image, styled
+from condpdiff.report.unseen_figures import matrices, start, style_map
 
 MAIN, FRECHET = "rmse", "fd_lite0"
 DISTANCES = {
@@ -35,6 +37,8 @@ ARMS = {
     "ridge": "linear regression from condition to soup",
     "kernel_ridge": "the same with a Gaussian kernel",
     "ridge_gaussian": "ridge, with a draw of its errors on left-out training members",
+    "multi_style": "one LoRA for all styles, trained on the same fresh styles as condpdiff",
+    "no_noise": "condpdiff without noise: mu(y) alone",
     "condpdiff": "generated from the condition and noise, the mean over samples",
     BEST: "of the samples the one whose images are nearest to the condition's own pictures",
     "pictures_1": "condpdiff from one picture",
@@ -44,7 +48,7 @@ ARMS = {
     "noise": "condpdiff under pictures of noise",
     "own": "the member's own LoRA, fine-tuned to the end on its own images",
 }
-RIVALS = ("mean_soup", "nearest", "softmax_nearest", "ridge", "kernel_ridge")
+RIVALS = ("mean_soup", "multi_style", "nearest", "softmax_nearest", "ridge", "kernel_ridge")
 """What needs no generator."""
 SHOWN = ("condition", "no_lora", "nearest", "ridge", "condpdiff", "own", "truth")
 KNOWN, HELD_OUT = "known families", "held-out families"
@@ -58,6 +62,10 @@ GAP = (
     "In brackets the 95 % interval, by resampling members. Bold: highest of its column, own apart."
 )
 TABLE = "Distance to the true pictures of the scored captions ({label}), mean over unseen members; **lower is better**."
+WHOSE = (
+    "Distance in pixels (RMSE) of the images of one style's LoRA (row) to the true images of each style (column). "
+    "Darker is nearer; a ring marks the row's nearest."
+)
 COST = (
     "{label} after further steps of fine-tuning on the member's own images, mean over unseen members; lower is better."
 )
@@ -75,11 +83,15 @@ def build(tasks: Mapping[str, Task], data: Path, seed: int) -> Report:
     gaps = {g: _gaps(unseen[unseen["group"] == g], seed) for g in groups}
     table = _table(unseen, list(tasks))
     sections = [
-        Section("choose", "Does the condition choose?", _choose(gaps, unseen, table)),
+        Section(
+            "choose",
+            "Does the condition choose?",
+            [*_choose(gaps, unseen, table), *_whose(data, tasks), _map(data, tasks)],
+        ),
         Section(
             "images", "What it makes of pictures", [*(_grid(data, name) for name in tasks), _between(data, list(tasks))]
         ),
-        Section("start", "As a start for fine-tuning", [Figures(COST.format(label=DISTANCES[MAIN]), _starts(unseen))]),
+        Section("start", "As a start for fine-tuning", [_starts(unseen)]),
         *studies_section.sections(),
         Section(
             "settings",
@@ -90,11 +102,16 @@ def build(tasks: Mapping[str, Task], data: Path, seed: int) -> Report:
             ],
         ),
     ]
-    metrics = {_key(g): {a: round(v[0], 1) for a, v in _main(found).items() if a in ARMS} for g, found in gaps.items()}
+    tuning = rows[rows["tier"] == "tuning"]  # what settings are chosen by
+    chosen = {f"tuning {g}": _gaps(tuning[tuning["group"] == g], seed) for g in groups}
+    metrics = {
+        _key(g): {a: round(v[0], 1) for a, v in _main(found).items() if a in ARMS}
+        for g, found in (gaps | chosen).items()
+    }
     tiles = [(g, f"{number(_main(found)['condpdiff'][0], 0)} %", "of the gap closed") for g, found in gaps.items()]
     frame = _arms_frame(unseen)
     closed = [_main(found) for found in gaps.values()]
-    ahead = [min(c["condpdiff"][0] - c[rival][0] for rival in RIVALS) > 0 for c in closed]
+    ahead = [min(c["condpdiff"][0] - c[rival][0] for rival in RIVALS if rival in c) > 0 for c in closed]
     word = WORDS[0] if all(ahead) else WORDS[2 - any(ahead)]
     return Report(_verdict(gaps, unseen), word, tiles, [], sections, table, metrics, frame)
 
@@ -115,17 +132,19 @@ def _main(found: Mapping[str, Any]) -> Any:
 
 
 def _key(group: str) -> str:
-    return group.replace("-", "_").replace(" families", "")
+    return group.replace("-", "_").replace(" families", "").replace(" ", "_")
 
 
 def _rows(folder: Path, task: Task) -> pd.DataFrame:
     """The family's rows with the arm BEST beside the others, and condpdiff's mean over samples."""
-    rows = read_csv(folder / "arms.csv", ["family", "member", "tier", "arm", "number", "to_condition"])
+    rows = read_csv(folder / "arms.csv", ["family", "member", "tier", "arm", "number", "seconds", "to_condition"])
     for key in DISTANCES:
         rows[key] = rows.get(key, math.nan)
     samples = rows[rows["arm"] == "condpdiff"]
     best = samples.loc[samples.groupby("member")["to_condition"].idxmin()].assign(arm=BEST)
-    mean = samples.groupby(["family", "member", "tier", "arm"], as_index=False)[["to_condition", *DISTANCES]].mean()
+    mean = samples.groupby(["family", "member", "tier", "arm"], as_index=False)[
+        ["seconds", "to_condition", *DISTANCES]
+    ].mean()
     found = pd.concat([rows[rows["arm"] != "condpdiff"], mean, best])
     assert task.members is not None
     return found.assign(group=KNOWN if task.members.train else HELD_OUT)
@@ -173,6 +192,37 @@ def _verdict(gaps: Mapping[str, Any], unseen: pd.DataFrame) -> list[str]:
     return lines
 
 
+def _whose(data: Path, tasks: Mapping[str, Task]) -> list[Block]:
+    """Which member's style came out: of families whose members' true images are known."""
+    files = {name: data / "eval" / name / "choices.csv" for name in tasks}
+    found = {k: read_csv(f, ["tier", "asked", "true", "rmse"]) for k, f in files.items() if f.is_file()}
+    if not found:
+        return []
+    rows = pd.concat([each.assign(family=name) for name, each in found.items()], ignore_index=True)
+    right = []
+    for tier, what in (("seen", "trained on"), ("unseen", "never trained on")):
+        some = rows[rows["tier"] == tier]
+        nearest = some.loc[some.groupby(["family", "asked"])["rmse"].idxmin()]
+        if len(nearest):
+            hits = int((nearest["asked"] == nearest["true"]).sum())
+            right.append(f"{hits} of {len(nearest)} LoRAs for styles {what}")
+    said = f"Nearest to the style that was asked for, of all of its family's in the picture: {', '.join(right)}."
+    return [Text(said), Figures(WHOSE, matrices(found))]
+
+
+def _map(data: Path, tasks: Mapping[str, Task]) -> Figures:
+    """Conditions of all members, and how far apart they are."""
+    names, file = grouped("unseen", "tuning", "train"), data / "conditions" / FILE
+    y = {k: torch.stack(list(load_conditions(file, names[k]).values())) for k in tasks}  # [Q, V, d_cond]
+    within = {k: torch.linalg.vector_norm(d - d.mean(1, keepdim=True), dim=2).mean() for k, d in y.items()}
+    said = [f"{k} {number(float(torch.pdist(d.mean(1)).mean() / within[k]), 1)}" for k, d in y.items()]
+    caption = (
+        "Conditions of all members, on their first two principal axes; rings: never trained on. Mean distance between "
+        f"two of a family's styles over the mean distance of a style's conditions from their mean: {', '.join(said)}."
+    )
+    return Figures(caption, [style_map(y, {k: t.members for k, t in tasks.items() if t.members})], wide=True)
+
+
 def _choose(gaps: Mapping[str, Any], unseen: pd.DataFrame, table: Table) -> list[Block]:
     blocks: list[Block] = [table]
     for group, found in gaps.items():
@@ -186,7 +236,10 @@ def _choose(gaps: Mapping[str, Any], unseen: pd.DataFrame, table: Table) -> list
                  for arm, row in zip(arms, cells, strict=True)]  # fmt: skip
         columns = [group, *(DISTANCES[key] for key in found)]
         blocks.append(Table(GAP.format(what=f"unseen members of {group}"), columns, shown, bold))
-    blocks.append(Table("What each arm is.", ["arm", "what it is"], [list(row) for row in ARMS.items()], numeric=False))
+    seconds = unseen.groupby("arm")["seconds"].mean()
+    shown = [[arm, what, number(seconds[arm], 2)] for arm, what in ARMS.items() if arm in seconds]
+    caption = "What each arm is, and what one LoRA costs on this machine, made side by side with others of its family."
+    blocks.append(Table(caption, ["arm", "what it is", "seconds"], shown, numeric=False))
     return blocks
 
 
@@ -227,23 +280,10 @@ def _between(data: Path, families: Sequence[str]) -> Figures:
     return Figures("Between the conditions of two unseen members, at both ends theirs, from the same noise.", found)
 
 
-def _starts(unseen: pd.DataFrame) -> list[Image]:
-    return [_start(unseen[unseen["group"] == g], g) for g in (KNOWN, HELD_OUT) if (unseen["group"] == g).any()]
-
-
-@styled
-def _start(rows: pd.DataFrame, group: str) -> Image:
-    """Distance over steps of fine-tuning, one line a start."""
-    fig, (ax,) = figure(2.9)
-    means = rows.groupby("arm")[MAIN].mean()
-    for number_, start in enumerate(("zero", "mean_soup", "nearest", "ridge", "condpdiff")):
-        steps = sorted(int(str(a).partition("+")[2]) for a in means.index if str(a).startswith(f"{start}+"))
-        first = means["no_lora" if start == "zero" else start]
-        y = [first, *(means[f"{start}+{s}"] for s in steps)]
-        c = LIGHT["condpdiff"] if start == "condpdiff" else list(LIGHT.values())[8 + number_]
-        ax.plot([0, *steps], y, "-o", color=c, lw=1.6, ms=3.5, label=start)
-    ax.set(xlabel="steps of fine-tuning", ylabel=DISTANCES[MAIN], title=group)
-    return image(fig, f"start-{_key(group)}", f"{group}: distance over steps of fine-tuning from each start", legend=3)
+def _starts(unseen: pd.DataFrame) -> Figures:
+    groups = [g for g in (KNOWN, HELD_OUT) if (unseen["group"] == g).any()]
+    found = [start(unseen[unseen["group"] == g], g, MAIN, DISTANCES[MAIN]) for g in groups]
+    return Figures(COST.format(label=DISTANCES[MAIN]), found)
 
 
 def _arms_frame(unseen: pd.DataFrame) -> pd.DataFrame:

@@ -133,7 +133,7 @@ def _train(finetuning: Finetuning[Any], unfinished: Path) -> tuple["PeftModel", 
     task, collect = finetuning.task, finetuning.collect
     loss = finetuning.start()
     model = loss.model
-    draw_lora(model, collect.seed)
+    draw_lora(model, collect.seed, collect.factors)
     layout, count = layout_of(model), collect.max_checkpoints
     run = Run(torch.zeros(count, layout.K), torch.zeros(count, dtype=torch.int64))
 
@@ -146,7 +146,8 @@ def _train(finetuning: Finetuning[Any], unfinished: Path) -> tuple["PeftModel", 
             run.scores.append((done, finetuning.score(model)))
 
     parameters = dict(model.named_parameters())
-    groups = [{"params": [p for key, p in parameters.items() if ".lora_" in key], "lr": task.finetune.lr}]
+    loras = [p for key, p in parameters.items() if ".lora_" in key and p.requires_grad]
+    groups = [{"params": loras, "lr": task.finetune.lr}]
     schedules = [lora_schedule(task.finetune, collect)]
     if trained := [p for key, p in parameters.items() if "modules_to_save" in key]:
         groups.append({"params": trained, "lr": finetuning.head_lr})
@@ -193,24 +194,37 @@ def _rise(step: int, finetune: Finetune) -> float:
 
 
 @torch.no_grad()
-def draw_lora(model: nn.Module, seed: int) -> None:
-    """Start the LoRA at an A that depends on `seed` and the layout alone, and B = 0.
+def draw_lora(model: nn.Module, seed: int, factors: str = "both") -> None:
+    """Start the LoRA at an A that depends on `seed` and the layout alone, and B = 0; if A alone trains, the other way.
 
     PEFT draws A from torch's global generator, after a head has drawn from it: heads of other sizes would give other A,
     and LoRAs can be averaged, and share statistics, in one frame only.
     """
     generator = torch.Generator().manual_seed(seed)
     for key, parameter in model.named_parameters():
-        if ".lora_A." in key:
+        if ".lora_A." not in key and ".lora_B." not in key:
+            continue
+        trained = factors == "both" or f".lora_{factors}." in key
+        parameter.requires_grad_(trained)
+        if ".lora_A." in key if factors != "A" else not trained:
             drawn = torch.empty(parameter.shape)  # on the CPU, which draws the same for all devices
             parameter.copy_(nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=generator))
-        elif ".lora_B." in key:
+        else:
             parameter.zero_()
 
 
 def lora_state(model: nn.Module, layout: Layout) -> Tensor:
     """The LoRA matrices of a PEFT model as theta [K]."""
     return flatten({key.replace(".default.", "."): p for key, p in model.named_parameters()}, layout)
+
+
+def trained_part(layout: Layout, factors: str) -> Tensor:
+    """[K] 1 where theta trains, 0 where it stays as `draw_lora` drew it."""
+    parts = [
+        (torch.ones if factors == "both" or f".lora_{factors}." in e.key else torch.zeros)(e.size)
+        for e in layout.entries
+    ]
+    return torch.cat(parts)
 
 
 def head_state(model: nn.Module) -> dict[str, Tensor]:

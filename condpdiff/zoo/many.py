@@ -39,9 +39,13 @@ RATING_SEED = 1_000_003
 class Loras(nn.Module):
     """Theta [S, K] as what is trained; all of a base model's own weights stand still."""
 
-    def __init__(self, theta: Tensor) -> None:
+    def __init__(self, theta: Tensor, trained: Tensor | None = None) -> None:
+        """Args: theta: [S, K]; trained: [K], 0 where they stand still."""
         super().__init__()
         self.theta = nn.Parameter(theta.clone())
+        if trained is not None:
+            self.register_buffer("trained", trained)
+            self.theta.register_hook(lambda gradient: gradient * self.trained)
 
     def forward(self, losses: Losses, step: int) -> Tensor:
         """The sum of the members' losses, so that none feels how many there are."""
@@ -54,6 +58,8 @@ class ManyFinetuning(ABC):
     layout: Layout
     start: Tensor
     """[K]: every member's LoRA before its first step."""
+    trained: Tensor
+    """[K]: 0 where it stays as it is."""
     count: int
     """Q: members."""
     config: Mapping[str, Any]
@@ -66,19 +72,13 @@ class ManyFinetuning(ABC):
         """On each member's own training rows, `batch_size` a step; they depend on the seed, the member and the step."""
 
 
-def finetune_many(
-    losses: Losses,
-    start: Tensor,
-    finetune: Finetune,
-    what: str,
-    after_step: Callable[[int, Tensor], None] | None = None,
-) -> Tensor:
+def finetune_many(losses: Losses, start: Tensor, trained: Tensor, finetune: Finetune, what: str) -> Tensor:
     """LoRAs [S, K] after `finetune.steps` steps of Adam from `start` [S, K]: the rate rises, then falls to 0.
 
     Args:
-        after_step: called after each step with the steps done and theta as it is then.
+        trained: [K], as `ManyFinetuning.trained`.
     """
-    return _fit(losses, start, finetune, finetune.steps, lambda step: _rate(step, finetune, 0.0), what, after_step)
+    return _fit(losses, Loras(start, trained), finetune, finetune.steps, lambda step: _rate(step, finetune, 0.0), what)
 
 
 def collect_many(family: ManyFinetuning, name: str, finetune: Finetune, collect: Collect, out: Path) -> None:
@@ -98,7 +98,13 @@ def collect_many(family: ManyFinetuning, name: str, finetune: Finetune, collect:
             _write_group(family, members, f"{name} {members[0]}-{members[-1]}", finetune, collect, path)
     parts = [read_tensors(unfinished / f"{members[0]}.safetensors") for members in groups]
     with new_directory(out) as folder:
-        config = {"rank": collect.rank, "alpha": collect.alpha, "modules_to_save": [], "task": name, **family.config}
+        placed: dict[str, Any] = {
+            "rank": collect.rank,
+            "alpha": collect.alpha,
+            "factors": collect.factors,
+            "modules_to_save": [],
+        }
+        config = {**placed, "task": name, **family.config}
         write_tensors(folder / THETA, {"theta": torch.cat([part["theta"] for part in parts])}, config)
         write_tensors(folder / HEAD, {})
         family.layout.save(folder)
@@ -141,7 +147,9 @@ def _write_group(
 
     total = finetune.steps + collect.max_checkpoints * every
     start = family.start.repeat(len(members), 1)
-    _fit(recorded, start, finetune, total, lambda step: _rate(step, finetune, window), what, keep)
+    _fit(
+        recorded, Loras(start, family.trained), finetune, total, lambda step: _rate(step, finetune, window), what, keep
+    )
     partial = path.with_suffix(".partial")
     write_tensors(partial, {"theta": torch.stack(kept, dim=1), "losses": torch.stack(curve)})
     partial.rename(path)
@@ -149,14 +157,14 @@ def _write_group(
 
 def _fit(
     losses: Losses,
-    start: Tensor,
+    loras: Loras,
     finetune: Finetune,
     steps: int,
     schedule: Schedule,
     what: str,
     after_step: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
-    loras = Loras(start).to(device())
+    loras = loras.to(device())
     optimizer = torch.optim.AdamW(loras.parameters(), lr=finetune.lr, weight_decay=finetune.weight_decay, fused=True)
     after = (lambda done: None) if after_step is None else (lambda done: after_step(done, loras.theta))
     loss = lambda network, step: network(losses, step)  # noqa: E731

@@ -17,6 +17,8 @@ class Collect(Section):
     """r of the LoRA matrices A [r, in] and B [out, r]."""
     alpha: PositiveFloat
     """The update is (alpha / r) B A."""
+    factors: Literal["both", "A", "B"] = "both"
+    """Which matrices are trained and generated; the others stay as they were drawn, and those that train start at 0."""
     target_modules: Literal["auto"] | list[str] = "auto"
     """Suffixes of the modules that get a LoRA; `auto`: all attention projections of the model type."""
     steps: PositiveInt | None = None

@@ -11,12 +11,13 @@ from torch import Tensor
 from condpdiff.autoencoder import models as autoencoder
 from condpdiff.autoencoder.latents import Scale, load_scale, save_latents
 from condpdiff.autoencoder.models import PcaAutoencoder
+from condpdiff.common.files import read_tensors
 from condpdiff.common.task import MEMBERS, save_members
 from condpdiff.diffusion import process as diffusion
 from condpdiff.diffusion.denoiser import Denoiser
 from condpdiff.diffusion.process import Process
 from condpdiff.generate.generator import Generator
-from condpdiff.generate.task_loss import SPARE, Through, folded, through_base, unfolded
+from condpdiff.generate.task_loss import MULTI, SPARE, Through, folded, through_base, unfolded
 from condpdiff.zoo.normalization import Moments, normalise, statistics_of
 from condpdiff.zoo.normalized import Frame, load_frame, save_frame
 from condpdiff.zoo.placed import batched_loras
@@ -100,18 +101,21 @@ def test_task_loss_falls_and_reaches_mean_decoder_and_denoiser(data: Path, resid
     y, x = random(3, D, seed=1), random(8, 6, seed=2)
     labels = random(3, 8, 3, seed=3)  # of each task for the same rows
 
-    def draw(step: int) -> tuple[Tensor, Any]:
-        def losses(theta: Tensor) -> Tensor:
+    class Tasks:
+        trained = torch.ones(layout.K)
+
+        def __call__(self, step: int) -> tuple[Tensor, Any]:
+            return y, self.losses
+
+        def losses(self, theta: Tensor) -> Tensor:
             with batched_loras(base, layout, 2.0, theta):
                 return (base(x.repeat(3, 1)).unflatten(0, (3, 8)) - labels).square().mean((1, 2))
-
-        return y, losses
 
     before = {name: value.clone() for name, value in model.state_dict().items()}
     old, _ = folded(unfolded(*parts(data)), parts(data)[2])
     task_loss = {"steps": 60, "sampling_steps": 2, "lr": 3e-3, "decoder_lr": 3e-3}
     settings = make_settings(task_loss=task_loss, residual=residual)
-    through_base(model, Process("sample", residual), data, draw, settings).save(data / "ldm")
+    through_base(model, Process("sample", residual), data, Tasks(), settings).save(data / "ldm")
     curve = pd.read_csv(data / "ldm/task_loss.csv")["loss"]
     assert curve.iloc[-1] < 0.8 * curve.iloc[0]
 
@@ -123,3 +127,6 @@ def test_task_loss_falls_and_reaches_mean_decoder_and_denoiser(data: Path, resid
     found = Generator.load(data)  # with the decoder that was trained on, whose axes have the scale inside
     assert isinstance(found.decoder, PcaAutoencoder) and float((found.decoder.axes - old.axes).abs().min()) > 0
     assert torch.equal(found.scale.undo(torch.ones(1, C, L)), torch.ones(1, C, L))
+    soup = unfolded(*parts(data)).mean
+    tasks, one = Tasks(), read_tensors(data / "ldm" / MULTI)["theta"]
+    assert tasks.losses(one.expand(3, -1)).mean() < tasks.losses(soup.expand(3, -1)).mean()

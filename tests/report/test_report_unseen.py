@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
-from condpdiff.common.task import Members
+from condpdiff.common.task import Members, save_members
+from condpdiff.diffusion.conditions import FILE, save_conditions
 from condpdiff.report import render, unseen
-from condpdiff.report.blocks import Table
+from condpdiff.report.blocks import Figures, Table, Text
 from condpdiff.report.compare import WORDS
 from condpdiff.report.page import Report
 from condpdiff.report.unseen import ARMS, BEST, DISTANCES, FRECHET, HELD_OUT, KNOWN, RIVALS, SHOWN
@@ -45,6 +47,11 @@ def write(name: str, members: int, aligned: bool = True, **closed: float) -> Non
     (folder / "images").mkdir(parents=True)
     rows(name, members, aligned, len(name), CLOSED | closed).to_csv(folder / "arms.csv", index=False)
     strip = Image.fromarray(np.zeros((8, 32, 3), np.uint8))
+    if aligned:
+        numbers = range(members)
+        cells = [("unseen", i, j, 10.0 + 20 * (i != j)) for i in numbers for j in numbers]
+        cells[-1] = (*cells[-1][:3], 99.0)  # the last one's images are nearer to another style
+        pd.DataFrame(cells, columns=["tier", "asked", "true", "rmse"]).to_csv(folder / "choices.csv", index=False)
     for file in [f"{arm}-{q}" for arm in SHOWN for q in range(members)] + ["between-0"]:
         strip.save(folder / "images" / f"{file}.png")
 
@@ -52,6 +59,11 @@ def write(name: str, members: int, aligned: bool = True, **closed: float) -> Non
 def built(**families: Members) -> Report:
     """Of families by name; of a task the page reads its members alone."""
     tasks: Any = {name: SimpleNamespace(members=members) for name, members in families.items()}
+    save_members(Path("data/members.json"), list(families), list(families.values()))
+    y = torch.randn(99, 4, 5, generator=torch.Generator().manual_seed(0))
+    Path("data/conditions").mkdir(exist_ok=True)
+    named = {f"{name}/{q}": y[q] + i for i, (name, m) in enumerate(families.items()) for q in range(m.total)}
+    save_conditions(Path("data/conditions", FILE), named)
     return unseen.build(tasks, Path("data"), 0)
 
 
@@ -97,6 +109,14 @@ def test_interval_holds_the_share_and_is_wider_the_more_members_differ() -> None
     assert share == pytest.approx(50) and 50 - 20 < low < 45 and 55 < high < 50 + 20
     assert found == unseen._gaps(even.assign(rmse=even["rmse"] + shifts), 0)["rmse"]
     assert found["condpdiff"][1:] == pytest.approx((75, 75))
+
+
+def test_report_counts_how_often_the_style_that_came_out_is_the_one_asked_for(report: Report) -> None:
+    section = next(s for s in report.sections if s.id == "choose")
+    said = [block.text for block in section.blocks if isinstance(block, Text)]
+    assert said[0].endswith("in the picture: 6 of 8 LoRAs for styles never trained on.")
+    images = [image.name for block in section.blocks if isinstance(block, Figures) for image in block.images]
+    assert images == ["choices-gradings", "choices-strokes", "style-map"]
 
 
 def test_folders_count_by_their_frechet_distance_and_leave_pixels_alone(report: Report) -> None:

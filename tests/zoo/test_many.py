@@ -12,6 +12,7 @@ from condpdiff.common.settings import parse
 from condpdiff.common.task import Finetune
 from condpdiff.zoo import many
 from condpdiff.zoo.checkpoints import load_zoo
+from condpdiff.zoo.collect import trained_part
 from condpdiff.zoo.many import Losses, ManyFinetuning, collect_many, finetune_many
 from condpdiff.zoo.placed import batched_loras
 from condpdiff.zoo.settings import Collect
@@ -30,6 +31,7 @@ class Family(ManyFinetuning):
 
     def __init__(self, count: int) -> None:
         self.model, self.layout = make_toy()
+        self.trained = torch.ones(self.layout.K)
         self.start, self.count, self.config, self.digest = 0.3 * random(self.layout.K), count, {"made": "up"}, "toy"
         self.asked: list[list[int]] = []
 
@@ -59,7 +61,8 @@ def collected(family: ManyFinetuning, out: str, collect: Collect = COLLECT) -> T
 
 
 def tuned(family: Family, members: list[int]) -> Tensor:
-    return finetune_many(family.losses(members, 8, 0), family.start.repeat(len(members), 1), SETTINGS, "toys")
+    start = family.start.repeat(len(members), 1)
+    return finetune_many(family.losses(members, 8, 0), start, family.trained, SETTINGS, "toys")
 
 
 def test_a_member_s_lora_is_the_same_whatever_stands_beside_it() -> None:
@@ -67,6 +70,14 @@ def test_a_member_s_lora_is_the_same_whatever_stands_beside_it() -> None:
     alone, beside = tuned(family, [1]), tuned(family, [4, 1, 0])
     torch.testing.assert_close(beside[1:2], alone, rtol=1e-3, atol=1e-4)
     assert not torch.allclose(beside[0], beside[1], atol=0.1)
+
+
+def test_what_is_not_to_train_stays_as_it_was() -> None:
+    family = Family(2)
+    family.trained = trained_part(family.layout, "B")
+    assert 0 < family.trained.sum() < family.layout.K
+    moved = tuned(family, [0, 1]) != family.start
+    assert torch.equal(moved.any(0), family.trained > 0)
 
 
 def test_zoo_holds_every_member_s_last_states_of_falling_loss(capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,7 +91,14 @@ def test_zoo_holds_every_member_s_last_states_of_falling_loss(capsys: pytest.Cap
         assert losses(theta[q, -1:], 0) < 0.9 * losses(family.start[None], 0)
     zoo = load_zoo(Path("zoo/3"), 2)
     assert torch.equal(zoo.theta, theta[3, -2:]) and zoo.layout == family.layout and zoo.head == {}
-    assert zoo.config == {"rank": 2, "alpha": 4.0, "modules_to_save": [], "task": "toys", "made": "up"}
+    assert zoo.config == {
+        "rank": 2,
+        "alpha": 4.0,
+        "factors": "both",
+        "modules_to_save": [],
+        "task": "toys",
+        "made": "up",
+    }
     curve = pd.read_csv("zoo/loss.csv")
     assert curve["step"].tolist() == list(range(1, SETTINGS.steps + 2 * COLLECT.max_checkpoints + 1))
     assert curve["loss"].iloc[-5:].mean() < 0.9 * curve["loss"].iloc[:5].mean()

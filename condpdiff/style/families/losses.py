@@ -20,7 +20,7 @@ from condpdiff.style.models import (
     peft_transformer,
 )
 from condpdiff.style.task import Task
-from condpdiff.zoo.collect import draw_lora, lora_state
+from condpdiff.zoo.collect import draw_lora, lora_state, trained_part
 from condpdiff.zoo.layout import Layout, layout_of
 from condpdiff.zoo.many import Losses, ManyFinetuning
 from condpdiff.zoo.placed import batched_loras
@@ -50,9 +50,10 @@ class Family(ManyFinetuning):
     def __init__(self, task: Task, collect: Collect, data: Path, base: Path) -> None:
         """Raises a UserError if the data or the base can't be read, or the model has no such target modules."""
         model = peft_transformer(base, collect.seed, collect.rank, collect.alpha, collect.target_modules)
-        draw_lora(model, collect.seed)
+        draw_lora(model, collect.seed, collect.factors)
         self.layout = layout_of(model)
         self.start = lora_state(model, self.layout)
+        self.trained = trained_part(self.layout, collect.factors)
         placed: Any = model.peft_config["default"]
         self.config = {"target_modules": sorted(placed.target_modules)}
         del model

@@ -16,7 +16,7 @@ from condpdiff.diffusion import conditions as condition_file
 from condpdiff.diffusion.conditions import load_conditions
 from condpdiff.diffusion.settings import Condition
 from condpdiff.evaluate.settings import Eval
-from condpdiff.evaluate.unseen import Trained, at_cost, without_generator
+from condpdiff.evaluate.unseen import BUDGETS, Trained, at_cost, without_generator
 from condpdiff.generate.generator import Draw, Generator
 from condpdiff.generate.settings import Sample
 from condpdiff.generate.task_loss import MULTI
@@ -53,7 +53,7 @@ class FamilyEvaluation:
     ) -> None:
         assert task.members is not None
         self.name, self.task, self.data, self.settings = name, task, data, settings
-        self.sample, self.names = sample, grouped("unseen", "tuning")[name]
+        self.collect, self.sample, self.names = collect, sample, grouped("unseen", "tuning")[name]
         self.numbers = [int(member.partition("/")[2]) for member in self.names]
         self.unseen = task.members.unseen
         zoo = load_zoo(data / "zoo" / self.names[0])
@@ -108,33 +108,38 @@ class FamilyEvaluation:
         self.record("no_lora", nothing, 0.0)
         for arm, theta in rivals.items():
             self.record(arm, theta, each)
+        seconds = self._conditions()
         for number in range(samples.shape[1]):
-            self.record("condpdiff", samples[:, number], 0.0, number)
+            self.record("condpdiff", samples[:, number], seconds, number)
         self.record("swapped", samples[:, 0].roll(1, 0), 0.0)
         self.record("no_noise", self.frame.to_theta(self.generator.without_noise(asked)), 0.0)
-        self.record("own", own, 0.0)
         if (multi := self.data / "ldm" / MULTI).is_file():
             self.record("multi_style", read_tensors(multi)["theta"].expand(len(asked), -1), 0.0)
-        self._conditions()
         starts = {"zero": nothing, "condpdiff": samples[:, 0]}
         starts |= {arm: rivals[arm] for arm in ("mean_soup", "nearest", "ridge")}
         losses = self.family.losses(self.numbers, self.task.finetune.batch_size, self.settings.seed)
-        at_cost(losses, starts, self.task.finetune, lambda arm, theta: self.record(arm, theta, 0.0))
+        at_cost(losses, starts, self.family.trained, self.task.finetune, self.record)
+        steps, rows = BUDGETS[-1], pd.DataFrame(self.rows)
+        a_step = rows.loc[rows["arm"] == f"zero+{steps}", "seconds"].iloc[0] / steps
+        self.record("own", own, a_step * (self.collect.steps or self.task.finetune.steps))
 
-    def _conditions(self) -> None:
-        """The generator under other numbers of pictures, and under pictures of noise."""
+    def _conditions(self) -> float:
+        """The generator under other numbers of pictures, and under pictures of noise; seconds of one LoRA, of four."""
         generator, frame = self.generator, self.frame
         draw, random = Draw(self.sample, 1, self.settings.seed), np.random.default_rng(self.settings.seed)
         told = {f"pictures_{n}": [t[:n] for t in self.told] for n in PICTURES}
         told["noise"] = [random.integers(0, 256, t[:4].shape, dtype=np.uint8) for t in self.told]
+        taken: dict[str, float] = {}
         for arm, draws in told.items():
             started = time.perf_counter()
             w = torch.cat([draw(generator, self.encode([pictures]), None) for pictures in draws])
-            self.record(arm, frame.to_theta(w), (time.perf_counter() - started) / len(draws))
+            taken[arm] = (time.perf_counter() - started) / len(draws)
+            self.record(arm, frame.to_theta(w), taken[arm])
         one, other = (self.y[name] for name in self.names[:2])
         between = [one + (other - one) * i / (POINTS - 1) for i in range(POINTS)]
         w = torch.cat([draw(generator, y[None], None) for y in between])
         self.images[BETWEEN] = self.paint(frame.to_theta(w))
+        return taken["pictures_4"]
 
     def choices(self) -> pd.DataFrame:
         """tier, asked, true, rmse: of LoRAs generated for a member, to every member's true images."""

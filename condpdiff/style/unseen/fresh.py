@@ -23,6 +23,7 @@ from condpdiff.style.photographs import photographs
 from condpdiff.style.rows import to_tensor
 from condpdiff.style.task import DrawnSource, load_task
 from condpdiff.zoo.checkpoints import load_zoo
+from condpdiff.zoo.collect import trained_part
 
 POOL = 48
 """Fresh styles at hand, of which a step draws its own."""
@@ -62,6 +63,7 @@ class Styles:
         self.drawn = [(source, drawing.contents(source.seed)) for source in drawn] if settings.fresh == "fresh" else []
         base = data / "base"
         zoo = load_zoo(data / "zoo" / self.names[0], 1)
+        self.trained = trained_part(zoo.layout, zoo.config["factors"])
         self.denoising = Denoising(base, zoo.layout, zoo.config["alpha"] / zoo.config["rank"])
         self.vae = cast(Any, load_vae(base)).to(device())
         self.embeddings, self.mask = (each.to(device()) for each in embed_captions(base, captions()))

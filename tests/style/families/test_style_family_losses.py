@@ -63,7 +63,7 @@ def test_fine_tuning_starts_at_the_base_and_brings_every_member_s_loss_down(thre
     nothing = torch.zeros_like(start)
     torch.testing.assert_close(losses(start, 0), losses(nothing, 0))
     settings = parse(Finetune, {"steps": 15, "batch_size": 6, "lr": 0.03}, "task.yaml", "finetune")
-    tuned = finetune_many(losses, start, settings, "waves")
+    tuned = finetune_many(losses, start, three.trained, settings, "waves")
     rated = three.losses([0, 1, 2], 24, 7)
     with torch.no_grad():
         assert (rated(tuned, 0) < 0.95 * rated(start, 0)).all()

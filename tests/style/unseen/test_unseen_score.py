@@ -10,16 +10,15 @@ import torch
 from condpdiff.evaluate.settings import Scoring
 from condpdiff.style.models import embed_captions, generate, load_transformer, pipeline
 from condpdiff.style.unseen import score
-from condpdiff.style.unseen.score import FRECHET, PIXELS, Judge, Painter
+from condpdiff.style.unseen.score import FRECHET, PIXELS, Judge, Painter, confusion
 from condpdiff.zoo.checkpoints import Zoo
 from tests.style.stand_ins_style import CAPTIONS, SIZE, make_images, make_style_zoo
 
 SCORED = [0, 2, 4]
 
 
-@pytest.fixture(scope="module")
-def judge(base: Path) -> Judge:
-    return Judge(base, SCORED)
+def judge(base: Path, *true: np.ndarray, aligned: bool = True) -> Judge:
+    return Judge(base, SCORED, list(true), aligned)
 
 
 def stripes(shift: int) -> np.ndarray:
@@ -29,33 +28,40 @@ def stripes(shift: int) -> np.ndarray:
     return np.stack([image] * 6)
 
 
-def test_distance_to_the_same_images_is_0_and_grows_with_what_is_off(judge: Judge) -> None:
+def test_distance_to_the_same_images_is_0_and_grows_with_what_is_off(base: Path) -> None:
     true, noise = make_images(6, 0), np.random.default_rng(0).normal(size=(6, SIZE, SIZE, 3))
-    same = judge.distances(true, true, aligned=True)
+    found = judge(base, noise.clip(0, 255).astype(np.uint8), true)
+    same = found.distances(true, 1)
     assert list(same) == [*PIXELS, FRECHET]
     assert [same[key] for key in PIXELS] == [0, 0, 0] and abs(same[FRECHET]) < 1e-3
-    near, far = (judge.distances((true + s * noise).clip(0, 255).astype(np.uint8), true, True) for s in (10, 60))
+    near, far = (found.distances((true + s * noise).clip(0, 255).astype(np.uint8), 1) for s in (10, 60))
     assert all(0 < near[key] < far[key] for key in same)
     assert 8 < near["rmse"] < 12 and near["rmse_16"] < near["rmse"] and far["lpips_lite0"] <= 4
 
 
-def test_rmse_is_the_mean_over_the_scored_captions_alone(judge: Judge) -> None:
+def test_rmse_is_the_mean_over_the_scored_captions_alone(base: Path) -> None:
     true = np.full((6, SIZE, SIZE, 3), 100, np.uint8)
     off = np.array([10, 90, 20, 90, 60, 90], np.uint8)[:, None, None, None]
-    found = judge.distances(true + off, true, aligned=True)
+    found = judge(base, true).distances(true + off, 0)
     assert found["rmse"] == pytest.approx(30) and found["rmse_16"] == pytest.approx(30, abs=0.5)
 
 
-def test_coarse_distance_forgives_a_stripe_that_is_out_of_step(judge: Judge) -> None:
-    found = judge.distances(stripes(2), stripes(0), aligned=True)
+def test_coarse_distance_forgives_a_stripe_that_is_out_of_step(base: Path) -> None:
+    found = judge(base, stripes(0)).distances(stripes(2), 0)
     assert found["rmse"] == 255 and found["rmse_16"] < 0.1 * 255
 
 
-def test_style_without_true_images_of_the_captions_has_the_frechet_distance_alone(judge: Judge) -> None:
+def test_style_without_true_images_of_the_captions_has_the_frechet_distance_alone(base: Path) -> None:
     made, own = make_images(6, 0), make_images(9, 1)
-    found = judge.distances(made, own, aligned=False)
-    assert list(found) == [FRECHET] and found[FRECHET] > 0
-    assert judge.distances(made, own[::-1].copy(), aligned=False)[FRECHET] == pytest.approx(found[FRECHET], rel=1e-3)
+    one, other = (judge(base, own, own[::-1].copy(), aligned=False).distances(made, style) for style in (0, 1))
+    assert list(one) == [FRECHET] and one[FRECHET] > 0
+    assert other[FRECHET] == pytest.approx(one[FRECHET], rel=1e-3)
+
+
+def test_confusion_has_a_row_for_each_lora_and_a_column_for_each_style() -> None:
+    true = np.stack([np.full((2, 8, 8, 3), value, np.uint8) for value in (10, 50, 250)])
+    found = confusion(true[:2] + 5, true)
+    assert found.tolist() == [[5, 35, 235], [45, 5, 195]]
 
 
 # --- images -------------------------------------------------------------------------------------
