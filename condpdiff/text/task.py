@@ -7,7 +7,6 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from condpdiff.common import task
 from condpdiff.common.settings import Section, check_choices, value_of
-from condpdiff.diffusion.settings import UNDESCRIBED
 
 Metric = Literal["accuracy", "f1", "matthews", "pearson", "spearman"]
 CHOICES = {
@@ -191,6 +190,6 @@ def check(params: Section, tasks: Mapping[str, Task]) -> None:
     check_choices(params, CHOICES)
     if (steps := value_of(params, "ldm.task_loss.steps")) > 0:
         raise ValueError(f"ldm.task_loss.steps: {steps}, allowed: 0 (domain: text)")
-    kind = value_of(params, "condition.kind")
-    if kind in UNDESCRIBED and any(each.members for each in tasks.values()):
-        raise ValueError(f"condition.kind: {kind}, allowed: {', '.join(CHOICES['condition.kind'][:3])} (for families)")
+    kind, described = value_of(params, "condition.kind"), CHOICES["condition.kind"][:3]
+    if kind not in described and any(each.members for each in tasks.values()):
+        raise ValueError(f"condition.kind: {kind}, allowed: {', '.join(described)} (for families)")

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from peft import LoraConfig, TaskType, get_peft_model
 from torch import Tensor
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import read_rows
@@ -41,9 +41,9 @@ def load_base(base: Path) -> PreTrainedModel:
     Raises:
         UserError: it is of a type whose layers are not known here.
     """
-    model: PreTrainedModel = AutoModel.from_pretrained(base, attn_implementation="sdpa")
-    if (found := model.config.model_type) not in LAYERED:
+    if (found := AutoConfig.from_pretrained(base).model_type) not in LAYERED:
         raise UserError(f"params.yaml: base.name: found model type {found!r}, allowed: {', '.join(LAYERED)} (families)")
+    model: PreTrainedModel = AutoModel.from_pretrained(base, attn_implementation="sdpa")
     return model.eval().requires_grad_(False)
 
 
