@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     import condpdiff.text.conditions
     import condpdiff.text.data
     import condpdiff.text.encoder
+    import condpdiff.text.families.losses
     import condpdiff.text.finetune
     import condpdiff.text.models
     import condpdiff.text.report
     import condpdiff.text.score
     import condpdiff.text.task
+    import condpdiff.text.unseen.evaluate
 
     tasks: list[domain.TaskModule] = [condpdiff.text.task, condpdiff.style.task]
     data: list[domain.DataModule] = [condpdiff.text.data, condpdiff.style.data]
@@ -45,13 +47,13 @@ if TYPE_CHECKING:
     scores: list[domain.ScoreModule] = [condpdiff.text.score, condpdiff.style.score]
     architectures: list[domain.ArchitectureModule] = [condpdiff.text.architecture, condpdiff.style.architecture]
     reports: list[domain.ReportModule] = [condpdiff.text.report, condpdiff.style.report]
-    families: list[domain.FamiliesModule] = [condpdiff.style.families.losses]
+    families: list[domain.FamiliesModule] = [condpdiff.text.families.losses, condpdiff.style.families.losses]
     fresh: list[domain.FreshModule] = [condpdiff.style.unseen.fresh]
-    unseen: list[domain.UnseenModule] = [condpdiff.style.unseen.evaluate]
+    unseen: list[domain.UnseenModule] = [condpdiff.text.unseen.evaluate, condpdiff.style.unseen.evaluate]
 
 
-OF_FAMILIES = ("families", "unseen")
-"""Packages that a domain without families leaves empty."""
+STYLE_ALONE = ("unseen.fresh",)
+"""Modules of one domain alone: text has no fresh tasks."""
 
 
 def modules() -> list[tuple[str, type]]:
@@ -62,9 +64,8 @@ def modules() -> list[tuple[str, type]]:
 
 @pytest.mark.parametrize(("name", "protocol"), modules())
 def test_both_domains_have_the_module_with_the_same_entry_points(name: str, protocol: Any) -> None:
-    package, _, inner = name.partition(".")
     having = [each for each in DOMAINS if find_spec(f"condpdiff.{each}.{name}")]
-    assert having == (["style"] if inner and package in OF_FAMILIES else list(DOMAINS))
+    assert having == (["style"] if name in STYLE_ALONE else list(DOMAINS))
     for each in having:
         module: ModuleType = domain.module(name, each)  # type: ignore[call-overload]  # a name that is not in the source
         for entry in (entry for entry in vars(protocol) if not entry.startswith("_")):

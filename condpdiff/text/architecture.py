@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from condpdiff.text.task import HubSource, PackageSource, Task
+from condpdiff.text.families.wordnet import PACKAGE
+from condpdiff.text.task import HubSource, PackageSource, Task, WordnetSource
 
 
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,6 +59,8 @@ def source(task: Task) -> tuple[str, list[tuple[str, str]]]:
     if isinstance(found, HubSource):
         config = f" ({found.config})" if found.config else ""
         return f"hub {found.dataset}{config}", [("dataset", found.dataset)]
+    if isinstance(found, WordnetSource):
+        return f"WordNet's nouns, {found.tier} (package {PACKAGE})", [("package", PACKAGE)]
     return f"files {found.train}, {found.validation}", [("file", found.train), ("file", found.validation)]
 
 

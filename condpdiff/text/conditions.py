@@ -35,8 +35,14 @@ def describe(task: Task, train: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def inputs(folder: Path, kind: str) -> list[str]:
-    """The texts of a prepared task under a kind of condition; none for kinds that read no text."""
-    return condition_texts(kind, read_json(folder / DESCRIPTION))
+    """The texts of a prepared task under a kind of condition; none for kinds that read no text.
+
+    Args:
+        folder: of a task, or `<family>/<q>` of a member of a family.
+    """
+    if folder.is_dir():
+        return condition_texts(kind, read_json(folder / DESCRIPTION))
+    return condition_texts(kind, read_json(folder.parent / DESCRIPTION)["members"][int(folder.name)])
 
 
 def condition_texts(kind: str, parts: dict[str, list[str]]) -> list[str]:

@@ -14,16 +14,20 @@ from condpdiff.common.errors import UserError, nearest
 from condpdiff.common.splits import SPLITS, hold_out, most, save_splits, subsample
 from condpdiff.common.task import TASKS, Data
 from condpdiff.text.conditions import describe
+from condpdiff.text.families.data import prepare_family
 from condpdiff.text.sources import Rows, read_source
 from condpdiff.text.task import PackageSource, Task, TaskData
 
 
 def prepare_data(name: str, task: Task, limits: Data, out: Path) -> None:
-    """Write a task's splits as parquet files, and its description, to `out`.
+    """Write a task's splits as parquet files, and its description, to `out`; or a family's.
 
     Raises:
         UserError: as `prepare`.
     """
+    if task.members is not None:
+        prepare_family(name, task, limits, out)
+        return
     frames = prepare(task.data, name, limits)
     save_splits(out, frames, describe(task, frames["train"]))
     print(f"{name}: " + ", ".join(f"{split} {label_summary(task.data, frame)}" for split, frame in frames.items()))

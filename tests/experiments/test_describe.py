@@ -26,7 +26,13 @@ K = {
     **dict.fromkeys(("default", "smoke", "study-small", "text-five"), 18_432),
     **{f"{model}-base-r{r}": r * 73_728 for model in ("bert", "roberta") for r in (1, 2, 4)},
     **{f"deberta-base-r{r}": r * 92_160 for r in (1, 2, 4)},
-    **{"bert-base-r16": 1_179_648, "style-pixart": 516_096, "style-small": 159_744, "style-many": 79_872},
+    **{
+        "bert-base-r16": 1_179_648,
+        "style-pixart": 516_096,
+        "style-small": 159_744,
+        "style-many": 79_872,
+        "many": 6_144,
+    },
     **dict.fromkeys(("style-smoke", "style-many-smoke"), 2_048),
 }
 

@@ -1,0 +1,90 @@
+"""The losses of a text family's members: each on its own, through the same model that a merged LoRA makes."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModel, AutoTokenizer
+
+from condpdiff.common.task import Finetune
+from condpdiff.text.families.losses import SHARPNESS, Family, fixed_head
+from condpdiff.zoo.layout import unflatten
+from condpdiff.zoo.many import finetune_many
+from condpdiff.zoo.placed import PREFIX
+from tests.messages import message_of
+from tests.stand_ins import HIDDEN, make_collect, make_rows
+from tests.text.stand_ins_wordnet import make_family
+
+TASK = make_family()
+LAST = ["1.attention.self.query", "1.attention.output.dense"]
+"""Modules of the second of two layers."""
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """Three members of 20 rows."""
+    frames = [make_rows(20, q).assign(member=q) for q in range(3)]
+    pd.concat(frames).to_parquet(tmp_path / "train.parquet", index=False)
+    return tmp_path
+
+
+@pytest.fixture(params=["auto", LAST])
+def family(request: pytest.FixtureRequest, rows: Path, base) -> Family:
+    return Family(TASK, make_collect(target_modules=request.param), rows, base("bert"))
+
+
+def drawn(family: Family) -> Tensor:
+    return 0.3 * torch.randn(3, family.layout.K, generator=torch.Generator().manual_seed(0))
+
+
+def test_head_is_two_orthonormal_directions_always_the_same() -> None:
+    head = fixed_head(384)
+    torch.testing.assert_close(head @ head.T, torch.eye(2), atol=1e-6, rtol=0)
+    assert torch.equal(head, fixed_head(384))
+
+
+def test_logits_are_those_of_the_merged_model_though_its_lower_layers_ran_before(family: Family, base) -> None:
+    theta, texts = drawn(family), ["the good film", "a very bad plot was", "awful"]
+    found = family.classifier(theta, family.classifier.hidden(texts))
+    model, tokenizer = AutoModel.from_pretrained(base("bert")).eval(), AutoTokenizer.from_pretrained(base("bert"))
+    bare = {name: value.clone() for name, value in model.state_dict().items()}
+    for text, one, logits in zip(texts, theta, found, strict=True):
+        parts, merged = unflatten(one, family.layout), dict(bare)
+        for key in [key for key in parts if ".lora_A." in key]:
+            name = key.removeprefix(PREFIX).replace("lora_A.", "")
+            merged[name] = bare[name] + 2 * parts[key.replace("lora_A", "lora_B")] @ parts[key]
+        model.load_state_dict(merged)
+        with torch.no_grad():
+            pooled = model(**tokenizer(text, return_tensors="pt")).last_hidden_state.mean(1)
+        alone = SHARPNESS * torch.nn.functional.normalize(pooled, dim=1) @ fixed_head(HIDDEN).T
+        torch.testing.assert_close(logits[None], alone, rtol=1e-3, atol=1e-3)
+
+
+def test_member_s_loss_is_its_own_and_its_draws_are_those_of_seed_and_step(family: Family) -> None:
+    theta, losses = drawn(family), family.losses([2, 1, 0], 4, 0)
+    beside = losses(theta, 5)
+    for i, q in enumerate([2, 1, 0]):
+        torch.testing.assert_close(family.losses([q], 4, 0)(theta[i : i + 1], 5)[0], beside[i], rtol=1e-4, atol=1e-5)
+    assert torch.equal(beside, losses(theta, 5))
+    assert not torch.equal(beside, losses(theta, 6)) and not torch.equal(
+        beside, family.losses([2, 1, 0], 4, 1)(theta, 5)
+    )
+    few = family.losses([0], 4, 0, most=4)  # all four rows, whatever the step
+    torch.testing.assert_close(few(theta[:1], 1), few(theta[:1], 2), rtol=1e-4, atol=1e-5)
+
+
+def test_fine_tuning_brings_every_member_s_loss_down_under_the_head_that_stands_still(family: Family) -> None:
+    start, losses = family.start.repeat(3, 1), family.losses([0, 1, 2], 20, 0)
+    assert family.count == 3 and SHARPNESS > 0
+    tuned = finetune_many(losses, start, Finetune(steps=25, batch_size=20, lr=0.02), "films")
+    with torch.no_grad():
+        assert (losses(tuned, 99) < 0.9 * losses(start, 99)).all()
+
+
+def test_model_of_other_layers_and_modules_that_it_lacks_are_one_line(rows: Path, base) -> None:
+    found = message_of(Family, TASK, make_collect(), rows, base("deberta"))
+    assert found == ("params.yaml: base.name: found model type 'deberta', allowed: bert, roberta, electra (families)")
+    found = message_of(Family, TASK, make_collect(target_modules=["no_such"]), rows, base("bert"))
+    assert found.startswith("params.yaml: collect.target_modules: found ['no_such']")
