@@ -18,9 +18,9 @@ if TYPE_CHECKING:  # a stage loads what it uses alone
     from condpdiff.common import task as tasks
     from condpdiff.common.task import Base, Data
     from condpdiff.diffusion.settings import Condition, Ldm
+    from condpdiff.evaluate.family import FamilyEvaluation, Run
     from condpdiff.evaluate.scorer import Panel, Scorer
-    from condpdiff.evaluate.settings import Eval, Scoring
-    from condpdiff.generate.settings import Sample
+    from condpdiff.evaluate.settings import Scoring
     from condpdiff.generate.task_loss import Draw
     from condpdiff.report.spec import Spec
     from condpdiff.zoo.checkpoints import Zoo
@@ -103,18 +103,7 @@ class FreshModule(Protocol):
 class UnseenModule(Protocol):
     """The evaluation of a family's members, in a domain that has families."""
 
-    def evaluate_family(
-        self,
-        data: Path,
-        name: str,
-        task: Any,
-        settings: "Eval",
-        condition: "Condition",
-        sample: "Sample",
-        collect: "Collect",
-        folder: Path,
-        adapters: Path,
-    ) -> None: ...
+    def Evaluation(self, name: str, task: Any, data: Path, run: "Run") -> "FamilyEvaluation": ...  # noqa: N802
 
 
 class ReportModule(Protocol):

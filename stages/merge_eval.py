@@ -10,6 +10,7 @@ from condpdiff.common.settings import section
 from condpdiff.diffusion.settings import Condition
 from condpdiff.domain import module
 from condpdiff.evaluate.candidates import evaluate_task
+from condpdiff.evaluate.family import Run
 from condpdiff.evaluate.settings import Eval
 from condpdiff.generate.settings import Sample
 from condpdiff.zoo.adapters import export_adapter
@@ -28,8 +29,8 @@ def main() -> None:
             best, zoo = evaluate_task(DATA, name, task, scorer, n, settings, performance, folder)
             export_adapter(adapter, best, zoo, loads_as(DATA / "base"), str(out), models.TASK_TYPE, models.CARD)
         else:
-            sections = section("condition", Condition), section("sample", Sample), section("collect", Collect)
-            module("unseen.evaluate").evaluate_family(DATA, name, task, settings, *sections, folder, adapter)
+            of = section("condition", Condition), section("sample", Sample), section("collect", Collect)
+            module("unseen.evaluate").Evaluation(name, task, DATA, Run(settings, *of)).evaluate(folder, adapter)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 
 from condpdiff.common.files import new_directory, write_json
-from condpdiff.common.settings import domain
-from condpdiff.report import doses_section, page, render, unseen, unseen_text
+from condpdiff.report import doses_section, page, render, unseen
 from condpdiff.report.page import Report
 from condpdiff.report.png import Picture
 from condpdiff.report.readers import read_csv
@@ -32,8 +31,7 @@ def make(out: Path, params: Settings, spec: Spec, settings: str) -> None:
 
 def make_unseen(out: Path, params: Settings, tasks: Mapping[str, Any], data: Path, settings: str) -> None:
     """Write the report of a run of families."""
-    build = unseen_text.build if domain() == "text" else unseen.build
-    write(out, build(tasks, data, params.report.seed), unseen.frames(list(tasks), data), settings)
+    write(out, unseen.build(tasks, data, params.report.seed), unseen.frames(list(tasks), data), settings)
 
 
 def write(out: Path, report: Report, frames: Mapping[str, pd.DataFrame], settings: str) -> None:

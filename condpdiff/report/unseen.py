@@ -21,37 +21,50 @@ from condpdiff.report.readers import read_csv
 from condpdiff.report.revision import revision
 from condpdiff.report.unseen_figures import matrices, start, style_map
 
-MAIN, FRECHET = "rmse", "fd_lite0"
-DISTANCES = {
+MEASURES = {
     "rmse": "pixels (RMSE)",
     "rmse_16": "pixels at 16 x 16",
     "lpips_lite0": "LPIPS-Lite0",
     "fd_lite0": "FD-Lite0",
+    "accuracy": "accuracy, percent",
 }
+MAINS = ("rmse", "accuracy", "fd_lite0")
+"""What a family is judged by: the first that its rows have. Without true images the Fréchet distance alone is known."""
+HIGHER = ("accuracy",)
+"""Measures that are better the higher they are."""
 BEST = "condpdiff_best"
 ARMS = {
     "no_lora": "the base model without LoRA",
     "mean_soup": "the mean of all training members' soups, whatever the condition",
+    "one_for_all": "one LoRA for all, trained on the same draws as condpdiff's task loss",
     "nearest": "the soup of the training member with the most similar condition",
     "softmax_nearest": "the four nearest soups, weighted by similarity",
     "ridge": "linear regression from condition to soup",
     "kernel_ridge": "the same with a Gaussian kernel",
     "ridge_gaussian": "ridge, with a draw of its errors on left-out training members",
-    "multi_style": "one LoRA for all styles, trained on the same fresh styles as condpdiff",
     "no_noise": "condpdiff without noise: mu(y) alone",
     "condpdiff": "generated from the condition and noise, the mean over samples",
-    BEST: "of the samples the one whose images are nearest to the condition's own pictures",
+    BEST: "of the samples the one whose images are nearest to the condition's pictures, or that is right most often on "
+    "the rows that a condition may show",
     "pictures_1": "condpdiff from one picture",
     "pictures_4": "condpdiff from four pictures",
     "pictures_10": "condpdiff from ten pictures",
     "swapped": "condpdiff under another member's condition",
-    "noise": "condpdiff under pictures of noise",
-    "own": "the member's own LoRA, fine-tuned to the end on its own images",
+    "ridge_swapped": "ridge under another member's condition",
+    "noise": "condpdiff under pictures of noise, or words that mean nothing",
+    "cosine": "no LoRA: cosine of text and description, above a threshold that fits the training members",
+    "classifier@16": "no LoRA: logistic regression on frozen embeddings of 16 labelled rows",
+    "classifier@64": "the same of 64 labelled rows",
+    "zero@16": "20 steps of fine-tuning from nothing on 16 labelled rows",
+    "condpdiff@16": "the same from condpdiff's sample",
+    "zero@64": "20 steps of fine-tuning from nothing on 64 labelled rows",
+    "condpdiff@64": "the same from condpdiff's sample",
+    "own": "the member's own LoRA, fine-tuned to the end on its own images or rows",
 }
-RIVALS = ("mean_soup", "multi_style", "nearest", "softmax_nearest", "ridge", "kernel_ridge")
-"""What needs no generator."""
+RIVALS = ("mean_soup", "one_for_all", "nearest", "softmax_nearest", "ridge", "kernel_ridge", "cosine")
+"""What needs no generator, and no labels of the member."""
 SHOWN = ("condition", "no_lora", "nearest", "ridge", "condpdiff", "own", "truth")
-KNOWN, HELD_OUT = "known families", "held-out families"
+KNOWN, HELD_OUT, SEEN = "known families", "held-out families", "members that were trained on"
 WIDE = 320
 """Pixels of the strip between two styles."""
 DRAWS = 2000
@@ -59,16 +72,15 @@ DRAWS = 2000
 GAP = (
     "Share of the gap between mean soup and a member's own LoRA that each arm closes, in percent, {what}: (mean soup − "
     "arm) / (mean soup − own), of means over members; 100 is as near as the own LoRA, 0 no nearer than the mean soup. "
-    "In brackets the 95 % interval, by resampling members. Bold: highest of its column, own apart."
+    "In brackets the 95 % interval, by resampling members. Bold: highest of its column among arms that saw nothing of "
+    "the member but its condition."
 )
-TABLE = "Distance to the true pictures of the scored captions ({label}), mean over unseen members; **lower is better**."
+TABLE = "Mean over unseen members; **lower is better**, but for accuracy, where **higher is better**."
 WHOSE = (
     "Distance in pixels (RMSE) of the images of one style's LoRA (row) to the true images of each style (column). "
     "Darker is nearer; a ring marks the row's nearest."
 )
-COST = (
-    "{label} after further steps of fine-tuning on the member's own images, mean over unseen members; lower is better."
-)
+COST = "After further steps of fine-tuning on the member's own images or rows, mean over unseen members."
 
 
 def build(tasks: Mapping[str, Task], data: Path, seed: int) -> Report:
@@ -79,41 +91,33 @@ def build(tasks: Mapping[str, Task], data: Path, seed: int) -> Report:
     """
     rows = pd.concat([_rows(data / "eval" / name, task) for name, task in tasks.items()])
     unseen = rows[rows["tier"] == "unseen"]
-    groups = [g for g in (KNOWN, HELD_OUT) if (unseen["group"] == g).any()]
-    gaps = {g: _gaps(unseen[unseen["group"] == g], seed) for g in groups}
+    groups = {g: unseen[unseen["group"] == g] for g in (KNOWN, HELD_OUT) if (unseen["group"] == g).any()}
+    gaps = {g: _gaps(found, seed) for g, found in groups.items()}
     table = _table(unseen, list(tasks))
+    seen = {SEEN: _gaps(seen, seed)} if len(seen := rows[rows["tier"] == "seen"]) else {}
+    choose: list[Block] = [table, *_gap_tables(gaps | seen), _arms(unseen), *_whose(data, tasks), _map(data, tasks)]
+    images: list[Block] = [*(_grid(data, name) for name in tasks), _between(data, list(tasks))]
+    shown = any((data / "eval" / name / "images").is_dir() for name in tasks)
+    settings: list[Block] = [Text(f"Git revision that the report was made at: {revision()}.")]
+    settings.append(Text(PARAMS.read_text(encoding="utf-8").strip(), file="params.yaml"))
     sections = [
-        Section(
-            "choose",
-            "Does the condition choose?",
-            [*_choose(gaps, unseen, table), *_whose(data, tasks), _map(data, tasks)],
-        ),
-        Section(
-            "images", "What it makes of pictures", [*(_grid(data, name) for name in tasks), _between(data, list(tasks))]
-        ),
-        Section("start", "As a start for fine-tuning", [_starts(unseen)]),
+        Section("choose", "Does the condition choose?", choose),
+        *([Section("images", "What it makes of pictures", images)] if shown else []),
+        Section("start", "As a start for fine-tuning", [_starts(groups)]),
         *studies_section.sections(),
-        Section(
-            "settings",
-            "Settings",
-            [
-                Text(f"Git revision that the report was made at: {revision()}."),
-                Text(PARAMS.read_text(encoding="utf-8").strip(), file="params.yaml"),
-            ],
-        ),
+        Section("settings", "Settings", settings),
     ]
     tuning = rows[rows["tier"] == "tuning"]  # what settings are chosen by
     chosen = {f"tuning {g}": _gaps(tuning[tuning["group"] == g], seed) for g in groups}
     metrics = {
         _key(g): {a: round(v[0], 1) for a, v in _main(found).items() if a in ARMS}
-        for g, found in (gaps | chosen).items()
+        for g, found in (gaps | seen | chosen).items()
     }
     tiles = [(g, f"{number(_main(found)['condpdiff'][0], 0)} %", "of the gap closed") for g, found in gaps.items()]
-    frame = _arms_frame(unseen)
     closed = [_main(found) for found in gaps.values()]
     ahead = [min(c["condpdiff"][0] - c[rival][0] for rival in RIVALS if rival in c) > 0 for c in closed]
     word = WORDS[0] if all(ahead) else WORDS[2 - any(ahead)]
-    return Report(_verdict(gaps, unseen), word, tiles, [], sections, table, metrics, frame)
+    return Report(_verdict(gaps, groups), word, tiles, [], sections, table, metrics, _arms_frame(unseen))
 
 
 def frames(tasks: Sequence[str], data: Path) -> dict[str, pd.DataFrame]:
@@ -127,33 +131,40 @@ def frames(tasks: Sequence[str], data: Path) -> dict[str, pd.DataFrame]:
 
 
 def _main(found: Mapping[str, Any]) -> Any:
-    """Of the distance that a group is judged by: pixels, or where no family has true images the Fréchet distance."""
-    return found[MAIN if MAIN in found else FRECHET]
+    return found[main_of(found)]
+
+
+def main_of(found: Any) -> str:
+    """The measure that rows, or a group's gaps, are judged by."""
+    return next(
+        key for key in MAINS if key in found and not (isinstance(found, pd.DataFrame) and found[key].isna().all())
+    )
 
 
 def _key(group: str) -> str:
-    return group.replace("-", "_").replace(" families", "").replace(" ", "_")
+    return {SEEN: "seen"}.get(group, group.replace("-", "_").replace(" families", "").replace(" ", "_"))
 
 
 def _rows(folder: Path, task: Task) -> pd.DataFrame:
     """The family's rows with the arm BEST beside the others, and condpdiff's mean over samples."""
-    rows = read_csv(folder / "arms.csv", ["family", "member", "tier", "arm", "number", "seconds", "to_condition"])
-    for key in DISTANCES:
+    rows = read_csv(folder / "arms.csv", ["family", "member", "tier", "arm", "number", "seconds"])
+    for key in MEASURES:
         rows[key] = rows.get(key, math.nan)
-    samples = rows[rows["arm"] == "condpdiff"]
-    best = samples.loc[samples.groupby("member")["to_condition"].idxmin()].assign(arm=BEST)
-    mean = samples.groupby(["family", "member", "tier", "arm"], as_index=False)[
-        ["seconds", "to_condition", *DISTANCES]
-    ].mean()
-    found = pd.concat([rows[rows["arm"] != "condpdiff"], mean, best])
+    samples = rows[(rows["arm"] == "condpdiff") & (rows["tier"] != "seen")]
+    by_member = samples.groupby("member")
+    chosen = by_member["held_out"].idxmax() if "held_out" in rows else by_member["to_condition"].idxmin()
+    best = samples.loc[chosen].assign(arm=BEST)
+    found = pd.concat([rows, best])
+    keys = ["family", "member", "tier", "arm"]
     assert task.members is not None
-    return found.assign(group=KNOWN if task.members.train else HELD_OUT)
+    means = found.groupby(keys, as_index=False, sort=False)[["seconds", *MEASURES]].mean()
+    return means.assign(group=KNOWN if task.members.train else HELD_OUT)
 
 
 def _gaps(rows: pd.DataFrame, seed: int) -> dict[str, dict[str, tuple[float, float, float]]]:
-    """Distance -> arm -> percent of the gap closed, and its interval."""
+    """Measure -> arm -> percent of the gap closed, and its interval."""
     found: dict[str, dict[str, tuple[float, float, float]]] = {}
-    for key in DISTANCES:
+    for key in (key for key in MEASURES if key in rows):
         cells = rows.pivot_table(key, ["family", "member"], "arm")
         if cells.empty:
             continue
@@ -169,27 +180,56 @@ def _gaps(rows: pd.DataFrame, seed: int) -> dict[str, dict[str, tuple[float, flo
     return found
 
 
-def _verdict(gaps: Mapping[str, Any], unseen: pd.DataFrame) -> list[str]:
+def _verdict(gaps: Mapping[str, Any], groups: Mapping[str, pd.DataFrame]) -> list[str]:
     lines = []
     for group, found in gaps.items():
-        cells = _main(found)
-        said = {a: f"{number(cells[a][0], 0)} %" for a in ("condpdiff", "ridge", "nearest", "swapped")}
-        low, high = cells["condpdiff"][1:]
-        own = unseen[(unseen["group"] == group) & (unseen["arm"] == "own")]
-        count = own[own[MAIN if MAIN in found else FRECHET].notna()]
-        never = "styles never trained on, of families that were" if group == KNOWN else "styles of families never seen"
+        key, rows, cells = main_of(found), groups[group], _main(found)
+        count = int(rows.loc[rows["arm"] == "own", key].notna().sum())
+        others = {"ridge": "ridge", "nearest": "the nearest soup", "cosine": "cosine of text and description"}
+        others |= {"swapped": "condpdiff under another member's condition"}
+        said = ", ".join(f"{what} {number(cells[arm][0], 0)} %" for arm, what in others.items() if arm in cells)
+        own, low, high = cells["condpdiff"]
         lines.append(
-            f"For {len(count)} {never}, condpdiff closes **{said['condpdiff']}** of the gap between the mean soup and "
-            f"a style's own LoRA (95 % interval {number(low, 0)} to {number(high, 0)}). Ridge closes {said['ridge']}, "
-            f"the nearest soup {said['nearest']}, condpdiff under another style's condition {said['swapped']}."
+            f"For {count} members never trained on, of {group}, condpdiff closes **{number(own, 0)} %** of the gap "
+            f"between the mean soup and a member's own LoRA (95 % interval {number(low, 0)} to {number(high, 0)}). "
+            f"The others: {said}."
         )
-    means = unseen.groupby("arm")[MAIN].mean()
-    after = {a: number(means[a], 1) for a in ("condpdiff+5", "zero+5", "zero+40")}
-    lines.append(
-        f"After 5 more steps of fine-tuning from condpdiff the distance is {after['condpdiff+5']}; from nothing it is "
-        f"{after['zero+5']} after 5 steps and {after['zero+40']} after 40."
-    )
+        means, label = rows.groupby("arm")[key].mean(), MEASURES[key].partition(",")[0]
+        after = {a: number(means[a], 1) for a in ("condpdiff+5", "zero+5", "zero+40")}
+        lines.append(
+            f"After 5 more steps of fine-tuning from condpdiff, {label} is {after['condpdiff+5']}; from nothing it is "
+            f"{after['zero+5']} after 5 steps and {after['zero+40']} after 40."
+        )
     return lines
+
+
+def _gap_tables(gaps: Mapping[str, Any]) -> list[Block]:
+    blocks: list[Block] = []
+    for group, found in gaps.items():
+        arms = [arm for arm in ARMS if arm in _main(found)]
+        cells = [[found[key].get(arm, (math.nan,) * 3) for key in found] for arm in arms]
+        held = np.array(
+            [[c[0] if _blind(arm) else -math.inf for c in row] for arm, row in zip(arms, cells, strict=True)]
+        )
+        bold = frozenset((int(i), j + 1) for j, i in enumerate(np.nanargmax(held, axis=0)))
+        shown = [[arm, *(f"{number(v, 0)} ({number(lo, 0)} to {number(hi, 0)})" for v, lo, hi in row)]
+                 for arm, row in zip(arms, cells, strict=True)]  # fmt: skip
+        columns = [group, *(MEASURES[key] for key in found)]
+        what = group if group == SEEN else f"unseen members of {group}"
+        blocks.append(Table(GAP.format(what=what), columns, shown, bold))
+    return blocks
+
+
+def _blind(arm: str) -> bool:
+    """Whether an arm saw nothing of a member but its condition."""
+    return arm != "own" and "@" not in arm
+
+
+def _arms(unseen: pd.DataFrame) -> Table:
+    seconds = unseen.groupby("arm")["seconds"].mean()
+    shown = [[arm, what, number(seconds[arm], 2)] for arm, what in ARMS.items() if arm in seconds]
+    caption = "What each arm is, and what one LoRA costs on this machine, made side by side with others of its family."
+    return Table(caption, ["arm", "what it is", "seconds"], shown, numeric=False)
 
 
 def _whose(data: Path, tasks: Mapping[str, Task]) -> list[Block]:
@@ -218,43 +258,27 @@ def _map(data: Path, tasks: Mapping[str, Task]) -> Figures:
     said = [f"{k} {number(float(torch.pdist(d.mean(1)).mean() / within[k]), 1)}" for k, d in y.items()]
     caption = (
         "Conditions of all members, on their first two principal axes; rings: never trained on. Mean distance between "
-        f"two of a family's styles over the mean distance of a style's conditions from their mean: {', '.join(said)}."
+        f"two of a family's members over the mean distance of a member's conditions from their mean: {', '.join(said)}."
     )
     return Figures(caption, [style_map(y, {k: t.members for k, t in tasks.items() if t.members})], wide=True)
 
 
-def _choose(gaps: Mapping[str, Any], unseen: pd.DataFrame, table: Table) -> list[Block]:
-    blocks: list[Block] = [table]
-    for group, found in gaps.items():
-        arms = [arm for arm in ARMS if arm in _main(found)]
-        cells = [[found[key].get(arm, (math.nan,) * 3) for key in found] for arm in arms]
-        held = np.array(
-            [[c[0] if arm != "own" else -math.inf for c in row] for arm, row in zip(arms, cells, strict=True)]
-        )
-        bold = frozenset((int(i), j + 1) for j, i in enumerate(np.nanargmax(held, axis=0)))
-        shown = [[arm, *(f"{number(v, 0)} ({number(lo, 0)} to {number(hi, 0)})" for v, lo, hi in row)]
-                 for arm, row in zip(arms, cells, strict=True)]  # fmt: skip
-        columns = [group, *(DISTANCES[key] for key in found)]
-        blocks.append(Table(GAP.format(what=f"unseen members of {group}"), columns, shown, bold))
-    seconds = unseen.groupby("arm")["seconds"].mean()
-    shown = [[arm, what, number(seconds[arm], 2)] for arm, what in ARMS.items() if arm in seconds]
-    caption = "What each arm is, and what one LoRA costs on this machine, made side by side with others of its family."
-    blocks.append(Table(caption, ["arm", "what it is", "seconds"], shown, numeric=False))
-    return blocks
-
-
 def _table(unseen: pd.DataFrame, families: list[str]) -> Table:
-    """Arms x families: pixels where the truth is known, else the Fréchet distance."""
-    keys = {f: MAIN if unseen.loc[unseen["family"] == f, MAIN].notna().any() else FRECHET for f in families}
-    means = unseen.groupby(["family", "arm"])[[MAIN, FRECHET]].mean()
+    """Arms x families, each by its main measure."""
+    keys = {f: main_of(unseen[unseen["family"] == f]) for f in families}
+    means = unseen.groupby(["family", "arm"])[list(MEASURES)].mean()
     rows, held = [], []
-    for arm in ARMS:
+    for arm in (arm for arm in ARMS if arm in set(unseen["arm"])):
         values = [float(means[key].get((f, arm), math.nan)) for f, key in keys.items()]
-        rows.append([arm, *(number(v, 1 if key == MAIN else 0) for v, key in zip(values, keys.values(), strict=True))])
-        held.append([math.inf if arm == "own" or math.isnan(v) else v for v in values])
+        digits = [0 if key == "fd_lite0" else 1 for key in keys.values()]
+        rows.append([arm, *(number(v, d) for v, d in zip(values, digits, strict=True))])
+        signs = [-1 if key in HIGHER else 1 for key in keys.values()]
+        held.append(
+            [s * v if _blind(arm) and not math.isnan(v) else math.inf for s, v in zip(signs, values, strict=True)]
+        )
     bold = frozenset((int(i), j + 1) for j, i in enumerate(np.argmin(held, axis=0)))
-    columns = ["arm", *(f"{f} ({DISTANCES[key]})" for f, key in keys.items())]
-    return Table(TABLE.format(label=DISTANCES[MAIN]), columns, rows, bold)
+    columns = ["arm", *(f"{f} ({MEASURES[key]})" for f, key in keys.items())]
+    return Table(TABLE, columns, rows, bold)
 
 
 def _grid(data: Path, family: str) -> Table:
@@ -275,21 +299,19 @@ def _between(data: Path, families: Sequence[str]) -> Figures:
     """Of each family one caption's image on the way from one unseen member's condition to another's."""
     found = []
     for name in families:
-        path = next((data / "eval" / name / "images").glob("between-*.png"))
-        found.append(read_picture(path, f"{name}-between", f"{name}: from one unseen style to another", WIDE))
+        for path in (data / "eval" / name / "images").glob("between-*.png"):
+            found.append(read_picture(path, f"{name}-between", f"{name}: from one unseen style to another", WIDE))
     return Figures("Between the conditions of two unseen members, at both ends theirs, from the same noise.", found)
 
 
-def _starts(unseen: pd.DataFrame) -> Figures:
-    groups = [g for g in (KNOWN, HELD_OUT) if (unseen["group"] == g).any()]
-    found = [start(unseen[unseen["group"] == g], g, MAIN, DISTANCES[MAIN]) for g in groups]
-    return Figures(COST.format(label=DISTANCES[MAIN]), found)
+def _starts(groups: Mapping[str, pd.DataFrame]) -> Figures:
+    return Figures(COST, [start(rows, g, main_of(rows), MEASURES[main_of(rows)]) for g, rows in groups.items()])
 
 
 def _arms_frame(unseen: pd.DataFrame) -> pd.DataFrame:
-    """task, arm, score, mean, low, high: of the main distance, over a family's unseen members."""
+    """task, arm, score, mean, low, high: of the main measure, over a family's unseen members."""
     rows = []
     for (family, arm), found in unseen.groupby(["family", "arm"], sort=False):
-        values = found[MAIN] if found[MAIN].notna().any() else found[FRECHET]
+        values = found[main_of(unseen[unseen["family"] == family])]
         rows.append((family, arm, values.mean(), values.mean(), values.min(), values.max()))
     return pd.DataFrame(rows, columns=["task", "arm", "score", "mean", "low", "high"]).round(4)

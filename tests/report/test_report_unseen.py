@@ -16,7 +16,7 @@ from condpdiff.report import render, unseen
 from condpdiff.report.blocks import Figures, Table, Text
 from condpdiff.report.compare import WORDS
 from condpdiff.report.page import Report
-from condpdiff.report.unseen import ARMS, BEST, DISTANCES, FRECHET, HELD_OUT, KNOWN, RIVALS, SHOWN
+from condpdiff.report.unseen import ARMS, BEST, HELD_OUT, KNOWN, MEASURES, RIVALS, SHOWN
 
 MEAN, OWN, SAMPLES = 60.0, 20.0, 4
 CLOSED = {"own": 100, "condpdiff": 75, "ridge": 50, "nearest": 30, "mean_soup": 0, "swapped": -20, "no_lora": -50}
@@ -36,7 +36,7 @@ def rows(name: str, members: int, aligned: bool, seed: int, closed: dict[str, fl
                 off = 3 * (number - 1.5) if arm == "condpdiff" else 0
                 rmse = MEAN - share * (MEAN - OWN) + level + off
                 cells = {"family": name, "member": q, "tier": "unseen" if q < members else "tuning", "arm": arm}
-                cells |= {"number": number, "seconds": 0.1, "to_condition": 10 + number, FRECHET: rmse / 10}
+                cells |= {"number": number, "seconds": 0.1, "to_condition": 10 + number, "fd_lite0": rmse / 10}
                 pixels = {"rmse": rmse, "rmse_16": rmse / 2, "lpips_lite0": rmse / 100}
                 found.append(cells | (pixels if aligned else {}))
     return pd.DataFrame(found)
@@ -121,9 +121,9 @@ def test_report_counts_how_often_the_style_that_came_out_is_the_one_asked_for(re
 
 def test_folders_count_by_their_frechet_distance_and_leave_pixels_alone(report: Report) -> None:
     held_out, best = gaps(report, HELD_OUT)
-    assert held_out.loc["condpdiff", DISTANCES["rmse"]] == "40 (40 to 40)"  # of strokes alone
+    assert held_out.loc["condpdiff", MEASURES["rmse"]] == "40 (40 to 40)"  # of strokes alone
     share = (3 * 40 + 2 * -10) / 5
-    assert held_out.loc["condpdiff", DISTANCES[FRECHET]].startswith(f"{share:.0f} (")
+    assert held_out.loc["condpdiff", MEASURES["fd_lite0"]].startswith(f"{share:.0f} (")
     shown = report.table.columns
     assert shown == ["arm", "gradings (pixels (RMSE))", "strokes (pixels (RMSE))", "pictures (FD-Lite0)"]
     assert all("–" not in row for row in report.table.rows)
@@ -134,12 +134,12 @@ def test_folders_count_by_their_frechet_distance_and_leave_pixels_alone(report: 
 
 
 def test_verdict_has_a_sentence_a_group_and_the_start_of_fine_tuning(report: Report) -> None:
-    known, held_out, start = report.verdict
-    said = "closes **75 %** of the gap between the mean soup and a style's own LoRA (95 % interval 75 to 75)."
-    assert known.startswith("For 5 styles never trained on, of families that were, condpdiff ") and said in known
-    assert "Ridge closes 50 %, the nearest soup 30 %, condpdiff under another style's condition −20 %." in known
-    assert held_out.startswith("For 3 styles of families never seen, condpdiff closes **40 %**")
-    assert start.startswith("After 5 more steps of fine-tuning from condpdiff the distance is ")
+    known, start, held_out, _ = report.verdict
+    said = "closes **75 %** of the gap between the mean soup and a member's own LoRA (95 % interval 75 to 75)."
+    assert known.startswith("For 5 members never trained on, of known families, condpdiff ") and said in known
+    assert known.endswith("ridge 50 %, the nearest soup 30 %, condpdiff under another member's condition −20 %.")
+    assert held_out.startswith("For 3 members never trained on, of held-out families, condpdiff closes **40 %**")
+    assert start.startswith("After 5 more steps of fine-tuning from condpdiff, pixels (RMSE) is ")
 
 
 @pytest.mark.parametrize(("strokes", "word"), [(80, WORDS[0]), (40, WORDS[1]), (None, WORDS[2])])
@@ -153,14 +153,14 @@ def test_group_of_folders_alone_is_told_by_its_frechet_distance() -> None:
     write("gradings", 5)
     write("pictures", 2, aligned=False)
     report = built(gradings=GRADINGS, pictures=PICTURES)
-    assert gaps(report, HELD_OUT)[0].loc["condpdiff", DISTANCES[FRECHET]] == "75 (75 to 75)"
+    assert gaps(report, HELD_OUT)[0].loc["condpdiff", MEASURES["fd_lite0"]] == "75 (75 to 75)"
 
 
 def test_page_and_brief_hold_tables_and_pictures(report: Report) -> None:
     page, brief = render.html(report), render.brief(report)
     assert all(f"{name}/1" in page for name in ("gradings", "strokes", "pictures"))
     assert {"pictures-truth-1.png", "strokes-between.png"} <= {image.file for image in report.images}
-    assert brief.startswith("For 5 styles never trained on") and "| ridge" in brief
+    assert brief.startswith("For 5 members never trained on") and "| ridge" in brief
 
 
 def test_frames_have_every_family_s_loss_and_no_validation() -> None:

@@ -1,0 +1,186 @@
+"""merge-eval of a family: every arm's LoRAs for its members, scored as its domain does."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from condpdiff.common.files import read_tensors
+from condpdiff.common.pretrained import loads_as
+from condpdiff.common.task import Task, grouped, members
+from condpdiff.diffusion.conditions import FILE, load_conditions
+from condpdiff.diffusion.settings import Condition
+from condpdiff.evaluate.settings import Eval
+from condpdiff.evaluate.unseen import BUDGETS, Trained, at_cost, without_generator
+from condpdiff.generate.generator import Draw, Generator
+from condpdiff.generate.settings import Sample
+from condpdiff.generate.task_loss import MULTI
+from condpdiff.zoo.adapters import export_adapter
+from condpdiff.zoo.checkpoints import load_zoo
+from condpdiff.zoo.many import ManyFinetuning
+from condpdiff.zoo.normalized import load_frame
+from condpdiff.zoo.settings import Collect
+
+SEEN = 6
+"""Members that were trained on, whose LoRAs are generated too."""
+WARM = ("mean_soup", "nearest", "ridge")
+"""Arms that fine-tuning is started from, beside nothing and condpdiff."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The sections of params.yaml that a family's evaluation depends on."""
+
+    eval: Eval
+    condition: Condition
+    sample: Sample
+    collect: Collect
+
+
+class FamilyEvaluation(ABC):
+    """One family's members that were never trained on, unseen and tuning ones, and after them SEEN of those that were.
+
+    `names`, `numbers` and `tiers` are those of the M members that are scored now.
+    """
+
+    best: tuple[str, bool]
+    """A score that needs no labels and no training images, by which samples are chosen; whether higher is better."""
+    task_type: str | None
+    card: str
+    """Of the exported adapters."""
+
+    def __init__(self, name: str, task: Task, data: Path, run: Run, family: ManyFinetuning) -> None:
+        assert task.members is not None
+        self.name, self.task, self.data, self.run, self.family = name, task, data, run, family
+        self.generator, self.frame = Generator.load(data), load_frame(data / "normalized", name)
+        self.draw = Draw(run.sample, 1, run.eval.seed)
+        self.trained_on = members("train")
+        soups = torch.stack([load_zoo(data / "zoo" / n).theta.mean(0) for n in self.trained_on])
+        self.known = Trained(soups, self.asked(self.trained_on))
+        self.rows: list[dict[str, Any]] = []
+        tiers = ["unseen"] * task.members.unseen + ["tuning"] * task.members.tuning
+        self.turn_to(grouped("unseen", "tuning")[name], tiers)
+
+    def turn_to(self, names: Sequence[str], tiers: Sequence[str]) -> None:
+        """Score these members from now on."""
+        self.names, self.tiers = list(names), list(tiers)
+        self.numbers = [number(name) for name in names]
+        self.y = self.asked(self.names)
+
+    def asked(self, names: Sequence[str]) -> Tensor:
+        """Mean condition of each member, [M, d_cond]."""
+        return torch.stack([y.mean(0) for y in load_conditions(self.data / "conditions" / FILE, list(names)).values()])
+
+    @abstractmethod
+    def scores(self, arm: str, theta: Tensor, sample: int) -> list[dict[str, float]]:
+        """Of one LoRA a member, theta [M, K]: every score that stands in arms.csv."""
+
+    @abstractmethod
+    def other_conditions(self) -> Mapping[str, Tensor]:
+        """Arm -> other conditions [M, d_cond] that the generator is asked with."""
+
+    @abstractmethod
+    def more(self, folder: Path) -> None:
+        """What a domain adds for members that were not trained on: arms of its own, and what is shown of them."""
+
+    def record(self, arm: str, theta: Tensor, seconds: float = 0.0, sample: int = 0) -> None:
+        """Score one LoRA a member, theta [M, K], each of which took so many seconds to make."""
+        self.note(arm, self.scores(arm, theta, sample), seconds, sample)
+
+    def note(self, arm: str, found: Sequence[Mapping[str, float]], seconds: float = 0.0, sample: int = 0) -> None:
+        """Keep an arm's scores, of each member."""
+        for q, tier, scores in zip(self.numbers, self.tiers, found, strict=True):
+            cells = {"family": self.name, "member": q, "tier": tier, "arm": arm, "number": sample}
+            self.rows.append({**cells, "seconds": round(seconds, 3), **scores})
+
+    def generated(self, y: Tensor) -> Tensor:
+        """One sample [M, K] for each condition [M, d_cond], all from one noise."""
+        return torch.cat([self.frame.to_theta(self.draw(self.generator, each[None], None)) for each in y])
+
+    def evaluate(self, folder: Path, adapters: Path) -> None:
+        """Write arms.csv and what is shown to `folder`, and each member's best sample to `adapters`.
+
+        Raises:
+            UserError: a file or a package can't be had.
+        """
+        self.arms()
+        self.more(folder)
+        if seen := grouped("train")[self.name][:SEEN]:
+            self.turn_to(seen, ["seen"] * len(seen))
+            self._seen()
+        self.write(folder)
+        self._export(adapters)
+
+    def arms(self) -> None:
+        """Score every arm for members that were not trained on."""
+        samples = self._samples()
+        nothing = self.family.start.repeat(len(self.names), 1)
+        own = torch.stack([load_zoo(self.data / "zoo" / name).theta.mean(0) for name in self.names])
+        started = time.perf_counter()
+        rivals = without_generator(self.known, self.y, self.run.eval.seed)
+        each = (time.perf_counter() - started) / len(self.names)
+        self.record("no_lora", nothing)
+        for arm, theta in rivals.items():
+            self.record(arm, theta, each)
+        if (multi := self.data / "ldm" / MULTI).is_file():
+            self.record("one_for_all", read_tensors(multi)["theta"].expand(len(self.names), -1))
+        started = time.perf_counter()
+        self.generated(self.y)
+        each = (time.perf_counter() - started) / len(self.names)
+        for i in range(samples.shape[1]):
+            self.record("condpdiff", samples[:, i], each, i)
+        self.record("no_noise", self.frame.to_theta(self.generator.without_noise(self.y)), each)
+        self._swapped(rivals["ridge"], samples[:, 0])
+        for arm, y in self.other_conditions().items():
+            self.record(arm, self.generated(y), each)
+        starts = {"zero": nothing, "condpdiff": samples[:, 0]} | {arm: rivals[arm] for arm in WARM}
+        losses = self.family.losses(self.numbers, self.task.finetune.batch_size, self.run.eval.seed)
+        at_cost(losses, starts, self.family.trained, self.task.finetune, self.record)
+        longest, rows = BUDGETS[-1], pd.DataFrame(self.rows)
+        a_step = rows.loc[rows["arm"] == f"zero+{longest}", "seconds"].iloc[0] / longest
+        self.record("own", own, a_step * (self.run.collect.steps or self.task.finetune.steps))
+
+    def _seen(self) -> None:
+        """Members that were trained on: their own LoRAs, and what stands in their place."""
+        ridge, made = without_generator(self.known, self.y, self.run.eval.seed)["ridge"], self.generated(self.y)
+        own = self.known.soups[[self.trained_on.index(name) for name in self.names]]
+        soup = self.known.soups.mean(0).expand(len(own), -1)
+        for arm, theta in {"mean_soup": soup, "ridge": ridge, "condpdiff": made, "own": own}.items():
+            self.record(arm, theta)
+        self._swapped(ridge, made)
+
+    def _swapped(self, ridge: Tensor, made: Tensor) -> None:
+        """Every member under another one's condition."""
+        self.record("ridge_swapped", ridge.roll(1, 0))
+        self.record("swapped", made.roll(1, 0))
+
+    def _samples(self) -> Tensor:
+        """[M, S, K] of what sample wrote for the members that were not trained on."""
+        return read_tensors(self.data / "samples" / f"{self.name}.safetensors")["theta"]
+
+    def write(self, folder: Path) -> None:
+        """arms.csv"""
+        pd.DataFrame(self.rows).round(4).to_csv(folder / "arms.csv", index=False)
+
+    def _export(self, folder: Path) -> None:
+        """`<member>/`: the best sample of each member that was not trained on, as a PEFT adapter."""
+        rows, (key, higher) = pd.DataFrame(self.rows), self.best
+        by_member = rows[(rows["arm"] == "condpdiff") & (rows["tier"] != "seen")].groupby("member")[key]
+        best = rows.loc[by_member.idxmax() if higher else by_member.idxmin()].set_index("member")["number"]
+        samples, base = self._samples(), loads_as(self.data / "base")
+        for i, name in enumerate(grouped("unseen", "tuning")[self.name]):
+            out, shown = folder / str(number(name)), f"data/adapters/{name}"
+            out.mkdir()
+            theta, zoo = samples[i, int(best[number(name)])], load_zoo(self.data / "zoo" / name, 1)
+            export_adapter(out, theta, zoo, base, shown, self.task_type, self.card)
+
+
+def number(name: str) -> int:
+    """q of `<family>/<q>`."""
+    return int(name.partition("/")[2])
