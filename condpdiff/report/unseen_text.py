@@ -44,15 +44,15 @@ ARMS = {
 }
 LABELS = ("own", "@", BEST)
 """Arms that see labelled rows of the task have one of these in their name."""
-STARTS = ("zero", "mean_soup", "nearest", "ridge", "condpdiff")
+STARTS = ("zero", "ridge", "condpdiff")
 RIVALS = ("mean_soup", "nearest", "softmax_nearest", "ridge", "kernel_ridge", "cosine")
 """What needs no labelled row of the task and no generator."""
 DRAWS = 2000
 """Of the bootstrap over tasks."""
 TABLE = (
-    "Accuracy in percent on a task's validation rows, of which half are yes: mean over unseen tasks, and over some tasks "
-    "that were trained on (seen). In brackets the 95 % interval, by resampling tasks. Bold: the highest of its column "
-    "among arms without a labelled row of the task."
+    "Accuracy in percent on a task's validation rows, of which half are yes: mean over unseen tasks, and over some "
+    "tasks that were trained on (seen). In brackets the 95 % interval, by resampling tasks. Bold: the highest of its "
+    "column among arms without a labelled row of the task."
 )
 COST = "Accuracy after further steps of fine-tuning on the task's own rows, mean over unseen tasks."
 

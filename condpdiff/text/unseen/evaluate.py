@@ -123,7 +123,7 @@ class FamilyEvaluation:
         self._without_lora()
         starts = {"zero": nothing, "condpdiff": samples[:, 0]}
         self._few_rows(starts)
-        starts |= {arm: rivals[arm] for arm in ("mean_soup", "nearest", "ridge")}
+        starts["ridge"] = rivals["ridge"]
         losses = self.family.losses(self._numbers(), self.task.finetune.batch_size, self.settings.seed)
         at_cost(losses, starts, self.task.finetune, self.record)
         if self.seen:
