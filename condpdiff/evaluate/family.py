@@ -29,8 +29,6 @@ from condpdiff.zoo.settings import Collect
 
 SEEN = 6
 """Members that were trained on, whose LoRAs are generated too."""
-WARM = ("mean_soup", "nearest", "ridge")
-"""Arms that fine-tuning is started from, beside nothing and condpdiff."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,8 @@ class FamilyEvaluation(ABC):
 
     best: tuple[str, bool]
     """A score that needs no labels and no training images, by which samples are chosen; whether higher is better."""
+    warm: tuple[str, ...] = ("mean_soup", "nearest", "ridge")
+    """Arms that fine-tuning is started from, beside nothing and condpdiff."""
     task_type: str | None
     card: str
     """Of the exported adapters."""
@@ -139,7 +139,7 @@ class FamilyEvaluation(ABC):
         self._swapped(rivals["ridge"], samples[:, 0])
         for arm, y in self.other_conditions().items():
             self.record(arm, self.generated(y), each)
-        starts = {"zero": nothing, "condpdiff": samples[:, 0]} | {arm: rivals[arm] for arm in WARM}
+        starts = {"zero": nothing, "condpdiff": samples[:, 0]} | {arm: rivals[arm] for arm in self.warm}
         losses = self.family.losses(self.numbers, self.task.finetune.batch_size, self.run.eval.seed)
         at_cost(losses, starts, self.family.trained, self.task.finetune, self.record)
         longest, rows = BUDGETS[-1], pd.DataFrame(self.rows)

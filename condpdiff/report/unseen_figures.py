@@ -21,6 +21,8 @@ def start(rows: pd.DataFrame, group: str, key: str, label: str) -> Image:
     fig, (ax,) = figure(2.9)
     means = rows.groupby("arm")[key].mean()
     for number, name in enumerate(STARTS):
+        if f"{name}+5" not in means:
+            continue
         steps = sorted(int(str(a).partition("+")[2]) for a in means.index if str(a).startswith(f"{name}+"))
         y = [means["no_lora" if name == "zero" else name], *(means[f"{name}+{s}"] for s in steps)]
         ax.plot([0, *steps], y, "-o", color=COLOURS[(number + 1) % len(STARTS)], lw=1.6, ms=3.5, label=name)

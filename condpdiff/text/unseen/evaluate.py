@@ -25,7 +25,7 @@ LABELLED, FEW_STEPS = (16, 64), 20
 class Evaluation(FamilyEvaluation):
     """Of each arm the accuracy in percent on validation rows, and on the `held_out` rows that tell of a member."""
 
-    best = ("held_out", True)
+    best, warm = ("held_out", True), ("ridge",)
     task_type, card = TASK_TYPE, CARD
     task: Task
     family: Family

@@ -78,7 +78,7 @@ def test_member_s_loss_is_its_own_and_its_draws_are_those_of_seed_and_step(famil
 def test_fine_tuning_brings_every_member_s_loss_down_under_the_head_that_stands_still(family: Family) -> None:
     start, losses = family.start.repeat(3, 1), family.losses([0, 1, 2], 20, 0)
     assert family.count == 3 and SHARPNESS > 0
-    tuned = finetune_many(losses, start, Finetune(steps=25, batch_size=20, lr=0.02), "films")
+    tuned = finetune_many(losses, start, family.trained, Finetune(steps=25, batch_size=20, lr=0.02), "films")
     with torch.no_grad():
         assert (losses(tuned, 99) < 0.9 * losses(start, 99)).all()
 
