@@ -20,7 +20,7 @@ from condpdiff.evaluate.settings import Eval
 from condpdiff.evaluate.unseen import BUDGETS, Trained, at_cost, without_generator
 from condpdiff.generate.generator import Draw, Generator
 from condpdiff.generate.settings import Sample
-from condpdiff.generate.task_loss import MULTI
+from condpdiff.generate.task_loss import ONE
 from condpdiff.zoo.adapters import export_adapter
 from condpdiff.zoo.checkpoints import load_zoo
 from condpdiff.zoo.many import ManyFinetuning
@@ -128,8 +128,8 @@ class FamilyEvaluation(ABC):
         self.record("no_lora", nothing)
         for arm, theta in rivals.items():
             self.record(arm, theta, each)
-        if (multi := self.data / "ldm" / MULTI).is_file():
-            self.record("one_for_all", read_tensors(multi)["theta"].expand(len(self.names), -1))
+        if (one := self.data / "ldm" / ONE).is_file():
+            self.record("one_for_all", read_tensors(one)["theta"].expand(len(self.names), -1))
         started = time.perf_counter()
         self.generated(self.y)
         each = (time.perf_counter() - started) / len(self.names)

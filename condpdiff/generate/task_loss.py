@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from condpdiff.autoencoder import models as autoencoder
 from condpdiff.autoencoder.latents import Scale, load_scale, save_scale
 from condpdiff.autoencoder.models import PcaAutoencoder
-from condpdiff.common.files import write_tensors
 from condpdiff.common.hardware import device
 from condpdiff.common.task import members
 from condpdiff.common.training import fit
@@ -33,7 +32,7 @@ TRAINED = 0.1
 """Of the rate: for the denoiser, which at the rate of the mean's fresh network breaks apart."""
 SPARE = 0.05
 """Length of axes that the zoo does not have, in mean lengths of those that it has: the task loss may use them."""
-MULTI, MULTI_STEPS, MULTI_LR = "multi.safetensors", 200, 2e-3
+ONE, ONE_STEPS, ONE_LR = "one_for_all.safetensors", 200, 2e-3
 """One LoRA for all tasks; steps and rate of its training."""
 
 
@@ -112,8 +111,6 @@ class TrainedOn:
     scale: Scale
     curve: pd.DataFrame
     """Columns step, loss."""
-    multi: Tensor
-    """[K], of `unconditional`."""
 
     def save(self, folder: Path) -> None:
         """Beside the denoiser: what `Generator.load` takes in place of the autoencoder's and the latents' own."""
@@ -121,7 +118,6 @@ class TrainedOn:
         autoencoder.save(folder / autoencoder.FILE, d, {"arch": "pca", "K": d.K, "C": d.C, "L": d.L})
         save_scale(folder, self.scale)
         self.curve.to_csv(folder / "task_loss.csv", index=False)
-        write_tensors(folder / MULTI, {"theta": self.multi})
 
 
 def through_base(model: Denoiser, process: Process, data: Path, draw: Draw, settings: Ldm) -> TrainedOn:
@@ -155,25 +151,20 @@ def through_base(model: Denoiser, process: Process, data: Path, draw: Draw, sett
         y, losses = draw(step)
         return losses(network(y)).mean()
 
-    multi = unconditional(draw, decoder.mean.detach().clone(), part)
     steps = settings.task_loss.steps
     curve = fit(through, loss, torch.optim.Adam(groups, fused=True), steps=steps, what="task loss")
     through.cpu().eval().requires_grad_(False)
-    return TrainedOn(*folded(decoder, frame), curve, multi)
+    return TrainedOn(*folded(decoder, frame), curve)
 
 
-def unconditional(draw: Draw, start: Tensor, trained: Tensor) -> Tensor:
-    """One LoRA [K] for every task, by the same loss on the same draws: what a condition has to beat.
-
-    Args:
-        start, trained: [K], as `Loras` takes them.
-    """
-    loras = Loras(start[None], trained).to(device())
+def unconditional(draw: Draw, start: Tensor) -> Tensor:
+    """One LoRA [K] for every task, from `start` [K], by the same loss on such draws: what a condition has to beat."""
+    loras = Loras(start[None], draw.trained).to(device())
 
     def loss(network: nn.Module, step: int) -> Tensor:
         y, losses = draw(step)
         return network(lambda theta, _: losses(theta.expand(len(y), -1)) / len(y), step)
 
-    optimizer = torch.optim.Adam(loras.parameters(), lr=MULTI_LR, fused=True)
-    fit(loras, loss, optimizer, steps=MULTI_STEPS, what="one for all")
+    optimizer = torch.optim.Adam(loras.parameters(), lr=ONE_LR, fused=True)
+    fit(loras, loss, optimizer, steps=ONE_STEPS, what="one for all")
     return loras.theta.detach().cpu()[0]

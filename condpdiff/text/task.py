@@ -188,8 +188,9 @@ def load_task(name: str) -> Task:
 def check(params: Section, tasks: Mapping[str, Task]) -> None:
     """Raise a ValueError, or a UserError, unless a run, the whole of params.yaml, is what this domain can do."""
     check_choices(params, CHOICES)
-    if (steps := value_of(params, "ldm.task_loss.steps")) > 0:
-        raise ValueError(f"ldm.task_loss.steps: {steps}, allowed: 0 (domain: text)")
+    families = any(each.members for each in tasks.values())
+    if families and (fresh := value_of(params, "ldm.task_loss.fresh")) != "zoo":
+        raise ValueError(f"ldm.task_loss.fresh: {fresh}, allowed: zoo (domain: text)")
     kind, described = value_of(params, "condition.kind"), CHOICES["condition.kind"][:3]
-    if kind not in described and any(each.members for each in tasks.values()):
+    if kind not in described and families:
         raise ValueError(f"condition.kind: {kind}, allowed: {', '.join(described)} (for families)")

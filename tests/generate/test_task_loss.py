@@ -11,13 +11,12 @@ from torch import Tensor
 from condpdiff.autoencoder import models as autoencoder
 from condpdiff.autoencoder.latents import Scale, load_scale, save_latents
 from condpdiff.autoencoder.models import PcaAutoencoder
-from condpdiff.common.files import read_tensors
 from condpdiff.common.task import MEMBERS, save_members
 from condpdiff.diffusion import process as diffusion
 from condpdiff.diffusion.denoiser import Denoiser
 from condpdiff.diffusion.process import Process
 from condpdiff.generate.generator import Generator
-from condpdiff.generate.task_loss import MULTI, SPARE, Through, folded, through_base, unfolded
+from condpdiff.generate.task_loss import SPARE, Through, folded, through_base, unconditional, unfolded
 from condpdiff.zoo.normalization import Moments, normalise, statistics_of
 from condpdiff.zoo.normalized import Frame, load_frame, save_frame
 from condpdiff.zoo.placed import batched_loras
@@ -128,5 +127,5 @@ def test_task_loss_falls_and_reaches_mean_decoder_and_denoiser(data: Path, resid
     assert isinstance(found.decoder, PcaAutoencoder) and float((found.decoder.axes - old.axes).abs().min()) > 0
     assert torch.equal(found.scale.undo(torch.ones(1, C, L)), torch.ones(1, C, L))
     soup = unfolded(*parts(data)).mean
-    tasks, one = Tasks(), read_tensors(data / "ldm" / MULTI)["theta"]
-    assert tasks.losses(one.expand(3, -1)).mean() < tasks.losses(soup.expand(3, -1)).mean()
+    one = unconditional(Tasks(), soup)
+    assert Tasks().losses(one.expand(3, -1)).mean() < Tasks().losses(soup.expand(3, -1)).mean()
