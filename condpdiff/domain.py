@@ -97,7 +97,7 @@ class FamiliesModule(Protocol):
 class FreshModule(Protocol):
     """The tasks of the task loss, in a domain that has families."""
 
-    def draws(self, data: Path, condition: "Condition", settings: "Ldm") -> "Draw": ...
+    def draws(self, data: Path, condition: "Condition", collect: "Collect", settings: "Ldm") -> "Draw": ...
 
 
 class UnseenModule(Protocol):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from condpdiff.autoencoder.latents import load_latents
 from condpdiff.common.errors import run
-from condpdiff.common.files import new_directory, write_tensors
+from condpdiff.common.files import new_directory
 from condpdiff.common.hardware import rank, shared
 from condpdiff.common.settings import section
 from condpdiff.common.task import members
@@ -12,9 +12,9 @@ from condpdiff.diffusion import process as diffusion
 from condpdiff.diffusion.conditions import FILE, load_conditions
 from condpdiff.diffusion.settings import Condition, Ldm
 from condpdiff.domain import module
-from condpdiff.generate.task_loss import ONE, through_base, unconditional
-from condpdiff.zoo.normalized import load_frame
+from condpdiff.generate.task_loss import through_base
 from condpdiff.zoo.performance import load_performance
+from condpdiff.zoo.settings import Collect
 
 DATA, OUT = Path("data"), Path("data/ldm")
 
@@ -26,19 +26,15 @@ def main() -> None:
     p = load_performance(DATA / "performance", {name: len(rows) for name, rows in z.items()}, settings.performance)
     process = diffusion.Process(settings.prediction, settings.residual)
     model, curve = diffusion.train(z, y, p, settings, condition.kind == "learnable")
-    of_families = "/" in names[0]
-    draw = module("unseen.fresh").draws(DATA, condition, settings) if of_families else None
-    one = unconditional(draw, load_frame(DATA / "normalized", names[0]).statistics.mean) if draw else None
-    trained_on = through_base(model, process, DATA, draw, settings) if draw and settings.task_loss.steps else None
-    if rank() > 0:
-        return
-    with new_directory(OUT) as folder:
-        diffusion.save(folder / diffusion.FILE, model, process)
-        curve.to_csv(folder / "curve.csv", index=False)
-        if one is not None:
-            write_tensors(folder / ONE, {"theta": one})
-        if trained_on:
-            trained_on.save(folder)
+    collect, of_families = section("collect", Collect), "/" in names[0]
+    draw = module("unseen.fresh").draws(DATA, condition, collect, settings) if of_families else None
+    trained_on = through_base(model, process, DATA, draw, settings) if draw else None
+    if rank() == 0:
+        with new_directory(OUT) as folder:
+            diffusion.save(folder / diffusion.FILE, model, process)
+            curve.to_csv(folder / "curve.csv", index=False)
+            if trained_on:
+                trained_on.save(folder)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Both domains are what domain.py says: mypy holds the modules below against the Protocols, this test the packages."""
 
 import inspect
-from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, get_args, get_overloads
 
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     import condpdiff.text.score
     import condpdiff.text.task
     import condpdiff.text.unseen.evaluate
+    import condpdiff.text.unseen.fresh
 
     tasks: list[domain.TaskModule] = [condpdiff.text.task, condpdiff.style.task]
     data: list[domain.DataModule] = [condpdiff.text.data, condpdiff.style.data]
@@ -48,12 +48,8 @@ if TYPE_CHECKING:
     architectures: list[domain.ArchitectureModule] = [condpdiff.text.architecture, condpdiff.style.architecture]
     reports: list[domain.ReportModule] = [condpdiff.text.report, condpdiff.style.report]
     families: list[domain.FamiliesModule] = [condpdiff.text.families.losses, condpdiff.style.families.losses]
-    fresh: list[domain.FreshModule] = [condpdiff.style.unseen.fresh]
+    fresh: list[domain.FreshModule] = [condpdiff.text.unseen.fresh, condpdiff.style.unseen.fresh]
     unseen: list[domain.UnseenModule] = [condpdiff.text.unseen.evaluate, condpdiff.style.unseen.evaluate]
-
-
-STYLE_ALONE = ("unseen.fresh",)
-"""Modules of one domain alone: text has no fresh tasks."""
 
 
 def modules() -> list[tuple[str, type]]:
@@ -64,9 +60,7 @@ def modules() -> list[tuple[str, type]]:
 
 @pytest.mark.parametrize(("name", "protocol"), modules())
 def test_both_domains_have_the_module_with_the_same_entry_points(name: str, protocol: Any) -> None:
-    having = [each for each in DOMAINS if find_spec(f"condpdiff.{each}.{name}")]
-    assert having == (["style"] if name in STYLE_ALONE else list(DOMAINS))
-    for each in having:
+    for each in DOMAINS:
         module: ModuleType = domain.module(name, each)  # type: ignore[call-overload]  # a name that is not in the source
         for entry in (entry for entry in vars(protocol) if not entry.startswith("_")):
             assert hasattr(module, entry), f"{each}.{name}.{entry}"

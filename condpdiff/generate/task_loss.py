@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from condpdiff.autoencoder import models as autoencoder
 from condpdiff.autoencoder.latents import Scale, load_scale, save_scale
 from condpdiff.autoencoder.models import PcaAutoencoder
+from condpdiff.common.files import write_tensors
 from condpdiff.common.hardware import device
 from condpdiff.common.task import members
 from condpdiff.common.training import fit
@@ -105,19 +106,23 @@ def folded(decoder: PcaAutoencoder, frame: Frame) -> tuple[PcaAutoencoder, Scale
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """The rest of a generator whose denoiser the task loss trained on."""
+    """What lies beside a denoiser that the task loss trained on."""
 
-    decoder: PcaAutoencoder
-    scale: Scale
+    one: Tensor
+    """[K], of `unconditional`."""
     curve: pd.DataFrame
-    """Columns step, loss."""
+    """Columns step, loss; none where the task loss has no steps."""
+    decoder: PcaAutoencoder | None = None
+    scale: Scale | None = None
+    """What `Generator.load` takes in place of the autoencoder's and the latents' own."""
 
     def save(self, folder: Path) -> None:
-        """Beside the denoiser: what `Generator.load` takes in place of the autoencoder's and the latents' own."""
-        d = self.decoder
-        autoencoder.save(folder / autoencoder.FILE, d, {"arch": "pca", "K": d.K, "C": d.C, "L": d.L})
-        save_scale(folder, self.scale)
-        self.curve.to_csv(folder / "task_loss.csv", index=False)
+        """Write all that is there."""
+        write_tensors(folder / ONE, {"theta": self.one})
+        if (d := self.decoder) is not None and self.scale is not None:
+            autoencoder.save(folder / autoencoder.FILE, d, {"arch": "pca", "K": d.K, "C": d.C, "L": d.L})
+            save_scale(folder, self.scale)
+            self.curve.to_csv(folder / "task_loss.csv", index=False)
 
 
 def through_base(model: Denoiser, process: Process, data: Path, draw: Draw, settings: Ldm) -> TrainedOn:
@@ -127,14 +132,17 @@ def through_base(model: Denoiser, process: Process, data: Path, draw: Draw, sett
         data: where the stages before wrote; the autoencoder is a `PcaAutoencoder`, and all tasks have one frame.
         draw: the tasks of a step.
     """
+    torch.manual_seed(settings.seed)
+    frame, task_loss = load_frame(data / "normalized", members("train")[0]), settings.task_loss
+    one = unconditional(draw, frame.statistics.mean)
+    if not task_loss.steps:
+        return TrainedOn(one, pd.DataFrame())
     decoder = autoencoder.load(data / "autoencoder" / autoencoder.FILE)
     assert isinstance(decoder, PcaAutoencoder)
-    torch.manual_seed(settings.seed)
-    frame = load_frame(data / "normalized", members("train")[0])
     decoder = unfolded(decoder, load_scale(data / "latents"), frame)
     decoder.axes.data *= draw.trained  # the spare ones
     part = draw.trained.to(device())
-    through = Through(model, process, decoder, settings.task_loss.sampling_steps).to(device())
+    through = Through(model, process, decoder, task_loss.sampling_steps).to(device())
     through.requires_grad_(True)
     for weights in decoder.parameters():  # what fine-tuning leaves alone stays as it is
         weights.register_hook(lambda gradient: gradient * part)
@@ -142,19 +150,18 @@ def through_base(model: Denoiser, process: Process, data: Path, draw: Draw, sett
     inside = {id(p) for p in model.mean.parameters()}
     trained = [p for p in model.parameters() if id(p) not in inside]  # reconstruction has brought these near
     groups = [
-        {"params": list(model.mean.parameters()), "lr": settings.task_loss.lr},
-        {"params": trained, "lr": settings.task_loss.lr * TRAINED},
-        {"params": list(decoder.parameters()), "lr": settings.task_loss.decoder_lr},
+        {"params": list(model.mean.parameters()), "lr": task_loss.lr},
+        {"params": trained, "lr": task_loss.lr * TRAINED},
+        {"params": list(decoder.parameters()), "lr": task_loss.decoder_lr},
     ]
 
     def loss(network: nn.Module, step: int) -> Tensor:
         y, losses = draw(step)
         return losses(network(y)).mean()
 
-    steps = settings.task_loss.steps
-    curve = fit(through, loss, torch.optim.Adam(groups, fused=True), steps=steps, what="task loss")
+    curve = fit(through, loss, torch.optim.Adam(groups, fused=True), steps=task_loss.steps, what="task loss")
     through.cpu().eval().requires_grad_(False)
-    return TrainedOn(*folded(decoder, frame), curve)
+    return TrainedOn(one, curve, *folded(decoder, frame))
 
 
 def unconditional(draw: Draw, start: Tensor) -> Tensor:

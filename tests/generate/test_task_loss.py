@@ -16,7 +16,7 @@ from condpdiff.diffusion import process as diffusion
 from condpdiff.diffusion.denoiser import Denoiser
 from condpdiff.diffusion.process import Process
 from condpdiff.generate.generator import Generator
-from condpdiff.generate.task_loss import SPARE, Through, folded, through_base, unconditional, unfolded
+from condpdiff.generate.task_loss import SPARE, Through, folded, through_base, unfolded
 from condpdiff.zoo.normalization import Moments, normalise, statistics_of
 from condpdiff.zoo.normalized import Frame, load_frame, save_frame
 from condpdiff.zoo.placed import batched_loras
@@ -114,7 +114,8 @@ def test_task_loss_falls_and_reaches_mean_decoder_and_denoiser(data: Path, resid
     old, _ = folded(unfolded(*parts(data)), parts(data)[2])
     task_loss = {"steps": 60, "sampling_steps": 2, "lr": 3e-3, "decoder_lr": 3e-3}
     settings = make_settings(task_loss=task_loss, residual=residual)
-    through_base(model, Process("sample", residual), data, Tasks(), settings).save(data / "ldm")
+    trained_on = through_base(model, Process("sample", residual), data, Tasks(), settings)
+    trained_on.save(data / "ldm")
     curve = pd.read_csv(data / "ldm/task_loss.csv")["loss"]
     assert curve.iloc[-1] < 0.8 * curve.iloc[0]
 
@@ -127,5 +128,5 @@ def test_task_loss_falls_and_reaches_mean_decoder_and_denoiser(data: Path, resid
     assert isinstance(found.decoder, PcaAutoencoder) and float((found.decoder.axes - old.axes).abs().min()) > 0
     assert torch.equal(found.scale.undo(torch.ones(1, C, L)), torch.ones(1, C, L))
     soup = unfolded(*parts(data)).mean
-    one = unconditional(Tasks(), soup)
+    one = trained_on.one
     assert Tasks().losses(one.expand(3, -1)).mean() < Tasks().losses(soup.expand(3, -1)).mean()

@@ -24,6 +24,7 @@ from condpdiff.style.rows import to_tensor
 from condpdiff.style.task import DrawnSource, load_task
 from condpdiff.zoo.checkpoints import load_zoo
 from condpdiff.zoo.collect import trained_part
+from condpdiff.zoo.settings import Collect
 
 POOL = 48
 """Fresh styles at hand, of which a step draws its own."""
@@ -131,6 +132,6 @@ def _some(told: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return told[random.permutation(len(told))[: random.integers(1, min(MOST, len(told)) + 1)]]
 
 
-def draws(data: Path, condition: Condition, settings: Ldm) -> Draw:
+def draws(data: Path, condition: Condition, collect: Collect, settings: Ldm) -> Draw:
     """What `generate.task_loss` takes."""
     return Styles(data, condition, settings.task_loss, settings.seed)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from condpdiff.common.hardware import device
-from condpdiff.common.settings import section
 from condpdiff.common.task import grouped
 from condpdiff.diffusion.conditions import FILE, load_conditions
 from condpdiff.diffusion.settings import Condition, Ldm
@@ -22,8 +21,8 @@ from condpdiff.zoo.settings import Collect
 class Tasks:
     """Draws a step's members, all of one family: S conditions, and the losses of S LoRAs on training rows."""
 
-    def __init__(self, data: Path, settings: Ldm) -> None:
-        self.settings, self.seed, collect = settings.task_loss, settings.seed, section("collect", Collect)
+    def __init__(self, data: Path, collect: Collect, settings: Ldm) -> None:
+        self.settings, self.seed = settings.task_loss, settings.seed
         self.names = {name: members for name, members in grouped("train").items() if members}
         of = {name: load_task(name) for name in self.names}
         self.families = {k: Family(task, collect, data / "tasks" / k, data / "base") for k, task in of.items()}
@@ -46,6 +45,6 @@ class Tasks:
         return y, lambda theta: torch.cat([self.losses[k](t[None], step) for k, t in zip(chosen, theta, strict=True)])
 
 
-def draws(data: Path, condition: Condition, settings: Ldm) -> Draw:
+def draws(data: Path, condition: Condition, collect: Collect, settings: Ldm) -> Draw:
     """What `generate.task_loss` takes."""
-    return Tasks(data, settings)
+    return Tasks(data, collect, settings)
