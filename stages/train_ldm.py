@@ -16,21 +16,20 @@ from condpdiff.generate.task_loss import through_base
 from condpdiff.zoo.performance import load_performance
 from condpdiff.zoo.settings import Collect
 
-DATA, OUT = Path("data"), Path("data/ldm")
+DATA = Path("data")
 
 
 def main() -> None:
     settings, condition, names = section("ldm", Ldm), section("condition", Condition), members("train")
-    z = load_latents(DATA / "latents", names)
-    y = load_conditions(DATA / "conditions" / FILE, names)
-    p = load_performance(DATA / "performance", {name: len(rows) for name, rows in z.items()}, settings.performance)
+    z, y = load_latents(DATA / "latents", names), load_conditions(DATA / "conditions" / FILE, names)
+    p = load_performance(DATA / "performance", {k: len(rows) for k, rows in z.items()}, settings.performance)
     process = diffusion.Process(settings.prediction, settings.residual)
     model, curve = diffusion.train(z, y, p, settings, condition.kind == "learnable")
-    collect, of_families = section("collect", Collect), "/" in names[0]
-    draw = module("unseen.fresh").draws(DATA, condition, collect, settings) if of_families else None
+    more = DATA, condition, section("collect", Collect), settings
+    draw = module("unseen.fresh").draws(*more) if "/" in names[0] else None  # names of families' members
     trained_on = through_base(model, process, DATA, draw, settings) if draw else None
     if rank() == 0:
-        with new_directory(OUT) as folder:
+        with new_directory(DATA / "ldm") as folder:
             diffusion.save(folder / diffusion.FILE, model, process)
             curve.to_csv(folder / "curve.csv", index=False)
             if trained_on:
