@@ -111,6 +111,10 @@ class FamilyEvaluation(ABC):
         """
         self.arms()
         self.more(folder)
+        # Fine-tuning is dear, and nothing is chosen by it: of unseen members alone.
+        unseen = self.tiers.count("unseen")
+        self.turn_to(self.names[:unseen], self.tiers[:unseen])
+        self.starts()
         if seen := grouped("train")[self.name][:SEEN]:
             self.turn_to(seen, ["seen"] * len(seen))
             self._seen()
@@ -120,12 +124,11 @@ class FamilyEvaluation(ABC):
     def arms(self) -> None:
         """Score every arm for members that were not trained on."""
         samples = self._samples()
-        nothing = self.family.start.repeat(len(self.names), 1)
         own = torch.stack([load_zoo(self.data / "zoo" / name).theta.mean(0) for name in self.names])
         started = time.perf_counter()
         rivals = without_generator(self.known, self.y, self.run.eval.seed)
         each = (time.perf_counter() - started) / len(self.names)
-        self.record("no_lora", nothing)
+        self.record("no_lora", self._nothing())
         for arm, theta in rivals.items():
             self.record(arm, theta, each)
         if (one := self.data / "ldm" / ONE).is_file():
@@ -139,12 +142,23 @@ class FamilyEvaluation(ABC):
         self._swapped(rivals["ridge"], samples[:, 0])
         for arm, y in self.other_conditions().items():
             self.record(arm, self.generated(y), each)
-        starts = {"zero": nothing, "condpdiff": samples[:, 0]} | {arm: rivals[arm] for arm in self.warm}
+        self.record("own", own)
+
+    def starts(self) -> None:
+        """Fine-tune from nothing, and from what costs no fine-tuning; what a step costs tells what `own` did."""
+        rivals = without_generator(self.known, self.y, self.run.eval.seed)
+        found = {"zero": self._nothing(), "condpdiff": self._samples()[: len(self.names), 0]}
+        found |= {arm: rivals[arm] for arm in self.warm}
         losses = self.family.losses(self.numbers, self.task.finetune.batch_size, self.run.eval.seed)
-        at_cost(losses, starts, self.family.trained, self.task.finetune, self.record)
-        longest, rows = BUDGETS[-1], pd.DataFrame(self.rows)
-        a_step = rows.loc[rows["arm"] == f"zero+{longest}", "seconds"].iloc[0] / longest
-        self.record("own", own, a_step * (self.run.collect.steps or self.task.finetune.steps))
+        at_cost(losses, found, self.family.trained, self.task.finetune, self.record)
+        longest = BUDGETS[-1]
+        a_step = next(row["seconds"] for row in self.rows if row["arm"] == f"zero+{longest}") / longest
+        for row in (row for row in self.rows if row["arm"] == "own"):
+            row["seconds"] = round(a_step * (self.run.collect.steps or self.task.finetune.steps), 3)
+
+    def _nothing(self) -> Tensor:
+        """[M, K]: LoRAs before any training."""
+        return self.family.start.repeat(len(self.names), 1)
 
     def _seen(self) -> None:
         """Members that were trained on: their own LoRAs, and what stands in their place."""

@@ -56,10 +56,7 @@ class Evaluation(FamilyEvaluation):
         return {"noise": y[torch.arange(len(self.names)) % len(y)]}
 
     def more(self, folder: Path) -> None:
-        """Cosine of text and description, and logistic regression on embeddings, by the condition's encoder.
-
-        And beside these, LoRAs from nothing and from condpdiff's first sample on as few labelled rows.
-        """
+        """Cosine of text and description, and logistic regression on embeddings, by the condition's encoder."""
         encode = load_encoder(self.run.condition)
 
         def texts(rows: Sequence[pd.DataFrame]) -> Tensor:
@@ -76,12 +73,16 @@ class Evaluation(FamilyEvaluation):
         self._note("cosine", accuracy(cosines(scored, told(self.names)) > threshold, true))
         train = texts([each.iloc[: max(LABELLED)] for each in self.mine["train"]])
         labels = np.stack([each["label"].iloc[: max(LABELLED)] for each in self.mine["train"]])
-        starts = {"zero": self.family.start.repeat(len(self.names), 1), "condpdiff": self.generated(self.y)}
-        finetune = self.task.finetune.model_copy(update={"steps": FEW_STEPS})
         for n in LABELLED:
             self._note(f"classifier@{n}", classifier_accuracy(train[:, :n], labels[:, :n], scored, true))
+
+    def starts(self) -> None:
+        """Beside the others, LoRAs from nothing and from condpdiff on few labelled rows."""
+        super().starts()
+        finetune = self.task.finetune.model_copy(update={"steps": FEW_STEPS})
+        for n in LABELLED:
             losses = self.family.losses(self.numbers, finetune.batch_size, self.run.eval.seed, most=n)
-            for start, theta in starts.items():
+            for start, theta in {"zero": self._nothing(), "condpdiff": self.generated(self.y)}.items():
                 tuned = finetune_many(losses, theta, self.family.trained, finetune, f"{start}, {n} rows")
                 self.record(f"{start}@{n}", tuned)
 
