@@ -11,7 +11,7 @@ from condpdiff.common.hardware import device
 from condpdiff.evaluate.settings import Scoring
 from condpdiff.style.encoder import Lite0
 from condpdiff.style.images import shrink
-from condpdiff.style.metrics import features, frechet_distance, load_features, statistics
+from condpdiff.style.metrics import features, frechet_distance, gaussian, load_features
 from condpdiff.style.models import embed_captions, generate, load_transformer, load_vae, pipeline
 from condpdiff.zoo.layout import Layout
 from condpdiff.zoo.placed import batched_loras
@@ -66,7 +66,7 @@ class Judge:
         self.pooled = load_features(base, FRECHET)
         self.depths: Lite0 = load_features(base, "fd_lite0_96")  # type: ignore[assignment]  # the same weights
         self.scored, self.true, self.aligned = scored, true, aligned
-        self.statistics = [statistics(features(self.pooled, images), "style images") for images in true]
+        self.gaussians = [gaussian(features(self.pooled, images), "style images") for images in true]
         self.units = [self._unit(images[scored]) for images in true] if aligned else []
 
     def distances(self, made: np.ndarray, style: int) -> dict[str, float]:
@@ -83,8 +83,8 @@ class Judge:
             found["rmse"] = _rmse(one, other)
             found["rmse_16"] = _rmse(shrink(one, COARSE), shrink(other, COARSE))
             found["lpips_lite0"] = float((self._unit(one) - self.units[style]).square().sum(1).mean())
-        own = statistics(features(self.pooled, made), "style images")
-        return found | {FRECHET: frechet_distance(own, self.statistics[style])}
+        own = gaussian(features(self.pooled, made), "style images")
+        return found | {FRECHET: frechet_distance(own, self.gaussians[style])}
 
     @torch.inference_mode()
     def _unit(self, images: np.ndarray) -> Tensor:
