@@ -21,6 +21,8 @@ class TaskLoss(Section):
     """V: rows a task and step."""
     fresh: Literal["fresh", "zoo"] = "fresh"
     """Tasks that are drawn as training goes on, or those of the zoo alone."""
+    origin: Literal["soup", "one_for_all"] = "soup"
+    """Where the decoder's mean starts: the mean soup, or one LoRA trained on all tasks' draws."""
     uses: PositiveInt = 8
     """Steps that see a fresh task before another one takes its place."""
     sampling_steps: PositiveInt = 4

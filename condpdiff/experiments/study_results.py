@@ -41,8 +41,15 @@ class Results:
         return {seed: self.found[run.name] for seed, run in row.runs.items() if run.name in self.found}
 
     @property
+    def of_families(self) -> bool:
+        """Values are then shares of the gap between mean soup and a member's own LoRA."""
+        return any(task.members for row in self.study.rows for task in row.preset.tasks.values())
+
+    @property
     def tasks(self) -> list[str]:
-        """Of all rows, in the order of params.yaml."""
+        """Of all rows, in the order of params.yaml; of families the groups of members that a report tells apart."""
+        if self.of_families:
+            return list(dict.fromkeys(task for e in self.found.values() for task in e.values if task != AVERAGE))
         return list(dict.fromkeys(task for row in self.study.rows for task in row.preset.tasks))
 
     @property

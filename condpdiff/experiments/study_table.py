@@ -121,7 +121,12 @@ def _stages(results: Results) -> Table:
 def _caption(results: Results, arm: str, paper: bool) -> str:
     study, metrics = results.study, {_metric(results, task) for task in results.tasks}
     lower = bool(metrics & set(get_args(Metric)))  # all of the style domain are distances
-    text = f"{WHAT[arm]} (`{arm}`): " + ("lower is better" if lower else "validation score in percent")
+    unit = "lower is better" if lower else "validation score in percent"
+    if results.of_families:
+        unit = (
+            "percent of the gap between mean soup and a member's own LoRA that is closed; settings are chosen on tuning"
+        )
+    text = f"{WHAT[arm]} (`{arm}`): {unit}"
     said = [f"{text}; mean ± standard deviation over seeds."]
     if (shared := study.shared) is not None:
         said.append(

@@ -141,6 +141,8 @@ def through_base(model: Denoiser, process: Process, data: Path, draw: Draw, sett
     assert isinstance(decoder, PcaAutoencoder)
     decoder = unfolded(decoder, load_scale(data / "latents"), frame)
     decoder.axes.data *= draw.trained  # the spare ones
+    if task_loss.origin == "one_for_all":
+        decoder.mean.data.copy_(one)
     part = draw.trained.to(device())
     through = Through(model, process, decoder, task_loss.sampling_steps).to(device())
     through.requires_grad_(True)

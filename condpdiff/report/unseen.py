@@ -117,7 +117,7 @@ def build(tasks: Mapping[str, Task], data: Path, seed: int) -> Report:
     closed = [_main(found) for found in gaps.values()]
     ahead = [min(c["condpdiff"][0] - c[rival][0] for rival in RIVALS if rival in c) > 0 for c in closed]
     word = WORDS[0] if all(ahead) else WORDS[2 - any(ahead)]
-    return Report(_verdict(gaps, groups), word, tiles, [], sections, table, metrics, _arms_frame(unseen))
+    return Report(_verdict(gaps, groups), word, tiles, [], sections, table, metrics, _arms_frame(gaps | chosen))
 
 
 def frames(tasks: Sequence[str], data: Path) -> dict[str, pd.DataFrame]:
@@ -308,10 +308,7 @@ def _starts(groups: Mapping[str, pd.DataFrame]) -> Figures:
     return Figures(COST, [start(rows, g, main_of(rows), MEASURES[main_of(rows)]) for g, rows in groups.items()])
 
 
-def _arms_frame(unseen: pd.DataFrame) -> pd.DataFrame:
-    """task, arm, score, mean, low, high: of the main measure, over a family's unseen members."""
-    rows = []
-    for (family, arm), found in unseen.groupby(["family", "arm"], sort=False):
-        values = found[main_of(unseen[unseen["family"] == family])]
-        rows.append((family, arm, values.mean(), values.mean(), values.min(), values.max()))
-    return pd.DataFrame(rows, columns=["task", "arm", "score", "mean", "low", "high"]).round(4)
+def _arms_frame(gaps: Mapping[str, Any]) -> pd.DataFrame:
+    """task (a group of members), arm, score, mean, low, high: percent of the gap closed, in the main measure."""
+    rows = [(g, arm, *cell[:1] * 2, *cell[1:]) for g, found in gaps.items() for arm, cell in _main(found).items()]
+    return pd.DataFrame(rows, columns=["task", "arm", "score", "mean", "low", "high"]).round(2)
