@@ -27,7 +27,7 @@ from condpdiff.text.unseen.score import Judge, accuracy, best_threshold, classif
 from condpdiff.zoo.adapters import export_adapter
 from condpdiff.zoo.checkpoints import load_zoo
 from condpdiff.zoo.many import finetune_many
-from condpdiff.zoo.normalized import load_frame
+from condpdiff.zoo.normalized import Frame, load_frame
 from condpdiff.zoo.settings import Collect
 
 SEEN = 12
@@ -67,15 +67,15 @@ class FamilyEvaluation:
         assert task.members is not None
         self.name, self.task, self.data, self.settings = name, task, data, settings
         self.condition, self.sample = condition, sample
-        self.names, self.seen = grouped("unseen", "tuning")[name], grouped("train")[name][:SEEN]
-        self.tiers = ["unseen"] * task.members.unseen + ["tuning"] * task.members.tuning
+        self.unseen, self.seen = task.members.unseen, grouped("train")[name][:SEEN]
         self.family = Family(task, collect, data / "tasks" / name, data / "base")
         rows = {split: read_rows(data / "tasks" / name, split) for split in ("train", "held_out", "validation")}
         self.rows = {k: [each for _, each in frame.groupby("member")] for k, frame in rows.items()}
-        self.judges = self._judges(self.names)
         self.trained_on = members("train")
-        names = [*self.trained_on, *(name for name in self.names if name not in self.trained_on)]
-        self.conditions = load_conditions(data / "conditions" / condition_file.FILE, names)
+        tiers = ["unseen"] * task.members.unseen + ["tuning"] * task.members.tuning
+        self._score(grouped("unseen", "tuning")[name], tiers)
+        file = data / "conditions" / condition_file.FILE
+        self.conditions = load_conditions(file, [*self.trained_on, *self.names])
         soups = torch.stack([load_zoo(data / "zoo" / n).theta.mean(0) for n in self.trained_on])
         self.known = Trained(soups, self._y(self.trained_on))
         self.found: list[dict[str, Any]] = []
@@ -84,8 +84,10 @@ class FamilyEvaluation:
         """[M, d_cond]: mean of each one's conditions."""
         return torch.stack([self.conditions[name].mean(0) for name in names])
 
-    def _judges(self, names: list[str]) -> dict[str, Judge]:
-        return {
+    def _score(self, names: list[str], tiers: list[str]) -> None:
+        """From here on, these members."""
+        self.names, self.tiers = names, tiers
+        self.judges = {
             split: Judge(self.family.classifier, [self.rows[split][number(name)] for name in names])
             for split in ("held_out", "validation")
         }
@@ -119,11 +121,14 @@ class FamilyEvaluation:
         self.record("swapped", samples[:, 0].roll(1, 0))
         self.record("ridge_swapped", rivals["ridge"].roll(1, 0))
         self.record("own", own)
-        self._without_noise()
+        self._otherwise()
         self._without_lora()
-        starts = {"zero": nothing, "condpdiff": samples[:, 0]}
+        # Fine-tuning is dear, and nothing is chosen by it: of unseen members alone.
+        unseen = slice(self.unseen)
+        self._score(self.names[unseen], self.tiers[unseen])
+        starts = {"zero": nothing[unseen], "condpdiff": samples[unseen, 0]}
         self._few_rows(starts)
-        starts["ridge"] = rivals["ridge"]
+        starts["ridge"] = rivals["ridge"][unseen]
         losses = self.family.losses(self._numbers(), self.task.finetune.batch_size, self.settings.seed)
         at_cost(losses, starts, self.task.finetune, self.record)
         if self.seen:
@@ -132,16 +137,20 @@ class FamilyEvaluation:
     def _numbers(self) -> list[int]:
         return [number(name) for name in self.names]
 
-    def _without_noise(self) -> None:
-        """The generator's mu(y) alone, and the generator under texts that mean nothing."""
+    def _otherwise(self) -> None:
+        """The generator without noise, and under texts that mean nothing."""
         generator, frame = Generator.load(self.data), load_frame(self.data / "normalized", self.name)
-        asked = self._y(self.names).to(generator.model.device)
-        self.record("no_noise", generator.to_theta(generator.model.mean(asked).cpu(), frame))
+        self.record("no_noise", self._mean(generator, frame))
         y = load_encoder(self.condition)(nonsense_inputs(self.task, self.condition.kind))
         if self.condition.axes is not None:
             y = Projection.load(self.data / "conditions" / PROJECTION)(y)
         draw = Draw(self.sample, len(self.names), self.settings.seed)
         self.record("noise", frame.to_theta(draw(generator, y, None)))
+
+    def _mean(self, generator: Generator, frame: Frame) -> Tensor:
+        """theta [M, K] without noise: of mu(y)."""
+        asked = self._y(self.names).to(generator.model.device)
+        return generator.to_theta(generator.model.mean(asked).cpu(), frame)
 
     def _without_lora(self) -> None:
         """Cosine of text and description, and logistic regression on embeddings, by the condition's encoder."""
@@ -177,13 +186,12 @@ class FamilyEvaluation:
     def _seen(self) -> None:
         """The same of members that were trained on: their own LoRAs, and what they are generated as."""
         generator, frame = Generator.load(self.data), load_frame(self.data / "normalized", self.name)
-        self.names, self.tiers = self.seen, ["train"] * len(self.seen)
-        self.judges = self._judges(self.names)
+        self._score(self.seen, ["train"] * len(self.seen))
         ridge = without_generator(self.known, self._y(self.names), self.settings.seed)["ridge"]
         draw = Draw(self.sample, 1, self.settings.seed)
         made = torch.cat([frame.to_theta(draw(generator, self.conditions[name], None)) for name in self.names])
         self.record("own", self.known.soups[[self.trained_on.index(name) for name in self.names]])
-        for arm, theta in (("ridge", ridge), ("condpdiff", made)):
+        for arm, theta in (("ridge", ridge), ("no_noise", self._mean(generator, frame)), ("condpdiff", made)):
             self.record(arm, theta)
         self.record("ridge_swapped", ridge.roll(1, 0))
         self.record("swapped", made.roll(1, 0))
