@@ -10,10 +10,11 @@ from condpdiff.common.errors import UserError
 from condpdiff.common.files import read_json, read_rows
 from condpdiff.common.settings import parse
 from condpdiff.common.task import Data
+from condpdiff.experiments.presets import load_preset
 from condpdiff.text.conditions import inputs
 from condpdiff.text.data import prepare_data
 from condpdiff.text.families import data
-from condpdiff.text.task import Task
+from condpdiff.text.task import Task, check
 from tests.messages import message_of
 from tests.text.stand_ins_wordnet import fit, make_family
 
@@ -80,3 +81,13 @@ def test_family_s_file_that_does_not_fit_is_one_line(changes: dict[str, Any], li
     with pytest.raises(UserError) as error:
         parse(Task, content, "family.yaml")
     assert line in str(error.value)
+
+
+def test_run_of_families_has_a_condition_that_says_something() -> None:
+    preset = load_preset("many")
+    check(preset.params, preset.tasks)
+    numbered = preset.params.condition.model_copy(update={"kind": "one_hot"})
+    with pytest.raises(
+        ValueError, match=r"^condition.kind: one_hot, allowed: task_info_few_shot, .* \(for families\)$"
+    ):
+        check(preset.params.model_copy(update={"condition": numbered}), preset.tasks)
