@@ -29,7 +29,7 @@ from condpdiff.zoo.many import Loras
 from condpdiff.zoo.normalization import denormalise, normalise
 from condpdiff.zoo.normalized import Frame, load_frame
 
-TRAINED = 0.1
+TRAINED = 0.05
 """Of the rate: for the denoiser, which at the rate of the mean's fresh network breaks apart."""
 SPARE = 0.05
 """Length of axes that the zoo does not have, in mean lengths of those that it has: the task loss may use them."""

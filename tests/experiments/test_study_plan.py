@@ -15,7 +15,15 @@ from condpdiff.experiments.study_run import words
 
 FILE = "a task's file"
 OWN = Path("configs/studies/own.yaml")
-NAMES = ["frame", "generator", "noise", "search", "seeds", *(f"table{n}" for n in ("1", "2", "3", "4a", "4b", "4c"))]
+NAMES = [
+    "frame",
+    "generator",
+    "noise",
+    "search",
+    "seeds",
+    "styles",
+    *(f"table{n}" for n in ("1", "2", "3", "4a", "4b", "4c")),
+]
 OF_GENERATOR = ["generator", "noise", "table3", "table4a", "table4b", "table4c"]
 pytestmark = pytest.mark.usefixtures("repository")
 

@@ -130,7 +130,7 @@ def test_folders_count_by_their_frechet_distance_and_leave_pixels_alone(report: 
     assert best == {BEST, "ridge"}  # own is no rival
     assert {j: report.table.rows[i][0] for i, j in report.table.bold} == {1: BEST, 2: BEST, 3: "ridge"}
     arms = report.arms.set_index(["task", "arm"])["score"]
-    assert arms["pictures", "own"] < 10 < arms["strokes", "own"]
+    assert arms[HELD_OUT, "condpdiff"] == 40 and arms[f"tuning {KNOWN}", "own"] == 100
 
 
 def test_verdict_has_a_sentence_a_group_and_the_start_of_fine_tuning(report: Report) -> None:
