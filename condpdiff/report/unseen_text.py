@@ -11,7 +11,7 @@ import pandas as pd
 from condpdiff.common.settings import PARAMS
 from condpdiff.common.task import Task
 from condpdiff.report import studies_section
-from condpdiff.report.blocks import Figures, Section, Table, Text
+from condpdiff.report.blocks import Block, Figures, Section, Table, Text
 from condpdiff.report.compare import WORDS, number
 from condpdiff.report.page import Report
 from condpdiff.report.readers import read_csv
@@ -69,7 +69,7 @@ def build(tasks: Mapping[str, Task], data: Path, seed: int) -> Report:
     found = {name: _means(group, seed) for name, group in groups.items()}
     table = _table(found)
     what = Table("What each arm is.", ["arm", "what it is"], [list(row) for row in ARMS.items()], numeric=False)
-    settings = [Text(f"Git revision that the report was made at: {revision()}."),
+    settings: list[Block] = [Text(f"Git revision that the report was made at: {revision()}."),
                 Text(PARAMS.read_text(encoding="utf-8").strip(), file="params.yaml")]  # fmt: skip
     sections = [
         Section("choose", "Does the description choose?", [table, what]),
@@ -95,7 +95,7 @@ def _rows(folder: Path) -> pd.DataFrame:
     rows = read_csv(folder / "arms.csv", [*keys, "number", "held_out", "accuracy"])
     samples = rows[(rows["arm"] == "condpdiff") & (rows["tier"] != "train")]
     best = samples.loc[samples.groupby("member")["held_out"].idxmax()].assign(arm=BEST)
-    return pd.concat([rows, best]).groupby(keys, as_index=False, sort=False)["accuracy"].mean()
+    return pd.concat([rows, best]).groupby(keys, as_index=False, sort=False)[["accuracy"]].mean()
 
 
 def _means(rows: pd.DataFrame, seed: int) -> dict[str, tuple[float, float, float]]:
