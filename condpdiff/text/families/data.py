@@ -38,12 +38,8 @@ def prepare_family(name: str, task: Task, limits: Data, out: Path) -> None:
             frame = pd.DataFrame([next(texts) for _ in range(size)], columns=["text", "label"])
             rows[split].append(frame.assign(member=q, text_pair=""))
         told = {"noun": topic.noun.name, "gloss": topic.noun.gloss}
-        shots = task.model_copy(
-            update={"condition": condition.model_copy(update={"few_shot": condition.few_shot.model_copy(
-                update={"seed": condition.few_shot.seed + q})})}
-        )  # fmt: skip
         infos = [text.format(**told) for text in (condition.description, *condition.paraphrases)]
-        examples = two_shots(shots, rows["held_out"][-1])
+        examples = two_shots(task, rows["held_out"][-1])
         members.append({**told, "task_info": infos, "few_shot": examples})
     save_splits(out, {split: pd.concat(each, ignore_index=True) for split, each in rows.items()}, {"members": members})
     print(f"{name}: {len(members)} tasks, " + ", ".join(f"{split} {size} rows each" for split, size in sizes.items()))

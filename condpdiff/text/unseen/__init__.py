@@ -1,1 +1,1 @@
-"""LoRAs for text tasks that were never trained on. There are no families to take them from yet."""
+"""LoRAs for text tasks that were never trained on, beside what needs no LoRA at all."""
