@@ -73,6 +73,18 @@ class Projection:
         return Projection(**read_tensors(path))
 
 
+def projected(encode: Encode, settings: Condition, data: Path) -> Encode:
+    """An encoder of vectors, and behind it the projection that encode-conditions left in `data/conditions/`, if any.
+
+    Raises:
+        UserError: the projection can't be read.
+    """
+    if settings.axes is None:
+        return encode
+    projection = Projection.load(data / "conditions" / PROJECTION)
+    return lambda inputs: projection(encode(inputs))
+
+
 def unit_variance(vectors: Tensor) -> Tensor:
     """Give each row [V, d] the length sqrt(d): a standard deviation of 1 a coordinate, as every encoder leaves them."""
     return torch.nn.functional.normalize(vectors, dim=1) * vectors.shape[1] ** 0.5

@@ -8,14 +8,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from condpdiff.diffusion.conditions import projected
 from condpdiff.evaluate.family import FamilyEvaluation, Run
 from condpdiff.style import models
 from condpdiff.style.conditions import pictures_of
+from condpdiff.style.encoder import load_encoder
 from condpdiff.style.families import drawing
 from condpdiff.style.families.losses import Family
 from condpdiff.style.rows import save_png
 from condpdiff.style.task import DrawnSource, Task
-from condpdiff.style.unseen.fresh import captions, load_projected
+from condpdiff.style.unseen.fresh import captions
 from condpdiff.style.unseen.score import Judge, Painter, confusion
 
 PICTURES = (1, 4, 10)
@@ -36,7 +38,7 @@ class Evaluation(FamilyEvaluation):
 
     def __init__(self, name: str, task: Task, data: Path, run: Run) -> None:
         base, self.scored = data / "base", list(drawing.SCORED)
-        self.encode = load_projected(run.condition, data)
+        self.encode = projected(load_encoder(run.condition), run.condition, data)
         self.aligned = isinstance(task.data.source, DrawnSource)
         family = Family(task, run.collect, data / "tasks" / name, base)
         self.paint = Painter(base, family.layout, run.collect.alpha / run.collect.rank, captions(), run.eval)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from condpdiff.common.hardware import device
 from condpdiff.common.task import members
-from condpdiff.diffusion.conditions import PROJECTION, Encode, Projection
+from condpdiff.diffusion.conditions import projected
 from condpdiff.diffusion.settings import Condition, Ldm, TaskLoss
 from condpdiff.generate.task_loss import Draw
 from condpdiff.style.conditions import pictures_of
@@ -68,7 +68,7 @@ class Styles:
         self.denoising = Denoising(base, zoo.layout, zoo.config["alpha"] / zoo.config["rank"])
         self.vae = cast(Any, load_vae(base)).to(device())
         self.embeddings, self.mask = (each.to(device()) for each in embed_captions(base, captions()))
-        self.encode = load_projected(condition, data)
+        self.encode = projected(load_encoder(condition), condition, data)
         self.size, self.data = tasks[0].data.size, data
         self.made = 0
         self.pool: list[Known] = []
@@ -108,19 +108,6 @@ class Styles:
             images, told, uses = made[: len(scored)], made[len(scored) :], self.settings.uses
         y = self.encode([_some(told, self.random) for _ in range(DRAWS)])
         return Known(encode_images(self.vae, to_tensor(images)), y, uses)
-
-
-def load_projected(condition: Condition, data: Path) -> Encode:
-    """The condition's encoder, and behind it the projection that encode-conditions left in `data/conditions/`.
-
-    Raises:
-        UserError: weights or the projection can't be had.
-    """
-    encode = load_encoder(condition)
-    if condition.axes is None:
-        return encode
-    projection = Projection.load(data / "conditions" / PROJECTION)
-    return lambda draws: projection(encode(draws))
 
 
 def captions() -> list[str]:

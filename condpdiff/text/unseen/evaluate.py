@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from condpdiff.common.files import read_rows
-from condpdiff.diffusion.conditions import PROJECTION, Projection
+from condpdiff.diffusion.conditions import projected
 from condpdiff.evaluate.family import FamilyEvaluation, Run, number
 from condpdiff.text.conditions import inputs, nonsense_inputs
 from condpdiff.text.encoder import load_encoder
@@ -50,9 +50,8 @@ class Evaluation(FamilyEvaluation):
     def other_conditions(self) -> Mapping[str, Tensor]:
         """Texts that mean nothing."""
         condition = self.run.condition
-        y = load_encoder(condition)(nonsense_inputs(self.task, condition.kind))
-        if condition.axes is not None:
-            y = Projection.load(self.data / "conditions" / PROJECTION)(y)
+        encode = projected(load_encoder(condition), condition, self.data)
+        y = encode(nonsense_inputs(self.task, condition.kind))
         return {"noise": y[torch.arange(len(self.names)) % len(y)]}
 
     def more(self, folder: Path) -> None:
