@@ -40,7 +40,7 @@ def describe(params: Params, tasks: Mapping[str, Any], stages: bool = True) -> d
     rows = {name: prepared(DATA / name, limits) for name in tasks}
     needs: dict[str, Any] = {"disk": None, "memory": None, "time": None}
     spent: dict[str, float] = {}
-    if model is not None:
+    if model is not None and not any(task.members for task in tasks.values()):  # a family's costs are not counted
         k, made = lora["K"], lora["K_generated"]
         size = {n: (found or ([0, min(limits[1], UNKNOWN_ROWS)], TOKENS)) for n, found in rows.items()}
         each = {name: (of_split[1], model["tokens"] or tokens) for name, (of_split, tokens) in size.items()}
@@ -112,6 +112,7 @@ def task_row(name: str, task: Any, params: Params) -> dict[str, Any]:
         "outputs": getattr(task.data, "num_outputs", 0),
         "metrics": task.metrics,
         "source": where,
+        "members": task.members.model_dump() if task.members else None,
         "input": "; ".join(set(states.values()) if same else [f"{item} {state}" for item, state in states.items()]),
         "steps": params.collect.steps or task.finetune.steps,
     }
@@ -185,14 +186,15 @@ def render(run: Mapping[str, Any]) -> str:
         train, validation = task["prepared_rows"] or task["max_rows"]
         rows = f"{'prepared' if task['prepared_rows'] else 'at most'} {train:,} + {validation:,} rows"
         kind = f"{task['kind']} ({task['outputs']})" if task["kind"] == "classification" else task["kind"]
+        if members := task["members"]:
+            rows = f"{sum(members.values())} members, {members['train']} of them trained on"
         told = f"{kind}, {', '.join(task['metrics'])}; {rows}; {task['steps']} steps"
         lines += [f"  {task['name']:<8} {told}; {task['source']} ({task['input']})"]
+    unknown = "unknown without K" if lora["K"] is None else "unknown of families"
     for title in ("disk", "memory"):
         sizes = ", ".join(f"{name} {_size(size)}" for name, size in (run[title] or {}).items())
-        lines += [f"{title:<10} estimate: {sizes or 'unknown without K'}"]
-    total = (
-        f"{_time(time['total'])} at {time['operations_a_second'] / 1e9:.0f} GFLOP/s" if time else "unknown without K"
-    )
+        lines += [f"{title:<10} estimate: {sizes or unknown}"]
+    total = f"{_time(time['total'])} at {time['operations_a_second'] / 1e9:.0f} GFLOP/s" if time else unknown
     lines += [f"time       estimate: {total}", f"stages     {run['problem'] or ''}".rstrip()]
     for name, stage in run["stages"].items():
         states = ", ".join(f"{n} {state}" for state, n in stage["states"].items())
