@@ -31,6 +31,9 @@ from condpdiff.zoo.normalized import Frame, load_frame
 
 TRAINED = 0.05
 """Of the rate: for the denoiser, which at the rate of the mean's fresh network breaks apart."""
+BETAS, CLIP = (0.9, 0.95), 0.1
+"""Of Adam, and the gradient's largest norm, which is what it mostly is: at 0.999 and 1 one bad step throws the weights
+about for hundreds more."""
 SPARE = 0.05
 """Length of axes that the zoo does not have, in mean lengths of those that it has: the task loss may use them."""
 ONE, ONE_STEPS, ONE_LR = "one_for_all.safetensors", 200, 2e-3
@@ -161,7 +164,8 @@ def through_base(model: Denoiser, process: Process, data: Path, draw: Draw, sett
         y, losses = draw(step)
         return losses(network(y)).mean()
 
-    curve = fit(through, loss, torch.optim.Adam(groups, fused=True), steps=task_loss.steps, what="task loss")
+    optimizer = torch.optim.Adam(groups, betas=BETAS, fused=True)
+    curve = fit(through, loss, optimizer, steps=task_loss.steps, what="task loss", clip=CLIP)
     through.cpu().eval().requires_grad_(False)
     return TrainedOn(one, curve, *folded(decoder, frame))
 
