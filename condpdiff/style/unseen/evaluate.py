@@ -31,7 +31,7 @@ GRID = ("no_lora", "mean_soup", "nearest", "ridge", "condpdiff", "own")
 
 
 class Evaluation(FamilyEvaluation):
-    """Of each arm's images the distances to the true ones, and `to_condition`: that of their features to y."""
+    """Of each arm's images the distances to the true ones; of condpdiff's `to_condition`, of their features to y."""
 
     best = ("to_condition", False)
     task_type, card = models.TASK_TYPE, models.CARD
@@ -61,8 +61,11 @@ class Evaluation(FamilyEvaluation):
             self.images[arm] = made
             if arm == "condpdiff" and self.aligned:
                 self._compare(made)
+        found = [self.judge.distances(images, i) for i, images in enumerate(made)]
+        if arm != "condpdiff":
+            return found
         off = torch.linalg.vector_norm(self.encode(list(made)) - self.y, dim=1).tolist()
-        return [{"to_condition": d, **self.judge.distances(made[i], i)} for i, d in enumerate(off)]
+        return [{"to_condition": d, **each} for d, each in zip(off, found, strict=True)]
 
     def _compare(self, made: np.ndarray) -> None:
         """Whose style came out: each LoRA's images against every member's true ones."""
