@@ -11,7 +11,7 @@ from condpdiff.style.families import drawing
 from condpdiff.style.families.drawing import Style, draw
 from condpdiff.style.photographs import Photograph, photographs
 
-OF_PIXELS = ["grading", "strokes"]
+OF_PIXELS = ("grading", "print", "strokes")
 """Families that render each picture by itself, without a network."""
 
 
@@ -46,7 +46,7 @@ def test_style_is_the_same_whatever_was_drawn_before(renderer: str) -> None:
     assert all(one != other for one, other in combinations(in_a_row, 2))
 
 
-@pytest.mark.parametrize("renderer", ["grading", "strokes", "image"])
+@pytest.mark.parametrize("renderer", ["grading", "print", "strokes", "image"])
 def test_another_seed_draws_other_styles(renderer: str) -> None:
     assert all(draw(renderer, i, 0).parameters != draw(renderer, i, 1).parameters for i in range(10))
 
@@ -64,7 +64,7 @@ def test_every_kind_is_drawn(renderer: str) -> None:
 # --- rendering ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("renderer", "count"), [("grading", 12), ("strokes", 12), ("image", 3), ("fixed", 3)])
+@pytest.mark.parametrize(("renderer", "count"), [("grading", 12), ("print", 12), ("strokes", 12), ("image", 3), ("fixed", 3)])
 def test_styles_render_alike_pictures_and_differ(renderer: str, count: int, pictures: np.ndarray) -> None:
     found = [draw(renderer, i, 0)(pictures) for i in range(count)]
     assert all(each.dtype == np.uint8 and each.shape == pictures.shape for each in found)
@@ -74,7 +74,7 @@ def test_styles_render_alike_pictures_and_differ(renderer: str, count: int, pict
     assert (draw(renderer, 1, 0)(pictures) == found[1]).all()
 
 
-@pytest.mark.parametrize(("renderer", "count"), [("grading", 12), ("strokes", 12), ("image", 1), ("fixed", 1)])
+@pytest.mark.parametrize(("renderer", "count"), [("grading", 12), ("print", 12), ("strokes", 12), ("image", 1), ("fixed", 1)])
 def test_parameters_are_json_and_all_that_decides(renderer: str, count: int, pictures: np.ndarray) -> None:
     for i in range(count):
         style = draw(renderer, i, 5)
@@ -106,6 +106,15 @@ def test_duotone_goes_from_one_colour_to_the_other() -> None:
     style = first("grading", "duotone")
     found = style(halves(0, 255))[0]
     assert [found[0, 0].tolist(), found[0, -1].tolist()] == style.parameters["colours"]
+
+
+@pytest.mark.parametrize("kind", ["wash", "cut", "tiles"])
+def test_print_has_ink_where_the_picture_asks_for_it_and_paper_elsewhere(kind: str) -> None:
+    style = first("print", kind)
+    dark_ink = sum(style.parameters["ink"]) < sum(style.parameters["paper"])
+    printed = style(halves(0, 255) if dark_ink else halves(255, 0))[0]
+    for place, colour in ((0, "ink"), (-1, "paper")):
+        assert np.abs(printed[64, place].astype(float) - style.parameters[colour]).max() < 70
 
 
 @pytest.mark.parametrize("kind", ["hatching", "cross-hatching", "halftone", "charcoal", "chalk"])
