@@ -52,8 +52,8 @@ def signed(value: float) -> str:
 
 
 def number(value: float, decimals: int = 2) -> str:
-    """A dash for what is not known."""
-    return "–" if math.isnan(value) else f"{value:.{decimals}f}".replace("-", "−")
+    """A dash for what is not known; no sign before a zero."""
+    return "–" if math.isnan(value) else f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")
 
 
 def counted(count: int, noun: str) -> str:

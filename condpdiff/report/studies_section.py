@@ -15,6 +15,8 @@ from condpdiff.report.svg import LIGHT, Image, figure, image, styled
 COLUMNS = ["study", "size", "row", "seed", "arm", "task", "value", "paper"]
 STUDIES = Path("docs/studies")
 FRAME = STUDIES / "frame.csv"
+OF_FAMILIES = ("styles",)
+"""Their values are shares of a gap, which docs/studies.md alone shows."""
 CAPTION = (
     "`{study}` at the size `{size}`, over the mean of its tasks: condpdiff_mean is the mean over all generated "
     "candidates, then over seeds, and std its sample standard deviation over seeds; condpdiff is the selected "
@@ -43,7 +45,7 @@ def papers_variant(tasks: Sequence[str], arm: str) -> tuple[dict[str, float], in
 def sections() -> list[Section]:
     """All tables of `docs/studies`, and a figure of each that has been run; nothing where there is none."""
     found = []
-    for path in sorted(STUDIES.glob("*.csv")):
+    for path in (path for path in sorted(STUDIES.glob("*.csv")) if path.stem not in OF_FAMILIES):
         for (study, size), rows in read_csv(path, COLUMNS).groupby(["study", "size"], sort=False):
             found.append((str(study), str(size), rows))
     measured = [each for each in found if len(_averages(each[2], "condpdiff_mean", "value"))]

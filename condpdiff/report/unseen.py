@@ -12,7 +12,6 @@ import torch
 from condpdiff.common.settings import PARAMS
 from condpdiff.common.task import Task, grouped
 from condpdiff.diffusion.conditions import FILE, load_conditions
-from condpdiff.report import studies_section
 from condpdiff.report.blocks import Block, Figures, Section, Table, Text
 from condpdiff.report.compare import WORDS, number
 from condpdiff.report.page import Report
@@ -104,7 +103,6 @@ def build(tasks: Mapping[str, Task], data: Path, seed: int) -> Report:
         Section("choose", "Does the condition choose?", choose),
         *([Section("images", "What it makes of pictures", images)] if shown else []),
         Section("start", "As a start for fine-tuning", [_starts(groups)]),
-        *studies_section.sections(),
         Section("settings", "Settings", settings),
     ]
     tuning = rows[rows["tier"] == "tuning"]  # what settings are chosen by
@@ -228,7 +226,10 @@ def _blind(arm: str) -> bool:
 def _arms(unseen: pd.DataFrame) -> Table:
     seconds = unseen.groupby("arm")["seconds"].mean()
     shown = [[arm, what, number(seconds[arm], 2)] for arm, what in ARMS.items() if arm in seconds]
-    caption = "What each arm is, and what one LoRA costs on this machine, made side by side with others of its family."
+    caption = (
+        "What each arm is, and what one LoRA costs on this machine, made side by side with others of its family. Arms "
+        "without a generator are fitted in one call, whose cost stands with each."
+    )
     return Table(caption, ["arm", "what it is", "seconds"], shown, numeric=False)
 
 
@@ -240,8 +241,12 @@ def _whose(data: Path, tasks: Mapping[str, Task]) -> list[Block]:
         return []
     rows = pd.concat([each.assign(family=name) for name, each in found.items()], ignore_index=True)
     right = []
-    for tier, what in (("seen", "trained on"), ("unseen", "never trained on")):
-        some = rows[rows["tier"] == tier]
+    known = rows["family"].map({name: bool(task.members and task.members.train) for name, task in tasks.items()})
+    never = "never trained on, of"
+    groups = {"trained on": rows["tier"] == "seen"}
+    groups |= {f"{never} {g}": (rows["tier"] == "unseen") & (known == (g == KNOWN)) for g in (KNOWN, HELD_OUT)}
+    for what, chosen in groups.items():
+        some = rows[chosen]
         nearest = some.loc[some.groupby(["family", "asked"])["rmse"].idxmin()]
         if len(nearest):
             hits = int((nearest["asked"] == nearest["true"]).sum())

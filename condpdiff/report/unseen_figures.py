@@ -38,10 +38,8 @@ def matrices(found: Mapping[str, pd.DataFrame]) -> list[Image]:
     shades = LinearSegmentedColormap.from_list("near", [LIGHT["condpdiff"], LIGHT["panel"]])
     for name, rows in found.items():
         tiers = [tier for tier in ("seen", "unseen") if (rows["tier"] == tier).any()]
-        fig, axes = figure(2.2, columns=2)
-        for ax in axes[len(tiers) :]:
-            ax.set_axis_off()
-        for ax, tier in zip(axes, tiers, strict=False):
+        fig, axes = figure(2.3, columns=len(tiers), width=PANEL * len(tiers) / 2)
+        for ax, tier in zip(axes, tiers, strict=True):
             cells = rows[rows["tier"] == tier].pivot(index="asked", columns="true", values="rmse")
             values = cells.to_numpy()
             ax.pcolormesh(values, cmap=shades)
@@ -69,7 +67,8 @@ def style_map(y: Mapping[str, torch.Tensor], members: Mapping[str, Members]) -> 
         at = ((values - centre) @ axes.T).numpy()
         known = np.array([q in members[name].of("train") for q in numbers[name]])
         c = COLOURS[number % len(COLOURS)]
-        ax.plot(*at[known].T, "o", color=c, ms=4, label=name)
-        ax.plot(*at[~known].T, "o", color=c, mfc="none", ms=5, label=None if known.any() else name)
+        if known.any():
+            ax.plot(*at[known].T, "o", color=c, ms=4, label=name)
+        ax.plot(*at[~known].T, "o", color=c, mfc="none", ms=5, label="" if known.any() else name)
     ax.set(xlabel="first axis", ylabel="second axis")
     return image(fig, "style-map", "Conditions of all styles on two axes", legend=6)

@@ -24,7 +24,9 @@ def test_unseen_come_first_then_tuning_then_train_whatever_the_order_asked() -> 
     assert [found.of(tier) for tier in ("unseen", "tuning", "train")] == [[0, 1], [2], [3, 4, 5]]
     assert found.of("train", "unseen") == [3, 4, 5, 0, 1] and found.of() == []
     more = Members(unseen=2, tuning=1, train=30)  # to train on, which leaves the others alone
-    assert more.of("unseen", "tuning", "train")[:6] == list(range(6)) == more.trained_on(3).of("unseen", "tuning", "train")
+    assert (
+        more.of("unseen", "tuning", "train")[:6] == list(range(6)) == more.trained_on(3).of("unseen", "tuning", "train")
+    )
     assert found.trained_on(None) == found.trained_on(9) == found
 
 

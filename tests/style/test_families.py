@@ -64,7 +64,9 @@ def test_every_kind_is_drawn(renderer: str) -> None:
 # --- rendering ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("renderer", "count"), [("grading", 12), ("print", 12), ("strokes", 12), ("image", 3), ("fixed", 3)])
+@pytest.mark.parametrize(
+    ("renderer", "count"), [("grading", 12), ("print", 12), ("strokes", 12), ("image", 3), ("fixed", 3)]
+)
 def test_styles_render_alike_pictures_and_differ(renderer: str, count: int, pictures: np.ndarray) -> None:
     found = [draw(renderer, i, 0)(pictures) for i in range(count)]
     assert all(each.dtype == np.uint8 and each.shape == pictures.shape for each in found)
@@ -74,7 +76,9 @@ def test_styles_render_alike_pictures_and_differ(renderer: str, count: int, pict
     assert (draw(renderer, 1, 0)(pictures) == found[1]).all()
 
 
-@pytest.mark.parametrize(("renderer", "count"), [("grading", 12), ("print", 12), ("strokes", 12), ("image", 1), ("fixed", 1)])
+@pytest.mark.parametrize(
+    ("renderer", "count"), [("grading", 12), ("print", 12), ("strokes", 12), ("image", 1), ("fixed", 1)]
+)
 def test_parameters_are_json_and_all_that_decides(renderer: str, count: int, pictures: np.ndarray) -> None:
     for i in range(count):
         style = draw(renderer, i, 5)
