@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from condpdiff.common.settings import PARAMS
 from condpdiff.common.task import Task, grouped
-from condpdiff.diffusion.conditions import FILE, load_conditions
 from condpdiff.report.blocks import Block, Figures, Section, Table, Text
 from condpdiff.report.compare import WORDS, number
 from condpdiff.report.page import Report
@@ -257,6 +255,10 @@ def _whose(data: Path, tasks: Mapping[str, Task]) -> list[Block]:
 
 def _map(data: Path, tasks: Mapping[str, Task]) -> Figures:
     """Conditions of all members, and how far apart they are."""
+    import torch  # seconds
+
+    from condpdiff.diffusion.conditions import FILE, load_conditions
+
     names, file = grouped("unseen", "tuning", "train"), data / "conditions" / FILE
     y = {k: torch.stack(list(load_conditions(file, names[k]).values())) for k in tasks}  # [Q, V, d_cond]
     within = {k: torch.linalg.vector_norm(d - d.mean(1, keepdim=True), dim=2).mean() for k, d in y.items()}

@@ -1,15 +1,17 @@
 """Figures of a run of families: whose style came out, where conditions lie, and starts for fine-tuning."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.colors import LinearSegmentedColormap
 
-from condpdiff.common.axes import principal_axes
 from condpdiff.common.task import Members
 from condpdiff.report.svg import LIGHT, PANEL, Image, figure, image, styled
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STARTS = ("zero", "mean_soup", "nearest", "ridge", "condpdiff")
 COLOURS = [LIGHT["condpdiff"], *list(LIGHT.values())[8:]]
@@ -55,8 +57,12 @@ def matrices(found: Mapping[str, pd.DataFrame]) -> list[Image]:
 
 
 @styled
-def style_map(y: Mapping[str, torch.Tensor], members: Mapping[str, Members]) -> Image:
+def style_map(y: Mapping[str, "Tensor"], members: Mapping[str, Members]) -> Image:
     """Mean conditions of all members, y [Q, V, d_cond] of each family, on the training members' first two axes."""
+    import torch  # seconds
+
+    from condpdiff.common.axes import principal_axes
+
     means = {name: draws.mean(1) for name, draws in y.items()}
     numbers = {name: m.of("unseen", "tuning", "train") for name, m in members.items()}
     train = torch.cat([means[k][[numbers[k].index(q) for q in m.of("train")]] for k, m in members.items()])

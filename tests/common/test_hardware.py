@@ -100,7 +100,7 @@ def test_stage_runs_here_when_it_is_not_shared_or_is_one_of_the_processes(monkey
 @pytest.fixture
 def latents(tmp_path: Path) -> Path:
     """A folder where train-ldm can run."""
-    (tmp_path / "params.yaml").write_text(LDM)
+    (tmp_path / "params.yaml").write_text(LDM + "collect: {rank: 1, alpha: 1.0, max_checkpoints: 12}\n")
     for name in ("latents", "conditions", "performance"):
         (tmp_path / "data" / name).mkdir(parents=True)
     save_members(tmp_path / MEMBERS, ["a", "b"], [None, None])

@@ -35,7 +35,7 @@ def test_options_give_each_run_its_settings(name: str, size: str) -> None:
     from dvc.utils.cli_parse import to_path_overrides
     from dvc.utils.hydra import apply_overrides, to_hydra_overrides
 
-    before = {path: path.read_bytes() for path in [PARAMS, *Path("configs/tasks").glob("*.yaml")]}
+    before = {path: path.read_bytes() for path in [PARAMS, *Path("configs").glob("*/*.yaml")]}
     runs = [run for row in load_study(name, size).rows for run in row.runs.values()]
     for run in runs:
         command, options = words(run)[:6], words(run)[6:]

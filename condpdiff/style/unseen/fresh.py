@@ -64,7 +64,7 @@ class Styles:
         self.drawn = [(source, drawing.contents(source.seed)) for source in drawn] if settings.fresh == "fresh" else []
         base = data / "base"
         zoo = load_zoo(data / "zoo" / self.names[0], 1)
-        self.trained = trained_part(zoo.layout, zoo.config["factors"])
+        self.trained = trained_part(zoo.layout, zoo.config.get("factors", "both"))
         self.denoising = Denoising(base, zoo.layout, zoo.config["alpha"] / zoo.config["rank"])
         self.vae = cast(Any, load_vae(base)).to(device())
         self.embeddings, self.mask = (each.to(device()) for each in embed_captions(base, captions()))
