@@ -40,6 +40,7 @@ class Evaluation(FamilyEvaluation):
         base, self.scored = data / "base", list(drawing.SCORED)
         self.encode = projected(load_encoder(run.condition), run.condition, data)
         self.aligned = isinstance(task.data.source, DrawnSource)
+        self.judge = Judge(base, self.scored, self.aligned)
         family = Family(task, run.collect, data / "tasks" / name, base)
         self.paint = Painter(base, family.layout, run.collect.alpha / run.collect.rank, captions(), run.eval)
         self.choices: list[tuple[str, int, int, float]] = []
@@ -52,7 +53,7 @@ class Evaluation(FamilyEvaluation):
         folder = self.data / "tasks" / self.name
         self.true = [pictures_of(folder, q, "train") for q in self.numbers]
         self.told = [pictures_of(folder, q) for q in self.numbers]
-        self.judge = Judge(self.data / "base", self.scored, self.true, self.aligned)
+        self.judge.turn_to(self.true)
 
     def scores(self, arm: str, theta: Tensor, sample: int) -> list[dict[str, float]]:
         """Of the images that the LoRAs make; those of the first sample are kept."""

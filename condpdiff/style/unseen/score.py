@@ -57,17 +57,20 @@ class Painter:
 class Judge:
     """Distances of images to those of some styles; the lower, the nearer."""
 
-    def __init__(self, base: Path, scored: list[int], true: list[np.ndarray], aligned: bool) -> None:
+    def __init__(self, base: Path, scored: list[int], aligned: bool) -> None:
         """Args:
         scored: positions of the captions on which pictures are compared: the condition told of the others.
-        true: of each style its images uint8 [n, H, W, 3].
-        aligned: they are of the captions that a LoRA is asked for, in their order.
+        aligned: a style's images are of the captions that a LoRA is asked for, in their order.
         """
         self.pooled = load_features(base, FRECHET)
         self.depths: Lite0 = load_features(base, "fd_lite0_96")  # type: ignore[assignment]  # the same weights
-        self.scored, self.true, self.aligned = scored, true, aligned
+        self.scored, self.aligned = scored, aligned
+
+    def turn_to(self, true: list[np.ndarray]) -> None:
+        """Judge by these styles' images from now on: of each uint8 [n, H, W, 3]."""
+        self.true = true
         self.gaussians = [gaussian(features(self.pooled, images), "style images") for images in true]
-        self.units = [self._unit(images[scored]) for images in true] if aligned else []
+        self.units = [self._unit(images[self.scored]) for images in true] if self.aligned else []
 
     def distances(self, made: np.ndarray, style: int) -> dict[str, float]:
         """Of images uint8 [U, H, W, 3] to a style's.

@@ -18,7 +18,9 @@ SCORED = [0, 2, 4]
 
 
 def judge(base: Path, *true: np.ndarray, aligned: bool = True) -> Judge:
-    return Judge(base, SCORED, list(true), aligned)
+    found = Judge(base, SCORED, aligned)
+    found.turn_to(list(true))
+    return found
 
 
 def stripes(shift: int) -> np.ndarray:
