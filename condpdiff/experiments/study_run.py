@@ -16,6 +16,7 @@ from condpdiff.experiments.study_plan import Row
 
 POLL = 2.0  # seconds between two looks at the queue
 OPEN = ("Queued", "Running")
+LOOKS = 5  # in a row in which a run that is not done is in no list, before it counts as taken away
 Say = Callable[[str], None]
 
 
@@ -85,6 +86,7 @@ def work_off(runs: list[Preset], jobs: int, say: Say) -> None:
     if earlier := [rev for rev, task in ours().items() if task["status"] not in OPEN]:
         _dvc("queue", "remove", *earlier)  # attempts that failed, and whose logs would be shown for the new ones'
     said: dict[str, str] = {}
+    unseen = 0
     try:
         for run in runs:
             _dvc(*words(run)[1:])
@@ -95,7 +97,10 @@ def work_off(runs: list[Preset], jobs: int, say: Say) -> None:
                     said[rev] = task["status"]
                     follow = f"; `dvc queue logs --follow {task['name']}` shows it" * (task["status"] == "Running")
                     say(f"{task['name']}: {task['status'].lower()}{follow}")
-            if not any(task["status"] in OPEN for task in now.values()):
+            # DVC reads its lists one after the other: a run that moves on meanwhile is in none of them.
+            done = {task["name"] for task in now.values() if task["status"] not in OPEN}
+            unseen = 0 if len(now) > len(done) else unseen + 1
+            if done == names or unseen == LOOKS:
                 break
             time.sleep(POLL)
     except KeyboardInterrupt:
