@@ -1,1 +1,18 @@
 """Cond P-Diff: conditional LoRA parameter generation (arXiv 2408.01415) as a DVC pipeline."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from condpdiff.packed.generator import Generator as Generator
+    from condpdiff.packed.lora import Lora as Lora
+
+_NAMES = {"Generator": "condpdiff.packed.generator", "Lora": "condpdiff.packed.lora"}
+
+
+def __getattr__(name: str) -> Any:
+    """The public classes; torch is imported when one of them is asked for."""
+    if name not in _NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_NAMES[name]), name)

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from condpdiff.common.errors import UserError, run
+from condpdiff.packed import commands
 
 
 class OneLine(TyperGroup):
@@ -24,6 +25,8 @@ plain: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": F
 app = typer.Typer(cls=OneLine, no_args_is_help=True, add_completion=False, **plain)
 study_app = typer.Typer(**plain)
 app.add_typer(study_app, name="study")
+app.command("pack")(commands.pack)
+app.command("generate")(commands.generate)
 
 
 class Size(StrEnum):

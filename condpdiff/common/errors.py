@@ -19,6 +19,11 @@ def nearest(found: str, allowed: Iterable[str]) -> str:
     return f" (did you mean {matches[0]!r}?)" if matches else ""
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what an error of a library says, or its kind."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a stage's `main`; a `UserError` or a full disk ends it with one line and status 1.
 

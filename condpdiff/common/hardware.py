@@ -8,7 +8,8 @@ CONDPDIFF_COMPILE: `1` trains through `torch.compile`, which falls back to eager
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -87,3 +88,16 @@ def shared(main: Callable[[], None]) -> Callable[[], None]:
         sys.exit(subprocess.call([sys.executable, "-m", *launcher, *sys.argv[1:]]))
 
     return start
+
+
+@contextmanager
+def without_module(name: str) -> Iterator[None]:
+    """Inside the block `import name` fails, unless it was imported before."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]

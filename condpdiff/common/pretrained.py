@@ -3,6 +3,7 @@
 `data/base/source.json`: where the base model came from, and what a generated adapter names as its base.
 """
 
+import hashlib
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -72,3 +73,12 @@ def save_source(folder: Path, source: str, name: str, loads_as: str) -> None:
 def loads_as(folder: Path) -> str:
     """What `from_pretrained` takes for the model of `folder`: the hub's id where there is one, the folder otherwise."""
     return str(read_json(folder / SOURCE)["load"])
+
+
+def weights_digest(base: Path) -> str:
+    """SHA-256 of a base model's weights: of a pipeline, its transformer's."""
+    digest = hashlib.sha256()
+    inside = base / "transformer" if (base / "transformer").is_dir() else base
+    for path in sorted(inside.glob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

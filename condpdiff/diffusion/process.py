@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from condpdiff.common.files import read_config, read_tensors, write_tensors
-from condpdiff.common.hardware import device, share
+from condpdiff.common.hardware import device, share, without_module
 from condpdiff.common.training import adamw, fit
 from condpdiff.diffusion.denoiser import Denoiser
 from condpdiff.diffusion.settings import Ldm
+
+# diffusers asks for torch's compiler, which takes two seconds to import, and does without where there is none.
+with without_module("torch._dynamo"):
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
 FILE = "ldm.safetensors"
 

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -36,6 +37,32 @@ def read_rgb(opened: Callable[[], Image.Image], place: str) -> np.ndarray:
     except Exception as error:  # a damaged file: Pillow's decoders raise dozens of kinds
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{place}: not a readable image ({reason})") from None
+
+
+def read_picture(picture: Any, size: int) -> np.ndarray:
+    """A picture of any size as a condition takes it: its middle square, uint8 [size, size, 3].
+
+    Args:
+        picture: a path, a PIL image, or an array uint8 [H, W, 3].
+
+    Raises:
+        UserError: it can't be read.
+    """
+    if isinstance(picture, np.ndarray):
+        picture = Image.fromarray(picture)
+    place = "picture" if isinstance(picture, Image.Image) else str(picture)
+    image = read_rgb(lambda: picture if isinstance(picture, Image.Image) else Image.open(picture), place)
+    return square(at_least(image, size), size, place)
+
+
+def at_least(image: np.ndarray, size: int) -> np.ndarray:
+    """A picture [H, W, 3] whose shorter side has `size` pixels; small ones are enlarged."""
+    height, width = image.shape[:2]
+    if min(height, width) >= size:
+        return image
+    scale = size / min(height, width)
+    new = (max(size, round(width * scale)), max(size, round(height * scale)))
+    return np.asarray(Image.fromarray(image).resize(new, Image.Resampling.LANCZOS))
 
 
 def square(image: np.ndarray, size: int, place: str) -> np.ndarray:

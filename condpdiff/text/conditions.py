@@ -74,7 +74,7 @@ def two_shots(task: Task, train: pd.DataFrame) -> list[str]:
     """
     few_shot = task.condition.few_shot
     if few_shot.examples:
-        return ["\n".join(_line(text, label) for text, label in few_shot.examples)]
+        return ["\n".join(example_line(text, label) for text, label in few_shot.examples)]
     rng = np.random.default_rng(few_shot.seed)
     groups = train["label"] if task.data.labels else _upper_half(train["label"])
     by_group = [train[groups == value] for value in np.unique(groups)]
@@ -94,8 +94,9 @@ def _upper_half(ratings: pd.Series) -> pd.Series:
 
 def _example(data: TaskData, row: pd.Series) -> str:
     text = f"{row['text']} / {row['text_pair']}" if row["text_pair"] else row["text"]
-    return _line(text, data.labels[int(row["label"])] if data.labels else f"{row['label']:.1f}")
+    return example_line(text, data.labels[int(row["label"])] if data.labels else f"{row['label']:.1f}")
 
 
-def _line(text: str, label: str | float) -> str:
+def example_line(text: str, label: str | float) -> str:
+    """One labelled example as a condition has it."""
     return f"Input: {text} Output: {label}"

@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 
 from condpdiff.common.errors import UserError, nearest
+from condpdiff.common.sources import read_table
 from condpdiff.common.splits import SPLITS, hold_out, most, save_splits, subsample
 from condpdiff.common.task import TASKS, Data
 from condpdiff.text.conditions import describe
 from condpdiff.text.families.data import prepare_family
 from condpdiff.text.sources import Rows, read_source
-from condpdiff.text.task import PackageSource, Task, TaskData
+from condpdiff.text.task import Columns, PackageSource, Task, TaskData
 
 
 def prepare_data(name: str, task: Task, limits: Data, out: Path) -> None:
@@ -56,6 +57,27 @@ def prepare(data: TaskData, name: str, limits: Data) -> dict[str, pd.DataFrame]:
     for split in ("train", "held_out") if limits.held_out else ():
         _check_split(data, frames[split], rows["train"].where, "params.yaml: data.held_out", limits.held_out)
     return frames
+
+
+def read_labelled(path: Path, data: TaskData) -> pd.DataFrame:
+    """The user's own rows of a task: a file with columns text, label and, of a task of pairs, text_pair.
+
+    Returns:
+        Columns `text`, `text_pair` and `label`, as `prepare` gives them.
+
+    Raises:
+        UserError: the file can't be read, or its rows are not the task's.
+    """
+    where = str(path)
+    if not path.is_file():
+        raise UserError(f"{where}: no such file")
+    pair = "text_pair" if data.columns.text_pair is not None else None
+    data = data.model_copy(update={"columns": Columns(text="text", text_pair=pair, label="label"), "binarize": None})
+    rows = Rows(where, read_table(path, None, where))
+    labels = _labels(data, dict.fromkeys(SPLITS, rows), where)["train"]
+    frame = _complete(data, _texts(data, rows, where).assign(label=labels), where).reset_index(drop=True)
+    _check_split(data, frame, where, "rows", len(frame))
+    return frame
 
 
 def label_summary(data: TaskData, frame: pd.DataFrame) -> str:

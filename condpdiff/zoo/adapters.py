@@ -1,47 +1,66 @@
-"""Write generated weights as a PEFT adapter: `PeftModel.from_pretrained(base, folder)` loads it."""
+"""Write weights as a PEFT adapter: `PeftModel.from_pretrained(base, folder)` loads it."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig
 from torch import Tensor
 
 from condpdiff.common.files import write_json, write_tensors
 from condpdiff.zoo.checkpoints import Zoo
 from condpdiff.zoo.layout import unflatten
 
+LABELS = "labels.json"
+
 
 def export_adapter(
     folder: Path, theta: Tensor, zoo: Zoo, base: str, shown_as: str, task_type: str | None, card: str
 ) -> None:
-    """Write `adapter_model.safetensors`, `adapter_config.json` and a model card.
+    """Write a vector theta [K] of a zoo with the zoo's head, as `write_adapter`.
 
     Args:
-        theta: [K].
-        base: what `from_pretrained` takes for the base model.
         shown_as: the folder's final path, for the card.
-        task_type: PEFT's, where it has one for such models.
         card: the model card, with the names of the zoo's config, base and folder in braces.
     """
-    write_tensors(folder / "adapter_model.safetensors", {**unflatten(theta, zoo.layout), **zoo.head})
-    config = LoraConfig(
-        task_type=task_type,
-        base_model_name_or_path=base,
-        inference_mode=True,
-        r=zoo.config["rank"],
-        lora_alpha=zoo.config["alpha"],
-        target_modules=zoo.config["target_modules"],
-        modules_to_save=zoo.config["modules_to_save"] or None,
-    )
-    write_json(folder / "adapter_config.json", _sorted_sets(config.to_dict()))
     text = card.format(base=base, folder=shown_as, **zoo.config)
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    write_adapter(folder, {**unflatten(theta, zoo.layout), **zoo.head}, zoo.config, base, task_type, text)
 
 
-def _sorted_sets(value: Any) -> Any:
-    """Sets have no order; as sorted lists the same adapter gives the same bytes."""
-    if isinstance(value, dict):
-        return {key: _sorted_sets(item) for key, item in value.items()}
-    if isinstance(value, set):
-        return sorted(value)
-    return value
+def write_adapter(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    base: str,
+    task_type: str | None,
+    card: str,
+    labels: Sequence[str] | None = None,
+) -> None:
+    """Write `adapter_model.safetensors`, `adapter_config.json`, a model card, and `labels.json` where there are labels.
+
+    The configuration is written without PEFT, whose import takes seconds; what it leaves out has PEFT's defaults.
+
+    Args:
+        tensors: by PEFT key.
+        config: rank, alpha, target_modules, modules_to_save.
+        base: what `from_pretrained` takes for the base model.
+        task_type: PEFT's, where it has one for such models.
+        card: README.md.
+        labels: class names in the order of their indices.
+    """
+    write_tensors(folder / "adapter_model.safetensors", tensors)
+    lora = {
+        "peft_type": "LORA",
+        "task_type": task_type,
+        "base_model_name_or_path": base,
+        "inference_mode": True,
+        "r": config["rank"],
+        "lora_alpha": config["alpha"],
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": sorted(config["target_modules"]),
+        "modules_to_save": config["modules_to_save"] or None,
+    }
+    write_json(folder / "adapter_config.json", lora)
+    if labels:
+        write_json(folder / LABELS, {str(i): label for i, label in enumerate(labels)})
+    (folder / "README.md").write_text(card, encoding="utf-8")

@@ -22,7 +22,7 @@ from condpdiff.common.hardware import rank, share
 from condpdiff.common.task import Finetune, Task
 from condpdiff.common.training import Resume, Schedule, fit
 from condpdiff.zoo.checkpoints import HEAD, THETA
-from condpdiff.zoo.layout import Layout, flatten, layout_of
+from condpdiff.zoo.layout import Layout, flatten, layout_of, unflatten
 from condpdiff.zoo.settings import Collect
 
 if TYPE_CHECKING:
@@ -128,13 +128,25 @@ def collect_zoo(finetuning: Finetuning[Any], out: Path) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _train(finetuning: Finetuning[Any], unfinished: Path) -> tuple["PeftModel", Run]:
-    """From the first step, or the last resume point, to the end."""
+def train_from(
+    finetuning: Finetuning[Any], theta: Tensor, head: Mapping[str, Tensor], unfinished: Path
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Fine-tune a LoRA theta [K] and its head, both by PEFT key, on; gives the last state of both."""
+    model, run = _train(finetuning, unfinished, theta, head)
+    return run.theta[-1], {key: tensor.cpu() for key, tensor in head_state(model).items()}
+
+
+def _train(
+    finetuning: Finetuning[Any], unfinished: Path, theta: Tensor | None = None, head: Mapping[str, Tensor] | None = None
+) -> tuple["PeftModel", Run]:
+    """From the first step, or the last resume point, to the end; from a LoRA and a head, or new ones."""
     task, collect = finetuning.task, finetuning.collect
     loss = finetuning.start()
     model = loss.model
     draw_lora(model, collect.seed, collect.factors)
     layout, count = layout_of(model), collect.max_checkpoints
+    if theta is not None:
+        _load(model, {**unflatten(theta, layout), **(head or {})})
     run = Run(torch.zeros(count, layout.K), torch.zeros(count, dtype=torch.int64))
 
     def after_step(done: int) -> None:
@@ -216,6 +228,15 @@ def draw_lora(model: nn.Module, seed: int, factors: str = "both") -> None:
 def lora_state(model: nn.Module, layout: Layout) -> Tensor:
     """The LoRA matrices of a PEFT model as theta [K]."""
     return flatten({key.replace(".default.", "."): p for key, p in model.named_parameters()}, layout)
+
+
+@torch.no_grad()
+def _load(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put LoRA and head, by PEFT key, into a PEFT model."""
+    for name, parameter in model.named_parameters():
+        key = name.replace("modules_to_save.default.", "").replace(".default.", ".")
+        if "modules_to_save" in name or ".lora_" in name:
+            parameter.copy_(tensors[key])
 
 
 def trained_part(layout: Layout, factors: str) -> Tensor:

@@ -17,7 +17,7 @@ from condpdiff.common.splits import save_splits
 from condpdiff.common.task import FAMILIES, Data
 from condpdiff.style.conditions import draws_of
 from condpdiff.style.families import drawing
-from condpdiff.style.images import SUFFIXES, encode_png, read_rgb, shrink, square
+from condpdiff.style.images import SUFFIXES, at_least, encode_png, read_rgb, shrink, square
 from condpdiff.style.photographs import photographs
 from condpdiff.style.sources import NEUTRAL
 from condpdiff.style.task import DrawnSource, FoldersSource, Task
@@ -83,7 +83,7 @@ def _folders(source: FoldersSource, size: int, where: str, limits: Data) -> tupl
         pngs = []
         for i in kept:
             image = read_rgb(partial(Image.open, io.BytesIO(files[i][1])), files[i][0])
-            enlarged = _at_least(image, size)
+            enlarged = at_least(image, size)
             pngs.append(encode_png(square(enlarged, size, files[i][0])))
         rows["held_out"] += [(q, NEUTRAL, png) for png in pngs[:told]]
         rows["train"] += [(q, NEUTRAL, png) for png in pngs[told:]]
@@ -98,13 +98,3 @@ def _pictures(source: FoldersSource, folder: str, place: str) -> list[tuple[str,
         return [(str(p), p.read_bytes()) for p in sorted(base.iterdir()) if p.suffix.lower() in SUFFIXES]
     found = packages.read_folder(source.package, f"{source.path}/{folder}")
     return [(f"{place}/{k}", v) for k, v in sorted(found.items()) if Path(k).suffix.lower() in SUFFIXES]
-
-
-def _at_least(image: np.ndarray, size: int) -> np.ndarray:
-    """A picture [H, W, 3] whose shorter side has `size` pixels; small ones are enlarged."""
-    height, width = image.shape[:2]
-    if min(height, width) >= size:
-        return image
-    scale = size / min(height, width)
-    new = (max(size, round(width * scale)), max(size, round(height * scale)))
-    return np.asarray(Image.fromarray(image).resize(new, Image.Resampling.LANCZOS))

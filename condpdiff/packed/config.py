@@ -1,0 +1,64 @@
+"""`config.json` of a generator's folder: what it takes, what it makes, what it was trained on and what it scored."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from condpdiff.common.errors import UserError
+from condpdiff.common.files import read_json
+from condpdiff.common.settings import Section, parse
+from condpdiff.diffusion.settings import Condition
+from condpdiff.generate.settings import Sample
+from condpdiff.zoo.settings import Collect, Normalize
+
+FILE, BASE = "config.json", "base"
+"""And the folder of the base model, where nobody else has it."""
+
+
+class BaseModel(Section):
+    """The pre-trained model that the LoRAs are for."""
+
+    source: str
+    name: str
+    load: str
+    """What `from_pretrained` takes for it: the hub's id, or the folder that it was in."""
+    sha256: str
+    """Of its weights: `load` may be another folder elsewhere."""
+
+
+class Lora(Section):
+    """What every LoRA of the generator has alike."""
+
+    rank: int
+    alpha: float
+    target_modules: list[str]
+    modules_to_save: list[str] = []
+
+
+class Known(Section):
+    """A task that the generator was trained on, or a family of them."""
+
+    settings: dict[str, Any]
+    """The task's file, in sections."""
+    scores: dict[str, float] = {}
+    """Arm -> its selected candidate's score on validation, of the run that trained the generator."""
+
+
+class Config(Section):
+    format: Literal[1]
+    domain: Literal["text", "style"]
+    base: BaseModel
+    lora: Lora
+    collect: Collect
+    normalize: Normalize
+    condition: Condition
+    sample: Sample
+    tasks: dict[str, Known]
+    measured: dict[str, Any] = {}
+    """What the run's report measured, as its metrics.json has it."""
+
+    @staticmethod
+    def load(folder: Path) -> "Config":
+        """Raises a UserError if the folder is no generator's."""
+        if not (folder / FILE).is_file():
+            raise UserError(f"{folder}: no {FILE}; allowed: the folder of a generator, as `condpdiff pack` writes it")
+        return parse(Config, read_json(folder / FILE), str(folder / FILE))
