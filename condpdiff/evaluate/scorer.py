@@ -16,7 +16,7 @@ from condpdiff.common.task import Task
 from condpdiff.evaluate.settings import Eval, Scoring
 from condpdiff.zoo.checkpoints import Zoo
 from condpdiff.zoo.layout import unflatten
-from condpdiff.zoo.placed import PREFIX, merge_targets
+from condpdiff.zoo.placed import PREFIX, merge_targets, weight_of
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Scorer(ABC):
         self.device = device()
         self.model = model.eval().requires_grad_(False).to(self.device)
         self.modules = merge_targets(self.model, zoo.layout)
-        self.base_weights = {name: module.weight.clone() for name, module in self.modules.items()}
+        self.base_weights = {name: weight_of(module).clone() for name, module in self.modules.items()}
         self.passes: Counter[str] = Counter()
         """Rows that went through the model so far, by split."""
 
@@ -91,7 +91,7 @@ class Scorer(ABC):
                 a = tensors[f"{PREFIX}{name}.lora_A.weight"]  # [r, in]
                 b = tensors[f"{PREFIX}{name}.lora_B.weight"]  # [out, r]
                 weight = addmm(weight, b, a, alpha=self.scale)
-            module.weight.data.copy_(weight)
+            weight_of(module).copy_(weight)
 
     def losses(self, split: str) -> np.ndarray:
         """Loss of each row [V] float64 of the model as it is merged now, in split order."""

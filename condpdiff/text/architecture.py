@@ -68,15 +68,15 @@ def _counted(config: dict[str, Any]) -> dict[str, Any]:
     """The same of a model without memory for its weights."""
     import torch
     from torch import nn
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
-    from condpdiff.text.models import HEADS, target_modules
+    from condpdiff.text.models import target_modules
 
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(**config))
-    heads = HEADS.get(config["model_type"], ("classifier",))
+        bare = AutoModel.from_config(AutoConfig.for_model(**config))
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
-    head = sum(size for name, size in sizes.items() if name.startswith(heads))
+    head = sum(sizes.values()) - sum(parameter.numel() for parameter in bare.parameters())
     linears = {name: tuple(m.weight.shape) for name, m in model.named_modules() if isinstance(m, nn.Linear)}
     auto = target_modules(config["model_type"], "auto")
     return {"linears": linears, "auto": auto, "parameters": sum(sizes.values()) - head, "head": head}

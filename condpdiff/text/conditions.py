@@ -76,6 +76,9 @@ def two_shots(task: Task, train: pd.DataFrame) -> list[str]:
     if few_shot.examples:
         return ["\n".join(example_line(text, label) for text, label in few_shot.examples)]
     rng = np.random.default_rng(few_shot.seed)
+    if task.data.kind == "language":
+        draws = [rng.choice(len(train), size=2, replace=False) for _ in range(few_shot.draws)]
+        return ["\n".join(f"Example: {text}" for text in train["text"].iloc[draw]) for draw in draws]
     groups = train["label"] if task.data.labels else _upper_half(train["label"])
     by_group = [train[groups == value] for value in np.unique(groups)]
     found = []

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from scipy.special import log_softmax
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import read_rows, write_tensors
@@ -16,7 +16,7 @@ from condpdiff.evaluate import scorer
 from condpdiff.evaluate.scorer import Candidate, Row, first
 from condpdiff.evaluate.settings import Eval, Scoring
 from condpdiff.text.metrics import constant_prediction, score
-from condpdiff.text.models import load_classifier
+from condpdiff.text.models import load_model, load_tokenizer, row_losses
 from condpdiff.text.rows import Batches
 from condpdiff.text.task import Task
 from condpdiff.zoo.checkpoints import Zoo, load_zoo
@@ -38,26 +38,31 @@ class Scorer(scorer.Scorer):
         Raises:
             UserError: base and zoo do not fit.
         """
-        model = load_classifier(base, task.data.num_outputs)
+        model, _ = load_model(base, task.data.num_outputs)
         load_head(model, zoo.head)
         skip_what_the_head_ignores(model)
         super().__init__(model, zoo, task, {name: len(rows) for name, rows in splits.items()})
         self.task = task
-        tokenizer = AutoTokenizer.from_pretrained(base)
+        tokenizer = load_tokenizer(base)
         self.batches = {k: Batches.of(v, tokenizer, task.finetune.max_length, tokens) for k, v in splits.items()}
         self.labels = {k: v["label"].to_numpy() for k, v in splits.items()}
 
     @torch.inference_mode()
     def outputs(self, split: str) -> np.ndarray:
-        """Logits [V, classes], or values [V, 1], of the model as it is merged now: float32, in split order."""
+        """Logits [V, classes], values [V, 1], or of a language model each row's loss in nats a token [V, 1], of the
+        model as it is merged now: float32, in split order."""
         batches = self.batches[split]
-        outputs = [self.model(**{k: v.to(self.device) for k, v in inputs.items()}).logits for inputs in batches.inputs]
+        moved = ({k: v.to(self.device) for k, v in inputs.items()} for inputs in batches.inputs)
+        language = self.task.data.kind == "language"
+        outputs = [row_losses(self.model, m) if language else self.model(**m).logits for m in moved]
         self.passes[split] += len(batches.order)
         return batches.in_split_order(outputs)
 
     def losses_of(self, outputs: np.ndarray, split: str) -> np.ndarray:
         """Cross entropy in nats (of [V, classes]) or squared error (of [V, 1]) against the labels: [V] float64."""
         outputs, labels = outputs.astype(np.float64), self.labels[split]
+        if self.task.data.kind == "language":
+            return outputs[:, 0]
         if self.task.data.kind == "regression":
             return (outputs[:, 0] - labels) ** 2
         return -log_softmax(outputs, axis=1)[np.arange(len(labels)), labels.astype(int)]
@@ -68,11 +73,11 @@ class Scorer(scorer.Scorer):
 
     def predictions_of(self, outputs: np.ndarray) -> np.ndarray:
         """Class indices or values [V] float32 that outputs [V, classes] or [V, 1] stand for."""
-        return outputs[:, 0] if self.task.data.kind == "regression" else outputs.argmax(1).astype(np.float32)
+        return outputs.argmax(1).astype(np.float32) if self.task.data.kind == "classification" else outputs[:, 0]
 
     def score(self, split: str, predictions: np.ndarray) -> dict[str, float]:
         """The task's metrics of predictions [V] on a split, in percent."""
-        return score(predictions, self.labels[split], self.metrics)
+        return score(predictions, self.labels[split], self.metrics, self.task.data.f1_classes)
 
     def select_score(self, outputs: np.ndarray) -> float:
         """The task's first metric, in percent."""
@@ -87,8 +92,11 @@ class Scorer(scorer.Scorer):
         return self.rows["validation"]
 
     def references(self, train: pd.DataFrame, settings: Eval) -> list[Candidate]:
-        """The majority class of the training labels, or their mean (regression), whatever the text."""
+        """The majority class of the training labels, or their mean (regression), whatever the text; of a language model
+        the loss of a token at random."""
         constant = constant_prediction(train["label"].to_numpy(), self.task.data.kind)
+        if self.task.data.kind == "language":
+            constant = float(np.log(self.model.config.vocab_size))
         select, validation = (np.full(self.rows[k], constant, np.float32) for k in ("select", "validation"))
         found = self.score("validation", validation)
         return [Candidate(len(select), first(self.score("select", select)), found, validation)]

@@ -72,7 +72,7 @@ def stand(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
         base = request.getfixturevalue("base")("bert")
         other = ("bert.embeddings.word_embeddings", "Embedding")
-        return Stand(base, save(data, make_rows), make_zoo(base, "bert", count=8)[0], make_task(), TextScorer, other)
+        return Stand(base, save(data, make_rows), make_zoo(base, count=8)[0], make_task(), TextScorer, other)
     from condpdiff.style.score import Scorer as StyleScorer
     from tests.style.stand_ins_style import make_style_rows, make_style_task, make_style_zoo, save_style_base
 

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from condpdiff.common.files import read_tensors, write_tensors
 from condpdiff.evaluate.scorer import Candidate, Row
 from condpdiff.evaluate.settings import Eval, Scoring
-from condpdiff.text.models import load_classifier
+from condpdiff.text.models import load_model
 from condpdiff.text.score import Panel, Scorer, load_head
 from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
 from tests.messages import message_of
@@ -26,7 +26,7 @@ Base = Callable[[str], Path]
 
 @pytest.fixture(scope="module")
 def zoos(base: Base) -> dict[str, Zoo]:
-    return {kind: make_zoo(base("bert"), "bert", num_outputs=outputs)[0] for kind, outputs in KINDS.items()}
+    return {kind: make_zoo(base("bert"), num_outputs=outputs)[0] for kind, outputs in KINDS.items()}
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -42,10 +42,10 @@ def scorer(request: pytest.FixtureRequest, base: Base, zoos: dict[str, Zoo]) -> 
 def test_outputs_are_the_whole_model_s_in_the_order_of_the_rows(base: Base, model_type: str) -> None:
     """The scorer leaves out what the head does not read, and batches by length."""
     folder, rows = base(model_type), make_rows(21, 3)
-    zoo, _ = make_zoo(folder, model_type)
+    zoo, _ = make_zoo(folder)
     scorer = Scorer(folder, zoo, make_task(), {"validation": rows}, tokens=64)
     scorer.merge(None)
-    plain = load_classifier(folder, 2).eval()
+    plain = load_model(folder, 2)[0].eval()
     load_head(plain, zoo.head)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     with torch.no_grad():
@@ -99,7 +99,7 @@ def test_reference_is_what_most_training_rows_say_and_unscored_ones_say_nothing(
 def test_the_zoo_s_head_is_put_in_and_an_unknown_one_is_named(base: Base, scorer: Scorer, zoos: dict[str, Zoo]) -> None:
     head = zoos[scorer.task.data.kind].head
     assert torch.equal(scorer.model.classifier.weight.cpu(), head["base_model.model.classifier.weight"])
-    said = message_of(load_head, load_classifier(base("bert"), 2), {"base_model.model.score.weight": torch.zeros(2)})
+    said = message_of(load_head, load_model(base("bert"), 2)[0], {"base_model.model.score.weight": torch.zeros(2)})
     assert "head.safetensors: found 'score.weight', which the base model does not have" in said
 
 
