@@ -16,8 +16,8 @@ from transformers import AutoConfig, AutoModelForTextEncoding
 from benchmarks.counting import counted, line, table
 from condpdiff.common.errors import UserError, run
 from condpdiff.common.settings import read_yaml
+from condpdiff.experiments.describe import MODELS
 from condpdiff.experiments.presets import load_preset
-from condpdiff.style.architecture import MODELS
 from condpdiff.style.models import MAX_TOKENS, build_transformer, empty_peft_model
 from condpdiff.zoo.layout import layout_of
 

@@ -106,21 +106,27 @@ def peft_classifier(
     Raises:
         UserError: the model has no module of those names.
     """
-    classifier = load_classifier(base, num_outputs, seed)
-    lora = lora_config(classifier.config.model_type, rank, alpha, asked)
-    try:
-        return get_peft_model(classifier, lora)
-    except ValueError as error:
-        found = f"found {asked}: {' '.join(str(error).split())}"
-        raise UserError(f"params.yaml: collect.target_modules: {found}") from None
+    return _with_lora(load_classifier(base, num_outputs, seed), rank, alpha, asked)
 
 
 def empty_peft_model(config: dict[str, Any], rank: int, alpha: float, asked: str | Sequence[str]) -> PeftModel:
-    """The architecture without memory for its weights (meta device), with its LoRA placed: for counting K."""
-    settings = AutoConfig.for_model(**config)
+    """The architecture without memory for its weights (meta device), with its LoRA placed: for counting K.
+
+    Raises:
+        UserError: the model has no module of those names.
+    """
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(settings)
-        return get_peft_model(model, lora_config(settings.model_type, rank, alpha, asked), low_cpu_mem_usage=True)
+        model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(**config))
+        return _with_lora(model, rank, alpha, asked, low_cpu_mem_usage=True)
+
+
+def _with_lora(model: PreTrainedModel, rank: int, alpha: float, asked: str | Sequence[str], **how: Any) -> PeftModel:
+    lora = lora_config(model.config.model_type, rank, alpha, asked)
+    try:
+        return get_peft_model(model, lora, **how)
+    except ValueError as error:
+        found = f"found {asked}: {' '.join(str(error).split())}"
+        raise UserError(f"params.yaml: collect.target_modules: {found}") from None
 
 
 def _has_sdpa(base: Path) -> bool:

@@ -74,6 +74,7 @@ def stand(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         other = ("bert.embeddings.word_embeddings", "Embedding")
         return Stand(base, save(data, make_rows), make_zoo(base, "bert", count=8)[0], make_task(), TextScorer, other)
     from condpdiff.style.score import Scorer as StyleScorer
+
     from tests.style.stand_ins_style import make_style_rows, make_style_task, make_style_zoo, save_style_base
 
     base, other = save_style_base(tmp_path_factory.mktemp("pixart")), ("transformer_blocks.0.norm1", "LayerNorm")

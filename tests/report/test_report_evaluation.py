@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from condpdiff.style.report import SHOWN
 from conftest import Made, opened
 from fake_run import build
 from PIL import Image
@@ -23,7 +24,6 @@ from condpdiff.report.page import selected_table
 from condpdiff.report.png import read_picture
 from condpdiff.report.readers import read_csv
 from condpdiff.report.summary import arms_frame, metrics, pivot, summarise
-from condpdiff.style.report import SHOWN
 
 
 def with_scores(e: Evaluation, **arms: float | list[float]) -> Evaluation:

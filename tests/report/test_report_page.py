@@ -10,13 +10,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from condpdiff.style.report import SHOWN
 from conftest import Made, copy
 from fake_run import PROMPTS, build
 from PIL import Image
 
 from condpdiff.common.errors import UserError
 from condpdiff.report import readme, show
-from condpdiff.style.report import SHOWN
 from stages import report
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
+from condpdiff.style.sources import Picture, read_source
 from PIL import Image
 
 from condpdiff.common.settings import parse
 from condpdiff.style import rendering, sources
 from condpdiff.style.images import encode_png
 from condpdiff.style.photographs import Photograph
-from condpdiff.style.sources import Picture, read_source
 from condpdiff.style.task import TaskData
 from tests.messages import message_of
 

@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from condpdiff.style.families.data import prepare_family
+from condpdiff.style.sources import NEUTRAL
 from PIL import Image
 
 from condpdiff.common.files import read_json, read_rows
 from condpdiff.common.task import Data
 from condpdiff.style.conditions import draws_of, inputs, pictures_of
 from condpdiff.style.families import drawing
-from condpdiff.style.families.data import prepare_family
 from condpdiff.style.families.drawing import Style
 from condpdiff.style.images import shrink
 from condpdiff.style.photographs import Photograph
-from condpdiff.style.sources import NEUTRAL
 from tests.messages import message_of
 from tests.style.stand_ins_style import SIZE, make_family
 

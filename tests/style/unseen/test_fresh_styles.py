@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from condpdiff.style.families.data import prepare_family
 from torch import Tensor
 
 from condpdiff.common.files import write_json, write_tensors
@@ -15,7 +16,6 @@ from condpdiff.diffusion.conditions import PROJECTION, Projection
 from condpdiff.diffusion.settings import Condition, TaskLoss
 from condpdiff.style.conditions import pictures_of
 from condpdiff.style.families import drawing
-from condpdiff.style.families.data import prepare_family
 from condpdiff.style.unseen import fresh
 from condpdiff.style.unseen.fresh import DRAWS, FIRST, MOST, Styles
 from condpdiff.zoo.checkpoints import HEAD, THETA
