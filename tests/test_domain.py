@@ -10,7 +10,6 @@ from condpdiff import domain
 from condpdiff.common.settings import DOMAINS
 
 if TYPE_CHECKING:
-    import condpdiff.style.architecture
     import condpdiff.style.base
     import condpdiff.style.conditions
     import condpdiff.style.data
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     import condpdiff.style.task
     import condpdiff.style.unseen.evaluate
     import condpdiff.style.unseen.fresh
-    import condpdiff.text.architecture
     import condpdiff.text.base
     import condpdiff.text.conditions
     import condpdiff.text.data
@@ -44,7 +42,6 @@ if TYPE_CHECKING:
     finetunes: list[domain.FinetuneModule] = [condpdiff.text.finetune]
     scores: list[domain.ScoreModule] = [condpdiff.text.score]
     nonsense: list[domain.NonsenseModule] = [condpdiff.text.nonsense]
-    architectures: list[domain.ArchitectureModule] = [condpdiff.text.architecture, condpdiff.style.architecture]
     reports: list[domain.ReportModule] = [condpdiff.text.report]
     families: list[domain.FamiliesModule] = [condpdiff.text.families.losses, condpdiff.style.families.losses]
     fresh: list[domain.FreshModule] = [condpdiff.text.unseen.fresh, condpdiff.style.unseen.fresh]

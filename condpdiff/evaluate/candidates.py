@@ -219,7 +219,7 @@ def _digest(theta: Tensor | None) -> bytes:
 
 
 def count_passes(scorer: Scorer, scores: pd.DataFrame, doses: pd.DataFrame, settings: Eval) -> dict[str, Any]:
-    """Rows that went through the model, by split, and how many it would have been of every row of the tables in full."""
+    """Rows that went through the model, by split, and how many it would have been of all rows of the tables."""
     done: dict[str, int] = dict.fromkeys(("select", "validation", "loss"), 0)
     for name, count in scorer.passes.items():
         done[name.partition(" ")[0]] += count  # parts of select are `select 0:12`
