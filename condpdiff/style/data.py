@@ -94,8 +94,8 @@ def _folders(source: FoldersSource, size: int, where: str, limits: Data) -> tupl
         captions = _captions(Path(source.path, folder), [Path(path).name for path, _ in files])
         found = []
         for path, content in (files[i] for i in kept):
-            image = _at_least(read_rgb(partial(Image.open, io.BytesIO(content)), path), size)
-            found.append((q, captions[Path(path).name], encode_png(square(image, size, path))))
+            image = read_rgb(partial(Image.open, io.BytesIO(content)), path)
+            found.append((q, captions[Path(path).name], encode_png(square(image, size))))
         rows["held_out"] += found[:told]
         rows["train"] += found[told:]
         rows["validation"] += found[told:]
@@ -126,13 +126,3 @@ def _captions(folder: Path, names: list[str]) -> dict[str, str]:
     if without := [name for name in names if not captions.get(name)]:
         raise UserError(f"{path}: no caption of {without[0]!r} ({len(without)} of {len(names)} pictures have none)")
     return captions
-
-
-def _at_least(image: np.ndarray, size: int) -> np.ndarray:
-    """A picture [H, W, 3] whose shorter side has `size` pixels; small ones are enlarged."""
-    height, width = image.shape[:2]
-    if min(height, width) >= size:
-        return image
-    scale = size / min(height, width)
-    new = (max(size, round(width * scale)), max(size, round(height * scale)))
-    return np.asarray(Image.fromarray(image).resize(new, Image.Resampling.LANCZOS))

@@ -38,16 +38,14 @@ def read_rgb(opened: Callable[[], Image.Image], place: str) -> np.ndarray:
         raise UserError(f"{place}: not a readable image ({reason})") from None
 
 
-def square(image: np.ndarray, size: int, place: str) -> np.ndarray:
-    """The middle square of an image [H, W, 3], as uint8 [size, size, 3].
-
-    Raises:
-        UserError: the image is smaller than that.
-    """
+def square(image: np.ndarray, size: int) -> np.ndarray:
+    """The middle square of an image [H, W, 3], as uint8 [size, size, 3]; a smaller one is enlarged."""
+    scale = size / min(image.shape[:2])
+    if scale > 1:
+        width, height = (max(size, round(length * scale)) for length in image.shape[1::-1])
+        image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
     height, width, _ = image.shape
     side = min(height, width)
-    if side < size:
-        raise UserError(f"{place}: found {width} x {height} pixels, allowed: at least {size} x {size} (data.size)")
     top, left = (height - side) // 2, (width - side) // 2
     middle = Image.fromarray(image[top : top + side, left : left + side])
     return np.asarray(middle.resize((size, size), Image.Resampling.LANCZOS))
