@@ -1,17 +1,15 @@
 """What tells the generator about a style: draws of its pictures."""
 
 import hashlib
-from collections.abc import Iterable
 from functools import cache
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from condpdiff.common.files import read_json, read_rows
 from condpdiff.common.splits import DESCRIPTION
+from condpdiff.style.rows import images
 from condpdiff.style.task import TaskCondition
 
 
@@ -29,7 +27,7 @@ def inputs(folder: Path, kind: str) -> list[np.ndarray]:
 
 def pictures_of(folder: Path, member: int, split: str = "held_out") -> np.ndarray:
     """The pictures uint8 [n, H, W, 3] of one member of a prepared family; of `held_out` those that tell of it."""
-    return _decoded(rows_of(folder, member, split)["image"])
+    return images(rows_of(folder, member, split))
 
 
 def rows_of(folder: Path, member: int, split: str) -> pd.DataFrame:
@@ -48,11 +46,6 @@ def draws_of(condition: TaskCondition, pictures: int, member: int) -> list[list[
     rng = np.random.default_rng([condition.seed, member])
     found = [rng.permutation(pictures)[: condition.images] for _ in range(condition.draws)]
     return [sorted(draw.tolist()) for draw in found]
-
-
-def _decoded(files: Iterable[bytes]) -> np.ndarray:
-    """PNG files of one size -> uint8 [V, H, W, 3]."""
-    return np.stack([np.asarray(Image.open(BytesIO(file))) for file in files])
 
 
 def shown(draw: np.ndarray) -> str:
