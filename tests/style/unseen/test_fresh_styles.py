@@ -13,6 +13,7 @@ from condpdiff.common.settings import parse
 from condpdiff.common.task import MEMBERS, SETTINGS, Data, save_members
 from condpdiff.diffusion.conditions import PROJECTION, Projection
 from condpdiff.diffusion.settings import Condition, TaskLoss
+from condpdiff.style import conditions
 from condpdiff.style.conditions import pictures_of
 from condpdiff.style.data import NEUTRAL, prepare_data
 from condpdiff.style.families import drawing
@@ -49,6 +50,7 @@ def save_family(source: dict[str, Any]) -> None:
     for section, value in task.model_dump(mode="json", exclude_none=True).items():
         write_json(SETTINGS / "waves" / f"{section}.json", value)
     save_members(MEMBERS, ["waves"], [task.members])
+    conditions._rows.cache_clear()
     prepare_data("waves", task, Data(max_train=3, max_validation=9), Path("data/tasks/waves"))
 
 
