@@ -169,9 +169,9 @@ def make_toy() -> tuple[nn.Sequential, Layout]:
     return model, Layout(tuple(entries))
 
 
-def collect_with_two_processes(domain: str, name: str, task: tasks.Task, collect: Collect) -> str:
+def collect_with_two_processes(name: str, task: tasks.Task, collect: Collect) -> str:
     """Runs finetune-collect in the working folder, which holds data/tasks and data/base; gives what it printed."""
-    write_json(Path("params.yaml"), {"domain": domain, "collect": collect.model_dump()})
+    write_json(Path("params.yaml"), {"domain": "text", "collect": collect.model_dump()})
     (SETTINGS / name).mkdir(parents=True)
     for section, value in task.model_dump(mode="json", exclude_none=True).items():
         write_json(SETTINGS / name / f"{section}.json", value)

@@ -153,7 +153,7 @@ def _pictures(given: list[Path]) -> list[Path]:
 
 def captions_of(pictures: list[Path]) -> list[str]:
     """Of each picture what the `.txt` file of its name says, or a neutral caption."""
-    from condpdiff.style.sources import NEUTRAL
+    from condpdiff.style.data import NEUTRAL
 
     texts = [path.with_suffix(".txt") for path in pictures]
     return [text.read_text(encoding="utf-8").strip() if text.is_file() else NEUTRAL for text in texts]

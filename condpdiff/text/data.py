@@ -16,8 +16,9 @@ from condpdiff.common.splits import SPLITS, hold_out, most, save_splits, subsamp
 from condpdiff.common.task import TASKS, Data
 from condpdiff.text.conditions import describe
 from condpdiff.text.families.data import prepare_family
+from condpdiff.text.families.wordnet import PACKAGE
 from condpdiff.text.sources import Rows, read_source
-from condpdiff.text.task import Columns, PackageSource, Task, TaskData
+from condpdiff.text.task import Columns, HubSource, PackageSource, Task, TaskData, WordnetSource
 
 
 def prepare_data(name: str, task: Task, limits: Data, out: Path) -> None:
@@ -32,6 +33,18 @@ def prepare_data(name: str, task: Task, limits: Data, out: Path) -> None:
     frames = prepare(task.data, name, limits)
     save_splits(out, frames, describe(task, frames["train"]))
     print(f"{name}: " + ", ".join(f"{split} {label_summary(task.data, frame)}" for split, frame in frames.items()))
+
+
+def needs(task: Task) -> list[tuple[str, str]]:
+    """As `domain.DataModule`."""
+    source = task.data.source
+    if isinstance(source, PackageSource):
+        return [("package", source.package)]
+    if isinstance(source, HubSource):
+        return [("dataset", source.dataset)]
+    if isinstance(source, WordnetSource):
+        return [("package", PACKAGE)]
+    return [("file", source.train), ("file", source.validation)]
 
 
 def prepare(data: TaskData, name: str, limits: Data) -> dict[str, pd.DataFrame]:

@@ -13,13 +13,11 @@ from torch import Tensor
 
 from condpdiff.common.files import read_rows
 from condpdiff.common.hardware import device, rank, share
-from condpdiff.text.families.losses import Family
 from condpdiff.text.metrics import constant_prediction, score
 from condpdiff.text.models import load_tokenizer, peft_model, row_losses
 from condpdiff.text.rows import Batches, length_grouped_order, tokenize
 from condpdiff.text.task import Task
 from condpdiff.zoo.collect import BatchLoss, Finetuning, collect_zoo
-from condpdiff.zoo.many import collect_many
 from condpdiff.zoo.settings import Collect
 
 VALIDATION_TOKENS = 512
@@ -32,10 +30,7 @@ def finetune(name: str, task: Task, collect: Collect, data: Path, base: Path, ou
     Raises:
         UserError: the data can't be read; the model has no such target modules; the processes can't share a batch.
     """
-    if task.members is not None:
-        collect_many(Family(task, collect, data, base), name, task.finetune, collect, out)
-    else:
-        collect_zoo(TextFinetuning(name, task, collect, data, base), out)
+    collect_zoo(TextFinetuning(name, task, collect, data, base), out)
 
 
 class LabelLoss(BatchLoss):

@@ -208,10 +208,15 @@ def check_targets(model: torch.nn.Module, targets: Sequence[str], head: Sequence
 
 
 def empty_peft_model(config: dict[str, Any], rank: int, alpha: float, asked: str | Sequence[str]) -> PeftModel:
-    """The architecture without memory for its weights (meta device), with its LoRA placed: for counting K."""
+    """The architecture without memory for its weights (meta device), with its LoRA placed: for counting K.
+
+    Raises:
+        UserError: a target matches no module, or one that can't be merged.
+    """
     settings = AutoConfig.for_model(**config)
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(settings)
+        check_targets(model, target_modules(settings.model_type, asked))
         return get_peft_model(model, lora_config(settings.model_type, rank, alpha, asked, ()), low_cpu_mem_usage=True)
 
 

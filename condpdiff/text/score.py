@@ -14,7 +14,6 @@ from condpdiff.common.errors import UserError
 from condpdiff.common.files import read_rows, write_tensors
 from condpdiff.evaluate import scorer
 from condpdiff.evaluate.scorer import Candidate, Row, first
-from condpdiff.evaluate.settings import Eval, Scoring
 from condpdiff.text.metrics import constant_prediction, score
 from condpdiff.text.models import load_model, load_tokenizer, row_losses
 from condpdiff.text.rows import Batches
@@ -30,7 +29,6 @@ class Scorer(scorer.Scorer):
     """The base model of one task with its trained head. Rows are tokenised once."""
 
     reference = "majority"
-    validates_doses = True
 
     def __init__(self, base: Path, zoo: Zoo, task: Task, splits: Mapping[str, pd.DataFrame], tokens: int) -> None:
         """Args: tokens: padded tokens a forward pass.
@@ -83,15 +81,12 @@ class Scorer(scorer.Scorer):
         """The task's first metric, in percent."""
         return first(self.score("select", self.predictions_of(outputs)))
 
-    def validate(self, settings: Scoring) -> tuple[dict[str, float], np.ndarray]:
+    def validate(self) -> tuple[dict[str, float], np.ndarray]:
         """The task's metrics in percent, and the predictions [V] float32."""
         predictions = self.predict("validation")
         return self.score("validation", predictions), predictions
 
-    def validation_rows(self, settings: Scoring) -> int:
-        return self.rows["validation"]
-
-    def references(self, train: pd.DataFrame, settings: Eval) -> list[Candidate]:
+    def references(self, train: pd.DataFrame) -> list[Candidate]:
         """The majority class of the training labels, or their mean (regression), whatever the text; of a language model
         the loss of a token at random."""
         constant = constant_prediction(train["label"].to_numpy(), self.task.data.kind)
@@ -101,7 +96,7 @@ class Scorer(scorer.Scorer):
         found = self.score("validation", validation)
         return [Candidate(len(select), first(self.score("select", select)), found, validation)]
 
-    def write(self, folder: Path, rows: Sequence[Row], settings: Scoring) -> None:
+    def write(self, folder: Path, rows: Sequence[Row]) -> None:
         """predictions.safetensors: `predictions` [rows, V] float32, NaN of who was not scored, and `labels` [V]."""
         unscored = np.full(self.rows["validation"], np.nan, np.float32)
         found = np.stack([unscored if row.found.made is None else row.found.made for row in rows])
@@ -113,14 +108,13 @@ class Scorer(scorer.Scorer):
 class Panel(scorer.Panel):
     """Scores LoRAs on a task with its own head, in percent."""
 
-    def __init__(self, name: str, task: Task, settings: Scoring, data: Path) -> None:
+    def __init__(self, name: str, task: Task, tokens: int, data: Path) -> None:
         rows = {"validation": read_rows(data / "tasks" / name, "validation")}
-        zoo = load_zoo(data / "zoo" / name, 1)
-        self.settings, self.scorer = settings, Scorer(data / "base", zoo, task, rows, settings.batch_tokens)
+        self.scorer = Scorer(data / "base", load_zoo(data / "zoo" / name, 1), task, rows, tokens)
 
     def score(self, theta: Tensor) -> float:
         self.scorer.merge(theta)
-        return first(self.scorer.validate(self.settings)[0])
+        return first(self.scorer.validate()[0])
 
 
 def load_head(model: PreTrainedModel, head: dict[str, Tensor]) -> None:
