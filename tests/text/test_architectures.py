@@ -9,6 +9,9 @@ import torch
 from peft import PeftModel
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from condpdiff.common.task import Data
+from condpdiff.text.conditions import describe
+from condpdiff.text.data import prepare
 from condpdiff.text.finetune import TextFinetuning
 from condpdiff.text.models import load_model, load_tokenizer
 from condpdiff.text.score import Scorer
@@ -141,3 +144,22 @@ def test_every_target_must_be_a_linear_module(targets: list[str], found: str, tm
     base = save_random("bert", tmp_path / "base")
     said = message_of(peft_model, base, 2, 0, 1, 1.0, targets)
     assert said.startswith(f"params.yaml: collect.target_modules: {found}") and "query, value" in said
+
+
+def test_a_language_task_has_texts_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "validation"):
+        pd.DataFrame({"text": [f"{split} {i}" for i in range(6)]}).to_json(
+            f"{split}.jsonl", orient="records", lines=True
+        )
+    data = {"kind": "language", "columns": {"text": "text"}}
+    data |= {"source": {"type": "files", "train": "train.jsonl", "validation": "validation.jsonl"}}
+    task = make_task(data=data, metrics=["log_likelihood"], finetune={"head_lr": 0.0})
+    frames = prepare(task.data, "poems", Data(max_train=9, max_validation=9))
+    assert list(frames["train"].columns) == ["text", "text_pair", "label"] and len(frames["train"]) == 6
+    shots = describe(task, frames["train"])["few_shot"]
+    assert all(shot.count("Example: train") == 2 for shot in shots)
+    said = message_of(
+        make_task, data=data | {"labels": ["a", "b"]}, metrics=["log_likelihood"], finetune={"head_lr": 0}
+    )
+    assert "kind: found language, allowed: with neither labels" in said
