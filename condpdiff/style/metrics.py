@@ -155,8 +155,8 @@ def gaussian(found: np.ndarray, what: str) -> Gaussian:
 def frechet_distance(one: Gaussian, other: Gaussian) -> float:
     """Squared Fréchet distance between two Gaussians: 0 for the same, the lower the nearer.
 
-    The trace of (S1 S2)^(1/2) is the nuclear norm of the roots' product: what clean-fid takes a matrix root [d, d] for,
-    which needs seconds, and rounding where there are fewer images than features.
+    The trace of (S1 S2)^(1/2) is the nuclear norm of the roots' product: a matrix root [d, d] of it needs seconds,
+    and rounding where there are fewer images than features.
     """
     both = np.linalg.svd(one.root @ other.root.T, compute_uv=False).sum()
     off = np.square(one.mean - other.mean).sum()

@@ -65,7 +65,7 @@ class Family(ManyFinetuning):
         self.config = {"target_modules": sorted(placed.target_modules)}
         del model
         rows = read_rows(data, "train")
-        self.examples = load_examples(base, {"train": rows})["train"].to(device())
+        self.examples = load_examples(base, rows).to(device())
         self.rows = [np.flatnonzero(rows["member"] == q) for q in range(int(rows["member"].max()) + 1)]
         self.count = len(self.rows)
         self.denoising = Denoising(base, self.layout, collect.alpha / collect.rank)

@@ -19,8 +19,6 @@ TOGETHER = 8
 """LoRAs that generate in one pass."""
 COARSE = 16
 """Pixels a side at which a stripe that is out of step hardly counts."""
-PIXELS = ("rmse", "rmse_16", "lpips_lite0")
-"""Distances to the true picture of each caption; where there is none, the Fréchet distance alone is known."""
 FRECHET = "fd_lite0"
 
 
@@ -79,7 +77,7 @@ class Judge:
         rmse, rmse_16   root mean squared difference of pixels, 0 to 255, at full size and at COARSE pixels a side
         lpips_lite0     squared distance of unit features after each stage of EfficientNet-Lite0, as LPIPS takes it
                         (arXiv 1801.03924, Eq. 1, without learned weights)
-        fd_lite0        Fréchet distance on pooled features, over all captions
+        fd_lite0        Fréchet distance on pooled features, over all captions: all that is known of folders
         """
         found = {}
         if self.aligned:
