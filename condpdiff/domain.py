@@ -71,6 +71,7 @@ class ModelsModule(Protocol):
     def TASK_TYPE(self) -> str | None: ...  # noqa: N802
     @property
     def CARD(self) -> str: ...  # noqa: N802
+    def empty_peft_model(self, config: dict[str, Any], rank: int, alpha: float, asked: Any) -> Any: ...
 
 
 class FinetuneModule(Protocol):

@@ -1,0 +1,92 @@
+"""A zoo of one's own in place of fine-tuning: what checkpoints must be like to be a run's, and finetune-collect's work.
+
+The folder inputs/NAME holds a zoo as data/zoo/<task> does, without curves: nobody saw the training.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from condpdiff.common.errors import UserError
+from condpdiff.common.files import new_directory, open_tensors, read_json, write_tensors
+from condpdiff.common.hardware import rank
+from condpdiff.common.task import TASKS, Task
+from condpdiff.domain import module
+from condpdiff.zoo.checkpoints import HEAD, THETA, load_zoo, open_zoo
+from condpdiff.zoo.collect import head_modules, head_state
+from condpdiff.zoo.layout import LAYOUT, Layout, layout_of
+from condpdiff.zoo.settings import Collect
+
+ARCHITECTURE = ("config.json", "transformer/config.json")
+"""Where a base model's folder has it, by domain."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What every checkpoint of a run's task is like."""
+
+    layout: Layout
+    head: dict[str, tuple[int, ...]]
+    """Shapes by PEFT key."""
+    config: dict[str, Any]
+    """As fine-tuning writes it into the zoo's file."""
+
+
+def expected(name: str, task: Task, collect: Collect, architecture: Mapping[str, Any]) -> Expected:
+    """What the run's base model and settings ask of a task's checkpoints, by a model without memory for its weights.
+
+    Raises:
+        UserError: the model has no such target modules; not all matrices are trained.
+    """
+    if collect.factors != "both":
+        raise UserError(f"params.yaml: collect.factors: found {collect.factors!r}, allowed: both with an imported zoo")
+    outputs = getattr(task.data, "num_outputs", None)  # of a text task
+    about = {key: value for key, value in architecture.items() if key not in ("id2label", "label2id")}
+    about |= {"num_labels": outputs} if outputs else {}
+    model = module("models").empty_peft_model(about, collect.rank, collect.alpha, collect.target_modules)
+    config = {
+        "rank": collect.rank,
+        "alpha": collect.alpha,
+        "target_modules": sorted(model.peft_config["default"].target_modules),
+        "modules_to_save": head_modules(model),
+        "task": name,
+        **({"num_outputs": outputs} if outputs else {}),
+    }
+    return Expected(layout_of(model), {k: tuple(v.shape) for k, v in head_state(model).items()}, config)
+
+
+def place(name: str, task: Task, collect: Collect, base: Path, out: Path) -> None:
+    """Write the last N_max checkpoints of the task's own zoo as its zoo folder; the curves of training are empty.
+
+    Raises:
+        UserError: there are fewer; they are of another rank, alpha, base or head than the run's.
+    """
+    if rank() > 0:
+        return
+    source = Path(str(task.zoo))
+    where = f"{TASKS / name}.yaml: zoo: {source}"
+    architecture = next(base / file for file in ARCHITECTURE if (base / file).is_file())
+    want, (rows, layout) = expected(name, task, collect, read_json(architecture)), open_zoo(source)
+    n, count = collect.max_checkpoints, rows.shape[0]
+    if n > count:
+        raise UserError(f"params.yaml: collect.max_checkpoints: found {n}, allowed: at most {count}, as in {source}")
+    zoo = load_zoo(source, n)
+    for key, allowed in want.config.items():
+        if key != "task" and (found := zoo.config.get(key)) != allowed:
+            raise UserError(f"{where}: {key}: found {found}, allowed: {allowed} (params.yaml, collect and base)")
+    head = {key: tuple(tensor.shape) for key, tensor in zoo.head.items()}
+    for file, same in ((LAYOUT, layout == want.layout), (HEAD, head == want.head)):
+        if not same:
+            raise UserError(f"{where}: found another {file} than the base model's; run `condpdiff import` again")
+    with open_tensors(source / THETA) as file:
+        steps = file.get_tensor("steps")[-n:]
+    with new_directory(out) as folder:
+        write_tensors(folder / THETA, {"theta": zoo.theta, "steps": steps}, want.config)
+        write_tensors(folder / HEAD, zoo.head)
+        layout.save(folder)
+        for curve, y in (("loss", "loss"), ("validation", "score")):
+            pd.DataFrame(columns=["task", "step", y]).to_csv(folder / f"{curve}.csv", index=False)
+    print(f"{name}: the last {n} of {count} checkpoints of {source}, in place of fine-tuning", flush=True)
