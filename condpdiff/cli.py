@@ -32,13 +32,6 @@ class Size(StrEnum):
     PAPER = "paper"
 
 
-class Format(StrEnum):
-    PEFT = "peft"
-    DIFFUSERS = "diffusers"
-    KOHYA = "kohya"
-    MERGED = "merged"
-
-
 Study = Annotated[str, typer.Argument(metavar="NAME", help="A study; `condpdiff study` lists them.")]
 SizeOption = Annotated[Size, typer.Option("--size", help="The paper's models and tasks, or ones for two cores.")]
 
@@ -216,8 +209,7 @@ def import_command(
     """Bring LoRA checkpoints of your own: they become the zoo of a task, in place of fine-tuning.
 
     SOURCE is a folder of adapters (PEFT, diffusers or kohya), a Trainer's folder with checkpoint-N/, a safetensors of
-    theta [N, K] with layout.json beside it, or a .jsonl of {id, description, path}. They are held against params.yaml,
-    and inputs/NAME/ is written, whole or not at all.
+    theta [N, K] with layout.json beside it, or a .jsonl of {id, description, path}.
 
     \b
     Examples:
@@ -233,7 +225,7 @@ def import_command(
 def export_command(
     what: Annotated[str, typer.Argument(help="sample:TASK/3, checkpoint:TASK/150, soup:TASK, or an adapter's path.")],
     out: Annotated[Path, typer.Argument(help="A new folder.")],
-    form: Annotated[Format, typer.Option("--format", help="What the folder holds.")] = Format.PEFT,
+    form: Annotated[str, typer.Option("--format", help="peft, diffusers, kohya or merged.")] = "peft",
     between: Annotated[str | None, typer.Option("--between", help="A second LoRA, named as WHAT is.")] = None,
     at: Annotated[float, typer.Option("--at", min=0, max=1, help="How far on the way to it: 0 to 1.")] = 0.5,
     hub: Annotated[str | None, typer.Option("--push-to-hub", metavar="ID", help="Upload it to the hub.")] = None,
@@ -252,8 +244,8 @@ def export_command(
     """
     from condpdiff.adapters.exporting import export, push
 
-    export(what, out, form.value, between, at)
-    typer.echo(f"{out}: {form.value}, loaded again without a key too many or too few")
+    export(what, out, form, between, at)
+    typer.echo(f"{out}: {form}, loaded again without a key too many or too few")
     if hub is not None:
         typer.echo(f"pushed to {push(out, hub)}")
 

@@ -20,9 +20,6 @@ from condpdiff.zoo.collect import head_modules, head_state
 from condpdiff.zoo.layout import LAYOUT, Layout, layout_of
 from condpdiff.zoo.settings import Collect
 
-ARCHITECTURE = ("config.json", "transformer/config.json")
-"""Where a base model's folder has it, by domain."""
-
 
 @dataclass(frozen=True)
 class Expected:
@@ -47,14 +44,9 @@ def expected(name: str, task: Task, collect: Collect, architecture: Mapping[str,
     about = {key: value for key, value in architecture.items() if key not in ("id2label", "label2id")}
     about |= {"num_labels": outputs} if outputs else {}
     model = module("models").empty_peft_model(about, collect.rank, collect.alpha, collect.target_modules)
-    config = {
-        "rank": collect.rank,
-        "alpha": collect.alpha,
-        "target_modules": sorted(model.peft_config["default"].target_modules),
-        "modules_to_save": head_modules(model),
-        "task": name,
-        **({"num_outputs": outputs} if outputs else {}),
-    }
+    config = {"rank": collect.rank, "alpha": collect.alpha, "task": name, "modules_to_save": head_modules(model)}
+    config["target_modules"] = sorted(model.peft_config["default"].target_modules)
+    config |= {"num_outputs": outputs} if outputs else {}
     return Expected(layout_of(model), {k: tuple(v.shape) for k, v in head_state(model).items()}, config)
 
 
@@ -66,27 +58,24 @@ def place(name: str, task: Task, collect: Collect, base: Path, out: Path) -> Non
     """
     if rank() > 0:
         return
-    source = Path(str(task.zoo))
-    where = f"{TASKS / name}.yaml: zoo: {source}"
-    architecture = next(base / file for file in ARCHITECTURE if (base / file).is_file())
-    want, (rows, layout) = expected(name, task, collect, read_json(architecture)), open_zoo(source)
-    n, count = collect.max_checkpoints, rows.shape[0]
+    source, n = Path(str(task.zoo)), collect.max_checkpoints
+    file = next(base / file for file in ("config.json", "transformer/config.json") if (base / file).is_file())
+    want, count = expected(name, task, collect, read_json(file)), open_zoo(source)[0].shape[0]
     if n > count:
         raise UserError(f"params.yaml: collect.max_checkpoints: found {n}, allowed: at most {count}, as in {source}")
     zoo = load_zoo(source, n)
-    for key, allowed in want.config.items():
-        if key != "task" and (found := zoo.config.get(key)) != allowed:
-            raise UserError(f"{where}: {key}: found {found}, allowed: {allowed} (params.yaml, collect and base)")
-    head = {key: tuple(tensor.shape) for key, tensor in zoo.head.items()}
-    for file, same in ((LAYOUT, layout == want.layout), (HEAD, head == want.head)):
-        if not same:
-            raise UserError(f"{where}: found another {file} than the base model's; run `condpdiff import` again")
-    with open_tensors(source / THETA) as file:
-        steps = file.get_tensor("steps")[-n:]
+    found = zoo.config | {"task": name, LAYOUT: zoo.layout, HEAD: {k: tuple(t.shape) for k, t in zoo.head.items()}}
+    for key, allowed in (want.config | {LAYOUT: want.layout, HEAD: want.head}).items():
+        if found.get(key) != allowed:
+            differ = "differs" if key in (LAYOUT, HEAD) else f"found {found.get(key)}, allowed: {allowed}"
+            where = f"{TASKS / name}.yaml: zoo: {source}"
+            raise UserError(f"{where}: {key}: {differ} (params.yaml: collect, base); run `condpdiff import` again")
+    with open_tensors(source / THETA) as opened:
+        steps = opened.get_tensor("steps")[-n:]
     with new_directory(out) as folder:
         write_tensors(folder / THETA, {"theta": zoo.theta, "steps": steps}, want.config)
         write_tensors(folder / HEAD, zoo.head)
-        layout.save(folder)
+        zoo.layout.save(folder)
         for curve, y in (("loss", "loss"), ("validation", "score")):
             pd.DataFrame(columns=["task", "step", y]).to_csv(folder / f"{curve}.csv", index=False)
     print(f"{name}: the last {n} of {count} checkpoints of {source}, in place of fine-tuning", flush=True)

@@ -1,5 +1,6 @@
 """A run of one task on a random stand-in, as check-params, prepare-data and prepare-base leave it."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def text_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     save_params("text", "films", make_task().model_dump(mode="json", exclude_none=True))
     save_source(save_base("bert", Path("data/base")), "local", "models/tiny", "data/base")
+    shutil.copytree("data/base", "models/tiny")
     save_rows(Path("data/tasks/films"))
     return tmp_path
 
@@ -37,6 +39,7 @@ def style_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     save_params("style", "waves", make_style_task().model_dump(mode="json", exclude_none=True))
     save_source(save_style_base(Path("data/base")), "local", "models/tiny", "data/base")
+    shutil.copytree("data/base", "models/tiny")
     return tmp_path
 
 

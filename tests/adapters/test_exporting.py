@@ -144,7 +144,7 @@ def test_kohya_keys_are_those_of_its_scripts(waves: Zoo) -> None:
         (("checkpoint:filmz/1",), "data/zoo/filmz/layout.json: no such file"),
         (("nowhere",), "nowhere: no such adapter, allowed: sample:TASK/3, "),
         (("sample:films/1", "kohya"), "--format: found 'kohya', allowed: peft, merged (domain: text)"),
-        (("sample:films/1", "peft", "mine/run-1"), "--between: rank: found 2 and 4, allowed: two adapters"),
+        (("sample:films/1", "peft", "mine/run-1"), "--between: the two have other rank, allowed: two that differ"),
     ],
 )
 def test_what_can_not_be_exported_is_one_line(given: tuple[str, ...], says: str, films: Zoo) -> None:
@@ -159,7 +159,10 @@ def test_what_can_not_be_exported_is_one_line(given: tuple[str, ...], says: str,
             "bert.encoder.layer.0.attention.self.query.lora_A.weight",
             "1 tensors are missing, left over or changed: base_",
         ),
-        ("classifier.bias", "the adapter can't be loaded ('base_model.model.classifier.bias'); "),
+        (
+            "classifier.bias",
+            "the adapter on base model 'data/base' can't be loaded ('base_model.model.classifier.bias'); ",
+        ),
     ],
 )
 def test_what_loads_with_a_key_too_few_is_deleted(

@@ -140,7 +140,7 @@ ODD: dict[str, tuple[Callable[[Path], None], str]] = {
         "run-2: base model: found google/bert, allowed: models/",
     ),
     "alpha": (change_config(lora_alpha=8), "run-2: alpha: found 8, allowed: 4 (params.yaml: collect.alpha)"),
-    "rank": (change_config(r=8), "found matrices of ranks 2, 8, allowed: one rank"),
+    "rank": (change_config(r=8), "found matrices of rank 2, allowed: 8 for all"),
     "shape": (change_tensors(lambda t: t.update({f"{QUERY}.lora_A.weight": torch.ones(2, 5)})), "found shape [2, 5]"),
     "missing": (change_tensors(lambda t: t.pop(f"{QUERY}.lora_B.weight")), f"no tensor {QUERY}.lora_B.weight, which"),
     "no head": (change_tensors(lambda t: t.pop("base_model.model.classifier.bias")), "modules_to_save)"),

@@ -75,7 +75,7 @@ def test_the_zoo_is_the_last_states_of_the_imported_one(imported: Path) -> None:
     ("changes", "says"),
     [
         ({"max_checkpoints": 5}, "params.yaml: collect.max_checkpoints: found 5, allowed: at most 4, as in inputs"),
-        ({"alpha": 8.0}, "configs/tasks/films.yaml: zoo: inputs/films: alpha: found 4.0, allowed: 8.0 (params.yaml, "),
+        ({"alpha": 8.0}, "configs/tasks/films.yaml: zoo: inputs/films: alpha: found 4.0, allowed: 8.0 (params.yaml: "),
         ({"target_modules": ["query"]}, "target_modules: found ['attention.output.dense', 'key', 'query', 'value'],"),
         ({"factors": "B"}, "params.yaml: collect.factors: found 'B', allowed: both with an imported zoo"),
     ],
@@ -87,7 +87,7 @@ def test_a_zoo_of_another_run_is_one_line_and_leaves_nothing(changes: dict, says
 def test_a_zoo_of_another_base_is_one_line(imported: Path) -> None:
     config = read_json(Path("data/base/config.json"))
     write_json(Path("data/base/config.json"), config | {"num_hidden_layers": 1})
-    assert "found another layout.json than the base model's" in refusal()
+    assert "inputs/films: layout.json: differs (params.yaml: collect, base); run `condpdiff import` again" in refusal()
 
 
 def test_settings_hold_the_zoo_and_a_hash_of_its_files_beside_the_rates_and_without_one_nothing(imported: Path) -> None:
