@@ -28,15 +28,8 @@ from condpdiff.zoo.settings import Normalize
 DATA = Path("data")
 FORMATS = {"text": ("peft", "merged"), "style": ("peft", "diffusers", "kohya")}
 WRITERS = {"diffusers": write_diffusers, "kohya": write_kohya}
-CARD = """---
-base_model: {base}
-library_name: peft
-tags: [lora, condpdiff]
----
-# {task}: SAID
-
-Rank {rank}, alpha {alpha:g}.
-"""
+CARD = "---\nbase_model: {base}\nlibrary_name: peft\ntags: [lora, condpdiff]\n---\n# {task}: SAID\n"
+"""Of what was not generated."""
 
 
 def export(what: str, out: Path, form: str, between: str | None, at: float) -> None:
@@ -66,12 +59,13 @@ def export(what: str, out: Path, form: str, between: str | None, at: float) -> N
     with new_directory(out) as folder, tempfile.TemporaryDirectory() as scratch:
         if form in WRITERS:
             WRITERS[form](adapter, folder)
-            again = read_adapter(folder)
-            _same(adapter.part(lora=True) | _scale(adapter), again.tensors | _scale(again))
+            again, scale = read_adapter(folder), [adapter.rank, adapter.alpha]
+            _same(adapter.part(lora=True), again.tensors, *["alpha"] * (scale != [again.rank, again.alpha]))
         where = folder if form == "peft" else Path(scratch)
-        base, settings = _base(adapter), adapter.config | {"rank": adapter.rank, "alpha": adapter.alpha}
-        write_adapter(where, adapter.tensors, {"task": out.name} | settings, base, str(out), card)
-        loaded = _loaded(adapter, about if labels else {}, kind, where)
+        settings = {"task": out.name} | adapter.config | {"rank": adapter.rank, "alpha": adapter.alpha}
+        named, base = _base(adapter)
+        write_adapter(where, adapter.tensors, settings, named, str(out), card)
+        loaded = _loaded(adapter, base, about if labels else {}, kind, where)
         if form == "merged":
             _write_merged(loaded.merge_and_unload(), base, folder)
         elif labels:  # a plain model's configuration has them
@@ -140,17 +134,19 @@ def interpolated(one: Adapter, other: Adapter, at: float) -> Adapter:
 # --- files, loaded again ------------------------------------------------------------------------
 
 
-def _base(adapter: Adapter) -> str:
-    """The folder, or hub id, of the base; the run's own where a file names none."""
-    return adapter.base or loads_as(DATA / "base")
+def _base(adapter: Adapter) -> tuple[str, str]:
+    """What the base model is called, and where it is: the run's own where it is that, or where a file names none."""
+    own = DATA / "base"
+    run = loads_as(own) if own.is_dir() else ""
+    named = adapter.base or run
+    return named, str(own) if named == run else named
 
 
-def _loaded(adapter: Adapter, labels: Mapping[str, Any], kind: str, folder: Path) -> Any:
+def _loaded(adapter: Adapter, base: str, labels: Mapping[str, Any], kind: str, folder: Path) -> Any:
     """The PEFT model that a folder gives on its base."""
     from peft import PeftModel, get_peft_model_state_dict
     from transformers import AutoModelForSequenceClassification
 
-    base = _base(adapter) if _base(adapter) != loads_as(DATA / "base") else str(DATA / "base")
     try:
         if kind == "style":
             model: Any = import_module("condpdiff.style.models").load_transformer(Path(base))
@@ -175,10 +171,6 @@ def _write_merged(model: Any, base: str, folder: Path) -> None:
     AutoTokenizer.from_pretrained(base).save_pretrained(folder)
     again, found = AutoModelForSequenceClassification.from_pretrained(folder, output_loading_info=True)
     _same(model.state_dict(), again.state_dict(), *[key for keys in found.values() for key in keys])
-
-
-def _scale(adapter: Adapter) -> dict[str, Tensor]:
-    return {"rank, alpha": torch.tensor([adapter.rank, adapter.alpha])}
 
 
 def _same(written: Mapping[str, Tensor], found: Mapping[str, Tensor], *wrong: str) -> None:

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from condpdiff.adapters.formats import Adapter, is_adapter, read_adapter
-from condpdiff.adapters.place import Expected, expected
+from condpdiff.adapters.place import expected
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import new_directory, open_tensors, read_tensors, write_json, write_tensors
 from condpdiff.common.task import INPUTS, Base, read_task, task_path
 from condpdiff.domain import module
 from condpdiff.experiments.inputs import model_config
 from condpdiff.experiments.params import load_params
-from condpdiff.zoo.checkpoints import HEAD, THETA
+from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
 from condpdiff.zoo.layout import LAYOUT, Layout, flatten, unflatten
 
 NAMES = "adapters.json"
@@ -167,12 +167,13 @@ def _stacked(path: Path, alpha: float) -> list[Found]:
 # --- checks -------------------------------------------------------------------------------------
 
 
-def check(adapter: Adapter, want: Expected, base: Base) -> None:
+def check(adapter: Adapter, want: Zoo, base: Base) -> None:
     """Raise a UserError unless the adapter is one of the run's: its base, rank, alpha, modules, shapes and head."""
     if adapter.base and not _same_base(adapter.base, base):
         tail = "where it is the same model, name it so in adapter_config.json"
         raise UserError(f"base model: found {adapter.base}, allowed: {base.name} (params.yaml: base.name); {tail}")
-    shapes = {entry.key: entry.shape for entry in want.layout.entries} | want.head
+    shapes = {entry.key: entry.shape for entry in want.layout.entries}
+    shapes |= {key: tuple(tensor.shape) for key, tensor in want.head.items()}
     for key in sorted(adapter.tensors.keys() - shapes.keys()):
         raise UserError(f"{key}: outside the run's modules (params.yaml: collect.target_modules), and no head")
     for key, found in (("rank", adapter.rank), ("alpha", adapter.alpha)):

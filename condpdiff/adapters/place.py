@@ -4,36 +4,28 @@ The folder inputs/NAME holds a zoo as data/zoo/<task> does, without curves: nobo
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import new_directory, open_tensors, read_json, write_tensors
 from condpdiff.common.hardware import rank
 from condpdiff.common.task import TASKS, Task
 from condpdiff.domain import module
-from condpdiff.zoo.checkpoints import HEAD, THETA, load_zoo, open_zoo
+from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo, load_zoo, open_zoo
 from condpdiff.zoo.collect import head_modules, head_state
-from condpdiff.zoo.layout import LAYOUT, Layout, layout_of
+from condpdiff.zoo.layout import LAYOUT, layout_of
 from condpdiff.zoo.settings import Collect
 
 
-@dataclass(frozen=True)
-class Expected:
-    """What every checkpoint of a run's task is like."""
+def expected(name: str, task: Task, collect: Collect, architecture: Mapping[str, Any]) -> Zoo:
+    """The zoo, without checkpoints, that the run's base model and settings ask of a task; its head has shapes alone.
 
-    layout: Layout
-    head: dict[str, tuple[int, ...]]
-    """Shapes by PEFT key."""
-    config: dict[str, Any]
-    """As fine-tuning writes it into the zoo's file."""
-
-
-def expected(name: str, task: Task, collect: Collect, architecture: Mapping[str, Any]) -> Expected:
-    """What the run's base model and settings ask of a task's checkpoints, by a model without memory for its weights.
+    Args:
+        architecture: the base model's configuration.
 
     Raises:
         UserError: the model has no such target modules; not all matrices are trained.
@@ -47,7 +39,13 @@ def expected(name: str, task: Task, collect: Collect, architecture: Mapping[str,
     config = {"rank": collect.rank, "alpha": collect.alpha, "task": name, "modules_to_save": head_modules(model)}
     config["target_modules"] = sorted(model.peft_config["default"].target_modules)
     config |= {"num_outputs": outputs} if outputs else {}
-    return Expected(layout_of(model), {k: tuple(v.shape) for k, v in head_state(model).items()}, config)
+    layout = layout_of(model)
+    return Zoo(torch.empty(0, layout.K), layout, head_state(model), config)
+
+
+def described(zoo: Zoo) -> dict[str, Any]:
+    """What two zoos of one task must have alike."""
+    return zoo.config | {LAYOUT: zoo.layout, HEAD: {key: tuple(tensor.shape) for key, tensor in zoo.head.items()}}
 
 
 def place(name: str, task: Task, collect: Collect, base: Path, out: Path) -> None:
@@ -64,8 +62,8 @@ def place(name: str, task: Task, collect: Collect, base: Path, out: Path) -> Non
     if n > count:
         raise UserError(f"params.yaml: collect.max_checkpoints: found {n}, allowed: at most {count}, as in {source}")
     zoo = load_zoo(source, n)
-    found = zoo.config | {"task": name, LAYOUT: zoo.layout, HEAD: {k: tuple(t.shape) for k, t in zoo.head.items()}}
-    for key, allowed in (want.config | {LAYOUT: want.layout, HEAD: want.head}).items():
+    found = described(zoo) | {"task": name}
+    for key, allowed in described(want).items():
         if found.get(key) != allowed:
             differ = "differs" if key in (LAYOUT, HEAD) else f"found {found.get(key)}, allowed: {allowed}"
             where = f"{TASKS / name}.yaml: zoo: {source}"

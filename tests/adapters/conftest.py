@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from condpdiff.common.pretrained import save_source
-from tests.adapters.stand_ins_adapters import ALPHA, RANK
-from tests.stand_ins import make_task, save_base, save_rows
+from tests.adapters.stand_ins_adapters import ALPHA, BASE, RANK
+from tests.stand_ins import make_task, save_base
 from tests.style.stand_ins_style import make_style_task, save_style_base
 
 ROOT = Path(__file__).parents[2]
@@ -23,27 +23,22 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture
-def text_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder of a run of the task `films`."""
+def text_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working folder is that of a run of the task `films`."""
     monkeypatch.chdir(tmp_path)
-    save_params("text", "films", make_task().model_dump(mode="json", exclude_none=True))
-    save_source(save_base("bert", Path("data/base")), "local", "models/tiny", "data/base")
-    shutil.copytree("data/base", "models/tiny")
-    save_rows(Path("data/tasks/films"))
-    return tmp_path
+    save_base("bert", BASE)
+    save_run("text", "films", make_task())
 
 
 @pytest.fixture
-def style_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder of a run of the style `waves`."""
+def style_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working folder is that of a run of the style `waves`."""
     monkeypatch.chdir(tmp_path)
-    save_params("style", "waves", make_style_task().model_dump(mode="json", exclude_none=True))
-    save_source(save_style_base(Path("data/base")), "local", "models/tiny", "data/base")
-    shutil.copytree("data/base", "models/tiny")
-    return tmp_path
+    save_style_base(BASE)
+    save_run("style", "waves", make_style_task())
 
 
-def save_params(domain: str, name: str, task: dict[str, Any]) -> None:
+def save_run(domain: str, name: str, task: Any) -> None:
     params = yaml.safe_load((ROOT / "configs/default.yaml").read_text(encoding="utf-8"))
     for key, values in SMALL.items():
         params[key] |= values
@@ -52,6 +47,8 @@ def save_params(domain: str, name: str, task: dict[str, Any]) -> None:
         params["condition"] |= {"encoder": "resnet18", "kind": "one_hot"}
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     file = Path("configs/tasks", f"{name}.yaml")
-    file.parent.mkdir(parents=True)
-    file.write_text(yaml.safe_dump(task), encoding="utf-8")
-    Path("inputs").mkdir()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump(task.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
+    save_source(BASE, "local", "models/tiny", "data/base")
+    shutil.copytree(BASE, "models/tiny", dirs_exist_ok=True)
+    Path("inputs").mkdir(exist_ok=True)

@@ -10,7 +10,10 @@ from diffusers.loaders.peft import PeftAdapterMixin
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainingArguments
 
+from condpdiff.common.files import write_tensors
+from condpdiff.common.task import SETTINGS, save_sections
 from condpdiff.style.models import load_transformer
+from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
 from tests.stand_ins import make_rows
 
 RANK, ALPHA = 2, 4.0
@@ -35,13 +38,26 @@ def randomise(model: Any, seed: int, head: bool = False) -> Any:
     return model
 
 
-def save_adapters(folder: Path, count: int = 4, head: bool = False, **config: Any) -> list[Any]:
+def save_adapters(folder: Path, count: int = 4, head: bool = False, names: str = "run-{}", **config: Any) -> list[Any]:
     """Folders of random adapters, written by PEFT; their models."""
     model, found = peft_model(**config), []
     for i in range(1, count + 1):
-        randomise(model, i, head).save_pretrained(folder / f"run-{i}")
+        randomise(model, i, head).save_pretrained(folder / names.format(i))
         found.append(copy.deepcopy(model))
     return found
+
+
+def write_run(name: str, zoo: Zoo) -> Zoo:
+    """A run's zoo, settings and samples: the samples are the zoo's states, negated."""
+    folder = Path("data/zoo", name)
+    folder.mkdir(parents=True)
+    write_tensors(folder / THETA, {"theta": zoo.theta}, zoo.config | {"task": name})
+    write_tensors(folder / HEAD, zoo.head)
+    zoo.layout.save(folder)
+    Path("data/samples").mkdir()
+    write_tensors(Path(f"data/samples/{name}.safetensors"), {"theta": -zoo.theta})
+    save_sections(SETTINGS / name, name)
+    return zoo
 
 
 def train_with_trainer(folder: Path) -> None:

@@ -13,11 +13,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from condpdiff.adapters.exporting import export, push
 from condpdiff.adapters.formats import read_adapter
 from condpdiff.common.files import write_tensors
-from condpdiff.common.task import SETTINGS, save_sections
 from condpdiff.evaluate.controls import soup
-from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
+from condpdiff.zoo.checkpoints import Zoo
 from condpdiff.zoo.layout import unflatten
-from tests.adapters.stand_ins_adapters import BASE, save_adapters, style_transformer
+from tests.adapters.stand_ins_adapters import BASE, save_adapters, style_transformer, write_run
 from tests.messages import message_of
 from tests.stand_ins import make_zoo
 from tests.style.stand_ins_style import make_style_zoo
@@ -25,27 +24,14 @@ from tests.style.stand_ins_style import make_style_zoo
 OUT = Path("out/lora")
 
 
-def write(name: str, zoo: Zoo) -> Zoo:
-    """A run's zoo and samples: the samples are the zoo's states, negated."""
-    folder = Path("data/zoo", name)
-    folder.mkdir(parents=True)
-    write_tensors(folder / THETA, {"theta": zoo.theta}, zoo.config | {"task": name})
-    write_tensors(folder / HEAD, zoo.head)
-    zoo.layout.save(folder)
-    Path("data/samples").mkdir()
-    write_tensors(Path(f"data/samples/{name}.safetensors"), {"theta": -zoo.theta[:2]})
-    save_sections(SETTINGS / name, name)
-    return zoo
+@pytest.fixture
+def films(text_run: None) -> Zoo:
+    return write_run("films", make_zoo(BASE, "bert")[0])
 
 
 @pytest.fixture
-def films(text_run: Path) -> Zoo:
-    return write("films", make_zoo(BASE, "bert")[0])
-
-
-@pytest.fixture
-def waves(style_run: Path) -> Zoo:
-    return write("waves", make_style_zoo(BASE)[0])
+def waves(style_run: None) -> Zoo:
+    return write_run("waves", make_style_zoo(BASE)[0])
 
 
 def out(what: str, form: str = "peft", between: str | None = None, at: float = 0.5) -> Path:
@@ -86,7 +72,7 @@ def test_peft_loads_what_the_run_holds_and_labels_lie_beside_it(what: str, which
     assert ("a generated LoRA" in (OUT / "README.md").read_text()) == what.startswith("sample")
 
 
-def test_an_adapter_s_folder_goes_out_as_it_came_in(text_run: Path) -> None:
+def test_an_adapter_s_folder_goes_out_as_it_came_in(text_run: None) -> None:
     save_adapters(Path("mine"), 1)
     again = out("mine/run-1") / "adapter_model.safetensors"
     state, own = load_file(again), load_file("mine/run-1/adapter_model.safetensors")
@@ -107,6 +93,7 @@ def test_merged_is_a_plain_model_with_labels_and_tokenizer_that_gives_the_adapte
     torch.testing.assert_close(logits(model), logits(on_base(Path("peft"))), rtol=1e-4, atol=1e-5)
     assert model.config.id2label == {0: "bad", 1: "good"} and model.config.label2id == {"bad": 0, "good": 1}
     assert len(AutoTokenizer.from_pretrained(OUT)) == len(AutoTokenizer.from_pretrained(BASE))
+    assert message_of(out, "sample:films/1") == "out/lora: is there already, allowed: a new folder"
 
 
 @pytest.mark.parametrize("form", ["peft", "diffusers", "kohya"])
@@ -119,14 +106,11 @@ def test_a_style_goes_out_in_every_format_and_comes_back(form: str, waves: Zoo) 
 
 def test_diffusers_loader_takes_its_file_with_its_alpha(waves: Zoo) -> None:
     model = style_transformer(1)
-    model.load_lora_adapter(
-        out("sample:waves/1", "diffusers"), prefix="transformer", adapter_name="ours", use_safetensors=True
-    )
-    assert model.peft_config["ours"].lora_alpha == 4
-    name = waves.layout.entries[0].key.removeprefix("base_model.model.").removesuffix(".weight")
-    assert torch.equal(model.get_parameter(f"{name}.ours.weight"), unflatten(-waves.theta[0], waves.layout)[
-        waves.layout.entries[0].key
-    ])  # fmt: skip
+    model.load_lora_adapter(out("sample:waves/1", "diffusers"), prefix="transformer", use_safetensors=True)
+    assert model.peft_config["default_1"].lora_alpha == 4
+    for key, tensor in unflatten(-waves.theta[0], waves.layout).items():
+        name = key.removeprefix("base_model.model.").replace(".weight", ".default_1.weight")
+        assert torch.equal(model.get_parameter(name), tensor)
 
 
 def test_kohya_keys_are_those_of_its_scripts(waves: Zoo) -> None:
@@ -136,20 +120,17 @@ def test_kohya_keys_are_those_of_its_scripts(waves: Zoo) -> None:
     assert {float(tensor) for key, tensor in state.items() if key.endswith(".alpha")} == {4.0}
 
 
-@pytest.mark.parametrize(
-    ("given", "says"),
-    [
-        (("sample:films/3",), "sample:films/3: found number '3', allowed: 1 to 2"),
+def test_what_can_not_be_exported_is_one_line(films: Zoo) -> None:
+    save_adapters(Path("mine"), 1, r=4)
+    for given, says in (
+        (("sample:films/7",), "sample:films/7: found number '7', allowed: 1 to 6"),
         (("checkpoint:films/0",), "allowed: 1 to 6"),
         (("checkpoint:filmz/1",), "data/zoo/filmz/layout.json: no such file"),
         (("nowhere",), "nowhere: no such adapter, allowed: sample:TASK/3, "),
         (("sample:films/1", "kohya"), "--format: found 'kohya', allowed: peft, merged (domain: text)"),
         (("sample:films/1", "peft", "mine/run-1"), "--between: the two have other rank, allowed: two that differ"),
-    ],
-)
-def test_what_can_not_be_exported_is_one_line(given: tuple[str, ...], says: str, films: Zoo) -> None:
-    save_adapters(Path("mine"), 1, r=4)
-    assert says in refusal(*given)
+    ):
+        assert says in refusal(*given)
 
 
 @pytest.mark.parametrize(
@@ -173,13 +154,6 @@ def test_what_loads_with_a_key_too_few_is_deleted(
 
     monkeypatch.setattr("condpdiff.zoo.adapters.write_tensors", without)
     assert says in refusal("sample:films/1")
-
-
-def test_a_folder_that_is_there_is_left(films: Zoo) -> None:
-    OUT.mkdir(parents=True)
-    (OUT / "notes").write_text("mine")
-    assert message_of(out, "sample:films/1") == "out/lora: is there already, allowed: a new folder"
-    assert (OUT / "notes").read_text() == "mine"
 
 
 def test_push_without_a_hub_is_one_line_and_the_files_stay(films: Zoo, no_hub: None) -> None:

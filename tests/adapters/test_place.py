@@ -1,6 +1,5 @@
 """finetune-collect over an imported zoo: the last states, and only of a zoo that is the run's."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -30,11 +29,8 @@ FILE = Path("configs/tasks/films.yaml")
 
 
 def set_zoo(zoo: str | None) -> None:
+    """In the task's file, and in what check-params makes of it."""
     FILE.write_text(yaml.safe_dump(yaml.safe_load(FILE.read_text()) | {"zoo": zoo}))
-
-
-def check_params() -> None:
-    """Its part in this: the task's sections."""
     shutil.rmtree(SETTINGS, ignore_errors=True)
     save_sections(SETTINGS / "films", "films")
 
@@ -48,16 +44,14 @@ def refusal(**collect: Any) -> str:
 
 
 @pytest.fixture
-def imported(text_run: Path) -> Path:
+def imported(text_run: None) -> None:
     """A run whose task has a zoo of four adapters."""
     save_adapters(Path("mine"), 4)
     import_zoo(Path("mine"), "films", False, print)
     set_zoo("inputs/films")
-    check_params()
-    return text_run
 
 
-def test_the_zoo_is_the_last_states_of_the_imported_one(imported: Path) -> None:
+def test_the_zoo_is_the_last_states_of_the_imported_one(imported: None) -> None:
     command, path = [sys.executable, "-m", "stages.finetune_collect", "films"], {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, text=True, capture_output=True, check=False, env=os.environ | path)
     assert done.returncode == 0, done.stderr
@@ -71,58 +65,41 @@ def test_the_zoo_is_the_last_states_of_the_imported_one(imported: Path) -> None:
     assert read_config(folder / THETA)["task"] == "films"
 
 
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
+def test_a_zoo_of_another_run_is_one_line_and_leaves_nothing(imported: None) -> None:
+    for changes, says in (
         ({"max_checkpoints": 5}, "params.yaml: collect.max_checkpoints: found 5, allowed: at most 4, as in inputs"),
         ({"alpha": 8.0}, "configs/tasks/films.yaml: zoo: inputs/films: alpha: found 4.0, allowed: 8.0 (params.yaml: "),
         ({"target_modules": ["query"]}, "target_modules: found ['attention.output.dense', 'key', 'query', 'value'],"),
         ({"factors": "B"}, "params.yaml: collect.factors: found 'B', allowed: both with an imported zoo"),
-    ],
-)  # fmt: skip
-def test_a_zoo_of_another_run_is_one_line_and_leaves_nothing(changes: dict, says: str, imported: Path) -> None:
-    assert says in refusal(**changes)
-
-
-def test_a_zoo_of_another_base_is_one_line(imported: Path) -> None:
-    config = read_json(Path("data/base/config.json"))
-    write_json(Path("data/base/config.json"), config | {"num_hidden_layers": 1})
+    ):
+        assert says in refusal(**changes)
+    write_json(Path("data/base/config.json"), read_json(Path("data/base/config.json")) | {"num_hidden_layers": 1})
     assert "inputs/films: layout.json: differs (params.yaml: collect, base); run `condpdiff import` again" in refusal()
 
 
-def test_settings_hold_the_zoo_and_a_hash_of_its_files_beside_the_rates_and_without_one_nothing(imported: Path) -> None:
-    first = read_json(SETTINGS / "films/finetune.json")
+def test_settings_hold_the_zoo_and_a_hash_of_its_files_and_without_one_nothing(imported: None) -> None:
+    path = SETTINGS / "films/finetune.json"
+    first, files = read_json(path), {file.name for file in path.parent.iterdir()}
     assert first["zoo"] == "inputs/films" and first["lr"] and load_task("films").zoo == "inputs/films"
     (Path("inputs/films") / "adapters.json").write_text("[]")
-    check_params()
-    second = read_json(SETTINGS / "films/finetune.json")
-    assert {key for key in first if first[key] != second[key]} == {"zoo_sha256"}
+    set_zoo("inputs/films")
+    assert {key for key, value in read_json(path).items() if first[key] != value} == {"zoo_sha256"}
     set_zoo(None)
-    check_params()
-    assert read_json(SETTINGS / "films/finetune.json").keys() == first.keys() - {"zoo", "zoo_sha256"}
-    assert sorted(path.stem for path in (SETTINGS / "films").iterdir()) == [
-        "condition", "data", "finetune", "members", "metrics",
-    ]  # fmt: skip
-    assert load_task("films").zoo is None
+    assert read_json(path).keys() == first.keys() - {"zoo", "zoo_sha256"} and load_task("films").zoo is None
+    assert files == {f"{name}.json" for name in ("condition", "data", "finetune", "members", "metrics")}
+    for zoo in ("inputs/none", "elsewhere", "inputs"):
+        line = message_of(set_zoo, zoo)
+        assert line.startswith(f"configs/tasks/films.yaml: zoo: found '{zoo}', allowed: a folder inputs/NAME that ")
 
 
-def test_a_task_without_a_zoo_keeps_its_fingerprint(text_run: Path) -> None:
+def test_a_task_without_a_zoo_keeps_its_fingerprint(text_run: None) -> None:
     params, tasks = load_params()
-    assert "zoo" not in tasks["films"].model_dump() and "zoo" not in json.dumps(tasks["films"].model_dump(mode="json"))
+    assert "zoo" not in tasks["films"].model_dump(mode="json")
     own = tasks["films"].model_copy(update={"zoo": "inputs/films"})
     assert fingerprint(params, tasks) != fingerprint(params, {"films": own})
 
 
-@pytest.mark.parametrize("zoo", ["inputs/none", "elsewhere", "inputs"])
-def test_a_zoo_that_is_not_there_stops_check_params(zoo: str, text_run: Path) -> None:
-    set_zoo(zoo)
-    line = message_of(save_sections, SETTINGS / "films", "films")
-    assert line.startswith(f"configs/tasks/films.yaml: zoo: found '{zoo}', allowed: a folder inputs/NAME that ")
-
-
 def test_a_family_has_no_zoo_of_its_own() -> None:
-    task = make_task().model_dump(mode="json", exclude_none=True) | {"zoo": "inputs/films"}
-    task["members"] = {"unseen": 1, "tuning": 0, "train": 4}
-    assert message_of(parse, Task, task, "t.yaml").startswith(
-        "t.yaml: zoo: found inputs/films, allowed: null for a fam"
-    )
+    members = {"members": {"unseen": 1, "tuning": 0, "train": 4}, "zoo": "inputs/films"}
+    line = message_of(parse, Task, make_task().model_dump(exclude_none=True) | members, "t.yaml")
+    assert line == "t.yaml: zoo: found inputs/films, allowed: null for a family"
