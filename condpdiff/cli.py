@@ -4,6 +4,7 @@ import functools
 import json
 import shlex
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -51,6 +52,8 @@ def main() -> None:
       dvc repro                   run it
       condpdiff experiments       what DVC's experiments gave, and in which keys they differ
       condpdiff study             the paper's tables: run their rows, show them beside the paper's
+      condpdiff import            LoRA checkpoints of your own, in place of fine-tuning
+      condpdiff export            a generated LoRA, or any other, as files for other libraries
     """
 
 
@@ -197,6 +200,56 @@ def study_show_command(
         raise UserError("--md, --csv, --html: found several, allowed: one")
     found = results.read(load_study(name, size.value))
     typer.echo(results.long_csv(found) if csv else table.html(found) if html else table.markdown(found), nl=False)
+
+
+@app.command("import")
+def import_command(
+    source: Annotated[Path, typer.Argument(help="Adapters: a folder, a stacked safetensors, or a .jsonl.")],
+    task: Annotated[str, typer.Option("--task", metavar="NAME", help="The task whose checkpoints they are.")],
+    skip_odd: Annotated[bool, typer.Option("--skip-odd", help="Leave out what does not fit, and say why.")] = False,
+) -> None:
+    """Bring LoRA checkpoints of your own: they become the zoo of a task, in place of fine-tuning.
+
+    SOURCE is a folder of adapters (PEFT, diffusers or kohya), a Trainer's folder with checkpoint-N/, a safetensors of
+    theta [N, K] with layout.json beside it, or a .jsonl of {id, description, path}.
+
+    \b
+    Examples:
+      condpdiff import runs/movies --task movies
+      condpdiff import runs/movies --task movies --skip-odd
+    """
+    from condpdiff.adapters.importing import import_zoo
+
+    import_zoo(source, task, skip_odd, typer.echo)
+
+
+@app.command("export")
+def export_command(
+    what: Annotated[str, typer.Argument(help="sample:TASK/3, checkpoint:TASK/150, soup:TASK, or an adapter's path.")],
+    out: Annotated[Path, typer.Argument(help="A new folder.")],
+    form: Annotated[str, typer.Option("--format", help="peft, diffusers, kohya or merged.")] = "peft",
+    between: Annotated[str | None, typer.Option("--between", help="A second LoRA, named as WHAT is.")] = None,
+    at: Annotated[float, typer.Option("--at", min=0, max=1, help="How far on the way to it: 0 to 1.")] = 0.5,
+    hub: Annotated[str | None, typer.Option("--push-to-hub", metavar="ID", help="Upload it to the hub.")] = None,
+) -> None:
+    """Write a LoRA as files for other libraries; each export is loaded again before it takes its name.
+
+    Samples and checkpoints count from 1. merged is a plain transformers folder with its tokenizer (text); diffusers and
+    kohya are one file (styles).
+
+    \b
+    Examples:
+      condpdiff export sample:movies/3 out/movies
+      condpdiff export soup:movies out/model --format merged
+      condpdiff export checkpoint:movies/1 out/half --between checkpoint:movies/150 --at 0.5
+      condpdiff export data/adapters/movies out/best --push-to-hub me/movies-lora
+    """
+    from condpdiff.adapters.exporting import export, push
+
+    export(what, out, form, between, at)
+    typer.echo(f"{out}: {form}, loaded again without a key too many or too few")
+    if hub is not None:
+        typer.echo(f"pushed to {push(out, hub)}")
 
 
 def _list(about: dict[str, str]) -> None:

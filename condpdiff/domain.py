@@ -73,10 +73,6 @@ class EncoderModule(Protocol):
 class ModelsModule(Protocol):
     """Where the LoRA goes, and what a generated adapter says of itself."""
 
-    @property
-    def TASK_TYPE(self) -> str | None: ...  # noqa: N802
-    @property
-    def CARD(self) -> str: ...  # noqa: N802
     def empty_peft_model(self, config: dict[str, Any], rank: int, alpha: float, asked: Any) -> "PeftModel": ...
 
 

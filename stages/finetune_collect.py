@@ -1,8 +1,9 @@
-"""finetune-collect TASK: fine-tune a LoRA on one task, or on each member of a family, and keep the last N states."""
+"""finetune-collect TASK: fine-tune a LoRA on one task, or on each member of a family; or take a zoo of one's own."""
 
 import sys
 from pathlib import Path
 
+from condpdiff.adapters.place import place
 from condpdiff.common.errors import run
 from condpdiff.common.hardware import shared
 from condpdiff.common.settings import section
@@ -15,7 +16,9 @@ def main() -> None:
     name, collect = sys.argv[1], section("collect", Collect)
     data, base, out = Path("data/tasks", name), Path("data/base"), Path("data/zoo", name)
     task = module("task").load_task(name)
-    if task.members is None:
+    if task.zoo is not None:
+        place(name, task, collect, base, out)
+    elif task.members is None:
         module("finetune").finetune(name, task, collect, data, base, out)
     else:
         family = module("families.losses").Family(task, collect, data, base)

@@ -25,9 +25,9 @@ def main() -> None:
     with new_directory(DATA / "eval" / name) as folder, new_directory(out) as adapter:
         if task.members is None:
             n, performance = section("normalize", Normalize).n_checkpoints, section("performance", Performance)
-            scorer, models = module("score").Scorer, module("models")
+            scorer, labels = module("score").Scorer, getattr(task.data, "labels", None)
             best, zoo = evaluate_task(DATA, name, task, scorer, n, settings, performance, folder)
-            export_adapter(adapter, best, zoo, loads_as(DATA / "base"), str(out), models.TASK_TYPE, models.CARD)
+            export_adapter(adapter, best, zoo, loads_as(DATA / "base"), str(out), labels)
         else:
             of = section("condition", Condition), section("sample", Sample), section("collect", Collect)
             module("unseen.evaluate").Evaluation(name, task, DATA, Run(settings, *of)).evaluate(folder, adapter)

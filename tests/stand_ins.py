@@ -21,7 +21,7 @@ from condpdiff.common.task import SETTINGS
 from condpdiff.text.models import peft_model
 from condpdiff.text.task import Task
 from condpdiff.zoo.checkpoints import Zoo
-from condpdiff.zoo.collect import head_modules, head_state
+from condpdiff.zoo.collect import head_modules, head_state, task_type_of
 from condpdiff.zoo.layout import Entry, Layout, layout_of
 from condpdiff.zoo.settings import Collect
 
@@ -139,6 +139,7 @@ def make_zoo(base: Path, count: int = 6, num_outputs: int = 2) -> tuple[Zoo, Pef
         "alpha": 4.0,
         "target_modules": sorted(lora.target_modules),
         "modules_to_save": head_modules(model),
+        "task_type": task_type_of(model),
         "task": "films",
         "num_outputs": num_outputs,
     }

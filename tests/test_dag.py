@@ -344,6 +344,19 @@ def test_added_task_reruns_nothing_of_the_others_up_to_normalize(idle: Path) -> 
         (idle / "configs/tasks/plays.yaml").unlink()
 
 
+def test_a_zoo_of_one_s_own_reruns_its_task_and_so_does_a_changed_file_of_it(idle: Path) -> None:
+    before, own = (idle / FILMS).read_bytes(), {"finetune-collect@films", "score-zoo@films"} | FROM_NORMALIZE
+    (idle / "inputs/films").mkdir()
+    try:
+        (idle / "inputs/films/theta.safetensors").touch()
+        assert would_run(idle) == set()
+        set_key(idle, FILMS, "zoo", "inputs/films")
+        assert would_run(idle) == own
+    finally:
+        (idle / FILMS).write_bytes(before)
+        shutil.rmtree(idle / "inputs/films")
+
+
 @scenario("description")
 def test_description_reruns_its_task_s_rows_and_no_fine_tuning(outcome: Outcome) -> None:
     (step,) = outcome.steps

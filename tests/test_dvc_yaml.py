@@ -114,7 +114,8 @@ def task_sections_read(stage: str) -> set[str]:
         return set()
     attributes = [n for file in files_of(stage) for n in ast.walk(tree(file)) if isinstance(n, ast.Attribute)]
     owned = {(getattr(n.value, "id", None) or getattr(n.value, "attr", None), n.attr) for n in attributes}
-    return {attr for owner, attr in owned if owner == "task" and attr in Task.model_fields}
+    stored = {"zoo": "finetune"}  # a zoo of one's own stands in that section's file
+    return {stored.get(attr, attr) for owner, attr in owned if owner == "task" and attr in Task.model_fields}
 
 
 def declared_sections(stage: str) -> set[str]:

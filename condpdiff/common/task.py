@@ -7,6 +7,7 @@ check-params writes each section of a task's file to `data/settings/<task>/<sect
 sections that they read, so a changed description refits nothing.
 """
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -17,7 +18,7 @@ from condpdiff.common.errors import UserError, nearest
 from condpdiff.common.files import read_json, write_json
 from condpdiff.common.settings import Section, parse, read_yaml
 
-TASKS, FAMILIES = Path("configs/tasks"), Path("configs/families")
+TASKS, FAMILIES, INPUTS = Path("configs/tasks"), Path("configs/families"), Path("inputs")
 SETTINGS, MEMBERS = Path("data/settings"), Path("data/members.json")
 
 
@@ -71,6 +72,8 @@ class Task(Section):
     finetune: Finetune
     members: Members | None = None
     """Of a family alone."""
+    zoo: str | None = Field(None, exclude_if=lambda zoo: zoo is None)  # a file without it keeps its fingerprint
+    """The folder of inputs/ whose checkpoints are the task's, in place of fine-tuning: `condpdiff import` writes it."""
 
 
 T = TypeVar("T", bound=Task)
@@ -98,10 +101,31 @@ def read_task(name: str, model: type[T]) -> T:
 
 
 def save_sections(folder: Path, name: str) -> None:
-    """Write every section of a task's file to `folder/<section>.json`; `load_sections` is its inverse."""
+    """Write every section of a task's file to `folder/<section>.json`; `load_sections` is its inverse.
+
+    A zoo of one's own stands in finetune.json, with a hash of its files: other files there are another fine-tuning.
+
+    Raises:
+        UserError: the zoo's folder is not there.
+    """
+    sections = {"members": None, **read_yaml(task_path(name))}
+    if (zoo := sections.pop("zoo", None)) is not None:
+        sections["finetune"] |= {"zoo": zoo, "zoo_sha256": _digest(Path(zoo), f"{task_path(name)}: zoo")}
     folder.mkdir(parents=True)
-    for section, value in {"members": None, **read_yaml(task_path(name))}.items():
+    for section, value in sections.items():
         write_json(folder / f"{section}.json", value)
+
+
+def _digest(folder: Path, key: str) -> str:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    if folder.parent != INPUTS or not files:
+        raise UserError(f"{key}: found {str(folder)!r}, allowed: a folder {INPUTS}/NAME that `condpdiff import` wrote")
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def load_sections(name: str, model: type[T], settings: Path = SETTINGS) -> T:
@@ -113,7 +137,11 @@ def load_sections(name: str, model: type[T], settings: Path = SETTINGS) -> T:
     files = sorted((settings / name).glob("*.json"))
     if not files:
         raise UserError(f"{settings / name}: no such task; run `dvc repro`")
-    return parse(model, {path.stem: read_json(path) for path in files}, f"{TASKS / name}.yaml")
+    sections = {path.stem: read_json(path) for path in files}
+    if "zoo" in sections.get("finetune", {}):
+        sections["zoo"] = sections["finetune"].pop("zoo")
+        del sections["finetune"]["zoo_sha256"]
+    return parse(model, sections, f"{TASKS / name}.yaml")
 
 
 def save_members(path: Path, names: Sequence[str], found: Sequence[Members | None]) -> None:

@@ -52,9 +52,6 @@ class FamilyEvaluation(ABC):
     """A score that needs no labels and no training images, by which samples are chosen; whether higher is better."""
     warm: tuple[str, ...] = ("mean_soup", "nearest", "ridge")
     """Arms that fine-tuning is started from, beside nothing and condpdiff."""
-    task_type: str | None
-    card: str
-    """Of the exported adapters."""
 
     def __init__(self, name: str, task: Task, data: Path, run: Run, family: ManyFinetuning) -> None:
         assert task.members is not None
@@ -197,4 +194,4 @@ class FamilyEvaluation(ABC):
             out, shown = folder / str(number(name)), f"data/adapters/{name}"
             out.mkdir()
             theta, zoo = samples[i, int(best[number(name)])], load_zoo(self.data / "zoo" / name, 1)
-            export_adapter(out, theta, zoo, base, shown, self.task_type, self.card)
+            export_adapter(out, theta, zoo, base, shown)

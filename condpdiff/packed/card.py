@@ -3,43 +3,23 @@
 from pathlib import Path
 
 from condpdiff.packed.config import Config, Known
+from condpdiff.zoo.adapters import card
 
 OWN = ("condpdiff", "original", "soup", "gaussian", "no_lora")
 """Arms of a card's scores: ours, and what it is held against."""
-USE = {
-    "text": """from peft import AutoPeftModelForSequenceClassification
-
-model = AutoPeftModelForSequenceClassification.from_pretrained("{folder}", num_labels={labels})
-""",
-    "style": """from diffusers import PixArtAlphaPipeline
-from peft import PeftModel
-
-pipe = PixArtAlphaPipeline.from_pretrained("{base}")
-pipe.transformer = PeftModel.from_pretrained(pipe.transformer, "{folder}").eval()
-image = pipe("a photograph of a cat, whole", use_resolution_binning=False).images[0]
-""",
-}
 
 
 def adapter_card(config: Config, task: str, how: dict[str, str], base: str, folder: Path) -> str:
     """Of one adapter: its base, how it was made, and how to load it."""
-    tags = ["lora", "condpdiff", {"text": "text-classification", "style": "text-to-image"}[config.domain]]
     known = config.tasks[task.partition("/")[0]]
-    labels = known.settings["data"].get("labels")
-    lines = [
-        *("---", f"base_model: {base}", "library_name: peft", f"tags: [{', '.join(tags)}]", "---"),
-        "# A generated LoRA",
-        f"\nSampled by Cond P-Diff (rank {config.lora.rank}, alpha {config.lora.alpha:g}); nothing was fine-tuned "
-        "unless it says so below.\n",
+    said = [
+        "Sampled by Cond P-Diff; nothing was fine-tuned unless it says so below.\n",
         *(f"- {key}: {value}" for key, value in how.items()),
         f"- Base model: {config.base.name}, SHA-256 of its weights {config.base.sha256[:16]}",
     ]
-    if labels:
-        lines.append(f"- Labels: {', '.join(f'{i} {label}' for i, label in enumerate(labels))}")
     if how.get("Asked with") == f"task `{task}`":
-        lines += _scores(known)
-    use = USE[config.domain].format(folder=folder, base=base, labels=len(labels) if labels else 1)
-    return "\n".join([*lines, "\n```python", use + "```", ""])
+        said += _scores(known)
+    return card(config.lora.model_dump(), base, folder, said, known.settings["data"].get("labels"))
 
 
 def generator_card(config: Config) -> str:

@@ -31,7 +31,9 @@ class Lora(Section):
     rank: int
     alpha: float
     target_modules: list[str]
-    modules_to_save: list[str] = []
+    modules_to_save: list[str]
+    task_type: str | None
+    """PEFT's name for what such a model does."""
 
 
 class Known(Section):

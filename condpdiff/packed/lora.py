@@ -50,5 +50,4 @@ class Lora:
         with new_directory(out) as scratch:
             lora = self.config.lora
             text = adapter_card(self.config, self.task, self.how, self.base, out)
-            tensors, task_type = self.state_dict(), {"text": "SEQ_CLS", "style": None}[self.config.domain]
-            write_adapter(scratch, tensors, lora.model_dump(), self.base, task_type, text, self.labels)
+            write_adapter(scratch, self.state_dict(), lora.model_dump(), self.base, text, self.labels)

@@ -72,7 +72,7 @@ def _config(data: Path, names: list[str]) -> Config:
         format=1,
         domain=domain(),  # type: ignore[arg-type]
         base=packed.BaseModel(**base),
-        lora=packed.Lora(**{key: zoo[key] for key in packed.Lora.model_fields}),
+        lora=packed.Lora(**{key: zoo.get(key) for key in packed.Lora.model_fields}),
         collect=section("collect", Collect),
         normalize=section("normalize", Normalize),
         condition=section("condition", Condition),

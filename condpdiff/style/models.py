@@ -32,27 +32,6 @@ from condpdiff.style.rows import images, to_tensor
 logging.set_verbosity_error()
 logging.disable_progress_bar()
 
-TASK_TYPE = None  # PEFT has none for text-to-image transformers
-CARD = """---
-base_model: {base}
-library_name: peft
-tags: [lora, condpdiff, text-to-image]
----
-# {task}: a generated LoRA
-
-Sampled by Cond P-Diff for the style `{task}` (rank {rank}, alpha {alpha:g}).
-
-```python
-from diffusers import PixArtAlphaPipeline
-from peft import PeftModel
-
-pipe = PixArtAlphaPipeline.from_pretrained("{base}")
-pipe.transformer = PeftModel.from_pretrained(pipe.transformer, "{folder}").eval()
-image = pipe("a photograph of a cat, whole", use_resolution_binning=False).images[0]
-```
-"""
-"""Model card of a generated adapter."""
-
 ATTENTION = ("to_k", "to_out.0", "to_q", "to_v")
 """All projections of both attentions of a block: over the image (attn1) and over the caption (attn2)."""
 MAX_TOKENS = 120
@@ -71,7 +50,7 @@ def target_modules(asked: str | Sequence[str]) -> list[str]:
 def lora_config(rank: int, alpha: float, asked: str | Sequence[str]) -> LoraConfig:
     """PEFT's configuration of a run; a style has no head."""
     where = target_modules(asked)
-    return LoraConfig(task_type=TASK_TYPE, r=rank, lora_alpha=alpha, target_modules=where)  # type: ignore[arg-type]
+    return LoraConfig(r=rank, lora_alpha=alpha, target_modules=where)  # type: ignore[arg-type]
 
 
 def peft_transformer(base: Path, seed: int, rank: int, alpha: float, asked: str | Sequence[str]) -> PeftModel:

@@ -10,6 +10,7 @@ from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import Tensor
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -26,30 +27,8 @@ warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", categ
 logging.set_verbosity_error()
 logging.disable_progress_bar()
 
-TASK_TYPE = TaskType.SEQ_CLS.value
 SDPA = ("bert", "roberta", "electra", "distilbert", "modernbert", "gpt2", "llama", "mistral", "qwen2", "qwen3")
 """Model types with torch's fused attention."""
-CARD = """---
-base_model: {base}
-library_name: peft
-tags: [lora, condpdiff]
----
-# {task}: a generated LoRA
-
-Sampled by Cond P-Diff for the task `{task}` (rank {rank}, alpha {alpha:g}); the classification head is the task's own,
-trained before the checkpoints were collected.
-
-```python
-from peft import PeftModel
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-base = AutoModelForSequenceClassification.from_pretrained("{base}", num_labels={num_outputs})
-model = PeftModel.from_pretrained(base, "{folder}").eval()
-tokenizer = AutoTokenizer.from_pretrained("{base}")
-```
-"""
-"""Model card of a generated adapter."""
-
 # All attention projections of a layer: of BERT's kind this gives the K of the paper's Table 1
 # (73,728 at r = 1 for BERT-base and RoBERTa-base, 92,160 for DeBERTa-base).
 _BERT, _LLAMA = ("query", "key", "value", "attention.output.dense"), ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -94,7 +73,7 @@ def lora_config(
     alpha: float,
     asked: str | Sequence[str],
     head: Sequence[str],
-    task_type: str = TASK_TYPE,
+    task_type: str = TaskType.SEQ_CLS.value,
 ) -> LoraConfig:
     """PEFT's configuration of a run; the head's modules travel under `modules_to_save`."""
     return LoraConfig(
@@ -189,8 +168,11 @@ def peft_model(
     model, head = load_model(base, num_outputs, seed)
     kind = model.config.model_type
     check_targets(model, target_modules(kind, asked), head)
-    task_type = TASK_TYPE if num_outputs else TaskType.CAUSAL_LM.value
-    return get_peft_model(model, lora_config(kind, rank, alpha, asked, head, task_type))
+    return get_peft_model(model, lora_config(kind, rank, alpha, asked, head, _task_type(num_outputs)))
+
+
+def _task_type(num_outputs: int) -> str:
+    return str((TaskType.SEQ_CLS if num_outputs else TaskType.CAUSAL_LM).value)
 
 
 def check_targets(model: torch.nn.Module, targets: Sequence[str], head: Sequence[str] = ()) -> None:
@@ -208,16 +190,27 @@ def check_targets(model: torch.nn.Module, targets: Sequence[str], head: Sequence
 
 
 def empty_peft_model(config: dict[str, Any], rank: int, alpha: float, asked: str | Sequence[str]) -> PeftModel:
-    """The architecture without memory for its weights (meta device), with its LoRA placed: for counting K.
+    """The architecture without memory for its weights (meta device), with LoRA and head placed: for counting K.
+
+    Args:
+        config: of the base model; `num_labels` 0 is a causal language model's.
 
     Raises:
         UserError: a target matches no module, or one that can't be merged.
     """
     settings = AutoConfig.for_model(**config)
+    outputs, kind = config.get("num_labels", 2), settings.model_type
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(settings)
-        check_targets(model, target_modules(settings.model_type, asked))
-        return get_peft_model(model, lora_config(settings.model_type, rank, alpha, asked, ()), low_cpu_mem_usage=True)
+        if outputs:
+            model = AutoModelForSequenceClassification.from_config(settings)
+            prefix, bare = model.base_model_prefix, AutoModel.from_config(settings)
+            held = {f"{prefix}.{name}" for name, _ in bare.named_parameters()}
+            head = head_of(model, {name for name, _ in model.named_parameters()} - held)
+        else:
+            model, head = AutoModelForCausalLM.from_config(settings), []
+        check_targets(model, target_modules(kind, asked), head)
+        lora = lora_config(kind, rank, alpha, asked, head, _task_type(outputs))
+        return get_peft_model(model, lora, low_cpu_mem_usage=True)
 
 
 def row_losses(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:

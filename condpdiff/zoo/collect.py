@@ -264,6 +264,12 @@ def head_modules(model: nn.Module) -> list[str]:
     return sorted({module.rpartition(".")[2] for module, inside, _ in names if inside})
 
 
+def task_type_of(model: "PeftModel") -> str | None:
+    """PEFT's name for what a PEFT model does, if it has one."""
+    found = model.peft_config["default"].task_type
+    return None if found is None else str(getattr(found, "value", found))
+
+
 # --- prints and files ---------------------------------------------------------------------------
 
 
@@ -282,6 +288,7 @@ def _config(finetuning: Finetuning[Any], model: "PeftModel") -> dict[str, Any]:
         "alpha": finetuning.collect.alpha,
         "target_modules": sorted(placed.target_modules),
         "modules_to_save": head_modules(model),
+        "task_type": task_type_of(model),
         "task": finetuning.name,
         **finetuning.config,
     }

@@ -64,6 +64,8 @@ def test_describe_reads_params(monkeypatch: pytest.MonkeyPatch) -> None:
         (("study",), "condpdiff study run table3"),
         (("study", "run"), "condpdiff study run noise --jobs 2"),
         (("study", "show"), "condpdiff study show table3 --html"),
+        (("import",), "condpdiff import runs/movies --task movies"),
+        (("export",), "condpdiff export soup:movies out/model --format merged"),
     ],
 )
 def test_help_teaches(words: tuple[str, ...], example: str) -> None:
@@ -79,6 +81,11 @@ def test_help_teaches(words: tuple[str, ...], example: str) -> None:
         (("study", "show", "noise", "--md", "--csv"), "error: --md, --csv, --html: found several, allowed: one"),
         (("study", "show", "noise"), "error: experiments: you are not inside of a DVC repository"),
         (("experiments",), "error: experiments: you are not inside of a DVC repository"),
+        (
+            ("import", "mine", "--task", "movie"),
+            "error: params.yaml: tasks: unknown task 'movie' (did you mean",
+        ),
+        (("export", "mine", "out"), "error: mine: no such adapter, allowed: sample:TASK/3, "),
     ],
 )
 def test_error_is_one_line_on_stderr_and_status_1(words: tuple[str, ...], line: str) -> None:

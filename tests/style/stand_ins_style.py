@@ -142,5 +142,12 @@ def make_style_zoo(base: Path, count: int = 6) -> tuple[Zoo, PeftModel]:
     model = peft_transformer(base, 0, 2, 4.0, "auto").eval()
     layout = layout_of(model)
     theta = 0.1 * torch.randn(count, layout.K, generator=torch.Generator().manual_seed(1))
-    config = {"rank": 2, "alpha": 4.0, "task": "waves", "modules_to_save": [], "target_modules": target_modules("auto")}
+    config = {
+        "rank": 2,
+        "alpha": 4.0,
+        "task": "waves",
+        "modules_to_save": [],
+        "task_type": None,
+        "target_modules": target_modules("auto"),
+    }
     return Zoo(theta, layout, {}, config), model

@@ -13,7 +13,7 @@ from peft import PeftModel
 
 from condpdiff.common.settings import read_yaml
 from condpdiff.style import models
-from condpdiff.style.models import ATTENTION, CARD, PARTS, TASK_TYPE, Examples
+from condpdiff.style.models import ATTENTION, PARTS, Examples
 from condpdiff.style.rows import to_tensor
 from condpdiff.zoo.adapters import export_adapter
 from condpdiff.zoo.checkpoints import Zoo
@@ -173,7 +173,7 @@ def zoo(base: Path) -> Zoo:
 
 def test_exported_adapter_loads_into_the_pipeline_as_the_merged_weights(base: Path, zoo: Zoo, tmp_path: Path) -> None:
     theta, layout = 3 * zoo.theta, zoo.layout
-    export_adapter(tmp_path, theta[1], zoo, str(base), "data/adapters/waves", TASK_TYPE, CARD)
+    export_adapter(tmp_path, theta[1], zoo, str(base), "data/adapters/waves")
 
     pipe = PixArtAlphaPipeline.from_pretrained(base)
     pipe.transformer = PeftModel.from_pretrained(pipe.transformer, tmp_path).eval()
@@ -191,7 +191,7 @@ def test_exported_adapter_loads_into_the_pipeline_as_the_merged_weights(base: Pa
 
 
 def test_card_of_an_adapter_shows_code_that_runs(base: Path, zoo: Zoo, tmp_path: Path) -> None:
-    export_adapter(tmp_path, zoo.theta[0], zoo, str(base), str(tmp_path), TASK_TYPE, CARD)
+    export_adapter(tmp_path, zoo.theta[0], zoo, str(base), str(tmp_path))
     code = (tmp_path / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
     # The stand-in's text encoder has 66 positions, and two steps do.
     code = code.replace("use_res", "max_sequence_length=32, num_inference_steps=2, use_res")

@@ -95,7 +95,7 @@ def test_the_head_is_what_the_weights_lack_and_an_adapter_reloads_to_the_merged_
 
     (tmp_path / "adapter").mkdir()
     tensors = {**unflatten(zoo.theta[-1], zoo.layout), **zoo.head}
-    write_adapter(tmp_path / "adapter", tensors, zoo.config, str(base), "SEQ_CLS", "")
+    write_adapter(tmp_path / "adapter", tensors, zoo.config, str(base), "")
     torch.manual_seed(7)  # a new head that the adapter must replace
     plain = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
     plain.config.pad_token_id = 0
@@ -123,7 +123,7 @@ def test_a_causal_language_model_has_no_head_and_is_scored_by_its_loss(
     found = scorer.losses("select")
     (tmp_path / "adapter").mkdir()
     write_adapter(
-        tmp_path / "adapter", unflatten(zoo.theta[-1], zoo.layout), zoo.config, str(base), "CAUSAL_LM", ""
+        tmp_path / "adapter", unflatten(zoo.theta[-1], zoo.layout), zoo.config, str(base), ""
     )  # fmt: skip
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(tmp_path / "adapter")).eval()
     tokenizer = load_tokenizer(base)

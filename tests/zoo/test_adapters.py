@@ -10,7 +10,6 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from condpdiff.text.models import CARD, TASK_TYPE
 from condpdiff.text.score import Scorer
 from condpdiff.zoo.adapters import export_adapter
 from condpdiff.zoo.checkpoints import Zoo
@@ -31,7 +30,7 @@ def load_in_peft(base: Path, folder: Path) -> PeftModel:
 def exported(request: pytest.FixtureRequest, base, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Zoo, Path]:
     folder, out = base(request.param), tmp_path_factory.mktemp("adapter")
     zoo, _ = make_zoo(folder)
-    export_adapter(out, zoo.theta[3], zoo, str(folder), "data/adapters/films", TASK_TYPE, CARD)
+    export_adapter(out, zoo.theta[3], zoo, str(folder), "data/adapters/films", ["bad", "good"])
     return folder, zoo, out
 
 
@@ -79,7 +78,7 @@ def test_config_has_no_sets_in_random_order_and_names_its_base(exported: tuple[P
 
 def test_same_weights_give_the_same_bytes(exported: tuple[Path, Zoo, Path], tmp_path: Path) -> None:
     folder, zoo, adapter = exported
-    export_adapter(tmp_path, zoo.theta[3], zoo, str(folder), "data/adapters/films", TASK_TYPE, CARD)
+    export_adapter(tmp_path, zoo.theta[3], zoo, str(folder), "data/adapters/films", ["bad", "good"])
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (adapter / path.name).read_bytes()
 

@@ -125,7 +125,7 @@ def test_zoo_holds_n_different_states_and_can_be_loaded(outputs: int) -> None:
     assert zoo.theta.shape == (4, zoo.layout.K) == (4, 2 * (3 + 4 + 4 + 4))
     assert ((zoo.theta[1:] - zoo.theta[:-1]).abs().max(dim=1).values > 1e-4).all()
     placed = {"rank": 2, "alpha": 4.0, "target_modules": ["one", "two"], "task": "toy", "num_outputs": outputs}
-    assert zoo.config == placed | {"modules_to_save": ["head"] if outputs else []}
+    assert zoo.config == placed | {"modules_to_save": ["head"] if outputs else [], "task_type": None}
     assert sorted(zoo.head) == [f"base_model.model.head.{name}" for name in ("bias", "weight") if outputs]
 
 

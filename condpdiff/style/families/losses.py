@@ -62,7 +62,7 @@ class Family(ManyFinetuning):
         self.start = lora_state(model, self.layout)
         self.trained = trained_part(self.layout, collect.factors)
         placed: Any = model.peft_config["default"]
-        self.config = {"target_modules": sorted(placed.target_modules)}
+        self.config = {"target_modules": sorted(placed.target_modules), "task_type": None}
         del model
         rows = read_rows(data, "train")
         self.examples = load_examples(base, rows).to(device())

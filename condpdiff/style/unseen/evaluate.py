@@ -10,7 +10,6 @@ from torch import Tensor
 
 from condpdiff.diffusion.conditions import projected
 from condpdiff.evaluate.family import FamilyEvaluation, Run
-from condpdiff.style import models
 from condpdiff.style.conditions import pictures_of
 from condpdiff.style.encoder import load_encoder
 from condpdiff.style.families import drawing
@@ -34,7 +33,6 @@ class Evaluation(FamilyEvaluation):
     """Of each arm's images the distances to the true ones; of condpdiff's `to_condition`, of their features to y."""
 
     best = ("to_condition", False)
-    task_type, card = models.TASK_TYPE, models.CARD
 
     def __init__(self, name: str, task: Task, data: Path, run: Run) -> None:
         base, self.scored = data / "base", list(drawing.SCORED)

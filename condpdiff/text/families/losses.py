@@ -31,29 +31,6 @@ LAYERED = ("bert", "roberta", "electra")
 """Model types whose layers are built as BERT's."""
 SHARPNESS = 20.0
 """Logits are so many times a cosine."""
-TASK_TYPE = "FEATURE_EXTRACTION"
-CARD = """---
-base_model: {base}
-library_name: peft
-tags: [lora, condpdiff]
----
-# {task}: a generated LoRA
-
-Sampled by Cond P-Diff from a description of the task (rank {rank}, alpha {alpha:g}). It has no head of its own: a
-text's class is the nearer, by cosine, of the two directions of `fixed_head` to the mean of its last hidden states.
-
-```python
-from peft import PeftModel
-from transformers import AutoModel, AutoTokenizer
-
-from condpdiff.text.families.losses import fixed_head
-
-base = AutoModel.from_pretrained("{base}")
-model = PeftModel.from_pretrained(base, "{folder}").eval()
-tokens = AutoTokenizer.from_pretrained("{base}")(TEXT, return_tensors="pt")
-scores = model(**tokens).last_hidden_state.mean(1) @ fixed_head(base.config.hidden_size).T  # no, yes
-```
-"""
 BATCH = 256
 """Rows of a pass through the layers below the first LoRA."""
 
@@ -157,7 +134,7 @@ class Family(ManyFinetuning):
         self.layout = layout_of(model)
         self.start = lora_state(model, self.layout)
         self.trained = trained_part(self.layout, collect.factors)
-        self.config = {"target_modules": modules}
+        self.config = {"target_modules": modules, "task_type": TaskType.FEATURE_EXTRACTION.value}
         del model, bare
         rows = read_rows(data, "train")
         self.rows: list[pd.DataFrame] = [each for _, each in rows.groupby("member")]

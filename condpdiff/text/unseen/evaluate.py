@@ -14,7 +14,7 @@ from condpdiff.diffusion.conditions import projected
 from condpdiff.evaluate.family import FamilyEvaluation, Run
 from condpdiff.text.conditions import inputs
 from condpdiff.text.encoder import load_encoder
-from condpdiff.text.families.losses import CARD, TASK_TYPE, Family
+from condpdiff.text.families.losses import Family
 from condpdiff.text.nonsense import nonsense_inputs
 from condpdiff.text.task import Task
 from condpdiff.text.unseen.score import Judge, accuracy, best_threshold, classifier_accuracy, cosines
@@ -28,7 +28,6 @@ class Evaluation(FamilyEvaluation):
     """Of each arm the accuracy in percent on validation rows, and on the `held_out` rows that tell of a member."""
 
     best, warm = ("held_out", True), ("ridge",)
-    task_type, card = TASK_TYPE, CARD
     task: Task
     family: Family
 
