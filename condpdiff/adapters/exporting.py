@@ -48,8 +48,9 @@ def export(what: str, out: Path, form: str, between: str | None, at: float) -> N
         raise UserError(f"--format: found {form!r}, allowed: {', '.join(allowed)} (domain: {kind})")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out}: is there already, allowed: a new folder")
+    models = module("models")  # it also silences what libraries say of a head that is loaded after the base
     adapter, said = load(what)
-    card = module("models").CARD if what.startswith("sample:") else CARD.replace("SAID", said)
+    card = models.CARD if what.startswith("sample:") else CARD.replace("SAID", said)
     if between is not None:
         other, more = load(between)
         adapter = interpolated(adapter, other, at)
@@ -87,9 +88,6 @@ def push(out: Path, repository: str) -> str:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"--push-to-hub {repository}: {first}; {out} is written (to log in: `hf auth login`)") from None
     return str(address)
-
-
-# --- what is exported ---------------------------------------------------------------------------
 
 
 def load(what: str) -> tuple[Adapter, str]:
@@ -131,9 +129,6 @@ def interpolated(one: Adapter, other: Adapter, at: float) -> Adapter:
     return replace(one, tensors={key: torch.lerp(t, other.tensors[key], at) for key, t in one.tensors.items()})
 
 
-# --- files, loaded again ------------------------------------------------------------------------
-
-
 def _base(adapter: Adapter) -> tuple[str, str]:
     """What the base model is called, and where it is: the run's own where it is that, or where a file names none."""
     own = DATA / "base"
@@ -151,11 +146,10 @@ def _loaded(adapter: Adapter, base: str, labels: Mapping[str, Any], kind: str, f
         if kind == "style":
             model: Any = import_module("condpdiff.style.models").load_transformer(Path(base))
         else:
-            last = [
-                t for key, t in adapter.part(lora=False).items() if key.endswith(("classifier.weight", "proj.weight"))
-            ]
-            outputs = labels or {"num_labels": len(last[-1]) if last else 2}
-            model = AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float32, **outputs)
+            ends = ("classifier.weight", "out_proj.weight")
+            outputs = [len(tensor) for key, tensor in adapter.tensors.items() if key.endswith(ends)]
+            labels = labels or {"num_labels": outputs[-1] if outputs else 2}
+            model = AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float32, **labels)
         loaded = PeftModel.from_pretrained(model, folder).eval()
     except (KeyError, OSError, RuntimeError, ValueError) as error:
         raise cannot_load("export", f"the adapter on base model {base!r}", error, "allowed: its own base") from None

@@ -21,11 +21,11 @@ from condpdiff.zoo.layout import LAYOUT, layout_of
 from condpdiff.zoo.settings import Collect
 
 
-def expected(name: str, task: Task, collect: Collect, architecture: Mapping[str, Any]) -> Zoo:
+def expected(name: str, task: Task, collect: Collect, model: Mapping[str, Any]) -> Zoo:
     """The zoo, without checkpoints, that the run's base model and settings ask of a task; its head has shapes alone.
 
     Args:
-        architecture: the base model's configuration.
+        model: the base model's configuration.
 
     Raises:
         UserError: the model has no such target modules; not all matrices are trained.
@@ -33,14 +33,20 @@ def expected(name: str, task: Task, collect: Collect, architecture: Mapping[str,
     if collect.factors != "both":
         raise UserError(f"params.yaml: collect.factors: found {collect.factors!r}, allowed: both with an imported zoo")
     outputs = getattr(task.data, "num_outputs", None)  # of a text task
-    about = {key: value for key, value in architecture.items() if key not in ("id2label", "label2id")}
+    about = {key: value for key, value in model.items() if key not in ("id2label", "label2id")}
     about |= {"num_labels": outputs} if outputs else {}
-    model = module("models").empty_peft_model(about, collect.rank, collect.alpha, collect.target_modules)
-    config = {"rank": collect.rank, "alpha": collect.alpha, "task": name, "modules_to_save": head_modules(model)}
-    config["target_modules"] = sorted(model.peft_config["default"].target_modules)
+    placed = module("models").empty_peft_model(about, collect.rank, collect.alpha, collect.target_modules)
+    config = {"rank": collect.rank, "alpha": collect.alpha, "task": name, "modules_to_save": head_modules(placed)}
+    config["target_modules"] = sorted(placed.peft_config["default"].target_modules)
     config |= {"num_outputs": outputs} if outputs else {}
-    layout = layout_of(model)
-    return Zoo(torch.empty(0, layout.K), layout, head_state(model), config)
+    layout = layout_of(placed)
+    return Zoo(torch.empty(0, layout.K), layout, head_state(placed), config)
+
+
+def architecture(base: Path) -> dict[str, Any]:
+    """The configuration of a base model's folder."""
+    file = base / "transformer/config.json"
+    return dict(read_json(file if file.is_file() else base / "config.json"))
 
 
 def described(zoo: Zoo) -> dict[str, Any]:
@@ -57,8 +63,7 @@ def place(name: str, task: Task, collect: Collect, base: Path, out: Path) -> Non
     if rank() > 0:
         return
     source, n = Path(str(task.zoo)), collect.max_checkpoints
-    file = next(base / file for file in ("config.json", "transformer/config.json") if (base / file).is_file())
-    want, count = expected(name, task, collect, read_json(file)), open_zoo(source)[0].shape[0]
+    want, count = expected(name, task, collect, architecture(base)), open_zoo(source)[0].shape[0]
     if n > count:
         raise UserError(f"params.yaml: collect.max_checkpoints: found {n}, allowed: at most {count}, as in {source}")
     zoo = load_zoo(source, n)
