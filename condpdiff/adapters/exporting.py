@@ -47,6 +47,7 @@ def export(what: str, out: Path, form: str, between: str | None, at: float) -> N
         raise UserError(f"--format: found {form!r}, allowed: {', '.join(allowed)} (domain: {kind})")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out}: is there already, allowed: a new folder")
+    module("models")  # silences what libraries say of a head that is loaded after the base
     adapter, said = load(what)
     if between is not None:
         other, more = load(between)
@@ -85,9 +86,6 @@ def push(out: Path, repository: str) -> str:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"--push-to-hub {repository}: {first}; {out} is written (to log in: `hf auth login`)") from None
     return str(address)
-
-
-# --- what is exported ---------------------------------------------------------------------------
 
 
 def load(what: str) -> tuple[Adapter, str]:
@@ -132,9 +130,6 @@ def interpolated(one: Adapter, other: Adapter, at: float) -> Adapter:
         if not holds:
             raise UserError(f"--between: the two have other {key}, allowed: two that differ in their values alone")
     return replace(one, tensors={key: torch.lerp(t, other.tensors[key], at) for key, t in one.tensors.items()})
-
-
-# --- files, loaded again ------------------------------------------------------------------------
 
 
 def _base(adapter: Adapter) -> tuple[str, str]:

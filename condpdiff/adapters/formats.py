@@ -128,9 +128,6 @@ def _adapter(found: Mapping[str, Tensor], config: Mapping[str, Any], alphas: Map
     return Adapter(tensors, int(rank), float(alpha), config.get("base_model_name_or_path"), about, in_order)
 
 
-# --- diffusers and kohya ------------------------------------------------------------------------
-
-
 def _as_peft(tensors: dict[str, Tensor], path: Path, config: Any) -> tuple[dict[str, Tensor], Any, dict[str, float]]:
     """Keys of diffusers or kohya -> PEFT's keys, the configuration, and the alphas of modules, where there are any."""
     from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_lora_to_diffusers

@@ -9,14 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from condpdiff.adapters.formats import Adapter, is_adapter, read_adapter
-from condpdiff.adapters.place import expected
+from condpdiff.adapters.place import architecture, expected
 from condpdiff.common.errors import UserError
-from condpdiff.common.files import new_directory, open_tensors, read_tensors, write_json, write_tensors
+from condpdiff.common.files import new_directory, open_tensors, read_json, read_tensors, write_json, write_tensors
+from condpdiff.common.pretrained import SOURCE
 from condpdiff.common.task import INPUTS, Base, read_task, task_path
 from condpdiff.domain import module
 from condpdiff.experiments.inputs import model_config
@@ -24,6 +26,7 @@ from condpdiff.experiments.params import load_params
 from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
 from condpdiff.zoo.layout import LAYOUT, Layout, flatten, unflatten
 
+BASE = Path("data/base")
 NAMES = "adapters.json"
 """Beside an imported zoo: what each of its checkpoints was called."""
 
@@ -53,10 +56,7 @@ def import_zoo(source: Path, name: str, skip_odd: bool, say: Callable[[str], Non
     if task.members is not None and (skip_odd or params.domain == "text"):
         why = "--skip-odd would move members" if skip_odd else "its head is no adapter's"
         raise UserError(f"{task_path(name)}: a family, allowed: a task, or a family of styles whole ({why})")
-    config, where = model_config(params.base, params.domain)
-    if config is None:
-        raise UserError(f"params.yaml: base.name: {params.base.name!r}: {where}; run `dvc repro prepare-base` first")
-    want = expected(name, task, params.collect, config)
+    want = expected(name, task, params.collect, _base_config(params.base, params.domain))
     kept: list[Found] = []
     rows, heads = [], []
     for each in checkpoints(source, params.collect.alpha):
@@ -98,7 +98,15 @@ def import_zoo(source: Path, name: str, skip_odd: bool, say: Callable[[str], Non
     say(f"now set `zoo: {out}` in {task_path(name)}, and track {out} with `dvc add` or `git add`")
 
 
-# --- sources ------------------------------------------------------------------------------------
+def _base_config(base: Base, domain: str) -> dict[str, Any]:
+    """The base model's architecture: the run's own, where it is the one that params.yaml names."""
+    source = BASE / SOURCE
+    if source.is_file() and read_json(source).items() >= base.model_dump(include={"source", "name"}).items():
+        return architecture(BASE)
+    config, where = model_config(base, domain)
+    if config is None:
+        raise UserError(f"params.yaml: base.name: {base.name!r}: {where}; run `dvc repro prepare-base` first")
+    return config
 
 
 def checkpoints(source: Path, alpha: float) -> list[Found]:
@@ -171,9 +179,6 @@ def _stacked(path: Path, alpha: float) -> list[Found]:
     return [Found(f"{path.name}[{i}]", steps[i], partial(row, values)) for i, values in enumerate(theta)]
 
 
-# --- checks -------------------------------------------------------------------------------------
-
-
 def check(adapter: Adapter, want: Zoo, base: Base) -> None:
     """Raise a UserError unless the adapter is one of the run's: its base, rank, alpha, modules, shapes and head."""
     if adapter.base and not _same_base(adapter.base, base):
@@ -200,4 +205,4 @@ def _same_base(found: str, base: Base) -> bool:
     """Whether an adapter's base is the run's, by its last name: folders and hub ids may hold one model."""
     one, other = Path(found).name.lower(), Path(base.name).name.lower()
     packaged = base.source == "package" and one in other  # a package's name has more in it than the model's
-    return one == other or packaged or Path(found) == Path("data/base")
+    return one == other or packaged or Path(found) == BASE

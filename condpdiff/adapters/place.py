@@ -21,11 +21,11 @@ from condpdiff.zoo.layout import LAYOUT, Layout, check_length, layout_of
 from condpdiff.zoo.settings import Collect
 
 
-def expected(name: str, task: Task, collect: Collect, architecture: Mapping[str, Any]) -> Zoo:
+def expected(name: str, task: Task, collect: Collect, model: Mapping[str, Any]) -> Zoo:
     """The zoo, without checkpoints, that the run's base model and settings ask of a task; its head has shapes alone.
 
     Args:
-        architecture: the base model's configuration.
+        model: the base model's configuration.
 
     Raises:
         UserError: the model has no such target modules; not all matrices are trained.
@@ -33,16 +33,22 @@ def expected(name: str, task: Task, collect: Collect, architecture: Mapping[str,
     if collect.factors != "both":
         raise UserError(f"params.yaml: collect.factors: found {collect.factors!r}, allowed: both with an imported zoo")
     outputs = getattr(task.data, "num_outputs", None)  # of a text task
-    about = {key: value for key, value in architecture.items() if key not in ("id2label", "label2id")}
+    about = {key: value for key, value in model.items() if key not in ("id2label", "label2id")}
     about |= {} if outputs is None else {"num_labels": outputs}
-    model = module("models").empty_peft_model(about, collect.rank, collect.alpha, collect.target_modules)
-    config = {"rank": collect.rank, "alpha": collect.alpha, "task": name, "modules_to_save": head_modules(model)}
-    config["task_type"] = task_type_of(model)
-    placed: Any = model.peft_config["default"]
-    config["target_modules"] = sorted(placed.target_modules)
+    placed = module("models").empty_peft_model(about, collect.rank, collect.alpha, collect.target_modules)
+    config = {"rank": collect.rank, "alpha": collect.alpha, "task": name, "modules_to_save": head_modules(placed)}
+    config["task_type"] = task_type_of(placed)
+    lora: Any = placed.peft_config["default"]
+    config["target_modules"] = sorted(lora.target_modules)
     config |= {"factors": collect.factors} if outputs is None else {"num_outputs": outputs}
-    layout = layout_of(model)
-    return Zoo(torch.empty(0, layout.K), layout, head_state(model), config)
+    layout = layout_of(placed)
+    return Zoo(torch.empty(0, layout.K), layout, head_state(placed), config)
+
+
+def architecture(base: Path) -> dict[str, Any]:
+    """The configuration of a base model's folder."""
+    file = base / "transformer/config.json"
+    return dict(read_json(file if file.is_file() else base / "config.json"))
 
 
 def described(zoo: Zoo) -> dict[str, Any]:
@@ -59,8 +65,7 @@ def place(name: str, task: Task, collect: Collect, base: Path, out: Path) -> Non
     if rank() > 0:
         return
     source, n = Path(str(task.zoo)), collect.max_checkpoints
-    file = next(base / file for file in ("config.json", "transformer/config.json") if (base / file).is_file())
-    want = expected(name, task, collect, read_json(file))
+    want = expected(name, task, collect, architecture(base))
     own, layout = read_tensors(source / THETA), Layout.load(source)
     count = own["theta"].shape[-2]
     if n > count:
