@@ -99,9 +99,9 @@ def load(what: str) -> tuple[Adapter, str]:
     name, _, number = (rest, "", "1") if kind == "soup" else rest.rpartition("/")
     n = section("normalize", Normalize).n_checkpoints if kind == "soup" else None
     zoo = load_zoo(DATA / "zoo" / name, n)
-    rows, said = zoo.theta, f"{kind} {number}"
+    rows, said = zoo.theta, f"{kind} {number} of `{name}`" + ", sampled by Cond P-Diff" * (kind == "sample")
     if kind == "soup":
-        rows, said = soup(zoo.theta), f"the average of the last {n} checkpoints"
+        rows, said = soup(zoo.theta), f"the average of the last {n} checkpoints of `{name}`"
     elif kind == "sample":
         family, _, member = name.partition("/")
         rows = read_tensors(DATA / "samples" / f"{family}.safetensors")["theta"]

@@ -21,7 +21,7 @@ from condpdiff.common.files import new_directory, open_tensors, read_json, read_
 from condpdiff.common.pretrained import SOURCE
 from condpdiff.common.task import INPUTS, Base, read_task, task_path
 from condpdiff.domain import module
-from condpdiff.experiments.inputs import model_config
+from condpdiff.experiments.describe import model_config
 from condpdiff.experiments.params import load_params
 from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
 from condpdiff.zoo.layout import LAYOUT, Layout, flatten, unflatten
@@ -103,9 +103,8 @@ def _base_config(base: Base, domain: str) -> dict[str, Any]:
     source = BASE / SOURCE
     if source.is_file() and read_json(source).items() >= base.model_dump(include={"source", "name"}).items():
         return architecture(BASE)
-    config, where = model_config(base, domain)
-    if config is None:
-        raise UserError(f"params.yaml: base.name: {base.name!r}: {where}; run `dvc repro prepare-base` first")
+    if (config := model_config(base, domain)) is None:
+        raise UserError(f"params.yaml: base.name: {base.name!r} is not here yet; run `dvc repro prepare-base` first")
     return config
 
 

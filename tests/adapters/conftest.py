@@ -35,7 +35,7 @@ def style_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The working folder is that of a run of the style `waves`."""
     monkeypatch.chdir(tmp_path)
     save_style_base(BASE)
-    save_run("style", "waves", make_family({"type": "drawn", "renderer": "grading"}, 0, 0, 1))
+    save_run("style", "waves", make_family({"type": "drawn", "renderer": "grading"}, 0, 0, 4))
 
 
 def save_run(domain: str, name: str, task: Any) -> None:
@@ -44,7 +44,8 @@ def save_run(domain: str, name: str, task: Any) -> None:
         params[key] |= values
     params |= {"domain": domain, "tasks": [name], "base": {"source": "local", "name": "models/tiny"}}
     if domain == "style":
-        params["condition"] |= {"encoder": "resnet18", "kind": "one_hot"}
+        params["condition"] |= {"encoder": "resnet18", "kind": "style_images"}
+        params["ldm"]["performance"], params["sample"]["performance"], params["probe"]["samples"] = "none", None, 0
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     file = Path("configs/families" if domain == "style" else "configs/tasks", f"{name}.yaml")
     file.parent.mkdir(parents=True, exist_ok=True)

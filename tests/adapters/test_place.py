@@ -15,14 +15,13 @@ import yaml
 from condpdiff.adapters.importing import import_zoo
 from condpdiff.adapters.place import place
 from condpdiff.common.files import read_config, read_json, write_json
-from condpdiff.common.settings import parse
 from condpdiff.common.task import SETTINGS, save_sections
 from condpdiff.experiments.params import fingerprint, load_params
-from condpdiff.text.task import Task, load_task
+from condpdiff.text.task import load_task
 from condpdiff.zoo.checkpoints import THETA, load_zoo
 from tests.adapters.stand_ins_adapters import ALPHA, RANK, save_adapters
 from tests.messages import message_of
-from tests.stand_ins import make_collect, make_task
+from tests.stand_ins import make_collect
 
 ROOT = Path(__file__).parents[2]
 FILE = Path("configs/tasks/films.yaml")
@@ -97,9 +96,3 @@ def test_a_task_without_a_zoo_keeps_its_fingerprint(text_run: None) -> None:
     assert "zoo" not in tasks["films"].model_dump(mode="json")
     own = tasks["films"].model_copy(update={"zoo": "inputs/films"})
     assert fingerprint(params, tasks) != fingerprint(params, {"films": own})
-
-
-def test_a_family_has_no_zoo_of_its_own() -> None:
-    members = {"members": {"unseen": 1, "tuning": 0, "train": 4}, "zoo": "inputs/films"}
-    line = message_of(parse, Task, make_task().model_dump(exclude_none=True) | members, "t.yaml")
-    assert line == "t.yaml: zoo: found inputs/films, allowed: null for a family"
