@@ -17,7 +17,7 @@ from PIL import Image
 from condpdiff.common.errors import UserError, nearest
 from condpdiff.common.sources import hub_data, own_path, package_file, read_table
 from condpdiff.style import rendering
-from condpdiff.style.images import SUFFIXES, encode_png, read_rgb, square
+from condpdiff.style.images import NEUTRAL, SUFFIXES, encode_png, read_rgb, square
 from condpdiff.style.photographs import FRAMINGS, Photograph, photographs
 from condpdiff.style.task import FolderSource, HubSource, RenderedSource, StyleImage, TaskData
 
@@ -25,8 +25,6 @@ RENDERED_PIXELS = 2
 """Pixels that are rendered for each one of a crop, along a side: strokes a little finer than pixels."""
 
 CAPTIONS = "captions.csv"
-NEUTRAL = "a picture"
-"""Caption of images that come without one."""
 
 
 class Picture(NamedTuple):

@@ -17,9 +17,8 @@ from condpdiff.common.splits import save_splits
 from condpdiff.common.task import FAMILIES, Data
 from condpdiff.style.conditions import draws_of
 from condpdiff.style.families import drawing
-from condpdiff.style.images import SUFFIXES, at_least, encode_png, read_rgb, shrink, square
+from condpdiff.style.images import NEUTRAL, SUFFIXES, at_least, encode_png, read_rgb, shrink, square
 from condpdiff.style.photographs import photographs
-from condpdiff.style.sources import NEUTRAL
 from condpdiff.style.task import DrawnSource, FoldersSource, Task
 
 CONDITION_PICTURES = 10
