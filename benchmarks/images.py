@@ -16,15 +16,14 @@ from transformers import AutoConfig, AutoModelForTextEncoding
 from benchmarks.counting import counted, line, table
 from condpdiff.common.errors import UserError, run
 from condpdiff.common.settings import read_yaml
+from condpdiff.experiments.describe import MODELS
 from condpdiff.experiments.presets import load_preset
-from condpdiff.style.architecture import MODELS
 from condpdiff.style.models import MAX_TOKENS, build_transformer, empty_peft_model
 from condpdiff.zoo.layout import layout_of
 
 BF16 = 2  # bytes
 GPUS = {"A100 80GB": 312e12, "H100 SXM": 989e12}  # dense bf16 products a second, by data sheet
 FRACTION, RANGE = 0.35, (0.2, 0.5)  # of that rate, as in benchmarks.scale: assumed
-CANDIDATES = 6 * 20 + 7  # candidates that images are generated for, at the default `eval` (docs/scale.md)
 
 
 class Architecture:
@@ -102,12 +101,11 @@ def main() -> None:
         rows.append((name, f"{count:,}", f"{count * BF16 / 1e9:.2f}"))
     table(("part", "parameters", "GB in bf16"), rows)
 
-    images, rows = len(params.tasks) * CANDIDATES * params.eval.images, []
+    rows = []
     for name, rate in GPUS.items():
         low, middle, high = (rate * share / image for share in (RANGE[0], FRACTION, RANGE[1]))
-        rows.append((name, f"{middle:.1f} ({low:.1f} to {high:.1f})", f"{images / middle / 3600:.1f}"))
-    shares = f"at {RANGE[0]:.0%} to {RANGE[1]:.0%} of the rate"
-    table(("GPU", f"images a second ({shares})", f"{images:,} images, h"), rows)
+        rows.append((name, f"{middle:.1f} ({low:.1f} to {high:.1f})"))
+    table(("GPU", f"images a second (at {RANGE[0]:.0%} to {RANGE[1]:.0%} of the rate)"), rows)
 
 
 if __name__ == "__main__":

@@ -95,10 +95,9 @@ def describe_command(
     preset: Annotated[str | None, typer.Option("--preset", help="Describe this preset; params.yaml stays.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Tell what a run asks for: model, K, tasks, where input comes from, disk, memory, time, and which stages will run.
+    """Tell what a run asks for: base model, K, tasks, where their input comes from, and which stages will run.
 
-    Nothing is downloaded, and no stage runs. Times are estimates for this machine, whose speed is measured for half a
-    second.
+    Nothing is downloaded, and no stage runs.
 
     \b
     Examples:

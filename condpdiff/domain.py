@@ -2,6 +2,8 @@
 
 Each domain is a package of modules of the same names. What a stage may ask of one is a Protocol below, by the module's
 name; a test holds both packages against them. A `task` is always the domain's own, of its `task.Task`.
+
+Both domains have families. Tasks that are none are of text alone, and so are the modules OF_TEXT.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +15,7 @@ from condpdiff.common.settings import domain
 
 if TYPE_CHECKING:  # a stage loads what it uses alone
     import pandas as pd
+    from peft import PeftModel
     from torch import Tensor
 
     from condpdiff.common import task as tasks
@@ -20,12 +23,14 @@ if TYPE_CHECKING:  # a stage loads what it uses alone
     from condpdiff.diffusion.settings import Condition, Ldm
     from condpdiff.evaluate.family import FamilyEvaluation, Run
     from condpdiff.evaluate.scorer import Panel, Scorer
-    from condpdiff.evaluate.settings import Scoring
     from condpdiff.generate.task_loss import Draw
     from condpdiff.report.spec import Spec
     from condpdiff.zoo.checkpoints import Zoo
     from condpdiff.zoo.many import ManyFinetuning
     from condpdiff.zoo.settings import Collect
+
+
+OF_TEXT = ("finetune", "score", "nonsense", "report")
 
 
 class TaskModule(Protocol):
@@ -42,6 +47,8 @@ class DataModule(Protocol):
     """Rows of a task, in splits train, held_out and validation."""
 
     def prepare_data(self, name: str, task: Any, limits: "Data", out: Path) -> None: ...
+    def needs(self, task: Any) -> list[tuple[str, str]]:
+        """What must be there for a task's rows: (package | dataset | folder | file, name)."""
 
 
 class BaseModule(Protocol):
@@ -51,11 +58,10 @@ class BaseModule(Protocol):
 
 
 class ConditionsModule(Protocol):
-    """What tells the generator about a task; an input is what the encoder takes: a text, or a stack of images."""
+    """What tells the generator about a task; an input is what the encoder takes: a text, or a stack of pictures."""
 
     def inputs(self, folder: Path, kind: str) -> list[Any]: ...
     def shown(self, one: Any, /) -> str: ...
-    def nonsense_inputs(self, task: Any, kind: str) -> list[Any]: ...
 
 
 class EncoderModule(Protocol):
@@ -71,6 +77,7 @@ class ModelsModule(Protocol):
     def TASK_TYPE(self) -> str | None: ...  # noqa: N802
     @property
     def CARD(self) -> str: ...  # noqa: N802
+    def empty_peft_model(self, config: dict[str, Any], rank: int, alpha: float, asked: Any) -> "PeftModel": ...
 
 
 class FinetuneModule(Protocol):
@@ -85,38 +92,37 @@ class ScoreModule(Protocol):
     def Scorer(  # noqa: N802
         self, base: Path, zoo: "Zoo", task: Any, splits: "dict[str, pd.DataFrame]", tokens: int
     ) -> "Scorer": ...
-    def Panel(self, name: str, task: Any, settings: "Scoring", data: Path) -> "Panel": ...  # noqa: N802
+    def Panel(self, name: str, task: Any, tokens: int, data: Path) -> "Panel": ...  # noqa: N802
+
+
+class NonsenseModule(Protocol):
+    """Inputs of conditions of no task."""
+
+    def nonsense_inputs(self, kind: str) -> list[Any]: ...
 
 
 class FamiliesModule(Protocol):
-    """The fine-tuning of a family's members, in a domain that has families."""
+    """The fine-tuning of a family's members."""
 
     def Family(self, task: Any, collect: "Collect", data: Path, base: Path) -> "ManyFinetuning": ...  # noqa: N802
 
 
 class FreshModule(Protocol):
-    """The tasks of the task loss, in a domain that has families."""
+    """The tasks of the task loss."""
 
     def draws(self, data: Path, condition: "Condition", collect: "Collect", settings: "Ldm") -> "Draw": ...
 
 
 class UnseenModule(Protocol):
-    """The evaluation of a family's members, in a domain that has families."""
+    """The evaluation of a family's members."""
 
     def Evaluation(self, name: str, task: Any, data: Path, run: "Run") -> "FamilyEvaluation": ...  # noqa: N802
 
 
 class ReportModule(Protocol):
-    """What a domain adds to the report."""
+    """What a domain adds to the report of tasks that are no family."""
 
     def spec(self, tasks: Mapping[str, Any], data: Path) -> "Spec": ...
-
-
-class ArchitectureModule(Protocol):
-    """What a run asks for, before it runs."""
-
-    def architecture(self, config: Mapping[str, Any]) -> dict[str, Any]: ...
-    def source(self, task: Any) -> tuple[str, list[tuple[str, str]]]: ...
 
 
 # fmt: off
@@ -137,6 +143,8 @@ def module(name: Literal["finetune"], of: str | None = None) -> FinetuneModule: 
 @overload
 def module(name: Literal["score"], of: str | None = None) -> ScoreModule: ...
 @overload
+def module(name: Literal["nonsense"], of: str | None = None) -> NonsenseModule: ...
+@overload
 def module(name: Literal["families.losses"], of: str | None = None) -> FamiliesModule: ...
 @overload
 def module(name: Literal["unseen.fresh"], of: str | None = None) -> FreshModule: ...
@@ -144,8 +152,6 @@ def module(name: Literal["unseen.fresh"], of: str | None = None) -> FreshModule:
 def module(name: Literal["unseen.evaluate"], of: str | None = None) -> UnseenModule: ...
 @overload
 def module(name: Literal["report"], of: str | None = None) -> ReportModule: ...
-@overload
-def module(name: Literal["architecture"], of: str | None = None) -> ArchitectureModule: ...
 # fmt: on
 def module(name: str, of: str | None = None) -> Any:
     """The module `name` of a domain, by default params.yaml's; dvc.yaml has it as `condpdiff/${domain}/<name>.py`."""

@@ -1,4 +1,4 @@
-"""finetune-collect TASK: fine-tune a LoRA on one task and keep its last N states."""
+"""finetune-collect TASK: fine-tune a LoRA on one task, or on each member of a family, and keep the last N states."""
 
 import sys
 from pathlib import Path
@@ -7,19 +7,19 @@ from condpdiff.common.errors import run
 from condpdiff.common.hardware import shared
 from condpdiff.common.settings import section
 from condpdiff.domain import module
+from condpdiff.zoo.many import collect_many
 from condpdiff.zoo.settings import Collect
 
 
 def main() -> None:
-    name = sys.argv[1]
-    module("finetune").finetune(
-        name,
-        module("task").load_task(name),
-        section("collect", Collect),
-        data=Path("data/tasks", name),
-        base=Path("data/base"),
-        out=Path("data/zoo", name),
-    )
+    name, collect = sys.argv[1], section("collect", Collect)
+    data, base, out = Path("data/tasks", name), Path("data/base"), Path("data/zoo", name)
+    task = module("task").load_task(name)
+    if task.members is None:
+        module("finetune").finetune(name, task, collect, data, base, out)
+    else:
+        family = module("families.losses").Family(task, collect, data, base)
+        collect_many(family, name, task.finetune, collect, out)
 
 
 if __name__ == "__main__":

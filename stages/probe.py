@@ -8,7 +8,7 @@ from condpdiff.common.settings import section, tasks
 from condpdiff.diffusion.settings import Condition, Ldm
 from condpdiff.domain import module
 from condpdiff.evaluate.condition_probe import Probing
-from condpdiff.evaluate.settings import Eval, Probe, Scoring
+from condpdiff.evaluate.settings import Eval, Probe
 from condpdiff.generate.settings import Sample
 from condpdiff.zoo.settings import Normalize
 
@@ -17,18 +17,12 @@ DATA = Path("data")
 
 def main() -> None:
     condition, files = section("condition", Condition), {name: module("task").load_task(name) for name in tasks()}
-    scoring = Scoring(
-        batch_tokens=section("eval", Eval).batch_tokens,
-        images=section("eval", Eval).images,
-        image_steps=section("eval", Eval).image_steps,
-        image_guidance=section("eval", Eval).image_guidance,
-    )
+    tokens = section("eval", Eval).batch_tokens
     settings, sample = section("probe", Probe), section("sample", Sample)
     method, dropout = section("normalize", Normalize).method, section("ldm", Ldm).condition_dropout
-    load, panel = module("encoder").load_encoder, module("score").Panel
-    nonsense = module("conditions").nonsense_inputs(files[tasks()[0]], condition.kind)
-    of_one = lambda name: panel(name, files[name], scoring, DATA)  # noqa: E731
-    probing = Probing(settings, method, condition, dropout, sample, load, of_one)
+    of_one = lambda name: module("score").Panel(name, files[name], tokens, DATA)  # noqa: E731
+    nonsense = lambda: module("nonsense").nonsense_inputs(condition.kind)  # noqa: E731
+    probing = Probing(settings, method, condition, dropout, sample, module("encoder").load_encoder, of_one)
     with new_directory(DATA / "probe") as out:
         probing.write(DATA, tasks(), nonsense, out)
 

@@ -9,7 +9,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each worker, and of what it starts; nothing has loaded torch yet
 
-FIRST = ("test_smoke.py", "test_style_smoke.py", "test_dag.py")
+FIRST = ("test_families_smoke.py", "test_smoke.py", "test_dag.py")
 """The longest files: workers take files in the order of the collection, so a long one at the end would run alone."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from peft import PeftModel, get_peft_model
+from peft import PeftModel
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
 from transformers import AutoModel, BertConfig, DebertaConfig, PreTrainedTokenizerFast, RobertaConfig
@@ -18,7 +18,7 @@ from condpdiff.common import task as tasks
 from condpdiff.common.files import write_json
 from condpdiff.common.settings import parse
 from condpdiff.common.task import SETTINGS
-from condpdiff.text.models import load_classifier, lora_config
+from condpdiff.text.models import peft_model
 from condpdiff.text.task import Task
 from condpdiff.zoo.checkpoints import Zoo
 from condpdiff.zoo.collect import head_modules, head_state
@@ -126,9 +126,9 @@ def make_collect(**changes: Any) -> Collect:
     return parse(Collect, settings | changes, "params.yaml", "collect")
 
 
-def make_zoo(base: Path, model_type: str, count: int = 6, num_outputs: int = 2) -> tuple[Zoo, PeftModel]:
+def make_zoo(base: Path, count: int = 6, num_outputs: int = 2) -> tuple[Zoo, PeftModel]:
     """A zoo of random checkpoints and a random head for a base, and the PEFT model whose layout it has."""
-    model = get_peft_model(load_classifier(base, num_outputs), lora_config(model_type, 2, 4.0, "auto")).eval()
+    model = peft_model(base, num_outputs, 0, 2, 4.0, "auto").eval()
     generator = torch.Generator().manual_seed(1)
     layout = layout_of(model)
     theta = 0.3 * torch.randn(count, layout.K, generator=generator)
@@ -169,9 +169,9 @@ def make_toy() -> tuple[nn.Sequential, Layout]:
     return model, Layout(tuple(entries))
 
 
-def collect_with_two_processes(domain: str, name: str, task: tasks.Task, collect: Collect) -> str:
+def collect_with_two_processes(name: str, task: tasks.Task, collect: Collect) -> str:
     """Runs finetune-collect in the working folder, which holds data/tasks and data/base; gives what it printed."""
-    write_json(Path("params.yaml"), {"domain": domain, "collect": collect.model_dump()})
+    write_json(Path("params.yaml"), {"domain": "text", "collect": collect.model_dump()})
     (SETTINGS / name).mkdir(parents=True)
     for section, value in task.model_dump(mode="json", exclude_none=True).items():
         write_json(SETTINGS / name / f"{section}.json", value)

@@ -10,20 +10,15 @@ from condpdiff import domain
 from condpdiff.common.settings import DOMAINS
 
 if TYPE_CHECKING:
-    import condpdiff.style.architecture
     import condpdiff.style.base
     import condpdiff.style.conditions
     import condpdiff.style.data
     import condpdiff.style.encoder
     import condpdiff.style.families.losses
-    import condpdiff.style.finetune
     import condpdiff.style.models
-    import condpdiff.style.report
-    import condpdiff.style.score
     import condpdiff.style.task
     import condpdiff.style.unseen.evaluate
     import condpdiff.style.unseen.fresh
-    import condpdiff.text.architecture
     import condpdiff.text.base
     import condpdiff.text.conditions
     import condpdiff.text.data
@@ -31,6 +26,7 @@ if TYPE_CHECKING:
     import condpdiff.text.families.losses
     import condpdiff.text.finetune
     import condpdiff.text.models
+    import condpdiff.text.nonsense
     import condpdiff.text.report
     import condpdiff.text.score
     import condpdiff.text.task
@@ -43,10 +39,10 @@ if TYPE_CHECKING:
     conditions: list[domain.ConditionsModule] = [condpdiff.text.conditions, condpdiff.style.conditions]
     encoders: list[domain.EncoderModule] = [condpdiff.text.encoder, condpdiff.style.encoder]
     models: list[domain.ModelsModule] = [condpdiff.text.models, condpdiff.style.models]
-    finetunes: list[domain.FinetuneModule] = [condpdiff.text.finetune, condpdiff.style.finetune]
-    scores: list[domain.ScoreModule] = [condpdiff.text.score, condpdiff.style.score]
-    architectures: list[domain.ArchitectureModule] = [condpdiff.text.architecture, condpdiff.style.architecture]
-    reports: list[domain.ReportModule] = [condpdiff.text.report, condpdiff.style.report]
+    finetunes: list[domain.FinetuneModule] = [condpdiff.text.finetune]
+    scores: list[domain.ScoreModule] = [condpdiff.text.score]
+    nonsense: list[domain.NonsenseModule] = [condpdiff.text.nonsense]
+    reports: list[domain.ReportModule] = [condpdiff.text.report]
     families: list[domain.FamiliesModule] = [condpdiff.text.families.losses, condpdiff.style.families.losses]
     fresh: list[domain.FreshModule] = [condpdiff.text.unseen.fresh, condpdiff.style.unseen.fresh]
     unseen: list[domain.UnseenModule] = [condpdiff.text.unseen.evaluate, condpdiff.style.unseen.evaluate]
@@ -60,7 +56,7 @@ def modules() -> list[tuple[str, type]]:
 
 @pytest.mark.parametrize(("name", "protocol"), modules())
 def test_both_domains_have_the_module_with_the_same_entry_points(name: str, protocol: Any) -> None:
-    for each in DOMAINS:
+    for each in ("text",) if name in domain.OF_TEXT else DOMAINS:
         module: ModuleType = domain.module(name, each)  # type: ignore[call-overload]  # a name that is not in the source
         for entry in (entry for entry in vars(protocol) if not entry.startswith("_")):
             assert hasattr(module, entry), f"{each}.{name}.{entry}"

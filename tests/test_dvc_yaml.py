@@ -177,7 +177,8 @@ def test_init_files_hold_no_code() -> None:
         for path in (ROOT / package).rglob("__init__.py"):
             body = ast.parse(path.read_text(encoding="utf-8")).body
             code = [node for node in body if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))]
-            assert not code or path.parent == ROOT / "condpdiff/common", path
+            # The package's own hands out two public classes when they are asked for.
+            assert not code or path.parent in (ROOT / "condpdiff/common", ROOT / "condpdiff"), path
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -1,6 +1,7 @@
 """The preset style-many-smoke: every stage for families of styles, one held out, on a base that draws nothing."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,14 @@ import torch
 import yaml
 from diffusers import PixArtAlphaPipeline
 from peft import PeftModel
+from PIL import Image
 
+from condpdiff import Generator
+from condpdiff.common.errors import UserError
 from condpdiff.common.files import read_tensors
 from condpdiff.common.task import Members, read_task
 from condpdiff.report.unseen import ARMS, BEST
+from condpdiff.style.conditions import pictures_of
 from condpdiff.style.task import Task
 from tests.clone import ROOT, run, stages_run
 from tests.smoke import smoke
@@ -68,6 +73,28 @@ def test_page_says_whose_style_came_out_and_metrics_what_share_of_the_gap_is_clo
     metrics = json.loads(Path("report/metrics.json").read_text(encoding="utf-8"))
     groups = {"known", "held_out", "seen", "tuning_known", "tuning_held_out"}
     assert groups <= set(metrics) and all(np.isfinite(metrics[group]["condpdiff"]) for group in groups)
+
+
+def test_pictures_become_an_adapter_that_diffusers_loads_and_training_goes_on_from_it(
+    clone: Path, tmp_path: Path
+) -> None:
+    """In a folder with nothing but the generator: the base model is inside."""
+    run(clone, "condpdiff", "pack", str(tmp_path / "generator"))
+    pictures = pictures_of(Path("data/tasks", FAMILIES[0]), 0)
+    for i, picture in enumerate(pictures[:3]):
+        Image.fromarray(picture).resize((90, 70)).save(tmp_path / f"{i}.png")
+    told = ["--style-image", *(f"{i}.png" for i in range(3)), "--samples", "2"]
+    said = run(tmp_path, "condpdiff", "generate", "generator", *told, "--steps", "4", PYTHONPATH=str(ROOT)).stdout
+    assert re.search(r"^note: of the way from the mean soup to a style's own LoRA it went -?\d+ %", said, re.MULTILINE)
+    assert len(re.findall(r"4 steps: loss \d\.\d+ -> \d\.\d+ on 3 pictures", said)) == 2
+    pipe = PixArtAlphaPipeline.from_pretrained(tmp_path / "generator/base")
+    model = PeftModel.from_pretrained(pipe.transformer, tmp_path / "adapters/0")
+    assert any(p.abs().sum() > 0 for name, p in model.named_parameters() if ".lora_B." in name)
+    made_by = Generator.from_pretrained(tmp_path / "generator")
+    loras = made_by.generate(pictures=[tmp_path / f"{i}.png" for i in range(3)], samples=2)
+    assert not torch.equal(loras[0].theta, loras[1].theta)
+    with pytest.raises(UserError, match="pictures: found 11, allowed: 1 to 10"):
+        made_by.generate(pictures=[pictures[0]] * 11)
 
 
 def test_a_second_repro_runs_nothing(clone: Path) -> None:

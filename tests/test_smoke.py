@@ -15,6 +15,8 @@ from peft import PeftModel
 from safetensors import safe_open
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from condpdiff import Generator
+from condpdiff.common.files import read_tensors
 from condpdiff.report.arms import ARMS
 from condpdiff.report.summary import HEADLINE
 from condpdiff.text.task import load_task
@@ -164,3 +166,96 @@ def test_examples_of_the_docs_run(clone: Path) -> None:
     examples = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert len(examples) > 10 and all(example.count("\n") <= 3 for example in examples)
     run(clone, "python", "-c", "\n".join(examples))
+
+
+# --- the generator that is packed of the run ----------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def generator(clone: Path) -> Path:
+    run(clone, "condpdiff", "pack", "generator")
+    return clone / "generator"
+
+
+def test_a_packed_generator_makes_the_samples_of_the_run_and_holds_no_code(generator: Path, tmp_path: Path) -> None:
+    suffixes = {path.suffix for path in generator.rglob("*") if path.is_file()}
+    assert suffixes == {".json", ".safetensors", ".md"}
+    made_by = Generator.from_pretrained(generator)
+    assert sorted(made_by.tasks) == sorted(TASKS)
+    for number, task in enumerate(TASKS):  # the stage's seed of each task
+        loras = made_by.generate(task, samples=SMOKE["sample"]["count"], seed=number)
+        theta = read_tensors(Path(f"data/samples/{task}.safetensors"))["theta"]
+        torch.testing.assert_close(torch.stack([lora.theta for lora in loras]), theta)
+    made_by.save_pretrained(tmp_path / "copy")
+    again = Generator.from_pretrained(tmp_path / "copy").generate(TASKS[0], seed=3)[0]
+    assert torch.equal(again.theta, made_by.generate(TASKS[0], seed=3)[0].theta)
+
+
+def test_generate_writes_adapters_that_peft_loads_with_labels_and_a_card(generator: Path, tmp_path: Path) -> None:
+    task = next(task for task in TASKS if load_task(task).data.labels)
+    said = run(
+        Path.cwd(), "condpdiff", "generate", "generator", "--task", task, "--samples", "3", "--out", str(tmp_path / "a")
+    )
+    assert said.stdout.splitlines() == [f"{tmp_path / 'a'}: 3 adapters"]
+    labels = load_task(task).data.labels
+    assert labels is not None
+    base = AutoModelForSequenceClassification.from_pretrained("data/base", num_labels=len(labels))
+    for number, lora in enumerate(Generator.from_pretrained(generator).generate(task, samples=3)):
+        model = PeftModel.from_pretrained(base, tmp_path / f"a/{number}")
+        tensors = read_tensors(tmp_path / f"a/{number}/adapter_model.safetensors")
+        assert all(torch.equal(tensors[key], value) for key, value in lora.state_dict().items())
+        model.unload()
+        assert json.loads((tmp_path / f"a/{number}/labels.json").read_text()) == {
+            str(i): v for i, v in enumerate(labels)
+        }
+        card = (tmp_path / f"a/{number}/README.md").read_text()
+        assert f"task `{task}`" in card and f"Sample: {number} of 3" in card and "| soup |" in card
+
+
+def test_generate_races_on_labelled_rows_trains_on_and_says_by_how_much(generator: Path, tmp_path: Path) -> None:
+    task = next(task for task in TASKS if load_task(task).data.labels)
+    rows = pd.read_parquet(f"data/tasks/{task}/validation.parquet")
+    names = load_task(task).data.labels or []
+    rows.assign(label=[names[int(label)] for label in rows["label"]])[["text", "label"]].to_csv(tmp_path / "rows.csv")
+    options = ("--samples", "6", "--select-on", str(tmp_path / "rows.csv"), "--count-passes", "--steps", "4")
+    said = run(Path.cwd(), "condpdiff", "generate", "generator", "--task", task, *options, "--out", str(tmp_path / "b"))
+    assert re.search(r"sample \d of 6: accuracy \d+\.\d\d on 24 rows, [+-]\d+\.\d\d against the mean", said.stdout)
+    passes, full = map(int, re.search(r"(\d+) of (\d+) rows went through", said.stdout).groups())  # type: ignore[union-attr]
+    assert full == 6 * 24 and 0 < passes < full
+    assert re.search(r"4 steps: loss \d\.\d+ -> \d\.\d+ on 5 held-out rows", said.stdout)
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["0"]
+    assert "4 steps of fine-tuning on 19 labelled rows" in (tmp_path / "b/0/README.md").read_text()
+
+
+def test_a_task_in_words_has_the_nearest_tasks_head_and_says_so(generator: Path, tmp_path: Path) -> None:
+    words = ["--description", "Is the film good?", "--example", "I loved it => positive"]
+    said = run(Path.cwd(), "condpdiff", "generate", "generator", *words, "--out", str(tmp_path / "c")).stdout
+    lora = Generator.from_pretrained(generator).generate(
+        description="Is the film good?", examples=[("I loved it", "positive")]
+    )
+    assert said.startswith(f"note: the head and the labels are those of `{lora[0].task}`, the nearest task")
+    written = read_tensors(tmp_path / "c/0/adapter_model.safetensors")
+    assert all(torch.equal(written[key], value) for key, value in lora[0].state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--task", "movie"], "task: unknown task 'movie' (did you mean 'movies'?)"),
+        ([], "found nothing, allowed: one of task, description and pictures"),
+        (["--style-image", "one.png"], "found pictures, allowed with this generator: task or description"),
+        (["--task", "movies", "--steps", "3"], "--steps: found no rows to train on"),
+        (["--task", "movies", "--select-on", "none.csv"], "none.csv: no such file"),
+        (["--description", "a", "--example", "b"], "--example: found 'b', allowed: \"text => label\""),
+        (["--task", "movies", "--out", "data"], "data: found a folder that is not empty"),
+    ],
+)
+def test_a_wrong_question_is_one_line_and_writes_nothing(generator: Path, options: list[str], says: str) -> None:
+    said = run(Path.cwd(), "condpdiff", "generate", "generator", *options, check=False)
+    assert said.returncode == 1 and said.stdout.startswith(f"error: {says}") and said.stdout.count("\n") == 1
+    assert not Path("adapters").exists()
+
+
+def test_quickstart_runs(generator: Path) -> None:
+    said = run(Path.cwd(), "python", "examples/quickstart.py", PYTHONWARNINGS="ignore").stdout
+    assert f"knows: {', '.join(Generator.from_pretrained(generator).tasks)}" in said and "tensor([[" in said

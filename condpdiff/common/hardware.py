@@ -2,6 +2,7 @@
 
 CONDPDIFF_DEVICE: `cpu` or `cuda`; unset: `cuda` where there is one. CUDA_VISIBLE_DEVICES chooses which.
 CONDPDIFF_PROCESSES: how many processes (one a GPU) share a training stage through Accelerate; unset: 1.
+CONDPDIFF_TOGETHER: how many LoRAs of a family go through the base model side by side; unset: 12, or 8 to make images.
 CONDPDIFF_COMPILE: `1` trains through `torch.compile`, which falls back to eager code where it can't compile.
 """
 
@@ -18,6 +19,7 @@ from torch import nn
 from condpdiff.common.errors import UserError
 
 DEVICE, PROCESSES, COMPILE = "CONDPDIFF_DEVICE", "CONDPDIFF_PROCESSES", "CONDPDIFF_COMPILE"
+TOGETHER = "CONDPDIFF_TOGETHER"
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -40,9 +42,22 @@ def processes() -> int:
     Raises:
         UserError: the variable is not a number of at least 1.
     """
-    asked = os.environ.get(PROCESSES) or "1"
+    return _count(PROCESSES, 1)
+
+
+def together(otherwise: int) -> int:
+    """How many LoRAs of a family go through the base model side by side: fewer where memory is short.
+
+    Raises:
+        UserError: the variable is not a number of at least 1.
+    """
+    return _count(TOGETHER, otherwise)
+
+
+def _count(variable: str, otherwise: int) -> int:
+    asked = os.environ.get(variable) or str(otherwise)
     if not asked.isdigit() or int(asked) < 1:
-        raise UserError(f"environment: {PROCESSES}: found {asked!r}, allowed: 1 or more")
+        raise UserError(f"environment: {variable}: found {asked!r}, allowed: 1 or more")
     return int(asked)
 
 

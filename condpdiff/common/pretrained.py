@@ -56,13 +56,16 @@ def _locate(source: str, name: str, scratch: Path, key: str) -> str:
 def _load(where: str) -> tuple[Any, Any]:
     import torch
     from huggingface_hub.utils.logging import set_verbosity_error
-    from transformers import AutoModel, AutoTokenizer, logging
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()  # a second's work
     set_verbosity_error()  # the error of `load_pretrained` says it once; the hub's client, once a retry
     torch.manual_seed(0)  # of what the published weights lack, as roberta-base its pooler: the same bytes each time
-    return AutoModel.from_pretrained(where, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(where)
+    (kind,) = AutoConfig.from_pretrained(where).architectures or ("",)
+    # A causal language model's last layer is needed for language, and not always tied to the first.
+    auto = AutoModelForCausalLM if kind.endswith(("ForCausalLM", "LMHeadModel")) else AutoModel
+    return auto.from_pretrained(where, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(where)
 
 
 def save_source(folder: Path, source: str, name: str, loads_as: str) -> None:

@@ -126,6 +126,11 @@ def members(*tiers: str, path: Path = MEMBERS) -> list[str]:
     return [name for group in grouped(*tiers, path=path).values() for name in group]
 
 
+def number(member: str) -> int:
+    """q of `<family>/<q>`."""
+    return int(member.partition("/")[2])
+
+
 def grouped(*tiers: str, path: Path = MEMBERS) -> dict[str, list[str]]:
     """Of each of a run's families its members `<family>/<q>` of some tiers; a task is its own one member, of all tiers.
 
@@ -159,5 +164,3 @@ class Base(Section):
     `hub`: a Hugging Face id; `local`: a directory."""
     name: str
     """The package's name, the file of configs/models/ that says what is trained, the hub's id, or the directory."""
-    inception: str | None = None
-    """Where the network of the metric `fid` comes from: `download` (clean-fid's address), or a file's path (style)."""

@@ -1,4 +1,4 @@
-"""Score every arm's candidates by one rule, on the same rows: the loop of merge-eval, in every domain.
+"""Score every arm's candidates by one rule, on the same rows: the loop of merge-eval.
 
 Candidates are selected on held-out rows, where higher is better; the figure that counts is the validation score.
 """
@@ -89,7 +89,7 @@ def evaluate(
     """Score everything and write the results to the folder `out`.
 
     scores.csv, doses.csv, passes.json, trajectories.csv, trajectories.safetensors, and what the domain keeps of its
-    candidates: predictions.safetensors (text), images.csv and `images/<arm>/<number>.png` (style).
+    candidates.
 
     Args:
         scorer: of the task's `splits`.
@@ -99,9 +99,6 @@ def evaluate(
 
     Returns:
         The scores, one row a candidate.
-
-    Raises:
-        UserError: too few validation images, or images a candidate, for a Fréchet distance (style).
     """
     run = Run(scorer, settings)
     rows = run.score_arms(arms, theta, train)
@@ -110,7 +107,7 @@ def evaluate(
     scores.to_csv(out / "scores.csv", index=False)
     doses.to_csv(out / "doses.csv", index=False)
     write_json(out / "passes.json", count_passes(scorer, scores, doses, settings))
-    scorer.write(out, rows, settings)
+    scorer.write(out, rows)
     write_trajectories(out, theta, samples["trajectories"])
     return scores
 
@@ -151,7 +148,7 @@ class Run:
             train: the task's training rows.
         """
         scorer = self.scorer
-        rows = [Row(scorer.reference, i, found) for i, found in enumerate(scorer.references(train, self.settings))]
+        rows = [Row(scorer.reference, i, found) for i, found in enumerate(scorer.references(train))]
         rows.append(Row("no_lora", 0, self.score(None)))
         for name, arm in arms.items():
             found = zip(self.score_arm(name, arm.vectors), arm.checkpoints, arm.vectors, strict=True)
@@ -184,7 +181,7 @@ class Run:
 
     def _validated(self, found: Candidate) -> Candidate:
         """The candidate, which is merged, with its validation scores; none of one whose select score is no number."""
-        metrics, made = self.scorer.validate(self.settings)
+        metrics, made = self.scorer.validate()
         return replace(found, validation=dict.fromkeys(metrics, NAN) if np.isnan(found.select) else metrics, made=made)
 
     def score_doses(self, theta: Tensor, doses: Tensor, asked: Tensor) -> pd.DataFrame:
@@ -196,8 +193,7 @@ class Run:
 
         Returns:
             The soup (asked: NaN), then each dose's candidates: arm, asked, candidate, loss (mean over the rows of
-            split `loss`), validation (first metric; NaN in racing, and in domains that score doses by loss alone). No
-            row if there are no doses.
+            split `loss`), validation (first metric; NaN in racing). No row if there are no doses.
         """
         at = [(round(float(p), 6), i) for p in asked for i in range(doses.shape[1])]  # float32 0.1 is no 0.1
         if not at:
@@ -212,10 +208,10 @@ class Run:
 
     def _dose_validation(self, vector: Tensor) -> float:
         """Of the dose that is merged."""
-        if self.settings.select == "racing" or not self.scorer.validates_doses:
+        if self.settings.select == "racing":
             return NAN
         known = self.known.get(_digest(vector))
-        return first(known.validation if known else self.scorer.validate(self.settings)[0])
+        return first(known.validation if known else self.scorer.validate()[0])
 
 
 def _digest(theta: Tensor | None) -> bytes:
@@ -223,15 +219,11 @@ def _digest(theta: Tensor | None) -> bytes:
 
 
 def count_passes(scorer: Scorer, scores: pd.DataFrame, doses: pd.DataFrame, settings: Eval) -> dict[str, Any]:
-    """Rows that went through the model, by split, and how many it would have been of every row of the tables in full.
-
-    In style the rows of validation are generated images.
-    """
+    """Rows that went through the model, by split, and how many it would have been of all rows of the tables."""
     done: dict[str, int] = dict.fromkeys(("select", "validation", "loss"), 0)
     for name, count in scorer.passes.items():
         done[name.partition(" ")[0]] += count  # parts of select are `select 0:12`
     models = int((scores["arm"] != scorer.reference).sum())
-    validated = models + (len(doses) if scorer.validates_doses else 0)
-    full = {"select": models * scorer.rows["select"], "validation": validated * scorer.validation_rows(settings)}
-    full["loss"] = len(doses) * scorer.rows["loss"]
+    models_of = {"select": models, "validation": models + len(doses), "loss": len(doses)}
+    full = {split: count * scorer.rows[split] for split, count in models_of.items()}
     return {"select": settings.select, "rows": {k: {"done": done[k], "full": full[k]} for k in done}}

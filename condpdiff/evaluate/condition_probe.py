@@ -95,12 +95,12 @@ class Probing:
     load_panel: Callable[[str], Panel]
     """Of one task."""
 
-    def write(self, data: Path, tasks: list[str], nonsense: Sequence[Any], out: Path) -> None:
+    def write(self, data: Path, tasks: list[str], nonsense: Callable[[], Sequence[Any]], out: Path) -> None:
         """Write swap.csv (`SWAP`) to the folder `out`; no row where `probe.samples` is 0.
 
         Args:
             data: where the stages before wrote.
-            nonsense: what conditions that mean nothing are encoded from; none for kinds that have no such thing.
+            nonsense: gives what conditions that mean nothing are encoded from; none for kinds without such a thing.
 
         Raises:
             UserError: a file can't be read.
@@ -108,7 +108,8 @@ class Probing:
         rows: list[SwapRow] = []
         if self.settings.samples:
             draw = Draw(self.sample, self.settings.samples, self.settings.seed)
-            encoded = self.load_encoder(self.condition)(nonsense) if nonsense else None
+            inputs = nonsense()
+            encoded = self.load_encoder(self.condition)(inputs) if inputs else None
             y = load_conditions(data / "conditions" / FILE, tasks)
             w = conditioned(Generator.load(data), y, encoded, self.dropout, draw)
             frames = {task: load_frame(data / "normalized", task) for task in tasks}

@@ -4,6 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from torch import Tensor
 
 from condpdiff.common.files import read_tensors
 from condpdiff.common.pretrained import loads_as
-from condpdiff.common.task import Task, grouped, members
+from condpdiff.common.task import Task, grouped, members, number
 from condpdiff.diffusion.conditions import FILE, load_conditions
 from condpdiff.diffusion.settings import Condition
 from condpdiff.evaluate.settings import Eval
-from condpdiff.evaluate.unseen import BUDGETS, Trained, at_cost, without_generator
+from condpdiff.evaluate.unseen import BUDGETS, Rivals, at_cost
 from condpdiff.generate.generator import Draw, Generator
 from condpdiff.generate.settings import Sample
 from condpdiff.generate.task_loss import ONE
@@ -61,11 +62,15 @@ class FamilyEvaluation(ABC):
         self.generator, self.frame = Generator.load(data), load_frame(data / "normalized", name)
         self.draw = Draw(run.sample, 1, run.eval.seed)
         self.trained_on = members("train")
-        soups = torch.stack([load_zoo(data / "zoo" / n).theta.mean(0) for n in self.trained_on])
-        self.known = Trained(soups, self.asked(self.trained_on))
+        self.soups = torch.stack([load_zoo(data / "zoo" / n).theta.mean(0) for n in self.trained_on])
         self.rows: list[dict[str, Any]] = []
         tiers = ["unseen"] * task.members.unseen + ["tuning"] * task.members.tuning
         self.turn_to(grouped("unseen", "tuning")[name], tiers)
+
+    @cached_property
+    def rivals(self) -> Rivals:
+        """Fitted when they are first asked for, and no more."""
+        return Rivals(self.soups, self.asked(self.trained_on))
 
     def turn_to(self, names: Sequence[str], tiers: Sequence[str]) -> None:
         """Score these members from now on."""
@@ -126,7 +131,7 @@ class FamilyEvaluation(ABC):
         samples = self._samples()
         own = torch.stack([load_zoo(self.data / "zoo" / name).theta.mean(0) for name in self.names])
         started = time.perf_counter()
-        rivals = without_generator(self.known, self.y, self.run.eval.seed)
+        rivals = self.rivals(self.y, self.run.eval.seed)
         each = (time.perf_counter() - started) / len(self.names)
         self.record("no_lora", self._nothing())
         for arm, theta in rivals.items():
@@ -146,7 +151,7 @@ class FamilyEvaluation(ABC):
 
     def starts(self) -> None:
         """Fine-tune from nothing, and from what costs no fine-tuning; what a step costs tells what `own` did."""
-        rivals = without_generator(self.known, self.y, self.run.eval.seed)
+        rivals = self.rivals(self.y, self.run.eval.seed)
         found = {"zero": self._nothing(), "condpdiff": self._samples()[: len(self.names), 0]}
         found |= {arm: rivals[arm] for arm in self.warm}
         losses = self.family.losses(self.numbers, self.task.finetune.batch_size, self.run.eval.seed)
@@ -162,9 +167,9 @@ class FamilyEvaluation(ABC):
 
     def _seen(self) -> None:
         """Members that were trained on: their own LoRAs, and what stands in their place."""
-        ridge, made = without_generator(self.known, self.y, self.run.eval.seed)["ridge"], self.generated(self.y)
-        own = self.known.soups[[self.trained_on.index(name) for name in self.names]]
-        soup = self.known.soups.mean(0).expand(len(own), -1)
+        ridge, made = self.rivals(self.y, self.run.eval.seed)["ridge"], self.generated(self.y)
+        own = self.soups[[self.trained_on.index(name) for name in self.names]]
+        soup = self.soups.mean(0).expand(len(own), -1)
         for arm, theta in {"mean_soup": soup, "ridge": ridge, "condpdiff": made, "own": own}.items():
             self.record(arm, theta)
         self._swapped(ridge, made)
@@ -193,8 +198,3 @@ class FamilyEvaluation(ABC):
             out.mkdir()
             theta, zoo = samples[i, int(best[number(name)])], load_zoo(self.data / "zoo" / name, 1)
             export_adapter(out, theta, zoo, base, shown, self.task_type, self.card)
-
-
-def number(name: str) -> int:
-    """q of `<family>/<q>`."""
-    return int(name.partition("/")[2])

@@ -1,4 +1,4 @@
-"""Merge a LoRA into the base model, W = W0 + (alpha / r) B A, and score it: what every domain's scorer does alike."""
+"""Merge a LoRA into the base model, W = W0 + (alpha / r) B A, and score it: what does not depend on the domain."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -13,10 +13,9 @@ from torch import Tensor, addmm
 
 from condpdiff.common.hardware import device
 from condpdiff.common.task import Task
-from condpdiff.evaluate.settings import Eval, Scoring
 from condpdiff.zoo.checkpoints import Zoo
 from condpdiff.zoo.layout import unflatten
-from condpdiff.zoo.placed import PREFIX, merge_targets
+from condpdiff.zoo.placed import PREFIX, merge_targets, weight_of
 
 
 @dataclass(frozen=True)
@@ -55,14 +54,12 @@ class Scorer(ABC):
 
     reference: ClassVar[str]
     """The arm of what needs no LoRA, in scores.csv before all others."""
-    validates_doses: ClassVar[bool]
-    """Whether a dose is scored on validation too, and not by its loss alone."""
 
     def __init__(self, model: Any, zoo: Zoo, task: Task, rows: Mapping[str, int]) -> None:
         """Put the model on the device.
 
         Args:
-            model: the base model, W0, its head in it; to mypy, diffusers' classes have no attributes.
+            model: the base model, W0, its head in it.
             rows: of every split that losses are taken on, how many there are.
 
         Raises:
@@ -74,7 +71,7 @@ class Scorer(ABC):
         self.device = device()
         self.model = model.eval().requires_grad_(False).to(self.device)
         self.modules = merge_targets(self.model, zoo.layout)
-        self.base_weights = {name: module.weight.clone() for name, module in self.modules.items()}
+        self.base_weights = {name: weight_of(module).clone() for name, module in self.modules.items()}
         self.passes: Counter[str] = Counter()
         """Rows that went through the model so far, by split."""
 
@@ -91,7 +88,7 @@ class Scorer(ABC):
                 a = tensors[f"{PREFIX}{name}.lora_A.weight"]  # [r, in]
                 b = tensors[f"{PREFIX}{name}.lora_B.weight"]  # [out, r]
                 weight = addmm(weight, b, a, alpha=self.scale)
-            module.weight.data.copy_(weight)
+            weight_of(module).copy_(weight)
 
     def losses(self, split: str) -> np.ndarray:
         """Loss of each row [V] float64 of the model as it is merged now, in split order."""
@@ -110,15 +107,11 @@ class Scorer(ABC):
         """The score that outputs of all `select` rows stand for: higher is better; NaN: no number."""
 
     @abstractmethod
-    def validate(self, settings: Scoring) -> tuple[dict[str, float], np.ndarray]:
+    def validate(self) -> tuple[dict[str, float], np.ndarray]:
         """The task's metrics of the model as it is merged now on the validation rows, and what is kept of it."""
 
     @abstractmethod
-    def validation_rows(self, settings: Scoring) -> int:
-        """How many rows `validate` counts in `passes`."""
-
-    @abstractmethod
-    def references(self, train: pd.DataFrame, settings: Eval) -> list[Candidate]:
+    def references(self, train: pd.DataFrame) -> list[Candidate]:
         """The candidates of the arm `reference`.
 
         Args:
@@ -126,7 +119,7 @@ class Scorer(ABC):
         """
 
     @abstractmethod
-    def write(self, folder: Path, rows: Sequence[Row], settings: Scoring) -> None:
+    def write(self, folder: Path, rows: Sequence[Row]) -> None:
         """Write to `folder` what the domain keeps of its candidates beside their scores; `rows` as in scores.csv."""
 
 
@@ -134,8 +127,8 @@ class Panel(ABC):
     """Scores LoRAs on one task by its first metric on all its validation rows."""
 
     @abstractmethod
-    def __init__(self, name: str, task: Any, settings: Scoring, data: Path) -> None:
-        """Args: data: where the stages wrote the base model, the prepared tasks and their zoos.
+    def __init__(self, name: str, task: Any, tokens: int, data: Path) -> None:
+        """Args: tokens: a forward pass; data: where the stages wrote the base model, the prepared tasks and their zoos.
 
         Raises:
             UserError: a file can't be read.

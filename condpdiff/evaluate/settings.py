@@ -14,9 +14,7 @@ class Scoring(Section):
     """The keys of section `eval` that say how one LoRA is scored, whatever it is scored for."""
 
     batch_tokens: PositiveInt
-    """Tokens a forward pass: rows are batched by length; an image counts its latent patches."""
-    images: PositiveInt = 96
-    """Images generated for a candidate (style domain)."""
+    """Tokens a forward pass: rows are batched by length (text domain)."""
     image_steps: PositiveInt = 10
     """Denoising steps an image (style domain)."""
     image_guidance: float = Field(1.0, ge=0)

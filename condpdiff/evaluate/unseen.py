@@ -5,7 +5,6 @@ All of it is made from what the generator had too: the soups of the tasks that w
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,18 +24,8 @@ WARM_BUDGETS = (5, 20)
 """Steps from a start that costs no training."""
 
 
-@dataclass(frozen=True)
-class Trained:
-    """The tasks that a generator was trained on."""
-
-    soups: Tensor
-    """[Q, K]: mean of each one's checkpoints."""
-    y: Tensor
-    """[Q, d_cond]: mean of each one's conditions."""
-
-
-def without_generator(trained: Trained, y: Tensor, seed: int) -> dict[str, Tensor]:
-    """LoRAs [S, K] for the conditions y [S, d_cond], by every rule that needs no generator.
+class Rivals:
+    """Every rule that needs no generator, fitted to the tasks that a generator was trained on.
 
     mean_soup       the mean of all soups, whatever the condition
     nearest         the soup of the task of the most similar condition (cosine)
@@ -45,39 +34,45 @@ def without_generator(trained: Trained, y: Tensor, seed: int) -> dict[str, Tenso
     kernel_ridge    the same with a Gaussian kernel, whose width is the median distance
     ridge_gaussian  ridge, and a draw of its residuals on the tasks left out
     """
-    from sklearn.kernel_ridge import KernelRidge
-    from sklearn.linear_model import RidgeCV
-    from sklearn.model_selection import GridSearchCV, LeaveOneOut
 
-    mean, centre = trained.soups.mean(0), trained.y.mean(0)
-    known, asked = trained.y - centre, y - centre
-    near = cosine_similarity(asked[:, None], known[None], dim=2)  # [S, Q]
-    weights, of = near.topk(min(NEIGHBOURS, len(known)), dim=1)
-    weights = torch.softmax(weights / TEMPERATURE, dim=1)
-    # A regression on Q soups gives combinations of them: work in their span.
-    left, lengths, axes = torch.linalg.svd(trained.soups - mean, full_matrices=False)
-    targets, x, x_asked = (left * lengths).numpy(), known.numpy(), asked.numpy()
+    def __init__(self, soups: Tensor, y: Tensor) -> None:
+        """Args: soups: [Q, K], mean of each task's checkpoints; y: [Q, d_cond], mean of each one's conditions."""
+        from sklearn.kernel_ridge import KernelRidge
+        from sklearn.linear_model import RidgeCV
+        from sklearn.model_selection import GridSearchCV, LeaveOneOut
 
-    ridge = RidgeCV(PENALTIES * float(known.square().sum(1).mean())).fit(x, targets)
-    width = float(torch.pdist(known).median())
-    grid = {"alpha": PENALTIES, "gamma": [1 / (s * width) ** 2 for s in (0.5, 1, 2)]}
-    search = GridSearchCV(KernelRidge(kernel="rbf"), grid, scoring="neg_mean_squared_error", cv=LeaveOneOut())
-    kernel = search.fit(x, targets)
-    off = torch.from_numpy(targets - _left_out(x, targets, float(ridge.alpha_))).float()  # [Q, n]
-    draws = torch.randn(len(y), len(off), generator=torch.Generator().manual_seed(seed)) / len(off) ** 0.5
-    predicted = torch.from_numpy(ridge.predict(x_asked)).float()
+        self.soups, self.mean, self.centre = soups, soups.mean(0), y.mean(0)
+        self.known = known = y - self.centre
+        # A regression on Q soups gives combinations of them: work in their span.
+        left, lengths, self.axes = torch.linalg.svd(soups - self.mean, full_matrices=False)
+        targets, x = (left * lengths).numpy(), known.numpy()
+        self.ridge = RidgeCV(PENALTIES * float(known.square().sum(1).mean())).fit(x, targets)
+        width = float(torch.pdist(known).median())
+        grid = {"alpha": PENALTIES, "gamma": [1 / (s * width) ** 2 for s in (0.5, 1, 2)]}
+        search = GridSearchCV(KernelRidge(kernel="rbf"), grid, scoring="neg_mean_squared_error", cv=LeaveOneOut())
+        self.kernel = search.fit(x, targets)
+        self.off = torch.from_numpy(targets - _left_out(x, targets, float(self.ridge.alpha_))).float()  # [Q, n]
 
-    def theta(coordinates: Tensor) -> Tensor:
-        return mean + coordinates.float() @ axes
+    def __call__(self, y: Tensor, seed: int) -> dict[str, Tensor]:
+        """LoRAs [S, K] of each rule for the conditions y [S, d_cond]; the seed is of what is drawn."""
+        asked, off = y - self.centre, self.off
+        near = cosine_similarity(asked[:, None], self.known[None], dim=2)  # [S, Q]
+        weights, of = near.topk(min(NEIGHBOURS, len(self.known)), dim=1)
+        weights = torch.softmax(weights / TEMPERATURE, dim=1)
+        draws = torch.randn(len(y), len(off), generator=torch.Generator().manual_seed(seed)) / len(off) ** 0.5
+        predicted = torch.from_numpy(self.ridge.predict(asked.numpy())).float()
 
-    return {
-        "mean_soup": mean.expand(len(y), -1),
-        "nearest": trained.soups[near.argmax(1)],
-        "softmax_nearest": (weights[..., None] * trained.soups[of]).sum(1),
-        "ridge": theta(predicted),
-        "kernel_ridge": theta(torch.from_numpy(kernel.predict(x_asked))),
-        "ridge_gaussian": theta(predicted + draws @ off),
-    }
+        def theta(coordinates: Tensor) -> Tensor:
+            return self.mean + coordinates.float() @ self.axes
+
+        return {
+            "mean_soup": self.mean.expand(len(y), -1),
+            "nearest": self.soups[near.argmax(1)],
+            "softmax_nearest": (weights[..., None] * self.soups[of]).sum(1),
+            "ridge": theta(predicted),
+            "kernel_ridge": theta(torch.from_numpy(self.kernel.predict(asked.numpy()))),
+            "ridge_gaussian": theta(predicted + draws @ off),
+        }
 
 
 def _left_out(x: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:

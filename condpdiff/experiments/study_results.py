@@ -87,8 +87,7 @@ def paper_values(study: Study) -> Paper:
         keys = row.paper or {}
         for line in (line for line in lines if all(_same(line.get(key, ""), v) for key, v in keys.items())):
             if "condpdiff" in line:
-                task = line.get("task") or line["style"]
-                cells = {(arm, task): line.get(arm) for arm in ("condpdiff", "original", "soup")}
+                cells = {(arm, line["task"]): line.get(arm) for arm in ("condpdiff", "original", "soup")}
             else:
                 cells = {("condpdiff", column): cell for column, cell in line.items() if column not in keys}
             for (arm, task), cell in cells.items():

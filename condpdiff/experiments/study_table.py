@@ -1,7 +1,6 @@
 """A study as a page: its tables beside the paper's figures, and what its rows cost, as Markdown and as HTML."""
 
 import math
-from typing import get_args
 
 from condpdiff.experiments.finished import AVERAGE
 from condpdiff.experiments.study_plan import Row
@@ -9,7 +8,6 @@ from condpdiff.experiments.study_results import REFERENCES, Paper, Results, Spre
 from condpdiff.report.blocks import Table, Text, markdown_table
 from condpdiff.report.compare import signed
 from condpdiff.report.render import html_page
-from condpdiff.style.task import Metric
 
 NONE = "–"
 WHAT = {"condpdiff_mean": "Mean over all generated candidates", "condpdiff": "Selected candidate"}
@@ -119,9 +117,7 @@ def _stages(results: Results) -> Table:
 
 
 def _caption(results: Results, arm: str, paper: bool) -> str:
-    study, metrics = results.study, {_metric(results, task) for task in results.tasks}
-    lower = bool(metrics & set(get_args(Metric)))  # all of the style domain are distances
-    unit = "lower is better" if lower else "validation score in percent"
+    study, unit = results.study, "validation score in percent"
     if results.of_families:
         unit = (
             "percent of the gap between mean soup and a member's own LoRA that is closed; settings are chosen on tuning"

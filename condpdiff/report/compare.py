@@ -13,20 +13,18 @@ FEWEST = 5
 
 @dataclass(frozen=True)
 class Difference:
-    """condpdiff minus another arm, with an interval; how that comes about, the domain says."""
+    """condpdiff minus another arm, with an interval."""
 
     value: float
     low: float
     high: float
     """Both NaN where no interval is known."""
-    lower: bool = False  # a negative difference is the better one
 
     @property
     def word(self) -> str:
         """`ties` means that the interval holds 0: these rows can't tell the two apart."""
         beats, ties, loses = WORDS
-        above, below = (loses, beats) if self.lower else (beats, loses)
-        return above if self.low > 0 else below if self.high < 0 else ties
+        return beats if self.low > 0 else loses if self.high < 0 else ties
 
     @property
     def known(self) -> bool:
@@ -61,7 +59,7 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def student(values: np.ndarray, lower: bool = False) -> Difference:
+def student(values: np.ndarray) -> Difference:
     """Mean of differences [n], and its interval of 95 % where others of their kind might have been drawn.
 
     Student's t: resampling so few would make it too narrow. Not known for fewer than FEWEST.
@@ -70,7 +68,7 @@ def student(values: np.ndarray, lower: bool = False) -> Difference:
 
     n, mean = len(values), float(np.mean(values))
     reach = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n)) if n >= FEWEST else math.nan
-    return Difference(mean, mean - reach, mean + reach, lower)
+    return Difference(mean, mean - reach, mean + reach)
 
 
 def correlation(x: np.ndarray, y: np.ndarray) -> float:

@@ -11,7 +11,6 @@ from condpdiff.common.errors import UserError
 from condpdiff.evaluate.settings import DROPPED, NONSENSE
 from condpdiff.report.blocks import Block, Section, Table, Text
 from condpdiff.report.compare import FEWEST, Difference, counted, number, signed, student
-from condpdiff.report.evaluation import Scale
 from condpdiff.report.readers import read_csv
 from condpdiff.report.spec import Settings, Spec
 from condpdiff.zoo.settings import SHARED
@@ -21,29 +20,28 @@ ENOUGH = 3
 """Tasks of which chance puts each one's own first in one case of 27."""
 STATISTICS_OF_OTHERS = "other tasks' statistics"
 CONTRASTS = {
-    OTHERS: "the other {noun}s' conditions", NONSENSE: "nonsense", DROPPED: "no condition",
-    STATISTICS_OF_OTHERS: "the other {noun}s' statistics",
+    OTHERS: "the other tasks' conditions", NONSENSE: "nonsense", DROPPED: "no condition",
+    STATISTICS_OF_OTHERS: "the other tasks' statistics",
 }  # fmt: skip
 SWAP = (
     "Mean score of {count} a cell: generated under the row's condition, denormalised by the statistics of the "
-    "column's {noun} and scored on it ({label}), from the same noise in all cells. Bold: the {noun}'s own condition. "
+    "column's task and scored on it ({label}), from the same noise in all cells. Bold: the task's own condition. "
     "Read a column down: where its cells are alike, the statistics make the LoRA and the condition does not."
 )
-FLOOR = " floor: real images, as many as are generated."
 DROPPED_IS = " dropped: the null condition that `ldm.condition_dropout` trains."
 SAME_STATISTICS = (
-    " With `normalize.method: {method}` all {noun}s have the same statistics, so a column's are its {noun}'s in name "
+    " With `normalize.method: {method}` all tasks have the same statistics, so a column's are its task's in name "
     "alone, and the condition has to choose."
 )
 OWN_MINUS = (
-    "What a {noun}'s own condition adds under its own statistics, and its own statistics under its own condition: the "
-    "mean score minus that under what the row names{lower}, each LoRA paired with the one from the same noise. The "
-    "interval of the mean is Student's t over {noun}s (95 %); below {fewest} {noun}s there is none."
+    "What a task's own condition adds under its own statistics, and its own statistics under its own condition: the "
+    "mean score minus that under what the row names, each LoRA paired with the one from the same noise. The "
+    "interval of the mean is Student's t over tasks (95 %); below {fewest} tasks there is none."
 )
 STATISTICS = (
-    "The other way round: generated under the {noun}'s own condition in every cell, denormalised by the statistics of "
-    "the row's {noun}, scored on the column's. Bold: its own. Where these cells differ and those above do not, the "
-    "statistics choose the {noun}."
+    "The other way round: generated under the task's own condition in every cell, denormalised by the statistics of "
+    "the row's task, scored on the column's. Bold: its own. Where these cells differ and those above do not, the "
+    "statistics choose the task."
 )
 
 
@@ -53,7 +51,7 @@ class Probed:
 
     swap: pd.Series  # score by condition, statistics and task
     samples: int  # loRAs a cell
-    unscored: int  # loRAs whose score is not a number; they count as the worst
+    unscored: int  # LoRAs whose score is not a number; they count as 0
 
     @property
     def tasks(self) -> list[str]:
@@ -79,18 +77,17 @@ class Probed:
             found.append(self.under(task, task) - float(np.mean(cells)) if cells else math.nan)
         return np.array(found) if found and not np.isnan(found).any() else None
 
-    def own_is_best(self, contrast: str, lower: bool) -> bool:
+    def own_is_best(self, contrast: str) -> bool:
         """Whether every task scores best under its own condition, or statistics, of all tasks'."""
-        sign = -1 if lower else 1
         for task in self.tasks:
             pairs = [(n, task) if contrast == OTHERS else (task, n) for n in self.tasks]
-            scores = {pair: sign * self.under(pair[0], task, pair[1]) for pair in pairs}
+            scores = {pair: self.under(pair[0], task, pair[1]) for pair in pairs}
             if any(score >= scores[task, task] for pair, score in scores.items() if pair != (task, task)):
                 return False
         return True
 
 
-def read_probe(root: Path, scale: Scale) -> Probed:
+def read_probe(root: Path) -> Probed:
     """Read and check `root/swap.csv`.
 
     Raises:
@@ -98,7 +95,7 @@ def read_probe(root: Path, scale: Scale) -> Probed:
     """
     swap = read_csv(root / "swap.csv", ["condition", "statistics", "task", "sample", "score"])
     unscored = int(swap["score"].isna().sum())
-    swap["score"] = scale.filled(swap["score"])
+    swap["score"] = swap["score"].fillna(0.0)
     cells = swap.groupby(["condition", "statistics", "task"], sort=False)["score"]
     tasks, conditions, sizes = set(swap["task"]), set(swap["condition"]), cells.size()
     needed = {(condition, task, task) for condition in conditions for task in tasks}
@@ -109,98 +106,88 @@ def read_probe(root: Path, scale: Scale) -> Probed:
     return Probed(cells.mean(), int(swap["sample"].nunique()), unscored)
 
 
-def effect(found: Probed, spec: Spec) -> dict[str, float]:
+def effect(found: Probed) -> dict[str, float]:
     """Of metrics.json: own condition minus the other tasks', and own statistics minus the other tasks'."""
     effects = {"condition_effect": OTHERS, "statistics_effect": STATISTICS_OF_OTHERS}
     known = {name: v for name, contrast in effects.items() if (v := found.own_minus(contrast)) is not None}
-    return {name: round(float(values.mean()), spec.scale.decimals + 1) for name, values in known.items()}
+    return {name: round(float(values.mean()), 2) for name, values in known.items()}
 
 
-def verdict(found: Probed, spec: Spec) -> list[str]:
+def verdict(found: Probed) -> list[str]:
     """Is the condition used, and do the statistics choose the task? Nothing where none were swapped."""
-    noun, lines = spec.scale.noun, []
+    lines, count = [], counted(len(found.tasks), "task")
     for contrast, subject, are, work, used, held in (
-        (OTHERS, "condition", "is", "works", f"**chooses the {noun}**",
+        (OTHERS, "condition", "is", "works", "**chooses the task**",
          "with the same statistics and noise, own condition"),
-        (STATISTICS_OF_OTHERS, "statistics", "are", "work", f"**choose the {noun}**",
-         f"under a {noun}'s own condition, own statistics"),
+        (STATISTICS_OF_OTHERS, "statistics", "are", "work", "**choose the task**",
+         "under a task's own condition, own statistics"),
     ):  # fmt: skip
         if (values := found.own_minus(contrast)) is not None:
-            difference = student(values, spec.scale.lower)
+            difference = student(values)
             says = {
                 "beats": f"The {subject} {used}",
                 "ties with": f"The {subject} {are} **not measurably used**",
-                "loses to": f"The {subject} {work} **against the {noun}**",
+                "loses to": f"The {subject} {work} **against the task**",
             }[difference.word]
-            said = _said(difference, spec)
+            said = _said(difference)
             if not difference.known:
-                says = f"Whether the {subject} {are} used **can't be told** from {counted(len(values), noun)}"
-                if len(values) >= ENOUGH and found.own_is_best(contrast, spec.scale.lower):
-                    says = f"The {subject} {used}, on each of {counted(len(values), noun)} (too few for an interval)"
-                said += f"; by {noun} {signed(float(min(values)))} to {signed(float(max(values)))}"
-            lines.append(f"{says}: {held} minus the other {noun}s' is {said}.")
+                says = f"Whether the {subject} {are} used **can't be told** from {count}"
+                if len(values) >= ENOUGH and found.own_is_best(contrast):
+                    says = f"The {subject} {used}, on each of {count} (too few for an interval)"
+                said += f"; by task {signed(float(min(values)))} to {signed(float(max(values)))}"
+            lines.append(f"{says}: {held} minus the other tasks' is {said}.")
     return lines
 
 
 def sections(found: Probed, spec: Spec, params: Settings) -> list[Section]:
     """Nothing where nothing was probed."""
-    noun, tasks, method = spec.scale.noun, found.tasks, params.normalize.method
+    tasks, method = found.tasks, params.normalize.method
     if not tasks:
         return []
     scores = {c: [found.under(c, task) for task in tasks] for c in found.swap.index.unique("condition")}
-    caption = SWAP.format(count=counted(found.samples, "LoRA"), noun=noun, label=spec.label)
-    caption += SAME_STATISTICS.format(method=method, noun=noun) if method in SHARED else ""
+    caption = SWAP.format(count=counted(found.samples, "LoRA"), label=spec.label)
+    caption += SAME_STATISTICS.format(method=method) if method in SHARED else ""
     caption += f" nonsense: {spec.nonsense}." if NONSENSE in scores else ""
     caption += DROPPED_IS if DROPPED in scores else ""
-    if spec.floors:
-        scores["floor"] = [spec.floors[task] for task in tasks]
-        caption += FLOOR
-    blocks: list[Block] = [_matrix(caption, "condition", scores, tasks, spec.scale.decimals)]
+    blocks: list[Block] = [_matrix(caption, "condition", scores, tasks)]
     swapped = {statistics: [found.under(task, task, statistics) for task in tasks] for statistics in tasks}
     if found.own_minus(STATISTICS_OF_OTHERS) is not None:
-        blocks.append(_matrix(STATISTICS.format(noun=noun), "statistics", swapped, tasks, spec.scale.decimals))
-    blocks += _contrasts(found, spec)
+        blocks.append(_matrix(STATISTICS, "statistics", swapped, tasks))
+    blocks += _contrasts(found)
     if found.unscored:
         lost = counted(found.unscored, "LoRA")
-        blocks.append(Text(f"{lost} without a score (what it gives is no number): counted as {spec.scale.worst}."))
+        blocks.append(Text(f"{lost} without a score (what it gives is no number): counted as 0."))
     return [Section("condition", "What the condition does", blocks)]
 
 
-def _matrix(caption: str, rows_are: str, scores: dict[str, list[float]], tasks: list[str], decimals: int) -> Table:
+def _matrix(caption: str, rows_are: str, scores: dict[str, list[float]], tasks: list[str]) -> Table:
     """Row -> its scores on the tasks; bold where the row is the task's own."""
-    rows = [[name, *(number(score, decimals) for score in cells)] for name, cells in scores.items()]
+    rows = [[name, *(number(score, 1) for score in cells)] for name, cells in scores.items()]
     own = frozenset((i, 1 + tasks.index(name)) for i, name in enumerate(scores) if name in tasks)
     return Table(caption, [rows_are, *tasks], rows, own)
 
 
-def _contrasts(found: Probed, spec: Spec) -> list[Block]:
+def _contrasts(found: Probed) -> list[Block]:
     """Own condition minus the others', nonsense and none, own statistics minus the others': a table, and in words."""
-    noun = spec.scale.noun
     values = {name: v for name in CONTRASTS if (v := found.own_minus(name)) is not None}
     if not values:
         return []
-    differences = {name: student(v, spec.scale.lower) for name, v in values.items()}
-    rows = [
-        [name.replace("task", noun), *(signed(float(task)) for task in v), str(differences[name])]
-        for name, v in values.items()
-    ]
-    better = " (negative: the own is better)" if spec.scale.lower else ""
-    caption = OWN_MINUS.format(noun=noun, lower=better, fewest=FEWEST)
-    against = {name: _against(d, CONTRASTS[name].format(noun=noun), spec) for name, d in differences.items()}
+    differences = {name: student(v) for name, v in values.items()}
+    rows = [[name, *(signed(float(task)) for task in v), str(differences[name])] for name, v in values.items()]
+    against = {name: _against(d, CONTRASTS[name]) for name, d in differences.items()}
     statistics = against.pop(STATISTICS_OF_OTHERS, None)
-    words = f"A {noun}'s own condition " + "; it ".join(against.values()) + "."
+    words = "A task's own condition " + "; it ".join(against.values()) + "."
     words += f" Under its own condition, a LoRA with its own statistics {statistics}." if statistics else ""
-    return [Table(caption, ["own minus", *found.tasks, f"mean of {noun}s"], rows), Text(words)]
+    return [Table(OWN_MINUS.format(fewest=FEWEST), ["own minus", *found.tasks, "mean of tasks"], rows), Text(words)]
 
 
-def _against(difference: Difference, name: str, spec: Spec) -> str:
+def _against(difference: Difference, name: str) -> str:
     """Without an interval there is a figure, and no verdict."""
     if not difference.known:
-        return f"is {_said(difference, spec)} from {name}"
-    return f"**{difference.word}** {name} ({_said(difference, spec)})"
+        return f"is {_said(difference)} from {name}"
+    return f"**{difference.word}** {name} ({_said(difference)})"
 
 
-def _said(difference: Difference, spec: Spec) -> str:
+def _said(difference: Difference) -> str:
     known = f", 95 % interval {signed(difference.low)} to {signed(difference.high)}" if difference.known else ""
-    better = ", lower is better" if spec.scale.lower else ""
-    return f"{signed(difference.value)} {spec.unit}{better}{known}"
+    return f"{signed(difference.value)} points{known}"

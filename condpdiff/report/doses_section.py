@@ -7,7 +7,7 @@ import pandas as pd
 
 from condpdiff.report import compare, svg
 from condpdiff.report.arms import OURS
-from condpdiff.report.blocks import Block, Figures, Section, Table, Text
+from condpdiff.report.blocks import Block, Figures, Section, Table
 from condpdiff.report.compare import number
 from condpdiff.report.evaluation import Evaluation
 from condpdiff.report.figures import DASHED, cloud, colour
@@ -51,8 +51,7 @@ def sections(spec: Spec, params: Settings) -> list[Section]:
         zoo = read_csv(spec.data / "performance" / f"{e.name}.csv", ["checkpoint", "loss"])["loss"]
         last = zoo.to_numpy(dtype=np.float64)[-params.normalize.n_checkpoints :]
         images.append(figure(e, zoo_curve(last, params.ldm.performance)))
-    blocks: list[Block] = [Text(spec.doses)] if spec.doses else []
-    blocks += [Figures(FIGURE + (FIGURE_VALIDATION if scored else ""), images), table(shown, scored)]
+    blocks: list[Block] = [Figures(FIGURE + (FIGURE_VALIDATION if scored else ""), images), table(shown, scored)]
     return [Section("doses", "Asked-for against obtained performance", blocks)]
 
 

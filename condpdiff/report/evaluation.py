@@ -1,7 +1,7 @@
 """Reads what merge-eval wrote of a task, and says which candidate of each arm counts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +16,15 @@ from condpdiff.report.readers import read_csv, read_distances
 
 @dataclass(frozen=True)
 class Scale:
-    """How a domain scores, and what it calls things."""
+    """How a domain scores."""
 
-    noun: str  # what is generated for: a task, a style
     axis: str  # what an axis of scores says of `{metric}`
     bare: Mapping[str, str]  # arms that are no LoRA vectors, and what each is; they come first in every table
-    lower: bool = False  # a lower score is better
-    decimals: int = 1  # of a score
-    floor: str | None = None
-    """The arm of real things: what a perfect generator would score. It is the mean over its draws."""
-    metrics: Mapping[str, str] = field(default_factory=dict)
-    """Name in a task's file -> in the report, where the two differ."""
 
     @property
     def arms(self) -> dict[str, str]:
         """Every arm in the order of tables, and what it is."""
         return {**self.bare, **{name: arm.what for name, arm in ARMS.items()}}
-
-    @property
-    def worst(self) -> str:
-        """What a candidate without a score counts as."""
-        return "the worst of all" if self.lower else "0"
-
-    def filled(self, scores: pd.Series) -> pd.Series:
-        """Scores that are no numbers become the worst."""
-        return scores.fillna(scores.max() if self.lower else 0.0)
 
 
 @dataclass(frozen=True)
@@ -55,7 +39,7 @@ class Evaluation:
 
     In racing `select` is NaN where a candidate dropped out, and validation where it did not win.
     """
-    unscored: int  # candidates that were scored and whose score is not a number; they count as the worst
+    unscored: int  # candidates that were scored and whose score is not a number; they count as 0
     racing: bool  # each arm's winner alone was scored on validation
     passes: dict[str, dict[str, int]]
     """Split -> rows through the model: `done`, and what `full` selection would have cost."""
@@ -79,20 +63,13 @@ class Evaluation:
         return candidates(self.scores, arm)[column].to_numpy(dtype=np.float64)
 
     def picked(self, arm: str, column: str = "validation") -> float:
-        """The score that stands for an arm: the selected candidate's; real things are not selected."""
-        if arm == self.scale.floor:
-            return float(self.values(arm, column).mean())
+        """The score that stands for an arm: the selected candidate's."""
         return float(self.scores[column][selected(self.scores, arm)])
-
-    @property
-    def metrics(self) -> list[str]:
-        """Names of the task's scores."""
-        return [self.scale.metrics.get(name, name) for name in self.task.metrics]
 
     @property
     def metric(self) -> str:
         """The one that counts."""
-        return self.metrics[0]
+        return str(self.task.metrics[0])
 
     @property
     def label(self) -> str:
@@ -125,7 +102,7 @@ def read_evaluation(folder: Path, task: Any, scale: Scale) -> Evaluation:
 
 
 def _read_scores(path: Path, task: Any, scale: Scale, racing: bool) -> tuple[pd.DataFrame, int]:
-    """scores.csv, and how many candidates were scored without success: they get the worst score."""
+    """scores.csv, and how many candidates were scored without success: they get 0."""
     keys = ["validation", *(f"validation_{metric}" for metric in task.metrics)]
     scores = read_csv(path, ["arm", "candidate", "checkpoint", "rows", "select", "distance", *keys])
     if absent := [arm for arm in scale.arms if arm not in set(scores["arm"])]:
@@ -134,10 +111,7 @@ def _read_scores(path: Path, task: Any, scale: Scale, racing: bool) -> tuple[pd.
     scored = np.asarray(scores.index.isin(winners)) if racing else np.ones(len(scores), dtype=bool)
     seen = scores["rows"] == scores["rows"].max()
     unscored = int(((scored & scores["validation"].isna()) | (seen & scores["select"].isna())).sum())
-    for key in keys:
-        if scale.lower and not np.isfinite(scores.loc[scored, key]).any():
-            raise UserError(f"{path}: {key}: no candidate has a score; run `dvc repro` again")
-        scores.loc[scored, key] = scale.filled(scores.loc[scored, key])
+    scores.loc[scored, keys] = scores.loc[scored, keys].fillna(0.0)
     return scores, unscored
 
 

@@ -54,22 +54,20 @@ def jitter(numbers: np.ndarray | pd.Series) -> np.ndarray:
 @styled
 def arms(e: Evaluation) -> Image:
     """One row an arm: its candidates as dots, their mean as a bar, the selected one as a ringed diamond."""
-    names, decimals = e.arms, e.scale.decimals
+    names = e.arms
     fig, (ax,) = figure(0.9 + 0.27 * len(names))
     values = {arm: v[~np.isnan(v)] for arm in names for v in (e.values(arm),)}
     low, high = _range(np.concatenate([v for arm, v in values.items() if arm not in e.scale.bare]))
-    if (real := e.scale.floor) and high - (floor := _range(values[real])[0]) < 3 * (high - low):
-        low = min(low, floor)
     ax.axvline(values["soup"][0], color=colour("soup"), lw=1, ls=DASHED, zorder=1)
     for i, arm in enumerate(names):
         _strip(ax, i, arm, values[arm], e.picked(arm), low, high)
         ax.text(
-            1.02, i, f"{e.picked(arm):.{decimals}f}", transform=ax.get_yaxis_transform(), va="center", fontsize=8,
+            1.02, i, f"{e.picked(arm):.1f}", transform=ax.get_yaxis_transform(), va="center", fontsize=8,
             fontweight="bold" if arm == OURS else "normal",
         )  # fmt: skip
     ax.set(xlim=(low, high), xlabel=e.label, title=e.name)
     named_rows(ax, names, names.index(OURS))
-    picked = ", ".join(f"{arm} {e.picked(arm):.{decimals}f}" for arm in names)
+    picked = ", ".join(f"{arm} {e.picked(arm):.1f}" for arm in names)
     return image(fig, f"arms-{e.name}", f"{e.name}: {e.metric} of every arm; selected candidates: {picked}")
 
 
@@ -95,11 +93,11 @@ def _range(values: np.ndarray) -> tuple[float, float]:
 
 
 @styled
-def forest(comparisons: Sequence[Comparison], unit: str, nouns: str) -> Image:
+def forest(comparisons: Sequence[Comparison]) -> Image:
     """condpdiff minus each other arm with its interval, for each task and for their mean."""
     tasks = list(comparisons[0].tasks)
     several = len(tasks) > 1
-    rows = [*tasks, f"mean of {nouns}"] if several else tasks
+    rows = [*tasks, "mean of tasks"] if several else tasks
     fig, (ax,) = figure(1.0 + (0.13 * len(comparisons) + 0.1) * len(rows), width=4.4)
     ax.axvline(0, color=LIGHT["ink"], lw=1)
     for j, c in enumerate(comparisons):
@@ -114,9 +112,9 @@ def forest(comparisons: Sequence[Comparison], unit: str, nouns: str) -> Image:
     if several:
         ax.axhspan(len(tasks) - 0.5, len(tasks) + 0.5, color=LIGHT["line"], alpha=0.55, lw=0, zorder=0)
     named_rows(ax, rows, -1, pad=0.5 if several else 0.7)
-    ax.set_xlabel(f"condpdiff minus the other arm, {unit}")
+    ax.set_xlabel("condpdiff minus the other arm, points")
     alt = "; ".join(f"condpdiff minus {c.arm}: {c.average}" for c in comparisons)
-    said = f"Differences between selected candidates, mean of {nouns}: {alt}"
+    said = f"Differences between selected candidates, mean of tasks: {alt}"
     return image(fig, "differences", said, legend=len(comparisons))
 
 

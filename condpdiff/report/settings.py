@@ -9,6 +9,6 @@ class Report(Section):
     perplexity: PositiveFloat
     """Of the t-SNE figures."""
     learned_margin: float = Field(ge=0)
-    """Below it a task is flagged as not learned. Text: points by which the selected checkpoint must beat both a
-    constant and no LoRA. Styles: percent of the way from no LoRA to the floor that it must have gone."""
+    """Points by which a task's selected checkpoint must beat both a constant and no LoRA, or it is flagged as not
+    learned."""
     seed: int = Field(0, ge=0)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from condpdiff.autoencoder.settings import Autoencoder
-from condpdiff.common.task import Base, Data
+from condpdiff.common.task import Data
 from condpdiff.diffusion.settings import Ldm
 from condpdiff.evaluate.settings import Eval
 from condpdiff.generate.settings import Sample
 from condpdiff.report.arms import CONTROLS
-from condpdiff.report.blocks import Block, Section, Table
+from condpdiff.report.blocks import Block, Table
 from condpdiff.report.compare import Comparison, Difference
 from condpdiff.report.evaluation import Evaluation, Scale, read_evaluation
 from condpdiff.report.settings import Report
@@ -23,7 +23,6 @@ class Settings(Protocol):
     """What the report reads of params.yaml."""
 
     data: Data
-    base: Base
     collect: Collect
     normalize: Normalize
     ae: Autoencoder
@@ -41,24 +40,12 @@ class Spec(ABC):
     differences: ClassVar[str]  # how the intervals in the table of differences come about
     all_metrics: ClassVar[str]  # caption of the table of all metrics
     why_racing: ClassVar[str]  # why racing leaves figures out, and which
-    doses: ClassVar[str] = ""  # a sentence: what asking for a performance does not show
     nonsense: ClassVar[str]  # what the condition `nonsense` is
-    passed: ClassVar[str] = "rows"  # what goes through the models
 
     def __init__(self, tasks: Mapping[str, Any], data: Path) -> None:
         """Read `data/eval/<task>/` of every task, as `read_evaluation` does."""
         self.data = data
         self.evaluations = [read_evaluation(data / "eval" / name, task, self.scale) for name, task in tasks.items()]
-
-    @property
-    def nouns(self) -> str:
-        """What is generated for, in the plural."""
-        return f"{self.scale.noun}s"
-
-    @property
-    def unit(self) -> str:
-        """Of a difference."""
-        return self.evaluations[0].metric if self.scale.lower else "points"
 
     @property
     def label(self) -> str:
@@ -70,12 +57,6 @@ class Spec(ABC):
     def racing(self) -> bool:
         """Some arms' winners alone were scored on validation."""
         return any(e.racing for e in self.evaluations)
-
-    @property
-    def floors(self) -> dict[str, float]:
-        """Task -> the score of real things; nothing in a domain that has no such arm."""
-        floor = self.scale.floor
-        return {e.name: e.picked(floor) for e in self.evaluations} if floor else {}
 
     @abstractmethod
     def why_not_learned(self, e: Evaluation, margin: float) -> str:
@@ -90,7 +71,7 @@ class Spec(ABC):
 
         The control is the one with the best average over tasks, picked with hindsight: the hardest one to beat.
         """
-        control = (min if self.scale.lower else max)(CONTROLS, key=averages(summary).__getitem__)
+        control = max(CONTROLS, key=averages(summary).__getitem__)
         arms = {"control": control, "soup": "soup", "original": "original"}
         return {key: self.compare(summary, arm, seed) for key, arm in arms.items()}
 
@@ -108,7 +89,7 @@ class Spec(ABC):
 
     @abstractmethod
     def measured(self, params: Settings) -> str:
-        """What was measured on how many validation rows or images, in sentences."""
+        """What was measured on how many validation rows, in sentences."""
 
     @abstractmethod
     def results(self, params: Settings) -> str:
@@ -126,16 +107,8 @@ class Spec(ABC):
         """Tables of all candidates under other rules of selection; empty in racing."""
         return []
 
-    def shown(self) -> list[Section]:
-        """Sections after the results: what was generated itself."""
-        return []
-
     def novelty(self) -> list[Block]:
         """Other measures of novelty than distance."""
-        return []
-
-    def base(self, params: Settings) -> list[Section]:
-        """Sections on the base model."""
         return []
 
 

@@ -46,9 +46,8 @@ def summarise(evaluations: Sequence[Evaluation]) -> Summary:
         for arm in e.arms:
             values = e.values(arm)
             std = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
-            low, high = float(values.min()), float(values.max())
-            best, worst = (low, high) if e.scale.lower else (high, low)
-            summary.append(ArmScore(e.name, arm, len(values), e.picked(arm), float(values.mean()), std, best, worst))
+            mean, best, worst = (float(value) for value in (values.mean(), values.max(), values.min()))
+            summary.append(ArmScore(e.name, arm, len(values), e.picked(arm), mean, std, best, worst))
     return summary
 
 
@@ -66,7 +65,7 @@ def averages(summary: Summary, field: str = "selected") -> dict[str, float]:
     return {arm: row[AVERAGE] for arm, row in pivot(summary, field).items()}
 
 
-def metrics(summary: Summary, flags: dict[str, str], decimals: int) -> dict[str, Any]:
+def metrics(summary: Summary, flags: dict[str, str]) -> dict[str, Any]:
     """What `dvc metrics show` and `dvc exp show` show, with one decimal more than the tables.
 
     In racing there is no mean over all candidates: not all have a score.
@@ -76,11 +75,11 @@ def metrics(summary: Summary, flags: dict[str, str], decimals: int) -> dict[str,
     found: dict[str, Any] = {}
     for task in picked[OURS]:
         shown = {arm: picked[arm][task] for arm in HEADLINE.get(task, HEADLINE["task"])}
-        found[task] = {arm: round(value, decimals + 1) for arm, value in shown.items() if not np.isnan(value)}
+        found[task] = {arm: round(value, 2) for arm, value in shown.items() if not np.isnan(value)}
     return {**found, "tasks_not_learned": len(flags)}
 
 
 def arms_frame(summary: Summary) -> pd.DataFrame:
     """task, arm, score, mean, low, high: the selected candidate, and its arm's mean, lowest and highest."""
-    rows = [(s.task, s.arm, s.selected, s.mean, min(s.worst, s.best), max(s.worst, s.best)) for s in summary]
+    rows = [(s.task, s.arm, s.selected, s.mean, s.worst, s.best) for s in summary]
     return pd.DataFrame(rows, columns=["task", "arm", "score", "mean", "low", "high"]).round(4)

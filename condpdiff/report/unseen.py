@@ -104,7 +104,7 @@ def build(tasks: Mapping[str, Task], data: Path, seed: int) -> Report:
         Section("settings", "Settings", settings),
     ]
     tuning = rows[rows["tier"] == "tuning"]  # what settings are chosen by
-    chosen = {f"tuning {g}": _gaps(tuning[tuning["group"] == g], seed) for g in groups}
+    chosen = {f"tuning {g}": _gaps(found, seed) for g in groups if len(found := tuning[tuning["group"] == g])}
     metrics = {
         _key(g): {a: round(v[0], 1) for a, v in _main(found).items() if a in ARMS}
         for g, found in (gaps | seen | chosen).items()

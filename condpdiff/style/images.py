@@ -54,29 +54,17 @@ def read_picture(picture: Any, size: int) -> np.ndarray:
         picture = Image.fromarray(picture)
     place = "picture" if isinstance(picture, Image.Image) else str(picture)
     image = read_rgb(lambda: picture if isinstance(picture, Image.Image) else Image.open(picture), place)
-    return square(at_least(image, size), size, place)
+    return square(image, size)
 
 
-def at_least(image: np.ndarray, size: int) -> np.ndarray:
-    """A picture [H, W, 3] whose shorter side has `size` pixels; small ones are enlarged."""
-    height, width = image.shape[:2]
-    if min(height, width) >= size:
-        return image
-    scale = size / min(height, width)
-    new = (max(size, round(width * scale)), max(size, round(height * scale)))
-    return np.asarray(Image.fromarray(image).resize(new, Image.Resampling.LANCZOS))
-
-
-def square(image: np.ndarray, size: int, place: str) -> np.ndarray:
-    """The middle square of an image [H, W, 3], as uint8 [size, size, 3].
-
-    Raises:
-        UserError: the image is smaller than that.
-    """
+def square(image: np.ndarray, size: int) -> np.ndarray:
+    """The middle square of an image [H, W, 3], as uint8 [size, size, 3]; a smaller one is enlarged."""
+    scale = size / min(image.shape[:2])
+    if scale > 1:
+        width, height = (max(size, round(length * scale)) for length in image.shape[1::-1])
+        image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
     height, width, _ = image.shape
     side = min(height, width)
-    if side < size:
-        raise UserError(f"{place}: found {width} x {height} pixels, allowed: at least {size} x {size} (data.size)")
     top, left = (height - side) // 2, (width - side) // 2
     middle = Image.fromarray(image[top : top + side, left : left + side])
     return np.asarray(middle.resize((size, size), Image.Resampling.LANCZOS))

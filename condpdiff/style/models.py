@@ -245,20 +245,17 @@ class Examples:
         return Examples(*(tensor.to(where) for tensor in (self.latents, self.caption, self.embeddings, self.mask)))
 
 
-def load_examples(base: Path, splits: Mapping[str, pd.DataFrame]) -> dict[str, Examples]:
-    """Every split's images and captions through their encoders, once, on the CPU; raises as loading these does."""
+def load_examples(base: Path, rows: pd.DataFrame) -> Examples:
+    """Images and captions through their encoders, once, on the CPU; raises as loading these does."""
     vae: Any = load_vae(base)
     vae.to(device())
-    captions = sorted({caption for rows in splits.values() for caption in rows["caption"]})
+    captions = sorted(set(rows["caption"]))
     embeddings, mask = embed_captions(base, captions)
     number = {caption: i for i, caption in enumerate(captions)}
-    found = {}
-    for name, rows in splits.items():
-        # Decoded a batch at a time: a thousand images of 512 x 512 are 3 GB in float32.
-        parts = (rows.iloc[i : i + BATCH] for i in range(0, len(rows), BATCH))
-        latents = torch.cat([encode_images(vae, to_tensor(images(part))).cpu() for part in parts])
-        found[name] = Examples(latents, torch.tensor(rows["caption"].map(number).tolist()), embeddings, mask)
-    return found
+    # Decoded a batch at a time: a thousand images of 512 x 512 are 3 GB in float32.
+    parts = (rows.iloc[i : i + BATCH] for i in range(0, len(rows), BATCH))
+    latents = torch.cat([encode_images(vae, to_tensor(images(part))).cpu() for part in parts])
+    return Examples(latents, torch.tensor(rows["caption"].map(number).tolist()), embeddings, mask)
 
 
 # --- the loss, the pipeline ---------------------------------------------------------------------

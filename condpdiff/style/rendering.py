@@ -32,31 +32,19 @@ CANVAS = 384
 TILES = 4
 """Pictures along a side of such a canvas, in a mosaic of small ones."""
 
-CHARCOAL, PAPER = np.array([34.0, 31, 30]), np.array([243.0, 239, 230])
-BOARD, WHITE_CHALK = np.array([26.0, 42, 58]), np.array([240.0, 240, 228])
 LINES = 9.0
 """How strongly a change of brightness counts as a line."""
 
-Rough = np.random.Generator | np.ndarray
-"""A tooth that was made before, or what decides one."""
-
 
 def charcoal(
-    image: np.ndarray,
-    rough: Rough,
-    *,
-    ink: np.ndarray = CHARCOAL,
-    paper: np.ndarray = PAPER,
-    degrees: float = 45,
-    strength: float = 0.9,
+    image: np.ndarray, *, tooth: np.ndarray, ink: np.ndarray, paper: np.ndarray, strength: float
 ) -> np.ndarray:
-    """Black charcoal on white paper: dark parts smudged in slanting strokes, outlines drawn; no colour.
+    """Dark pigment on light paper: dark parts smudged in slanting strokes, outlines drawn; no colour.
 
     Args:
         image: uint8 [H, W, 3].
-        rough: decides the paper's tooth, or is the tooth [H, W].
+        tooth: of the paper [H, W], as `tooth` makes one.
         ink, paper: their colours [3] in 0..255.
-        degrees: the strokes' slant from level, anticlockwise, unless the tooth is given.
         strength: how much pigment the darkest parts get.
 
     Returns:
@@ -64,34 +52,17 @@ def charcoal(
     """
     tone = _even_light(image)
     wanted = strength * (1 - tone) ** 1.5 + _lines(tone)  # how much pigment
-    pigment = _caught(wanted, _surface(rough, tone.shape, degrees), softness=0.22)[..., None]
-    return _uint8(paper + (ink - paper) * pigment)
+    return _uint8(paper + (ink - paper) * _caught(wanted, tooth, softness=0.22)[..., None])
 
 
-def chalk(
-    image: np.ndarray,
-    rough: Rough,
-    *,
-    ink: np.ndarray = WHITE_CHALK,
-    paper: np.ndarray = BOARD,
-    degrees: float = -30,
-    strength: float = 0.62,
-) -> np.ndarray:
-    """Chalk on a dark board: light parts rubbed in broad grainy strokes, outlines drawn, a trace of the colours.
+def chalk(image: np.ndarray, *, tooth: np.ndarray, ink: np.ndarray, paper: np.ndarray, strength: float) -> np.ndarray:
+    """Light pigment on a dark board: light parts rubbed in grainy strokes, outlines drawn, a trace of the colours.
 
-    Args:
-        image: uint8 [H, W, 3].
-        rough: decides the board's tooth, or is the tooth [H, W].
-        ink, paper: the colours [3] of chalk and board in 0..255.
-        degrees: the strokes' slant from level, anticlockwise, unless the tooth is given.
-        strength: how much chalk the lightest parts get.
-
-    Returns:
-        uint8 [H, W, 3].
+    The arguments are as `charcoal` has them; the lightest parts get most.
     """
     tone = _even_light(image)
     wanted = strength * tone**2 + _lines(tone)
-    pigment = _caught(wanted, _surface(rough, tone.shape, degrees), softness=0.15)[..., None]
+    pigment = _caught(wanted, tooth, softness=0.15)[..., None]
     colours = np.stack([gaussian_filter(image[..., c].astype(np.float64), 3) for c in range(3)], -1)
     tint = colours - colours.mean(-1, keepdims=True)
     return _uint8(paper + (ink + 0.5 * tint - paper) * pigment)
@@ -286,10 +257,6 @@ def _wanted(image: np.ndarray, ink: np.ndarray, paper: np.ndarray) -> np.ndarray
 def _covered(inside: np.ndarray, period: float) -> np.ndarray:
     """Ink 0..1 of a shape with soft edges; `inside` grows by 1 in half a period."""
     return np.clip(0.5 + inside * period / 3, 0, 1)
-
-
-def _surface(rough: Rough, shape: tuple[int, int], degrees: float) -> np.ndarray:
-    return rough if isinstance(rough, np.ndarray) else tooth(shape, degrees, rough)
 
 
 def _caught(wanted: np.ndarray, tooth: np.ndarray, softness: float) -> np.ndarray:

@@ -1,7 +1,5 @@
 """Prepared images, back from disk, and as tensors."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -15,30 +13,6 @@ from torch import Tensor
 def images(rows: pd.DataFrame) -> np.ndarray:
     """The images of a split: uint8 [V, H, W, 3]."""
     return np.stack([np.asarray(Image.open(BytesIO(png))) for png in rows["image"]])
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """What every candidate of every arm generates."""
-
-    captions: list[str]
-    seeds: list[int]
-
-    @staticmethod
-    def of(captions: Sequence[str], count: int) -> "Prompts":
-        """The captions in their order, again and again; every image has a seed of its own."""
-        return Prompts([captions[i % len(captions)] for i in range(count)], list(range(count)))
-
-    def spread(self, count: int) -> list[int]:
-        """Positions of `count` prompts to be looked at: spread over the different captions, then the others."""
-        again = pd.Series(self.captions).duplicated().to_numpy()
-        first, others = np.flatnonzero(~again), np.flatnonzero(again)
-        chosen = first[np.linspace(0, len(first) - 1, min(count, len(first))).round().astype(int)]
-        return [*chosen.tolist(), *others[: count - len(chosen)].tolist()]
-
-    def at(self, positions: Sequence[int]) -> "Prompts":
-        """Those at the positions."""
-        return Prompts([self.captions[i] for i in positions], [self.seeds[i] for i in positions])
 
 
 def save_png(path: Path, pixels: np.ndarray, **texts: object) -> None:

@@ -9,18 +9,6 @@ from condpdiff.common.files import read_json
 from condpdiff.common.splits import DESCRIPTION
 from condpdiff.text.task import Task, TaskData
 
-NONSENSE = {  # words at random, in the shape of what `describe` gives
-    "task_info": [
-        "Lantern seven the marble under quickly bicycle of which tuesday grows.",
-        "Copper because an umbrella fourteen whisper fence, north to spoon.",
-        "Violin gravel into ate perhaps window less than oblong harbour.",
-    ],
-    "few_shot": [
-        "Input: ladder green of seldom biscuit Output: hinge\nInput: eleven river carpet whose Output: plum",
-        "Input: the anchor slowly pepper by candle Output: tin\nInput: button over wool Output: Wednesday",
-    ],
-}
-
 
 def describe(task: Task, train: pd.DataFrame) -> dict[str, list[str]]:
     """All descriptions of a task (`task_info`) and all its two-shot texts (`few_shot`).
@@ -57,15 +45,6 @@ def shown(text: str) -> str:
     return text
 
 
-def nonsense_inputs(task: Task, kind: str) -> list[str]:
-    """Texts that mean nothing, as the kind of condition has them; none for kinds that read no text.
-
-    Args:
-        task: any of the run's; domains whose inputs have a size of their own take it from there.
-    """
-    return condition_texts(kind, NONSENSE)
-
-
 def two_shots(task: Task, train: pd.DataFrame) -> list[str]:
     """Two labelled examples a text: fixed by the task file, or drawn from the training rows.
 
@@ -76,6 +55,9 @@ def two_shots(task: Task, train: pd.DataFrame) -> list[str]:
     if few_shot.examples:
         return ["\n".join(example_line(text, label) for text, label in few_shot.examples)]
     rng = np.random.default_rng(few_shot.seed)
+    if task.data.kind == "language":
+        draws = [rng.choice(len(train), size=2, replace=False) for _ in range(few_shot.draws)]
+        return ["\n".join(f"Example: {text}" for text in train["text"].iloc[draw]) for draw in draws]
     groups = train["label"] if task.data.labels else _upper_half(train["label"])
     by_group = [train[groups == value] for value in np.unique(groups)]
     found = []

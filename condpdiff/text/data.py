@@ -16,8 +16,9 @@ from condpdiff.common.splits import SPLITS, hold_out, most, save_splits, subsamp
 from condpdiff.common.task import TASKS, Data
 from condpdiff.text.conditions import describe
 from condpdiff.text.families.data import prepare_family
+from condpdiff.text.families.wordnet import PACKAGE
 from condpdiff.text.sources import Rows, read_source
-from condpdiff.text.task import Columns, PackageSource, Task, TaskData
+from condpdiff.text.task import Columns, HubSource, PackageSource, Task, TaskData, WordnetSource
 
 
 def prepare_data(name: str, task: Task, limits: Data, out: Path) -> None:
@@ -34,6 +35,18 @@ def prepare_data(name: str, task: Task, limits: Data, out: Path) -> None:
     print(f"{name}: " + ", ".join(f"{split} {label_summary(task.data, frame)}" for split, frame in frames.items()))
 
 
+def needs(task: Task) -> list[tuple[str, str]]:
+    """As `domain.DataModule`."""
+    source = task.data.source
+    if isinstance(source, PackageSource):
+        return [("package", source.package)]
+    if isinstance(source, HubSource):
+        return [("dataset", source.dataset)]
+    if isinstance(source, WordnetSource):
+        return [("package", PACKAGE)]
+    return [("file", source.train), ("file", source.validation)]
+
+
 def prepare(data: TaskData, name: str, limits: Data) -> dict[str, pd.DataFrame]:
     """Read, clean, label and subsample the rows of a task; the same input gives the same rows in the same order.
 
@@ -47,7 +60,8 @@ def prepare(data: TaskData, name: str, limits: Data) -> dict[str, pd.DataFrame]:
     """
     where = f"{TASKS / name}.yaml"
     rows = read_source(data, where)
-    labels = _labels(data, rows, where)
+    unlabelled = {split: np.zeros(len(rows[split].frame)) for split in SPLITS}
+    labels = unlabelled if data.kind == "language" else _labels(data, rows, where)
     texts = {split: _texts(data, rows[split], where).assign(label=labels[split]) for split in SPLITS}
     frames = {split: _complete(data, frame, f"{name}: {split}") for split, frame in texts.items()}
     frames = subsample(frames, limits, _keys, name)
@@ -74,7 +88,8 @@ def read_labelled(path: Path, data: TaskData) -> pd.DataFrame:
     pair = "text_pair" if data.columns.text_pair is not None else None
     data = data.model_copy(update={"columns": Columns(text="text", text_pair=pair, label="label"), "binarize": None})
     rows = Rows(where, read_table(path, None, where))
-    labels = _labels(data, dict.fromkeys(SPLITS, rows), where)["train"]
+    both = dict.fromkeys(SPLITS, rows)
+    labels = np.zeros(len(rows.frame)) if data.kind == "language" else _labels(data, both, where)["train"]
     frame = _complete(data, _texts(data, rows, where).assign(label=labels), where).reset_index(drop=True)
     _check_split(data, frame, where, "rows", len(frame))
     return frame
@@ -83,6 +98,8 @@ def read_labelled(path: Path, data: TaskData) -> pd.DataFrame:
 def label_summary(data: TaskData, frame: pd.DataFrame) -> str:
     """One short phrase: the number of rows and how the labels are distributed."""
     label = frame["label"]
+    if data.kind == "language":
+        return f"{len(frame)} rows"
     if data.labels:
         shares = ", ".join(f"{name} {int((label == index).sum())}" for index, name in enumerate(data.labels))
     else:
@@ -147,6 +164,8 @@ def _keys(frame: pd.DataFrame) -> pd.Series:
 def _check_split(data: TaskData, frame: pd.DataFrame, place: str, key: str, limit: int) -> None:
     if frame.empty:
         raise UserError(f"{place}: no rows are left after cleaning; allowed: rows of at least two labels")
+    if data.kind == "language":
+        return
     values = frame["label"].unique()
     if len(values) == 1:
         found = data.labels[int(values[0])] if data.labels else values[0]
@@ -158,6 +177,7 @@ def _check_split(data: TaskData, frame: pd.DataFrame, place: str, key: str, limi
 
 def _labels(data: TaskData, rows: dict[str, Rows], where: str) -> dict[str, np.ndarray]:
     """Labels as float64 `[rows]` for each split; NaN for a rating that `binarize` drops."""
+    assert data.columns.label is not None  # TaskData asks for it
     key = f"{where}: data.columns.label {data.columns.label!r}"
     raw = {split: _column(rows[split], data.columns.label, "label", where) for split in SPLITS}
     for split, values in raw.items():

@@ -1,5 +1,6 @@
 """Fine-tune a LoRA and a head on one text task: what `zoo.collect` asks of the text domain."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from peft import PeftModel
 from torch import Tensor
-from transformers import AutoTokenizer
 
 from condpdiff.common.files import read_rows
 from condpdiff.common.hardware import device, rank, share
-from condpdiff.text.families.losses import Family
 from condpdiff.text.metrics import constant_prediction, score
-from condpdiff.text.models import peft_classifier
+from condpdiff.text.models import load_tokenizer, peft_model, row_losses
 from condpdiff.text.rows import Batches, length_grouped_order, tokenize
 from condpdiff.text.task import Task
 from condpdiff.zoo.collect import BatchLoss, Finetuning, collect_zoo
-from condpdiff.zoo.many import collect_many
 from condpdiff.zoo.settings import Collect
 
 VALIDATION_TOKENS = 512
@@ -32,10 +30,7 @@ def finetune(name: str, task: Task, collect: Collect, data: Path, base: Path, ou
     Raises:
         UserError: the data can't be read; the model has no such target modules; the processes can't share a batch.
     """
-    if task.members is not None:
-        collect_many(Family(task, collect, data, base), name, task.finetune, collect, out)
-    else:
-        collect_zoo(TextFinetuning(name, task, collect, data, base), out)
+    collect_zoo(TextFinetuning(name, task, collect, data, base), out)
 
 
 class LabelLoss(BatchLoss):
@@ -49,6 +44,14 @@ class LabelLoss(BatchLoss):
         return F.cross_entropy(logits.float(), labels)
 
 
+class LanguageLoss(BatchLoss):
+    """Cross entropy of the next token, the mean over rows."""
+
+    def forward(self, inputs: dict[str, Tensor], labels: Tensor) -> Tensor:
+        """Token ids and mask [B, T] each -> the mean loss; labels are not read."""
+        return row_losses(self.model, inputs).mean()
+
+
 class TextFinetuning(Finetuning[Task]):
     """Rows of one task, tokenised once; a batch holds rows of similar length."""
 
@@ -60,7 +63,7 @@ class TextFinetuning(Finetuning[Task]):
         self.files = [data / "train.parquet", data / "validation.parquet", *model]
         rows = {split: read_rows(data, split) for split in ("train", "validation")}
         self.labels = {split: rows[split]["label"].to_numpy() for split in rows}
-        self.tokenizer = AutoTokenizer.from_pretrained(base)
+        self.tokenizer = load_tokenizer(base)
         self.train = tokenize(rows["train"], self.tokenizer, task.finetune.max_length)
         self.validation = Batches.of(
             rows["validation"], self.tokenizer, task.finetune.max_length, tokens=VALIDATION_TOKENS
@@ -68,8 +71,8 @@ class TextFinetuning(Finetuning[Task]):
 
     def start(self) -> BatchLoss:
         outputs, c = self.task.data.num_outputs, self.collect
-        model = peft_classifier(self.base, outputs, c.seed, c.rank, c.alpha, c.target_modules)
-        return LabelLoss(model.to(device()).train())
+        model = peft_model(self.base, outputs, c.seed, c.rank, c.alpha, c.target_modules)
+        return (LabelLoss if outputs else LanguageLoss)(model.to(device()).train())
 
     def batches(self) -> Callable[[int], tuple[Any, ...]]:
         size, where = self.task.finetune.batch_size, device()
@@ -91,16 +94,21 @@ class TextFinetuning(Finetuning[Task]):
         """The task's first metric, in percent."""
         model.eval()
         batches = ({k: v.to(device()) for k, v in inputs.items()} for inputs in self.validation.inputs)
-        logits = self.validation.in_split_order([model(**inputs).logits for inputs in batches])  # [V, classes or 1]
+        kind = self.task.data.kind
+        found = [row_losses(model, inputs) if kind == "language" else model(**inputs).logits for inputs in batches]
+        outputs = self.validation.in_split_order(found)  # [V, classes or 1]
         model.train()
-        predictions = logits[:, 0] if self.task.data.kind == "regression" else logits.argmax(-1)
-        return self._metric(predictions)
+        return self._metric(outputs.argmax(-1) if kind == "classification" else outputs[:, 0])
 
     def verdict(self, scores: list[tuple[int, float]]) -> tuple[str, str | None]:
         constant = constant_prediction(self.labels["train"], self.task.data.kind)
+        if self.task.data.kind == "language":
+            constant = math.log(len(self.tokenizer))
         floor, last = self._metric(np.full(len(self.labels["validation"]), constant)), scores[-1][1]
         said = f"{self.task.metrics[0]} {last:.1f} after the last step, a constant gives {floor:.1f}"
         return said, None if last > floor else "a constant"
 
     def _metric(self, predictions: np.ndarray) -> float:
-        return score(predictions, self.labels["validation"], self.task.metrics)[self.task.metrics[0]]
+        return score(predictions, self.labels["validation"], self.task.metrics, self.task.data.f1_classes)[
+            self.task.metrics[0]
+        ]

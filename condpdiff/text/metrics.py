@@ -1,4 +1,4 @@
-"""Metrics of text tasks, in percent: scikit-learn's and SciPy's."""
+"""Metrics of text tasks, in percent: scikit-learn's and SciPy's; a log-likelihood is in hundredths of a nat."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,9 +6,19 @@ from typing import Any
 import numpy as np
 
 
-def score(predictions: np.ndarray, references: np.ndarray, names: Sequence[str]) -> dict[str, float]:
-    """Metrics of one set of predictions [V] against references [V], in percent."""
-    return {name: 100.0 * float(_METRICS[name](predictions, references)) for name in names}
+def score(
+    predictions: np.ndarray, references: np.ndarray, names: Sequence[str], f1_classes: Sequence[int] = (1,)
+) -> dict[str, float]:
+    """Metrics of one set of predictions [V] against references [V], in percent.
+
+    Args:
+        f1_classes: the classes whose F1 are averaged, whatever is predicted: candidates are compared by it.
+    """
+    found = {}
+    for name in names:
+        value = _f1(predictions, references, f1_classes) if name == "f1" else _METRICS[name](predictions, references)
+        found[name] = 100.0 * float(value)
+    return found
 
 
 def constant_prediction(labels: np.ndarray, kind: str) -> float:
@@ -23,10 +33,15 @@ def _accuracy(p: np.ndarray, y: np.ndarray) -> float:
     return float(np.mean(p == y))
 
 
-def _f1(p: np.ndarray, y: np.ndarray) -> float:
+def _f1(p: np.ndarray, y: np.ndarray, classes: Sequence[int]) -> float:
     from sklearn.metrics import f1_score  # a second, which scoring by losses need not wait for
 
-    return f1_score(y, p, average="binary" if set(np.unique(y)) | set(np.unique(p)) <= {0, 1} else "macro")
+    return f1_score(y, p, labels=list(classes), average="macro", zero_division=0.0)
+
+
+def _log_likelihood(p: np.ndarray, _: np.ndarray) -> float:
+    """Mean of rows' log-likelihoods a token, from their losses in nats."""
+    return -float(np.mean(p))
 
 
 def _matthews(p: np.ndarray, y: np.ndarray) -> float:
@@ -54,8 +69,8 @@ def _correlation(of: Callable[..., Any], p: np.ndarray, y: np.ndarray) -> float:
 
 _METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": _accuracy,
-    "f1": _f1,
     "matthews": _matthews,
     "pearson": _pearson,
     "spearman": _spearman,
+    "log_likelihood": _log_likelihood,
 }

@@ -1,16 +1,24 @@
 """What the text domain knows of each model family: where the LoRA goes and what the head is."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+)
 from transformers.utils import logging
 
-from condpdiff.common.errors import UserError
+from condpdiff.common.errors import UserError, first_line
+from condpdiff.zoo.placed import LINEAR
 
 # PEFT still reads an attribute that transformers renamed; nothing that a user can mend.
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
@@ -19,6 +27,8 @@ logging.set_verbosity_error()
 logging.disable_progress_bar()
 
 TASK_TYPE = TaskType.SEQ_CLS.value
+SDPA = ("bert", "roberta", "electra", "distilbert", "modernbert", "gpt2", "llama", "mistral", "qwen2", "qwen3")
+"""Model types with torch's fused attention."""
 CARD = """---
 base_model: {base}
 library_name: peft
@@ -40,9 +50,9 @@ tokenizer = AutoTokenizer.from_pretrained("{base}")
 """
 """Model card of a generated adapter."""
 
-# All four attention projections of a layer: this gives the K of the paper's Table 1
+# All attention projections of a layer: of BERT's kind this gives the K of the paper's Table 1
 # (73,728 at r = 1 for BERT-base and RoBERTa-base, 92,160 for DeBERTa-base).
-_BERT = ("query", "key", "value", "attention.output.dense")
+_BERT, _LLAMA = ("query", "key", "value", "attention.output.dense"), ("q_proj", "k_proj", "v_proj", "o_proj")
 ATTENTION = {
     "bert": _BERT,
     "roberta": _BERT,
@@ -50,15 +60,15 @@ ATTENTION = {
     "deberta": ("in_proj", "pos_proj", "pos_q_proj", "attention.output.dense"),
     "deberta-v2": ("query_proj", "key_proj", "value_proj", "attention.output.dense"),
     "distilbert": ("q_lin", "k_lin", "v_lin", "out_lin"),
-}
-# The head is every module that the pre-trained weights do not hold.
-HEADS = {
-    "bert": ("classifier",),
-    "roberta": ("classifier",),
-    "electra": ("classifier",),
-    "deberta": ("pooler", "classifier"),
-    "deberta-v2": ("pooler", "classifier"),
-    "distilbert": ("pre_classifier", "classifier"),
+    "albert": ("query", "key", "value", "attention.dense"),
+    "mpnet": ("attn.q", "attn.k", "attn.v", "attn.o"),
+    "modernbert": ("attn.Wqkv", "attn.Wo"),
+    "xlnet": ("ff.layer_1", "ff.layer_2"),  # its attention's weights are no modules
+    "gpt2": ("attn.c_attn", "attn.c_proj"),
+    "llama": _LLAMA,
+    "mistral": _LLAMA,
+    "qwen2": _LLAMA,
+    "qwen3": _LLAMA,
 }
 
 
@@ -78,50 +88,145 @@ def target_modules(model_type: str, asked: str | Sequence[str]) -> list[str]:
     return sorted(ATTENTION[model_type])
 
 
-def lora_config(model_type: str, rank: int, alpha: float, asked: str | Sequence[str]) -> LoraConfig:
-    """PEFT's configuration of a run; the head travels under `modules_to_save`."""
+def lora_config(
+    model_type: str,
+    rank: int,
+    alpha: float,
+    asked: str | Sequence[str],
+    head: Sequence[str],
+    task_type: str = TASK_TYPE,
+) -> LoraConfig:
+    """PEFT's configuration of a run; the head's modules travel under `modules_to_save`."""
     return LoraConfig(
-        task_type=TASK_TYPE,
+        task_type=task_type,
         r=rank,
         lora_alpha=alpha,  # type: ignore[arg-type]
         lora_dropout=0.0,
         target_modules=target_modules(model_type, asked),
-        modules_to_save=list(HEADS.get(model_type, ("classifier",))),
+        modules_to_save=list(head) or None,
+        fan_in_fan_out=model_type == "gpt2",  # its Conv1D holds the weight turned round
     )
 
 
-def load_classifier(base: Path, num_outputs: int, seed: int = 0) -> PreTrainedModel:
-    """The base model with a fresh head; the head's initial weights depend on `seed` alone."""
-    torch.manual_seed(seed)
-    return AutoModelForSequenceClassification.from_pretrained(
-        base, num_labels=num_outputs, attn_implementation="sdpa" if _has_sdpa(base) else "eager"
-    )
+def load_model(base: Path, num_outputs: int, seed: int = 0) -> tuple[PreTrainedModel, list[str]]:
+    """The base model with a fresh head of so many outputs, or as the causal language model that it is (0).
 
+    The head's initial weights depend on `seed` alone.
 
-def peft_classifier(
-    base: Path, num_outputs: int, seed: int, rank: int, alpha: float, asked: str | Sequence[str]
-) -> PeftModel:
-    """The base model with a LoRA and a head of fresh values, which depend on `seed` alone.
+    Returns:
+        The model, and the names of the modules that are its head: all that the pre-trained weights did not hold.
 
     Raises:
-        UserError: the model has no module of those names.
+        UserError: the base is no language model, or is one of another kind of task.
     """
-    classifier = load_classifier(base, num_outputs, seed)
-    lora = lora_config(classifier.config.model_type, rank, alpha, asked)
+    torch.manual_seed(seed)
+    config = AutoConfig.from_pretrained(base)
+    options: dict[str, Any] = {"attn_implementation": "sdpa" if config.model_type in SDPA else "eager"}
+    auto = AutoModelForSequenceClassification if num_outputs else AutoModelForCausalLM
+    if num_outputs:
+        kind = "regression" if num_outputs == 1 else "single_label_classification"
+        options |= {"num_labels": num_outputs, "problem_type": kind, "ignore_mismatched_sizes": True}
     try:
-        return get_peft_model(classifier, lora)
+        loaded: Any = auto.from_pretrained(base, output_loading_info=True, **options)
     except ValueError as error:
-        found = f"found {asked}: {' '.join(str(error).split())}"
-        raise UserError(f"params.yaml: collect.target_modules: {found}") from None
+        raise UserError(f"params.yaml: base.name: {config.model_type} is not served: {first_line(error)}") from None
+    model, info = loaded
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = load_tokenizer(base).pad_token_id  # the last token that is none is the class's
+    fresh = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+    return model, head_of(model, fresh)
+
+
+def head_of(model: PreTrainedModel, fresh: set[str]) -> list[str]:
+    """Names, as PEFT takes them, of the modules all of whose weights are `fresh`: the largest ones.
+
+    Raises:
+        UserError: fresh weights lie in a module that has others, too.
+    """
+    found: list[str] = []
+    for name, module in model.named_modules():
+        own = {f"{name}.{key}" if name else key for key, _ in module.named_parameters()}
+        if own and own <= fresh and not any(name.startswith(f"{outer}.") for outer in found):
+            found.append(name)
+    covered = {key for key in fresh if any(key.startswith(f"{name}.") for name in found)}
+    if left := sorted(fresh - covered):
+        raise UserError(
+            f"params.yaml: base.name: {left[0]} is neither in the pre-trained weights nor in a head's module"
+        )
+    return [_short(name, model) for name in found]
+
+
+def _short(name: str, model: PreTrainedModel) -> str:
+    """The shortest end of a module's name that no other module's name has: PEFT matches ends."""
+    names, parts = [other for other, _ in model.named_modules()], name.split(".")
+    for start in range(len(parts) - 1, -1, -1):
+        end = ".".join(parts[start:])
+        if sum(other.endswith(end) for other in names) == 1:
+            return end
+    return name
+
+
+def load_tokenizer(base: Path) -> Any:
+    """The base's tokenizer; where it has no token to pad with, it pads with the one that ends a text.
+
+    XLNet's head reads the last token, so it pads on the left.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left" if AutoConfig.from_pretrained(base).model_type == "xlnet" else "right"
+    return tokenizer
+
+
+def peft_model(
+    base: Path, num_outputs: int, seed: int, rank: int, alpha: float, asked: str | Sequence[str]
+) -> PeftModel:
+    """The base model with a LoRA and, where it has one, a head of fresh values, which depend on `seed` alone.
+
+    Raises:
+        UserError: a target matches no module, or one that can't be merged.
+    """
+    model, head = load_model(base, num_outputs, seed)
+    kind = model.config.model_type
+    check_targets(model, target_modules(kind, asked), head)
+    task_type = TASK_TYPE if num_outputs else TaskType.CAUSAL_LM.value
+    return get_peft_model(model, lora_config(kind, rank, alpha, asked, head, task_type))
+
+
+def check_targets(model: torch.nn.Module, targets: Sequence[str], head: Sequence[str] = ()) -> None:
+    """Raise a UserError unless each target is the end of a linear module's name, and of no other kind of module."""
+    modules = {n: m for n, m in model.named_modules() if not any(part in head for part in n.split("."))}
+    linear = sorted({name.rpartition(".")[2] for name, module in modules.items() if isinstance(module, LINEAR)})
+    for target in targets:
+        found = [module for name, module in modules.items() if f".{name}".endswith(f".{target}")]
+        if not found or not all(isinstance(module, LINEAR) for module in found):
+            kinds = ", ".join(sorted({type(module).__name__ for module in found})) or "no such module"
+            allowed = ", ".join(linear)
+            raise UserError(
+                f"params.yaml: collect.target_modules: {target!r}: found {kinds}, allowed: linear modules ({allowed})"
+            )
 
 
 def empty_peft_model(config: dict[str, Any], rank: int, alpha: float, asked: str | Sequence[str]) -> PeftModel:
-    """The architecture without memory for its weights (meta device), with its LoRA placed: for counting K."""
+    """The architecture without memory for its weights (meta device), with its LoRA placed: for counting K.
+
+    Raises:
+        UserError: a target matches no module, or one that can't be merged.
+    """
     settings = AutoConfig.for_model(**config)
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(settings)
-        return get_peft_model(model, lora_config(settings.model_type, rank, alpha, asked), low_cpu_mem_usage=True)
+        check_targets(model, target_modules(settings.model_type, asked))
+        return get_peft_model(model, lora_config(settings.model_type, rank, alpha, asked, ()), low_cpu_mem_usage=True)
 
 
-def _has_sdpa(base: Path) -> bool:
-    return AutoConfig.from_pretrained(base).model_type in ("bert", "roberta", "electra", "distilbert")
+def row_losses(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Of a causal language model each row's mean cross entropy in nats of its tokens after the first: [V, 1].
+
+    Args:
+        inputs: input_ids and attention_mask [V, tokens], padded on the right.
+    """
+    logits = model(**inputs).logits[:, :-1].float()  # [V, tokens - 1, vocabulary]
+    ids, mask = inputs["input_ids"][:, 1:], inputs["attention_mask"][:, 1:]
+    losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids, reduction="none")
+    return ((losses * mask).sum(1) / mask.sum(1).clamp_min(1))[:, None]

@@ -49,7 +49,6 @@ class TextSpec(Spec):
     """Scores in percent, of which higher is better."""
 
     scale = Scale(
-        noun="task",
         axis="{metric} on validation, %",
         bare={
             "majority": "the most frequent class of the training rows (regression: their mean), no model",

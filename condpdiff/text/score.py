@@ -7,15 +7,14 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import read_rows, write_tensors
 from condpdiff.evaluate import scorer
 from condpdiff.evaluate.scorer import Candidate, Row, first
-from condpdiff.evaluate.settings import Eval, Scoring
 from condpdiff.text.metrics import constant_prediction, score
-from condpdiff.text.models import load_classifier
+from condpdiff.text.models import load_model, load_tokenizer, row_losses
 from condpdiff.text.rows import Batches
 from condpdiff.text.task import Task
 from condpdiff.zoo.checkpoints import Zoo, load_zoo
@@ -29,7 +28,6 @@ class Scorer(scorer.Scorer):
     """The base model of one task with its trained head. Rows are tokenised once."""
 
     reference = "majority"
-    validates_doses = True
 
     def __init__(self, base: Path, zoo: Zoo, task: Task, splits: Mapping[str, pd.DataFrame], tokens: int) -> None:
         """Args: tokens: padded tokens a forward pass.
@@ -37,26 +35,31 @@ class Scorer(scorer.Scorer):
         Raises:
             UserError: base and zoo do not fit.
         """
-        model = load_classifier(base, task.data.num_outputs)
+        model, _ = load_model(base, task.data.num_outputs)
         load_head(model, zoo.head)
         skip_what_the_head_ignores(model)
         super().__init__(model, zoo, task, {name: len(rows) for name, rows in splits.items()})
         self.task = task
-        tokenizer = AutoTokenizer.from_pretrained(base)
+        tokenizer = load_tokenizer(base)
         self.batches = {k: Batches.of(v, tokenizer, task.finetune.max_length, tokens) for k, v in splits.items()}
         self.labels = {k: v["label"].to_numpy() for k, v in splits.items()}
 
     @torch.inference_mode()
     def outputs(self, split: str) -> np.ndarray:
-        """Logits [V, classes], or values [V, 1], of the model as it is merged now: float32, in split order."""
+        """Logits [V, classes], values [V, 1], or of a language model each row's loss in nats a token [V, 1], of the
+        model as it is merged now: float32, in split order."""
         batches = self.batches[split]
-        outputs = [self.model(**{k: v.to(self.device) for k, v in inputs.items()}).logits for inputs in batches.inputs]
+        moved = ({k: v.to(self.device) for k, v in inputs.items()} for inputs in batches.inputs)
+        language = self.task.data.kind == "language"
+        outputs = [row_losses(self.model, m) if language else self.model(**m).logits for m in moved]
         self.passes[split] += len(batches.order)
         return batches.in_split_order(outputs)
 
     def losses_of(self, outputs: np.ndarray, split: str) -> np.ndarray:
         """Cross entropy in nats (of [V, classes]) or squared error (of [V, 1]) against the labels: [V] float64."""
         outputs, labels = outputs.astype(np.float64), self.labels[split]
+        if self.task.data.kind == "language":
+            return outputs[:, 0]
         if self.task.data.kind == "regression":
             return (outputs[:, 0] - labels) ** 2
         shifted = outputs - outputs.max(1, keepdims=True)
@@ -69,32 +72,32 @@ class Scorer(scorer.Scorer):
 
     def predictions_of(self, outputs: np.ndarray) -> np.ndarray:
         """Class indices or values [V] float32 that outputs [V, classes] or [V, 1] stand for."""
-        return outputs[:, 0] if self.task.data.kind == "regression" else outputs.argmax(1).astype(np.float32)
+        return outputs.argmax(1).astype(np.float32) if self.task.data.kind == "classification" else outputs[:, 0]
 
     def score(self, split: str, predictions: np.ndarray) -> dict[str, float]:
         """The task's metrics of predictions [V] on a split, in percent."""
-        return score(predictions, self.labels[split], self.metrics)
+        return score(predictions, self.labels[split], self.metrics, self.task.data.f1_classes)
 
     def select_score(self, outputs: np.ndarray) -> float:
         """The task's first metric, in percent."""
         return first(self.score("select", self.predictions_of(outputs)))
 
-    def validate(self, settings: Scoring) -> tuple[dict[str, float], np.ndarray]:
+    def validate(self) -> tuple[dict[str, float], np.ndarray]:
         """The task's metrics in percent, and the predictions [V] float32."""
         predictions = self.predict("validation")
         return self.score("validation", predictions), predictions
 
-    def validation_rows(self, settings: Scoring) -> int:
-        return self.rows["validation"]
-
-    def references(self, train: pd.DataFrame, settings: Eval) -> list[Candidate]:
-        """The majority class of the training labels, or their mean (regression), whatever the text."""
+    def references(self, train: pd.DataFrame) -> list[Candidate]:
+        """The majority class of the training labels, or their mean (regression), whatever the text; of a language model
+        the loss of a token at random."""
         constant = constant_prediction(train["label"].to_numpy(), self.task.data.kind)
+        if self.task.data.kind == "language":
+            constant = float(np.log(self.model.config.vocab_size))
         select, validation = (np.full(self.rows[k], constant, np.float32) for k in ("select", "validation"))
         found = self.score("validation", validation)
         return [Candidate(len(select), first(self.score("select", select)), found, validation)]
 
-    def write(self, folder: Path, rows: Sequence[Row], settings: Scoring) -> None:
+    def write(self, folder: Path, rows: Sequence[Row]) -> None:
         """predictions.safetensors: `predictions` [rows, V] float32, NaN of who was not scored, and `labels` [V]."""
         unscored = np.full(self.rows["validation"], np.nan, np.float32)
         found = np.stack([unscored if row.found.made is None else row.found.made for row in rows])
@@ -106,14 +109,13 @@ class Scorer(scorer.Scorer):
 class Panel(scorer.Panel):
     """Scores LoRAs on a task with its own head, in percent."""
 
-    def __init__(self, name: str, task: Task, settings: Scoring, data: Path) -> None:
+    def __init__(self, name: str, task: Task, tokens: int, data: Path) -> None:
         rows = {"validation": read_rows(data / "tasks" / name, "validation")}
-        zoo = load_zoo(data / "zoo" / name, 1)
-        self.settings, self.scorer = settings, Scorer(data / "base", zoo, task, rows, settings.batch_tokens)
+        self.scorer = Scorer(data / "base", load_zoo(data / "zoo" / name, 1), task, rows, tokens)
 
     def score(self, theta: Tensor) -> float:
         self.scorer.merge(theta)
-        return first(self.scorer.validate(self.settings)[0])
+        return first(self.scorer.validate()[0])
 
 
 def load_head(model: PreTrainedModel, head: dict[str, Tensor]) -> None:

@@ -60,7 +60,7 @@ def _split(frame: pd.DataFrame, split: Split, where: str) -> np.ndarray:
     return np.isin(groups, chosen)
 
 
-def _read_hub(source: HubSource, label: str, labels: list[str] | None, where: str) -> dict[str, Rows]:
+def _read_hub(source: HubSource, label: str | None, labels: list[str] | None, where: str) -> dict[str, Rows]:
     otherwise = (
         "set HF_HUB_OFFLINE=1 if the hub's cache has it, or give it locally: "
         "`data.source: {type: files, train: FILE, validation: FILE}`"
@@ -70,7 +70,7 @@ def _read_hub(source: HubSource, label: str, labels: list[str] | None, where: st
         for split, name in (("train", source.train), ("validation", source.validation)):
             loaded = datasets.load_dataset(source.dataset, source.config, split=name)
             frame = loaded.to_pandas()
-            feature = loaded.features.get(label)
+            feature = loaded.features.get(label) if label else None
             # Class names instead of indices: the task file may list the same names in another order.
             if isinstance(feature, datasets.ClassLabel) and set(feature.names) == set(labels or []):
                 names = dict(enumerate(feature.names))

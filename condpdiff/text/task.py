@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from condpdiff.common import task
 from condpdiff.common.settings import Section, check_choices, value_of
 
-Metric = Literal["accuracy", "f1", "matthews", "pearson", "spearman"]
+Metric = Literal["accuracy", "f1", "matthews", "pearson", "spearman", "log_likelihood"]
 CHOICES = {
     "base.source": ("package", "hub", "local"),
     "condition.kind": ("task_info_few_shot", "task_info", "few_shot", "one_hot", "learnable"),
@@ -18,6 +18,7 @@ CHOICES = {
 METRICS: dict[str, tuple[Metric, ...]] = {
     "classification": ("accuracy", "f1", "matthews"),
     "regression": ("pearson", "spearman"),
+    "language": ("log_likelihood",),
 }
 
 
@@ -79,7 +80,8 @@ class Columns(Section):
 
     text: str
     text_pair: str | None = None
-    label: str
+    label: str | None = None
+    """None: rows of a language model have no label."""
 
 
 class Binarize(Section):
@@ -104,7 +106,7 @@ class Finetune(task.Finetune):
 
     head_lr: float = Field(0.0, ge=0)
     """Peak learning rate of the classification head; it rises as the LoRA's does and falls to 0 at the window. A
-    family's head is fixed, and has none."""
+    family's head is fixed, and has none; a language model has no head."""
     max_length: PositiveInt = 128
     """Tokens a row; longer rows are cut."""
 
@@ -112,7 +114,8 @@ class Finetune(task.Finetune):
 class TaskData(Section):
     """Where the task's rows come from, and what its labels mean."""
 
-    kind: Literal["classification", "regression"]
+    kind: Literal["classification", "regression", "language"]
+    """language: a causal language model's, without labels and without a head."""
     labels: list[str] | None = None
     """Class names in the order of their indices (classification)."""
     range: tuple[float, float] | None = None
@@ -120,6 +123,8 @@ class TaskData(Section):
     source: Annotated[PackageSource | HubSource | FilesSource | WordnetSource, Field(discriminator="type")]
     columns: Columns = Columns(text="text", label="label")
     """A family makes its own rows, and has no other columns."""
+    positive: str | None = None
+    """The class whose F1 is meant, of two; null: the second one."""
     binarize: Binarize | None = None
 
     @model_validator(mode="after")
@@ -127,6 +132,9 @@ class TaskData(Section):
         if self.kind == "classification":
             if not self.labels or len(set(self.labels)) < 2:
                 raise ValueError("kind: classification, allowed: with at least two different labels")
+        elif self.kind == "language":
+            if self.labels or self.range or self.binarize or self.columns.text_pair:
+                raise ValueError("kind: language, allowed: with neither labels, range, binarize nor text_pair")
         else:
             if self.range is None:
                 raise ValueError("kind: regression, allowed: with range: [smallest, largest]")
@@ -134,14 +142,26 @@ class TaskData(Section):
                 raise ValueError(f"range: {list(self.range)}, allowed: [smallest, largest]")
             if self.labels or self.binarize:
                 raise ValueError("kind: regression, allowed: with neither labels nor binarize")
+        if self.positive is not None and (len(self.labels or []) != 2 or self.positive not in (self.labels or [])):
+            raise ValueError(f"positive: {self.positive!r}, allowed: one of two labels")
+        if self.kind != "language" and self.columns.label is None:
+            raise ValueError(f"columns.label: null, allowed: a column (data.kind: {self.kind})")
         if self.binarize and (len(self.labels or []) != 2 or self.binarize.below > self.binarize.above):
             raise ValueError(f"binarize: {self.binarize.model_dump()}, allowed: with two labels, and below <= above")
         return self
 
     @property
+    def f1_classes(self) -> list[int]:
+        """Indices of the classes whose F1 are averaged: the positive one of two, all of more."""
+        labels = self.labels or []
+        if len(labels) != 2:
+            return list(range(len(labels)))
+        return [1 if self.positive is None else labels.index(self.positive)]
+
+    @property
     def num_outputs(self) -> int:
-        """Width of the head: one for each class, one for regression."""
-        return len(self.labels) if self.labels else 1
+        """Width of the head: one for each class, one for regression; 0 for a language model, which has none."""
+        return 0 if self.kind == "language" else len(self.labels) if self.labels else 1
 
 
 class TaskCondition(Section):
@@ -175,8 +195,9 @@ class Task(task.Task):
             raise ValueError(f"members: {members}, allowed: {'as a family has them' if members is None else 'null'}")
         if isinstance(source, WordnetSource) and source.tier == "far" and members is not None and members.train:
             raise ValueError(f"members.train: {members.train}, allowed: 0 (data.source.tier: far)")
-        if (self.finetune.head_lr > 0) != (members is None):
-            raise ValueError(f"finetune.head_lr: {self.finetune.head_lr}, allowed: {'0' if members else 'above 0'}")
+        headless = members is not None or self.data.kind == "language"
+        if (self.finetune.head_lr > 0) == headless:
+            raise ValueError(f"finetune.head_lr: {self.finetune.head_lr}, allowed: {'0' if headless else 'above 0'}")
         return self
 
 

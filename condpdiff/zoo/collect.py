@@ -1,4 +1,4 @@
-"""Fine-tune a LoRA and collect its last states: the zoo Theta [N, K], as it is done in every domain.
+"""Fine-tune a LoRA and collect its last states: the zoo Theta [N, K] of a task that is no family.
 
 What a domain brings is a `Finetuning`: its model, the batches, a score and a sentence about what was learned.
 """
@@ -216,7 +216,7 @@ def draw_lora(model: nn.Module, seed: int, factors: str = "both") -> None:
     for key, parameter in model.named_parameters():
         if ".lora_A." not in key and ".lora_B." not in key:
             continue
-        trained = factors == "both" or f".lora_{factors}." in key
+        trained = _trains(key, factors)
         parameter.requires_grad_(trained)
         if ".lora_A." in key if factors != "A" else not trained:
             drawn = torch.empty(parameter.shape)  # on the CPU, which draws the same for all devices
@@ -241,11 +241,12 @@ def _load(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 def trained_part(layout: Layout, factors: str) -> Tensor:
     """[K] 1 where theta trains, 0 where it stays as `draw_lora` drew it."""
-    parts = [
-        (torch.ones if factors == "both" or f".lora_{factors}." in e.key else torch.zeros)(e.size)
-        for e in layout.entries
-    ]
-    return torch.cat(parts)
+    return torch.cat([torch.full((e.size,), float(_trains(e.key, factors))) for e in layout.entries])
+
+
+def _trains(key: str, factors: str) -> bool:
+    """Whether `collect.factors` lets a matrix of the LoRA train."""
+    return factors == "both" or f".lora_{factors}." in key
 
 
 def head_state(model: nn.Module) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from condpdiff.common.files import new_directory, read_tensors, write_tensors
-from condpdiff.common.hardware import device
+from condpdiff.common.hardware import device, together
 from condpdiff.common.task import Finetune
 from condpdiff.common.training import Schedule, fit
 from condpdiff.zoo.checkpoints import HEAD, THETA
@@ -30,8 +30,6 @@ Losses = Callable[[Tensor, int], Tensor]
 """theta [S, K] of S members and a step's number -> their mean losses [S] on that step's batches."""
 TOGETHER = 12
 """Members that are fine-tuned side by side: a resume point is written after each such group."""
-
-
 RATING_SEED = 1_000_003
 """Of the draws that checkpoints are rated on: training never drew them."""
 
@@ -39,13 +37,12 @@ RATING_SEED = 1_000_003
 class Loras(nn.Module):
     """Theta [S, K] as what is trained; all of a base model's own weights stand still."""
 
-    def __init__(self, theta: Tensor, trained: Tensor | None = None) -> None:
+    def __init__(self, theta: Tensor, trained: Tensor) -> None:
         """Args: theta: [S, K]; trained: [K], 0 where they stand still."""
         super().__init__()
         self.theta = nn.Parameter(theta.clone())
-        if trained is not None:
-            self.register_buffer("trained", trained)
-            self.theta.register_hook(lambda gradient: gradient * self.trained)
+        self.register_buffer("trained", trained)
+        self.theta.register_hook(lambda gradient: gradient * self.trained)
 
     def forward(self, losses: Losses, step: int) -> Tensor:
         """The sum of the members' losses, so that none feels how many there are."""
@@ -88,9 +85,9 @@ def collect_many(family: ManyFinetuning, name: str, finetune: Finetune, collect:
     """
     steps, n = collect.steps or finetune.steps, collect.max_checkpoints
     finetune = finetune.model_copy(update={"steps": steps})
-    settings = [finetune.model_dump(), collect.model_dump(), family.digest, TOGETHER]
+    groups = _groups(family.count)
+    settings = [finetune.model_dump(), collect.model_dump(), family.digest, len(groups[0])]
     unfinished = UNFINISHED / f"{name}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]}"
-    groups = [list(range(q, min(q + TOGETHER, family.count))) for q in range(0, family.count, TOGETHER)]
     for members in groups:
         path = unfinished / f"{members[0]}.safetensors"
         if not path.is_file():
@@ -119,14 +116,19 @@ def collect_many(family: ManyFinetuning, name: str, finetune: Finetune, collect:
 def rate_many(family: ManyFinetuning, theta: Tensor, batch_size: int) -> pd.DataFrame:
     """member, checkpoint, loss: of each checkpoint of theta [Q, N, K], on rows and noise that all of a member share."""
     rows = []
-    for first in range(0, family.count, TOGETHER):
-        members = list(range(first, min(first + TOGETHER, family.count)))
+    for members in _groups(family.count):
         losses = family.losses(members, batch_size, RATING_SEED)
         for n in range(theta.shape[1]):
             found = losses(theta[members, n].to(device()), 0).tolist()
             rows += [(q, n, loss) for q, loss in zip(members, found, strict=True)]
     frame = pd.DataFrame(rows, columns=["member", "checkpoint", "loss"])
     return frame.sort_values(["member", "checkpoint"]).round(6)
+
+
+def _groups(count: int) -> list[list[int]]:
+    """Numbers of the members that are worked on side by side."""
+    size = together(TOGETHER)
+    return [list(range(q, min(q + size, count))) for q in range(0, count, size)]
 
 
 def _write_group(

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from condpdiff.common.errors import UserError
 from condpdiff.zoo.layout import Layout
@@ -14,7 +15,17 @@ PREFIX = "base_model.model."
 """What PEFT puts before the base model's own names."""
 
 
-def merge_targets(model: nn.Module, layout: Layout) -> dict[str, nn.Linear]:
+LINEAR = (nn.Linear, Conv1D)
+"""Modules that a LoRA can be merged into; Conv1D (GPT-2's) is a linear module whose weight is turned round."""
+
+
+def weight_of(module: nn.Module) -> Tensor:
+    """The weight [out, in] of a linear module; of a Conv1D a view of it."""
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    return weight.data.T if isinstance(module, Conv1D) else weight.data
+
+
+def merge_targets(model: nn.Module, layout: Layout) -> dict[str, nn.Module]:
     """The linear modules that a layout names, by name.
 
     Raises:
@@ -22,7 +33,7 @@ def merge_targets(model: nn.Module, layout: Layout) -> dict[str, nn.Linear]:
     """
     names = sorted({e.key.removeprefix(PREFIX).split(".lora_")[0] for e in layout.entries})
     shapes = {e.key: e.shape for e in layout.entries}
-    found = {}
+    found: dict[str, nn.Module] = {}
     for name in names:
         a, b = (shapes[f"{PREFIX}{name}.lora_{m}.weight"] for m in "AB")
         try:
@@ -31,9 +42,9 @@ def merge_targets(model: nn.Module, layout: Layout) -> dict[str, nn.Linear]:
             raise UserError(
                 f"data/base: no module {name!r}, which the zoo's layout names; rerun finetune-collect"
             ) from None
-        if not isinstance(module, nn.Linear):
+        if not isinstance(module, LINEAR):
             raise UserError(f"data/base: {name}: found {type(module).__name__}, allowed: Linear (the layout's)")
-        shape, expected = list(module.weight.shape), [b[0], a[1]]
+        shape, expected = list(weight_of(module).shape), [b[0], a[1]]
         if shape != expected:
             raise UserError(f"data/base: {name}: found {shape}, allowed: {expected} (the layout's)")
         found[name] = module

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,19 @@ from torch import nn
 
 from condpdiff.autoencoder.latents import save_latents
 from condpdiff.common.errors import UserError
-from condpdiff.common.hardware import COMPILE, DEVICE, PROCESSES, compiled, device, processes, rank, share, shared
+from condpdiff.common.hardware import (
+    COMPILE,
+    DEVICE,
+    PROCESSES,
+    TOGETHER,
+    compiled,
+    device,
+    processes,
+    rank,
+    share,
+    shared,
+    together,
+)
 from condpdiff.common.task import MEMBERS, save_members
 from condpdiff.diffusion import conditions as condition_file
 from condpdiff.diffusion import process as diffusion
@@ -29,7 +42,7 @@ ldm: {channels: [8, 12, 16], prediction: sample, condition_dropout: 0.1, perform
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (DEVICE, PROCESSES, COMPILE, "RANK", "LOCAL_RANK", "WORLD_SIZE"):
+    for name in (DEVICE, PROCESSES, TOGETHER, COMPILE, "RANK", "LOCAL_RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -63,14 +76,19 @@ def test_device_that_is_not_there_is_one_line(
         device()
 
 
+@pytest.mark.parametrize(
+    ("variable", "count", "otherwise"), [(PROCESSES, processes, 1), (TOGETHER, lambda: together(12), 12)]
+)
 @pytest.mark.parametrize("found", ["0", "-1", "two", "1.5"])
-def test_number_of_processes_is_at_least_1(found: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert processes() == 1
-    monkeypatch.setenv(PROCESSES, "4")
-    assert processes() == 4
-    monkeypatch.setenv(PROCESSES, found)
-    with pytest.raises(UserError, match=f"^environment: {PROCESSES}: found '{found}', allowed: 1 or more$"):
-        processes()
+def test_number_of_processes_and_of_loras_side_by_side_is_at_least_1(
+    variable: str, count: Callable[[], int], otherwise: int, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert count() == otherwise
+    monkeypatch.setenv(variable, "4")
+    assert count() == 4
+    monkeypatch.setenv(variable, found)
+    with pytest.raises(UserError, match=f"^environment: {variable}: found '{found}', allowed: 1 or more$"):
+        count()
 
 
 def test_batch_is_shared_evenly_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,7 @@ def test_every_task_is_scored_under_every_condition(
 ) -> None:
     data = chain.save_chain(tmp_path / "data", make_theta(*TASKS), Y)
     stage, asked = probing(kind)
-    stage.write(data, list(TASKS), nonsense, tmp_path)
+    stage.write(data, list(TASKS), lambda: nonsense, tmp_path)
     assert asked == [*([nonsense] if nonsense else []), *TASKS]
     found = pd.read_csv(tmp_path / "swap.csv")
     assert found.groupby("task").size().to_dict() == dict.fromkeys(TASKS, 2 * (conditions + 2))  # others' statistics
@@ -110,5 +110,5 @@ def test_every_task_is_scored_under_every_condition(
 
 def test_with_no_samples_nothing_is_loaded(tmp_path: Path) -> None:
     stage, asked = probing(samples=0)
-    stage.write(tmp_path / "nowhere", list(TASKS), ["nonsense"], tmp_path)
+    stage.write(tmp_path / "nowhere", list(TASKS), lambda: pytest.fail("asked for nonsense"), tmp_path)
     assert asked == [] and (tmp_path / "swap.csv").read_text() == ",".join(probe.SWAP) + "\n"

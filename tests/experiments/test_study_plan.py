@@ -22,7 +22,7 @@ NAMES = [
     "search",
     "seeds",
     "styles",
-    *(f"table{n}" for n in ("1", "2", "3", "4a", "4b", "4c")),
+    *(f"table{n}" for n in ("1", "3", "4a", "4b", "4c")),
 ]
 OF_GENERATOR = ["generator", "noise", "table3", "table4a", "table4b", "table4c"]
 pytestmark = pytest.mark.usefixtures("repository")

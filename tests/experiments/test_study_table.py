@@ -110,12 +110,6 @@ def test_rows_of_several_models_have_no_difference_and_all_references() -> None:
     assert found["deberta-r4: soup"][-1] == "80.70" and found["deberta-r4: soup"][7] == "80.50"
 
 
-def test_styles_say_that_lower_is_better() -> None:
-    text = table.markdown(made("table2", lambda row, seed: {"condpdiff": 12.0, "original": 11.0, "soup": 13.0}))
-    assert "lower is better" in text and "percent" not in text and "charcoal (fd_lite0)" in text
-    assert lines(text)["styles"][-1] == "32.94"
-
-
 def test_values_are_of_arms_csv_and_an_average_is_of_arms_that_all_tasks_have(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "task,arm,score,mean,low,high\na,condpdiff,80,79,,\na,soup,81,,,\nb,condpdiff,70,60,,\n"
     monkeypatch.setattr(finished, "read_at", lambda commit, path: text)
@@ -124,9 +118,9 @@ def test_values_are_of_arms_csv_and_an_average_is_of_arms_that_all_tasks_have(mo
     assert values["average"] == {"condpdiff": 75.0, "condpdiff_mean": 69.5}
 
 
-@pytest.mark.parametrize("name", ["table1", "table2", "table3", "table4a", "table4b", "table4c"])
+@pytest.mark.parametrize("name", ["table1", "table3", "table4a", "table4b", "table4c"])
 def test_every_figure_of_the_paper_is_shown(name: str) -> None:
-    """At the paper's size; full fine-tuning (Table 1) and no LoRA (Table 2) are no rows or arms of a study."""
+    """At the paper's size; full fine-tuning (Table 1) is no row of a study."""
     study = load_study(name, "paper")
     assert study.paper is not None
     shown = set(paper_values(study).values())

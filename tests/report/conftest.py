@@ -1,4 +1,4 @@
-"""Made-up runs of both domains: read-only ones that a session builds once, and copies to change."""
+"""A made-up run of text tasks: a read-only one that a session builds once, and copies to change."""
 
 import shutil
 from collections.abc import Iterator
@@ -61,18 +61,6 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return _made(root)
 
 
-@pytest.fixture(scope="session")
-def style(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Two rendered styles."""
-    return _made(build(tmp_path_factory.mktemp("style") / "run", tasks=("charcoal", "chalk")))
-
-
-@pytest.fixture(params=["text", "style"])
-def made(request: pytest.FixtureRequest) -> Made:
-    """Either."""
-    return request.getfixturevalue(request.param)
-
-
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures without content: drawing is most of a report's time."""
@@ -82,14 +70,8 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def run(text: Made, undrawn: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the run on text, which is the working directory; its figures are not drawn."""
+    """A copy of the run, which is the working directory; its figures are not drawn."""
     return copy(text, tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def styles(style: Made, undrawn: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the run on styles, which is the working directory; its figures are not drawn."""
-    return copy(style, tmp_path, monkeypatch)
 
 
 def copy(made: Made, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from PIL import Image, PngImagePlugin
 from safetensors.numpy import load_file, save_file
 
 from condpdiff.report.arms import ARMS
@@ -20,22 +19,10 @@ SKILL = {  # share of right predictions (classification) or of signal (regressio
     "majority": 0.0, "no_lora": 0.55, "original": 0.80, "soup": 0.84, "soup_16": 0.838, "gaussian": 0.84,
     "pca_gaussian": 0.82, "checkpoint_noise": 0.81, "ae_reconstruction": 0.82, "zero_decode": 0.84, "condpdiff": 0.835,
 }  # fmt: skip
-DISTANCE = {  # FD-Lite0 of each arm
-    "floor": 9.0, "no_lora": 88.0, "original": 11.5, "soup": 11.2, "soup_16": 11.25, "gaussian": 11.3,
-    "pca_gaussian": 11.8, "checkpoint_noise": 11.7, "ae_reconstruction": 11.9, "zero_decode": 11.2, "condpdiff": 11.3,
-}  # fmt: skip
 METRICS = {"classification": ["accuracy", "f1"], "regression": ["pearson", "spearman"]}
 KINDS = {"movies": ("classification", 2), "tweets": ("regression", 0), "moods": ("classification", 3)}
-SOURCES: dict[str, dict[str, Any]] = {
-    "charcoal": {"type": "rendered", "renderer": "charcoal"},
-    "chalk": {"type": "rendered", "renderer": "chalk"},
-    "waves": {"type": "rendered", "renderer": "fixed", "index": 19},
-    "coral": {"type": "rendered", "renderer": "fixed", "index": 20},
-    "own": {"type": "folder", "path": "my-images"},
-}
-PROMPTS = [f"a photograph of {what}" for what in ("a cat, whole", "a rocket, close-up left", "a cup of coffee, whole")]
 ASKED = (0.0, 0.25, 0.5, 0.75, 1.0)
-OWN = {"text": (85.0, 50.0), "style": (11.0, 88.0)}
+OWN, BARE = 85.0, 50.0
 """Score of a task's own LoRAs, and of no LoRA."""
 
 
@@ -50,7 +37,7 @@ def build(
     racing: bool = False,
     effect: float = 0.0,
 ) -> Path:
-    """Write params.yaml, task files and the outputs of all stages under `root`; tasks named in SOURCES are styles.
+    """Write params.yaml, task files and the outputs of all stages under `root`.
 
     Args:
         v: validation rows.
@@ -58,14 +45,9 @@ def build(
         doses: candidates a dose.
         effect: by how much a task's own condition is better than another's.
     """
-    domain = "style" if tasks[0] in SOURCES else "text"
     root.mkdir(parents=True, exist_ok=True)
     params = yaml.safe_load((REPO / "params.yaml").read_text())
-    params |= {"domain": domain, "tasks": list(tasks)}
-    if domain == "style":
-        params["base"] = {"source": "trained", "name": "pixart-small"}
-        params["condition"] = {"kind": "style_images", "encoder": "efficientnet_lite0", "model": "package:some-model"}
-        _base(root / "data/base")
+    params["tasks"] = list(tasks)
     params["sample"]["count"] = params["eval"]["candidates"] = count
     params["collect"]["max_checkpoints"] = params["normalize"]["n_checkpoints"] = n
     params["ldm"]["performance"] = "rank" if doses else "none"
@@ -78,19 +60,15 @@ def build(
         folder = root / "data/eval" / name
         walk = np.cumsum(rng.normal(0, 0.02, (n, K)), axis=0) + 3
         kind, classes = KINDS.get(name, ("classification", 2))
-        _task_file(root / f"configs/tasks/{name}.yaml", domain, kind, classes)
-        if domain == "style":
-            _distances_to_style(folder, rng, count)
-            _images(folder, i)
-        else:
-            _predictions(folder, rng, count, v, kind, classes)
+        _task_file(root / f"configs/tasks/{name}.yaml", kind, classes)
+        _predictions(folder, rng, count, v, kind, classes)
         _geometry(folder, rng, walk, count, trajectories)
         _curves(root, name, rng)
-        _doses(root, name, rng, n, doses, domain)
+        _doses(root, name, rng, n, doses)
         _passes(folder, "full", {"select": {"done": 3000, "full": 3000}})
         if racing:
             _race(folder)
-    _probe(root / "data/probe", tasks, *OWN[domain], effect)
+    _probe(root / "data/probe", tasks, effect)
     return root
 
 
@@ -111,18 +89,17 @@ def write_study(root: Path) -> None:
     write_csv(frame.assign(study="table4b", size="embedded"), root / "docs/studies/table4b.csv")
 
 
-def _task_file(path: Path, domain: str, kind: str, classes: int) -> None:
-    if domain == "style":
-        data: dict[str, Any] = {"size": 32, "source": SOURCES[path.stem]}
-        condition, metrics, more = f"{path.stem.capitalize()} drawing", ["fd_lite0"], {}
-    else:
-        data = {"kind": kind, "source": {"type": "files", "train": "t.csv", "validation": "v.csv"}}
-        data |= {"labels": ["bad", "good", "neutral"][:classes]} if classes else {"range": [-4, 4]}
-        data |= {"columns": {"text": "text", "label": "label"}}
-        condition, metrics, more = "How does the writer feel?", METRICS[kind], {"head_lr": 1e-3}
-    task = {"data": data, "condition": {"description": condition}, "metrics": metrics}
+def _task_file(path: Path, kind: str, classes: int) -> None:
+    data: dict[str, Any] = {"kind": kind, "source": {"type": "files", "train": "t.csv", "validation": "v.csv"}}
+    data |= {"labels": ["bad", "good", "neutral"][:classes]} if classes else {"range": [-4, 4]}
+    task = {
+        "data": data | {"columns": {"text": "text", "label": "label"}},
+        "condition": {"description": "How does the writer feel?"},
+        "metrics": METRICS[kind],
+        "finetune": {"steps": 250, "lr": 1e-3, "head_lr": 1e-3},
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(task | {"finetune": {"steps": 250, "lr": 1e-3} | more}, sort_keys=False))
+    path.write_text(yaml.safe_dump(task, sort_keys=False))
 
 
 def _curves(root: Path, name: str, rng: np.random.Generator) -> None:
@@ -133,7 +110,7 @@ def _curves(root: Path, name: str, rng: np.random.Generator) -> None:
     write_csv(pd.DataFrame({"task": name, "step": steps[49::50], "score": 84.0}), folder / "validation.csv")
 
 
-def _doses(root: Path, name: str, rng: np.random.Generator, n: int, count: int, domain: str) -> None:
+def _doses(root: Path, name: str, rng: np.random.Generator, n: int, count: int) -> None:
     """The zoo's losses, and samples of which better ones were asked for and got, with some noise."""
     loss = rng.uniform(0.4, 0.6, n)
     write_csv(pd.DataFrame({"checkpoint": range(n), "loss": loss}), root / f"data/performance/{name}.csv")
@@ -142,8 +119,7 @@ def _doses(root: Path, name: str, rng: np.random.Generator, n: int, count: int, 
         for c in range(count):
             rows.append(("condpdiff", p, c, 0.6 - 0.2 * p + rng.normal(0, 0.02), 80 + 4 * p + rng.normal()))
     frame = pd.DataFrame(rows, columns=["arm", "asked", "candidate", "loss", "validation"])
-    scored = frame if domain == "text" else frame.assign(validation=np.nan)
-    write_csv(scored, root / f"data/eval/{name}/doses.csv")
+    write_csv(frame, root / f"data/eval/{name}/doses.csv")
 
 
 def _passes(folder: Path, select: str, counts: dict[str, dict[str, int]]) -> None:
@@ -154,14 +130,13 @@ def _race(folder: Path) -> None:
     """As if the evaluation had been a race: the worse half of each arm dropped out, and its winner alone is scored."""
     scores = pd.read_csv(folder / "scores.csv")
     validation = [c for c in scores if c.startswith("validation")]
-    for _, rows in scores[scores["arm"] != "floor"].groupby("arm"):
+    for _, rows in scores.groupby("arm"):
         order = rows["select"].sort_values(ascending=False, kind="stable").index
         scores.loc[order[(len(order) + 1) // 2 :], ["rows", "select"]] = [12, np.nan]
         scores.loc[order[1:], validation] = np.nan
-        if (folder / "predictions.safetensors").exists():
-            tensors = load_file(folder / "predictions.safetensors")
-            tensors["predictions"][order[1:]] = np.nan
-            save_file(tensors, folder / "predictions.safetensors")
+        tensors = load_file(folder / "predictions.safetensors")
+        tensors["predictions"][order[1:]] = np.nan
+        save_file(tensors, folder / "predictions.safetensors")
     write_csv(scores, folder / "scores.csv")
     write_csv(pd.read_csv(folder / "doses.csv").assign(validation=np.nan), folder / "doses.csv")
     _passes(folder, "racing", {"select": {"done": 1500, "full": 3000}, "validation": {"done": 2000, "full": 7000}})
@@ -170,9 +145,8 @@ def _race(folder: Path) -> None:
 def _scores(folder: Path, rng: np.random.Generator, rows: list[dict[str, Any]]) -> None:
     """Complete the rows' columns: where the LoRA of an arm lies, and on how many rows it was selected."""
     for row in rows:
-        bare, floor = row["arm"] not in ARMS, row["arm"] == "floor"
-        row |= {"checkpoint": row["candidate"] if row["arm"] == "original" else None, "rows": 0 if floor else 96}
-        row["distance"] = None if bare else abs(rng.normal(0.1, 0.03))
+        row |= {"checkpoint": row["candidate"] if row["arm"] == "original" else None, "rows": 96}
+        row["distance"] = abs(rng.normal(0.1, 0.03)) if row["arm"] in ARMS else None
     write_csv(pd.DataFrame(rows), folder / "scores.csv")
 
 
@@ -197,16 +171,6 @@ def _predictions(folder: Path, rng: np.random.Generator, count: int, v: int, kin
     _scores(folder, rng, rows)
     tensors = {"predictions": np.stack(predictions).astype(np.float32), "labels": labels.astype(np.float32)}
     save_file(tensors, folder / "predictions.safetensors")
-
-
-def _distances_to_style(folder: Path, rng: np.random.Generator, count: int) -> None:
-    rows = []
-    for arm, score in DISTANCE.items():
-        for c in range(3 if arm == "floor" else count if arm in MANY else 1):
-            fd = score + (rng.normal(0, 0.25) if arm in MANY else 0.1 * (c - 1) if arm == "floor" else 0.0)
-            select = np.nan if arm == "floor" else -fd / 80 + rng.normal(0, 0.004)
-            rows.append({"arm": arm, "candidate": c, "select": select, "validation": fd, "validation_fd_lite0": fd})
-    _scores(folder, rng, rows)
 
 
 def _geometry(folder: Path, rng: np.random.Generator, walk: np.ndarray, count: int, noises: int) -> None:
@@ -237,43 +201,15 @@ def _between(x: np.ndarray) -> np.ndarray:
     return np.linalg.norm(x[:, None] - x[None], axis=-1).astype(np.float32)
 
 
-def _probe(folder: Path, tasks: tuple[str, ...], own: float, bare: float, effect: float) -> None:
+def _probe(folder: Path, tasks: tuple[str, ...], effect: float) -> None:
     """Conditions and statistics swapped, the own condition `effect` better than another."""
     rng, swap = np.random.default_rng(4), []
     for task in tasks:
         for condition in (*tasks, "nonsense", "dropped"):
             gain = effect if condition == task else 0.0
-            swap += [(condition, task, task, sample, own + gain + rng.normal(0, 0.1)) for sample in range(2)]
+            swap += [(condition, task, task, sample, OWN + gain + rng.normal(0, 0.1)) for sample in range(2)]
         for other in (name for name in tasks if name != task):  # the task's statistics bring half of what there is
-            lost = (own - bare) / 2
-            swap += [(task, other, task, sample, own + effect - lost + rng.normal(0, 0.1)) for sample in range(2)]
+            lost = (OWN - BARE) / 2
+            swap += [(task, other, task, sample, OWN + effect - lost + rng.normal(0, 0.1)) for sample in range(2)]
     columns = ["condition", "statistics", "task", "sample", "score"]
     write_csv(pd.DataFrame(swap, columns=columns), folder / "swap.csv")
-
-
-def _images(folder: Path, style: int) -> None:
-    rows = []
-    for arm in (*(arm for arm in DISTANCE if arm != "floor"), "real"):
-        for i, prompt in enumerate(PROMPTS):
-            file = f"images/{arm}/{i}.png"
-            _png(folder / file, [3, i, style], text=prompt)
-            rows.append((arm, file, prompt, None if arm == "real" else i))
-    frame = pd.DataFrame(rows, columns=["arm", "file", "prompt", "seed"]).astype({"seed": "Int64"})
-    write_csv(frame, folder / "images.csv")
-
-
-def _png(path: Path, seed: list[int], size: int = 32, text: str = "") -> None:
-    """Coloured noise."""
-    image = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    info = PngImagePlugin.PngInfo()
-    info.add_text("prompt", text)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).resize((size, size)).save(path, pnginfo=info)
-
-
-def _base(folder: Path) -> None:
-    _png(folder / "samples.png", [5], 320)
-    steps = np.arange(0, 2000, 10)
-    for i, name in enumerate(("autoencoder", "denoiser")):
-        loss = 0.1 + np.exp(-steps / 300) * np.random.default_rng(i).uniform(0.8, 1.2, len(steps))
-        write_csv(pd.DataFrame({"step": steps, "loss": loss}), folder / f"{name}.csv")

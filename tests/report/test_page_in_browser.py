@@ -5,7 +5,6 @@ Screenshots are kept in `tmp/screenshots/`.
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from conftest import Made
@@ -18,9 +17,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the pat
 
 
 @pytest.fixture(scope="module")
-def pages(text: Made, style: Made) -> dict[str, Path]:
-    """The report of each domain."""
-    return {"text": text.report / "index.html", "style": style.report / "index.html"}
+def address(text: Made) -> str:
+    return (text.report / "index.html").as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -32,18 +30,17 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser, pages: dict[str, Path]) -> Iterator[Page]:
-    """The report on text tasks, open."""
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """The report, open."""
     with browser.new_context() as context:
         page = context.new_page()
-        page.goto(pages["text"].as_uri())
+        page.goto(address)
         yield page
 
 
-@pytest.mark.parametrize("domain", ["text", "style"])
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_is_whole(browser: Browser, pages: dict[str, Path], domain: str, width: int, scheme: str) -> None:
+def test_the_page_is_whole(browser: Browser, address: str, width: int, scheme: str) -> None:
     said: list[str] = []
     asked: list[str] = []
     with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme) as context:
@@ -51,12 +48,12 @@ def test_the_page_is_whole(browser: Browser, pages: dict[str, Path], domain: str
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
-        page.goto(pages[domain].as_uri())
+        page.goto(address)
         page.wait_for_load_state("networkidle")
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=SCREENSHOTS / f"report-{domain}-{width}-{scheme}.png", full_page=True)
+        page.screenshot(path=SCREENSHOTS / f"report-{width}-{scheme}.png", full_page=True)
         assert said == []
-        assert [url for url in asked if not url.startswith("data:")] == [pages[domain].as_uri()]
+        assert [url for url in asked if not url.startswith("data:")] == [address]
         assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
         assert page.evaluate(
             "[...document.querySelectorAll('svg text')].every("
@@ -114,12 +111,12 @@ def test_differences_sort_by_sign_and_their_verdict_stays_below(page: Page) -> N
     assert table.locator("tfoot").inner_text() == foot and "mean of tasks" in foot
 
 
-def test_without_script_the_page_has_no_buttons_and_the_same_words(browser: Browser, pages: dict[str, Path]) -> None:
+def test_without_script_the_page_has_no_buttons_and_the_same_words(browser: Browser, address: str) -> None:
     words = []
     for script in (True, False):
         with browser.new_context(java_script_enabled=script) as context:
             page = context.new_page()
-            page.goto(pages["text"].as_uri())
+            page.goto(address)
             assert (page.locator("th button").count() > 0) is script
             assert page.get_by_role("heading", name="Studies").count() == 1
             words.append(page.locator("main").inner_text())

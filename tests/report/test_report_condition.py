@@ -6,20 +6,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Made, opened
+from conftest import opened
 from fake_run import build
 
 from condpdiff.common.errors import UserError
 from condpdiff.report import condition_section
 from condpdiff.report.blocks import Table, Text
 from condpdiff.report.condition_section import OTHERS, STATISTICS_OF_OTHERS, Probed, effect, read_probe, verdict
-from condpdiff.report.spec import Spec
 
 FIVE = ("movies", "tweets", "moods", "four", "five")
-STYLES = ("charcoal", "chalk", "waves", "own", "coral")
 
 
-Get = Callable[..., tuple[Probed, Spec, list[Table], str]]
+Get = Callable[..., tuple[Probed, list[Table], str]]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +30,7 @@ def roots() -> dict[tuple[object, ...], Path]:
 def probed(
     roots: dict[tuple[object, ...], Path], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Get:
-    """What a run's probe found, its spec, the section's tables and all its paragraphs.
+    """What a run's probe found, the section's tables and all its paragraphs.
 
     `edit` changes the table before it is read.
     """
@@ -42,7 +40,7 @@ def probed(
         effect: float = 0.0,
         method: str = "task",
         edit: Callable[[pd.DataFrame], pd.DataFrame] = lambda swap: swap,
-    ) -> tuple[Probed, Spec, list[Table], str]:
+    ) -> tuple[Probed, list[Table], str]:
         if (tasks, effect) not in roots:
             roots[tasks, effect] = build(tmp_path_factory.mktemp("run") / "run", tasks, n=6, v=20, effect=effect)
         monkeypatch.chdir(roots[tasks, effect])
@@ -50,16 +48,16 @@ def probed(
         params = params.model_copy(update={"normalize": params.normalize.model_copy(update={"method": method})})
         swap = edit(pd.read_csv("data/probe/swap.csv"))
         monkeypatch.setattr(condition_section, "read_csv", lambda *_: swap.copy())
-        found = read_probe(Path("data/probe"), spec.scale)
+        found = read_probe(Path("data/probe"))
         blocks = [block for section in condition_section.sections(found, spec, params) for block in section.blocks]
         words = " ".join(block.text for block in blocks if isinstance(block, Text))
-        return found, spec, [block for block in blocks if isinstance(block, Table)], words
+        return found, [block for block in blocks if isinstance(block, Table)], words
 
     return get
 
 
 def test_the_swap_matrix_has_every_condition_and_marks_the_own_one(probed: Get) -> None:
-    _, _, (swap, statistics, contrasts), _ = probed(effect=5.0)
+    _, (swap, statistics, contrasts), _ = probed(effect=5.0)
     assert swap.columns == ["condition", *FIVE]
     assert [row[0] for row in swap.rows] == [*FIVE, "nonsense", "dropped"]
     assert swap.bold == {(i, i + 1) for i in range(5)}
@@ -78,11 +76,11 @@ def test_the_swap_matrix_has_every_condition_and_marks_the_own_one(probed: Get) 
 
 @pytest.mark.parametrize(("size", "words"), [(5.0, "**chooses the task**"), (-5.0, "works **against the task**")])
 def test_the_verdict_says_whether_the_condition_is_used(probed: Get, size: float, words: str) -> None:
-    found, spec, _, _ = probed(effect=size)
-    line, other = verdict(found, spec)
+    found, _, _ = probed(effect=size)
+    line, other = verdict(found)
     assert line.startswith(f"The condition {words}: ") and "95 % interval" in line
     assert other.startswith("The statistics **choose the task**: under a task's own condition, own statistics minus ")
-    effects = effect(found, spec)
+    effects = effect(found)
     assert effects["condition_effect"] == pytest.approx(size, abs=0.2)
     assert effects["statistics_effect"] == pytest.approx(17.5, abs=0.2)
 
@@ -94,27 +92,15 @@ def test_differences_that_chance_explains_are_not_measurable(probed: Get) -> Non
             swap.loc[(swap[["condition", "statistics", "task"]] == name).all(axis=1), "score"] = score
         return swap
 
-    found, spec, _, _ = probed(edit=edit)
-    lines = verdict(found, spec)
+    found, _, _ = probed(edit=edit)
+    lines = verdict(found)
     assert lines[0].startswith("The condition is **not measurably used**: ")
     assert lines[1].startswith("The statistics are **not measurably used**: ")
 
 
-def test_of_styles_a_lower_distance_under_the_own_condition_is_use(probed: Get) -> None:
-    found, spec, (swap, _, contrasts), words = probed(STYLES, -4.0)
-    line, other = verdict(found, spec)
-    assert line.startswith("The condition **chooses the style**: ") and "FD-Lite0, lower is better" in line
-    assert other.startswith("The statistics **choose the style**: under a style's own condition")
-    assert "images of noise" in swap.caption
-    assert "negative: the own is better" in contrasts.caption
-    floors = {name: f"{floor:.2f}" for name, floor in spec.floors.items()}
-    assert swap.rows[-1] == ["floor", *(floors[task] for task in found.tasks)]
-    assert "own condition **beats** the other styles' conditions" in words
-
-
 def test_few_tasks_have_figures_but_no_interval_and_no_verdict(probed: Get) -> None:
-    found, spec, _, words = probed(("movies", "tweets"), 5.0)
-    lines = verdict(found, spec)
+    found, _, words = probed(("movies", "tweets"), 5.0)
+    lines = verdict(found)
     assert lines[0].startswith("Whether the condition is used **can't be told** from 2 tasks: ")
     assert lines[1].startswith("Whether the statistics are used **can't be told** from 2 tasks: ")
     assert "interval" not in "".join(lines) and all("; by task +" in line for line in lines)
@@ -123,48 +109,47 @@ def test_few_tasks_have_figures_but_no_interval_and_no_verdict(probed: Get) -> N
 
 def test_of_three_tasks_the_condition_chooses_where_each_is_best_under_its_own(probed: Get) -> None:
     three = ("movies", "tweets", "moods")
-    found, spec, _, _ = probed(three, 5.0)
+    found, _, _ = probed(three, 5.0)
     says = "The condition **chooses the task**, on each of 3 tasks (too few for an interval): "
-    assert verdict(found, spec)[0].startswith(says)
-    found, spec, _, _ = probed(three)
-    assert verdict(found, spec)[0].startswith("Whether the condition is used **can't be told** from 3 tasks: ")
+    assert verdict(found)[0].startswith(says)
+    found, _, _ = probed(three)
+    assert verdict(found)[0].startswith("Whether the condition is used **can't be told** from 3 tasks: ")
 
 
 def test_statistics_that_all_tasks_share_are_said_to_be(probed: Get) -> None:
     own = lambda swap: swap[swap["statistics"] == swap["task"]]  # noqa: E731
-    _, _, (swap, contrasts), _ = probed(method="batch", edit=own)
+    _, (swap, contrasts), _ = probed(method="batch", edit=own)
     assert STATISTICS_OF_OTHERS not in [row[0] for row in contrasts.rows]
     assert "`normalize.method: batch` all tasks have the same statistics" in swap.caption
 
 
 def test_what_was_not_probed_is_not_shown(probed: Get) -> None:
     of_tasks = lambda swap: swap[~swap["condition"].isin(["nonsense", "dropped"])]  # noqa: E731
-    _, _, (matrix, _, contrasts), _ = probed(edit=of_tasks)
+    _, (matrix, _, contrasts), _ = probed(edit=of_tasks)
     assert "random words" not in matrix.caption and "dropped" not in matrix.caption
     assert [row[0] for row in contrasts.rows] == [OTHERS, STATISTICS_OF_OTHERS]
-    found, spec, (_, contrasts), _ = probed(("movies",))  # nothing to swap with
-    assert verdict(found, spec) == [] and effect(found, spec) == {}
+    found, (_, contrasts), _ = probed(("movies",))  # nothing to swap with
+    assert verdict(found) == [] and effect(found) == {}
     assert [row[0] for row in contrasts.rows] == ["nonsense", "dropped"]
-    found, spec, tables, words = probed(edit=lambda swap: swap.iloc[:0])
-    assert (tables, words) == ([], "") and verdict(found, spec) == [] and effect(found, spec) == {}
+    found, tables, words = probed(edit=lambda swap: swap.iloc[:0])
+    assert (tables, words) == ([], "") and verdict(found) == [] and effect(found) == {}
 
 
-@pytest.mark.parametrize(("tasks", "worst"), [(FIVE, "0"), (STYLES, "the worst of all")])
-def test_a_lora_without_a_score_counts_as_the_worst(probed: Get, tasks: tuple[str, ...], worst: str) -> None:
+def test_a_lora_without_a_score_counts_as_0(probed: Get) -> None:
     def edit(swap: pd.DataFrame) -> pd.DataFrame:
         swap.loc[[0, 1], "score"] = np.nan  # both of the first cell
         return swap
 
-    found, spec, _, words = probed(tasks, edit=edit)
-    assert found.unscored == 2 and found.swap.iloc[0] == (found.swap.max() if spec.scale.lower else 0)
-    assert f"2 LoRAs without a score (what it gives is no number): counted as {worst}." in words
+    found, _, words = probed(edit=edit)
+    assert found.unscored == 2 and found.swap.iloc[0] == 0
+    assert "2 LoRAs without a score (what it gives is no number): counted as 0." in words
 
 
-def test_a_missing_cell_is_one_line(text: Made, run: Path) -> None:
+def test_a_missing_cell_is_one_line(run: Path) -> None:
     path = run / "data/probe/swap.csv"
     swap = pd.read_csv(path)
     swapped = (swap["statistics"] == "tweets") & (swap["task"] == "movies")
     for rows in (swap.iloc[1:], swap[swap["condition"] != "movies"], swap[~swapped]):
         rows.to_csv(path, index=False)
         with pytest.raises(UserError, match=r"^data/probe/swap.csv: not as many rows .*; run `dvc repro` again$"):
-            read_probe(Path("data/probe"), text.spec.scale)
+            read_probe(Path("data/probe"))

@@ -23,7 +23,6 @@ from condpdiff.report.page import selected_table
 from condpdiff.report.png import read_picture
 from condpdiff.report.readers import read_csv
 from condpdiff.report.summary import arms_frame, metrics, pivot, summarise
-from condpdiff.style.report import SHOWN
 
 
 def with_scores(e: Evaluation, **arms: float | list[float]) -> Evaluation:
@@ -57,106 +56,75 @@ def test_the_candidate_that_is_best_on_held_out_rows_is_selected(
     assert scores["candidate"][selected(scores, "a")] == candidate
 
 
-@pytest.mark.parametrize(("domain", "best", "worst"), [("text", 90, 80), ("style", 80, 90)])
-def test_summary_gives_mean_sample_std_best_and_worst(
-    request: pytest.FixtureRequest, domain: str, best: float, worst: float
-) -> None:
-    e = with_scores(request.getfixturevalue(domain).spec.evaluations[0], condpdiff=[80, 82, 84, 86, 88, 90])
+def test_summary_gives_mean_sample_std_best_and_worst(text: Made) -> None:
+    e = with_scores(text.spec.evaluations[0], condpdiff=[80, 82, 84, 86, 88, 90])
     row = next(s for s in summarise([e]) if s.arm == "condpdiff")
-    assert (row.candidates, row.mean, row.best, row.worst) == (6, 85, best, worst)
+    assert (row.candidates, row.mean, row.best, row.worst) == (6, 85, 90, 80)
     assert row.std == pytest.approx(math.sqrt(14))
     assert math.isnan(next(s for s in summarise([e]) if s.arm == "soup").std)
 
 
-def test_average_is_the_mean_over_tasks(made: Made) -> None:
-    one, other = made.params.tasks
-    summary = summarise(made.spec.evaluations)
+def test_average_is_the_mean_over_tasks(text: Made) -> None:
+    one, other = text.params.tasks
+    summary = summarise(text.spec.evaluations)
     row = pivot(summary, "selected")["soup"]
     assert row["average"] == pytest.approx((row[one] + row[other]) / 2)
-    found = metrics(summary, {}, made.spec.scale.decimals)
+    found = metrics(summary, {})
     means = [found[task]["condpdiff_mean"] for task in (one, other)]
     assert found["average"]["condpdiff_mean"] == pytest.approx(np.mean(means), abs=0.01)
     frame = arms_frame(summary).set_index(["task", "arm"])
     assert frame["mean"][one, "condpdiff"] == pytest.approx(means[0], abs=0.01)
 
 
-def test_the_best_control_is_the_one_of_the_best_average(made: Made) -> None:
-    best = 1.0 if made.spec.scale.lower else 99.0
-    evaluations = [with_scores(e, pca_gaussian=best, original=best) for e in made.spec.evaluations]
-    assert made.spec.comparisons(summarise(evaluations), 0)["control"].arm == "pca_gaussian"
+def test_the_best_control_is_the_one_of_the_best_average(text: Made) -> None:
+    evaluations = [with_scores(e, pca_gaussian=99.0, original=99.0) for e in text.spec.evaluations]
+    assert text.spec.comparisons(summarise(evaluations), 0)["control"].arm == "pca_gaussian"
 
 
-def test_the_best_of_each_column_is_bold_and_a_floor_stands_beside_distances(text: Made, style: Made) -> None:
+def test_the_best_of_each_column_is_bold(text: Made) -> None:
     found = selected_table(
         text.spec, summarise([with_scores(e, soup=99.9) for e in text.spec.evaluations]), "", shared=False
     )
     assert found.columns == ["arm", "movies (accuracy)", "tweets (pearson)", "mean"]
     assert {found.rows[i][0] for i, _ in found.bold} == {"soup"} and len(found.bold) == 3
-    evaluations = [with_scores(e, floor=[2.0, 3.0, 4.0], condpdiff=5.0, soup=4.25) for e in style.spec.evaluations]
-    found = selected_table(style.spec, summarise(evaluations), "", shared=False)
-    cells = {row[0]: row[1] for row in found.rows}
-    assert cells["floor"] == "3.00"  # the mean of its draws; lower than all arms, and not bold
-    assert (cells["soup"], cells["condpdiff"]) == ("4.25 (+1.25)", "5.00 (+2.00)")
-    assert {found.rows[i][0] for i, _ in found.bold} == {"soup"}
 
 
 @pytest.mark.parametrize(
-    ("domain", "arms", "margin", "word"),
+    ("arms", "margin", "word"),
     [
-        ("text", {"original": 69.2, "majority": 69.2, "no_lora": 40.0}, 2.0, "collapsed"),
-        ("text", {"original": 69.2, "majority": 69.2, "no_lora": 40.0}, 0.0, "collapsed"),
-        ("text", {"original": 70.0, "majority": 69.0, "no_lora": 40.0}, 2.0, "majority class"),
-        ("text", {"original": 70.0, "majority": 50.0, "no_lora": 69.0}, 2.0, "without LoRA"),
-        ("text", {"original": 70.0, "majority": 50.0, "no_lora": 70.0}, 0.0, "without LoRA"),
-        ("style", {"original": 87.9}, 2.0, "the selected checkpoint's FD-Lite0 (87.90) is less than 2 % of the way"),
-        ("style", {"original": 95.0}, 2.0, "is less than 2 %"),
-        ("style", {"original": 60.0}, 2.0, ""),
-        ("text", {}, 2.0, ""),
+        ({"original": 69.2, "majority": 69.2, "no_lora": 40.0}, 2.0, "collapsed"),
+        ({"original": 69.2, "majority": 69.2, "no_lora": 40.0}, 0.0, "collapsed"),
+        ({"original": 70.0, "majority": 69.0, "no_lora": 40.0}, 2.0, "majority class"),
+        ({"original": 70.0, "majority": 50.0, "no_lora": 69.0}, 2.0, "without LoRA"),
+        ({"original": 70.0, "majority": 50.0, "no_lora": 70.0}, 0.0, "without LoRA"),
+        ({}, 2.0, ""),
     ],
 )
-def test_a_task_that_learned_nothing_is_flagged(
-    request: pytest.FixtureRequest, domain: str, arms: dict[str, float], margin: float, word: str
-) -> None:
-    spec = request.getfixturevalue(domain).spec
-    why = spec.why_not_learned(with_scores(spec.evaluations[0], **arms), margin)
+def test_a_task_that_learned_nothing_is_flagged(text: Made, arms: dict[str, float], margin: float, word: str) -> None:
+    why = text.spec.why_not_learned(with_scores(text.spec.evaluations[0], **arms), margin)
     assert word in why and bool(why) is bool(word)
 
 
 Edit = Callable[[pd.DataFrame], pd.DataFrame]
-SHUFFLED = {"prompt": "a photograph of a dog"}
-BROKEN: list[tuple[str, str, Edit | bytes, str]] = [
+BROKEN: list[tuple[str, Edit | bytes, str]] = [
     *(
-        ("run", "movies/scores.csv", lambda s, arm=arm: s[s["arm"] != arm], f"scores.csv: no row of arm '{arm}'")
+        ("movies/scores.csv", lambda s, arm=arm: s[s["arm"] != arm], f"scores.csv: no row of arm '{arm}'")
         for arm in ("majority", "no_lora", "original", "soup", "condpdiff")
     ),
-    ("styles", "chalk/scores.csv", lambda s: s[s["arm"] != "floor"], "scores.csv: no row of arm 'floor'"),
-    ("run", "movies/scores.csv", lambda s: s.iloc[:-1], "predictions.safetensors: predictions are"),
-    ("run", "movies/scores.csv", lambda s: s.drop(columns="validation_f1"), "no column 'validation_f1'"),
-    ("run", "tweets/points.csv", lambda p: p.iloc[:-1], "distances are .*, needed: .* one for each row of points.csv"),
+    ("movies/scores.csv", lambda s: s.iloc[:-1], "predictions.safetensors: predictions are"),
+    ("movies/scores.csv", lambda s: s.drop(columns="validation_f1"), "no column 'validation_f1'"),
+    ("tweets/points.csv", lambda p: p.iloc[:-1], "distances are .*, needed: .* one for each row of points.csv"),
     *(
-        ("run", f"movies/{file}.safetensors", b"broken", f"{file}.safetensors: not a readable")
+        (f"movies/{file}.safetensors", b"broken", f"{file}.safetensors: not a readable")
         for file in ("distances", "trajectories", "predictions")
     ),
-    ("styles", "chalk/scores.csv", lambda s: s.assign(validation=math.nan), "validation: no candidate has a score"),
-    *(
-        ("styles", "chalk/images.csv", lambda i, arm=arm: i[i["arm"] != arm], f"found (0|no) images of arm '{arm}'")
-        for arm in SHOWN
-    ),
-    (
-        "styles",
-        "chalk/images.csv",
-        lambda images: images.where(images["arm"] != "soup", images.assign(**SHUFFLED)),
-        "images.csv: the prompts of arm 'soup' are not those of condpdiff",
-    ),
-    ("styles", "chalk/images/soup/2.png", b"broken", "images/soup/2.png: not a readable PNG"),
 ]
 
 
-@pytest.mark.parametrize(("fixture", "file", "edit", "says"), BROKEN, ids=range(len(BROKEN)))
+@pytest.mark.parametrize(("file", "edit", "says"), BROKEN, ids=range(len(BROKEN)))
 def test_what_is_missing_broken_or_of_another_size_is_named_in_one_line(
-    request: pytest.FixtureRequest, fixture: str, file: str, edit: Edit | bytes, says: str
+    run: Path, file: str, edit: Edit | bytes, says: str
 ) -> None:
-    request.getfixturevalue(fixture)
     path = Path("data/eval", file)
     if isinstance(edit, bytes):
         path.write_bytes(edit)
@@ -177,16 +145,12 @@ def test_an_unknown_arm_comes_after_the_known_ones_and_is_shown(run: Path) -> No
     assert build_page(spec, params).table.rows[-1][0] == "new"
 
 
-@pytest.mark.parametrize(("fixture", "task", "worst"), [("run", "movies", 0.0), ("styles", "charcoal", 88.0)])
-def test_a_score_that_is_no_number_counts_as_the_worst_and_is_counted(
-    request: pytest.FixtureRequest, fixture: str, task: str, worst: float
-) -> None:
-    request.getfixturevalue(fixture)
+def test_a_score_that_is_no_number_counts_as_0_and_is_counted(run: Path) -> None:
     columns = ["select", "validation"]
-    change(task, lambda s: s.assign(**{c: s[c].mask(s["arm"] == "condpdiff") for c in columns}))
+    change("movies", lambda s: s.assign(**{c: s[c].mask(s["arm"] == "condpdiff") for c in columns}))
     e = opened()[0].evaluations[0]
     assert e.unscored == 6
-    assert pivot(summarise([e]), "selected")["condpdiff"][task] == worst
+    assert pivot(summarise([e]), "selected")["condpdiff"]["movies"] == 0
 
 
 def race(scores: pd.DataFrame) -> None:
@@ -231,7 +195,7 @@ def test_the_selected_candidates_of_a_race_are_those_of_full(
     text: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(build(tmp_path / "race", racing=True))
-    found = [metrics(summarise(spec.evaluations), {}, 1)["movies"] for spec in (text.spec, opened()[0])]
+    found = [metrics(summarise(spec.evaluations), {})["movies"] for spec in (text.spec, opened()[0])]
     assert found[1] == {k: v for k, v in found[0].items() if not k.endswith("_mean")}
 
 
@@ -250,20 +214,6 @@ def test_large_images_are_shrunk_in_the_page_alone(tmp_path: Path) -> None:
     assert picture.png == (tmp_path / "large.png").read_bytes()
     assert len(picture.inline) < len(picture.png) * 4 / 3
     assert 'alt="a &#34;large&#34; one"' in picture.inline
-
-
-def test_a_distance_on_inception_is_called_fid(style: Made) -> None:
-    e = style.spec.evaluations[0]
-    assert replace(e, task=e.task.model_copy(update={"metrics": ["fid"]})).metric == "FID"
-    assert e.metric == "FD-Lite0"
-
-
-def test_styles_that_no_renderer_made_are_not_called_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(build(tmp_path / "own", tasks=("own", "chalk"), n=6))
-    spec, _ = opened()
-    assert spec.nouns == "styles"
-    captions = [block.caption for block in spec.shown()[0].blocks if isinstance(block, Table)]
-    assert ["one crop of one photograph" in caption for caption in captions] == [False, True]
 
 
 @pytest.mark.parametrize("path", sorted(Path("configs/paper").glob("*.csv")), ids=lambda p: p.stem)

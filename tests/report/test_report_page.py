@@ -1,4 +1,4 @@
-"""The stage as a whole, in both domains: what it writes, that it is the same each time, and what the page holds."""
+"""The stage as a whole: what it writes, that it is the same each time, and what the page holds."""
 
 import json
 import re
@@ -11,12 +11,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from conftest import Made, copy
-from fake_run import PROMPTS, build
-from PIL import Image
+from fake_run import build
 
 from condpdiff.common.errors import UserError
 from condpdiff.report import readme, show
-from condpdiff.style.report import SHOWN
 from stages import report
 
 
@@ -42,56 +40,44 @@ def test_the_report_is_the_same_bytes_each_time(text: Made, monkeypatch: pytest.
     assert files(run / "report") == files(text.report)
 
 
-def test_everything_is_written_and_nothing_else(made: Made) -> None:
-    written = files(made.report)
+def test_everything_is_written_and_nothing_else(text: Made) -> None:
+    written = files(text.report)
     plots = {f"plots/{name}.csv" for name in ("arms", "doses", "finetune_loss", "finetune_validation")}
     others = {name for name in written if not name.startswith("figures/")}
     assert others == {"metrics.json", "results.md", "index.html", *plots}
-    one, other = made.params.tasks
+    one, other = text.params.tasks
     drawn = {f"{kind}-{t}.svg" for kind in ("arms", "dose", "novelty", "tsne", "trajectories") for t in (one, other)}
-    drawn.add("differences.svg")
-    if made.spec.scale.lower:
-        drawn |= {"base-autoencoder.svg", "base-transformer.svg", "base-samples.png"}
-        drawn |= {f"{style}-{arm}-{i}.png" for style in (one, other) for arm in SHOWN for i in range(len(PROMPTS))}
-    else:  # of the two tasks one is of classification, and has mistakes
-        drawn |= {"mistakes-movies.svg", "study-table4b-embedded.svg"}
+    # Of the two tasks one is of classification, and has mistakes.
+    drawn |= {"differences.svg", "mistakes-movies.svg", "study-table4b-embedded.svg"}
     assert {name.removeprefix("figures/") for name in set(written) - others} == drawn
 
 
-def test_the_tables_for_dvc_plots_have_every_arm_and_go_from_lowest_to_highest(made: Made) -> None:
-    arms = pd.read_csv(made.report / "plots/arms.csv")
+def test_the_tables_for_dvc_plots_have_every_arm_and_go_from_lowest_to_highest(text: Made) -> None:
+    arms = pd.read_csv(text.report / "plots/arms.csv")
     assert list(arms.columns) == ["task", "arm", "score", "mean", "low", "high"]
     for column in ("score", "mean"):
         assert ((arms["low"] <= arms[column]) & (arms[column] <= arms["high"])).all()
-    assert set(arms["arm"]) == set(made.spec.scale.arms) and set(arms["task"]) == set(made.params.tasks)
+    assert set(arms["arm"]) == set(text.spec.scale.arms) and set(arms["task"]) == set(text.params.tasks)
 
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
 
-def test_the_page_closes_its_elements_and_asks_no_host_for_anything(made: Made) -> None:
-    marks = re.sub(r"(?s)(<script.*?>).*?(?=</script>)|(<style.*?>).*?(?=</style>)", r"\1\2", made.page)
+def test_the_page_closes_its_elements_and_asks_no_host_for_anything(text: Made) -> None:
+    marks = re.sub(r"(?s)(<script.*?>).*?(?=</script>)|(<style.*?>).*?(?=</style>)", r"\1\2", text.page)
     opened = Counter(tag for tag, end in re.findall(r"<(\w+)(?:\s[^<>]*?)?(/?)>", marks) if tag not in VOID and not end)
     assert opened == Counter(re.findall(r"</(\w+)>", marks))
     fetched = re.findall(r'[ :](?:src|href|srcset|data|action)="([^"]*)"', marks)
     assert fetched and all(x.startswith(("#", "data:")) for x in fetched)
-    assert not re.search(r"https?://|@import|url\((?!#)|<script [^>]*src", made.page)
+    assert not re.search(r"https?://|@import|url\((?!#)|<script [^>]*src", text.page)
     ids = re.findall(r' id="([^"]*)"', marks)
     assert len(set(ids)) == len(ids)
     assert {x[1:] for x in fetched if x.startswith("#")} | set(re.findall(r"url\(#(.*?)\)", marks)) <= set(ids)
 
 
-def test_the_page_has_no_figure_that_is_not_a_number(made: Made) -> None:
-    assert "nan" not in re.sub(r"[a-z]nan|nan[a-z]", "", words(made.page).lower())
-    assert "nan" not in re.findall(r' d="(.*?)"', made.page)
-
-
-def test_the_page_of_styles_holds_their_images(style: Made) -> None:
-    images = 2 * len(SHOWN) * len(PROMPTS)
-    assert style.page.count('src="data:image/png;base64,') == images + 1  # and the sample sheet
-    assert all(style.page.count(f'<th scope="row">{prompt}</th>') == 2 for prompt in PROMPTS)
-    with Image.open(style.report / "figures/charcoal-soup-1.png") as image:
-        assert image.info["prompt"] == PROMPTS[1]
+def test_the_page_has_no_figure_that_is_not_a_number(text: Made) -> None:
+    assert "nan" not in re.sub(r"[a-z]nan|nan[a-z]", "", words(text.page).lower())
+    assert "nan" not in re.findall(r' d="(.*?)"', text.page)
 
 
 def test_figures_follow_the_theme_in_the_page_and_stand_alone_as_files(text: Made) -> None:
@@ -100,31 +86,21 @@ def test_figures_follow_the_theme_in_the_page_and_stand_alone_as_files(text: Mad
     assert "var(" not in svg and svg.startswith("<?xml") and "<dc:date>" not in svg and "<metadata>" not in svg
 
 
-def test_sections_follow_each_other_as_in_every_report(text: Made, style: Made) -> None:
-    shared = ["results", "candidates", "novelty", "doses", "condition"]
-    assert re.findall(r'<h2 id="(\w+)"', text.page) == [*shared, "studies", "paper", "settings"]
-    found = re.findall(r'<h2 id="(\w+)"', style.page)
-    assert found == ["results", "images", *shared[1:], "base", "paper", "settings"]
+def test_sections_follow_each_other(text: Made) -> None:
+    found = ["results", "candidates", "novelty", "doses", "condition", "studies", "paper", "settings"]
+    assert re.findall(r'<h2 id="(\w+)"', text.page) == found
 
 
-def test_the_distance_is_called_fd_lite0_and_the_styles_rendered(style: Made) -> None:
-    page, _, paper = words(style.page).rpartition("figures, for context")
-    assert "FD-Lite0" in page and not re.search(r"(?<!no )FID", page)
-    assert "FID of the full PixArt on other images, not comparable" in paper
-    assert "Over the mean of 2 rendered styles, condpdiff (FD-Lite0 " in page
-    assert "small and overfits the few photographs" in page
-
-
-def test_metrics_are_few_flat_and_rounded(made: Made) -> None:
-    found = json.loads((made.report / "metrics.json").read_text())
+def test_metrics_are_few_flat_and_rounded(text: Made) -> None:
+    found = json.loads((text.report / "metrics.json").read_text())
     effects = {"condition_effect", "statistics_effect"}
-    assert set(found) == {*made.params.tasks, "average", "tasks_not_learned", "settings", *effects}
+    assert set(found) == {*text.params.tasks, "average", "tasks_not_learned", "settings", *effects}
     assert set(found["average"]) == {"condpdiff", "condpdiff_mean", "original", "original_mean", "soup", "gaussian"}
-    for task in made.params.tasks:
+    for task in text.params.tasks:
         assert set(found[task]) == {"condpdiff", "condpdiff_mean", "soup"}
-        assert all(value == round(value, made.spec.scale.decimals + 1) for value in found[task].values())
+        assert all(value == round(value, 2) for value in found[task].values())
     assert found["tasks_not_learned"] == 0 and len(found["settings"]) == 12
-    assert "Whether the condition is used **can't be told**" in (made.report / "results.md").read_text()
+    assert "Whether the condition is used **can't be told**" in (text.report / "results.md").read_text()
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -139,67 +115,52 @@ def test_one_task_has_no_average_column(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("task", ["movies", "charcoal"])
-def test_the_smallest_run_has_neither_doses_nor_trajectories_nor_a_base_of_its_own(
-    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_smallest_run_has_neither_doses_nor_trajectories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two checkpoints and one candidate have no spread."""
-    root = build(tmp_path / "small", tasks=(task,), n=2, count=1, doses=0, trajectories=0)
-    params = (root / "params.yaml").read_text().replace("source: trained", "source: hub")
-    (root / "params.yaml").write_text(params)
-    for path in (*root.glob("data/base/*"), *root.glob("data/performance/*")):
+    root = build(tmp_path / "small", tasks=("movies",), n=2, count=1, doses=0, trajectories=0)
+    for path in root.glob("data/performance/*"):
         path.unlink()  # not even looked at
     monkeypatch.chdir(root)
     report.main()
     page = Path("report/index.html").read_text()
-    for absent in ("Asked-for against obtained", "denoising steps, among", "The base model before any LoRA"):
+    for absent in ("Asked-for against obtained", "denoising steps, among"):
         assert absent not in page
     assert not list(Path("report/figures").glob("dose-*")) and not list(Path("report/figures").glob("trajectories-*"))
     assert Path("report/plots/doses.csv").read_text() == "task,asked,candidate,loss,validation\n"
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("task", ["movies", "charcoal"])
-def test_a_race_is_reported_without_what_needs_every_candidate(
-    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(build(tmp_path / "race", tasks=(task,), n=8, racing=True))
+def test_a_race_is_reported_without_what_needs_every_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(build(tmp_path / "race", tasks=("movies",), n=8, racing=True))
     report.main()
     page, results = words(Path("report/index.html").read_text()), Path("report/results.md").read_text()
     assert "Mean against mean" not in results and "the best control" in results
-    said = {"movies": "95 % interval", "charcoal": "the spread of candidates is not known"}
-    assert said[task] in results
+    assert "95 % interval" in results
     assert not list(Path("report/figures").glob("mistakes-*"))
     for absent in ("mean ± sample standard deviation", "picked on validation (paper)", "same mistakes", "count as"):
         assert absent not in page
     assert page.count("selected by racing (eval.select)") == 1
-    assert re.search("3,500 (rows|images) went through the models in place of 10,000", page)
+    assert re.search("3,500 rows went through the models in place of 10,000", page)
     assert "nan" not in re.sub(r"[a-z]nan|nan[a-z]", "", page.lower())
     arms = pd.read_csv("report/plots/arms.csv")
     assert arms["score"].notna().all()
     assert arms.loc[arms["arm"] == "condpdiff", ["mean", "low", "high"]].isna().all(axis=None)
-    assert set(json.loads(Path("report/metrics.json").read_text())[task]) == {"condpdiff", "soup"}
+    assert set(json.loads(Path("report/metrics.json").read_text())["movies"]) == {"condpdiff", "soup"}
 
 
-MISSING = {
-    "run": """
-        eval/tweets/scores.csv eval/tweets/trajectories.csv eval/tweets/trajectories.safetensors zoo/tweets/loss.csv
-        eval/tweets/predictions.safetensors zoo/tweets/validation.csv
-        performance/tweets.csv probe/swap.csv
-    """,
-    "styles": """
-        eval/chalk/images.csv eval/chalk/images/condpdiff/0.png base/samples.png
-        base/denoiser.csv ../configs/paper/table2_style_fid.csv
-    """,
-}
-
-
-@pytest.mark.parametrize(("fixture", "file"), [(run, f) for run, files in MISSING.items() for f in files.split()])
-def test_what_is_missing_is_named_in_one_line(request: pytest.FixtureRequest, fixture: str, file: str) -> None:
-    (request.getfixturevalue(fixture) / "data" / file).unlink()
+@pytest.mark.parametrize(
+    "file",
+    [
+        *(f"eval/tweets/{name}" for name in ("scores.csv", "trajectories.csv", "trajectories.safetensors")),
+        *("eval/tweets/predictions.safetensors", "zoo/tweets/loss.csv", "zoo/tweets/validation.csv"),
+        *("performance/tweets.csv", "probe/swap.csv"),
+    ],
+)
+def test_what_is_missing_is_named_in_one_line(run: Path, file: str) -> None:
+    (run / "data" / file).unlink()
     with pytest.raises(UserError) as error:
         report.main()
-    assert str(error.value) == f"data/{file}: no such file; run `dvc repro`".replace("data/../", "")
+    assert str(error.value) == f"data/{file}: no such file; run `dvc repro`"
 
 
 def test_what_went_wrong_is_warned_of_everywhere(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -243,9 +204,9 @@ def test_the_terminal_and_the_readme_show_the_results(
         readme.refresh("# A\n", "x")
 
 
-def test_neither_the_stage_nor_a_domain_imports_what_is_slow() -> None:
+def test_neither_the_stage_nor_the_domain_imports_what_is_slow() -> None:
     heavy = "('torch', 'transformers', 'sklearn', 'scipy.stats')"
-    code = "import sys, stages.report, condpdiff.text.report, condpdiff.style.report; "
+    code = "import sys, stages.report, condpdiff.text.report; "
     code += f"print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

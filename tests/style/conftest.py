@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from condpdiff.style import base as module
-from condpdiff.style import small_pixart
-from condpdiff.style.families import data, drawing
+from condpdiff.style import data, small_pixart
+from condpdiff.style.families import drawing
 from condpdiff.style.photographs import Photograph
 from condpdiff.style.unseen import fresh
 from tests.stand_ins import FILLERS, GOOD

@@ -125,17 +125,6 @@ def png(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def make_style_task(**finetune: Any) -> Task:
-    """A style's file of a few steps."""
-    task = {
-        "data": {"size": SIZE, "source": {"type": "folder", "path": "waves"}},
-        "condition": {"description": "Waves"},
-        "metrics": ["fd_lite0"],
-        "finetune": {"steps": 6, "batch_size": 4, "lr": 0.01} | finetune,
-    }
-    return parse(Task, task, "task.yaml")
-
-
 def make_family(source: dict[str, Any], unseen: int = 1, tuning: int = 1, train: int = 2, **condition: Any) -> Task:
     """A family's file."""
     task = {

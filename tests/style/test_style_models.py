@@ -86,7 +86,7 @@ def test_other_classes_are_refused(part: str, keys: dict[str, str], said: str, b
 
 
 def load_all(base: Path) -> None:
-    models.load_transformer(base), models.load_examples(base, {"train": make_style_rows(1, 0)})
+    models.load_transformer(base), models.load_examples(base, make_style_rows(1, 0))
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -116,16 +116,15 @@ def test_latents_are_scaled_and_decode_to_the_autoencoders_own_image(kind: str, 
 
 
 def test_examples_embed_each_caption_once_and_alike_in_any_company(base: Path) -> None:
-    rows = {"train": make_style_rows(10, 0), "validation": make_style_rows(3, 1)}
+    rows = make_style_rows(10, 0)
     found = models.load_examples(base, rows)
-    assert [len(found[name]) for name in rows] == [10, 3]
-    assert found["train"].embeddings.dtype == torch.float32 and not found["train"].embeddings.requires_grad
-    assert len(found["train"].embeddings) == len(CAPTIONS)
-    caption = rows["validation"]["caption"][2].capitalize() + " "  # is lowered and stripped
+    assert len(found) == 10 and len(found.embeddings) == len(CAPTIONS)
+    assert found.embeddings.dtype == torch.float32 and not found.embeddings.requires_grad
+    caption = rows["caption"][2].capitalize() + " "  # is lowered and stripped
     alone, _ = models.embed_captions(base, [caption])
-    picked = found["validation"][torch.tensor([2])]
+    picked = found[torch.tensor([2])]
     torch.testing.assert_close(picked.embeddings[picked.caption][:, : alone.shape[1]], alone, rtol=1e-4, atol=1e-5)
-    latents = models.encode_images(models.load_vae(base), to_tensor(make_images(3, 1)[2:]))
+    latents = models.encode_images(models.load_vae(base), to_tensor(make_images(10, 0)[2:3]))
     torch.testing.assert_close(picked.latents, latents)
 
 

@@ -12,7 +12,7 @@ from condpdiff.common.files import read_json
 from condpdiff.common.pretrained import SOURCE
 from condpdiff.common.task import Base
 from condpdiff.text.base import prepare_base
-from condpdiff.text.models import load_classifier
+from condpdiff.text.models import load_model
 from tests.messages import message_of
 
 
@@ -28,7 +28,7 @@ def test_local_model_comes_out_whole_and_says_where_it_came_from(base, tmp_path:
     one, two = AutoModel.from_pretrained(folder).state_dict(), AutoModel.from_pretrained(out).state_dict()
     assert all(torch.equal(one[key], two[key]) for key in one)
     assert AutoTokenizer.from_pretrained(out)("good film") == AutoTokenizer.from_pretrained(folder)("good film")
-    assert load_classifier(out, 3).config.num_labels == 3
+    assert load_model(out, 3)[0].config.num_labels == 3
     assert read_json(out / SOURCE) == {"source": "local", "name": str(folder), "load": str(out)}
 
 

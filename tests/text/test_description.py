@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from condpdiff.common.files import write_json
-from condpdiff.text import conditions
 from condpdiff.text.conditions import DESCRIPTION, condition_texts, describe, inputs, two_shots
+from condpdiff.text.nonsense import NONSENSE, nonsense_inputs
 from condpdiff.text.task import Task
 from tests.stand_ins import make_rows, make_task
 
@@ -67,11 +67,11 @@ def test_a_kind_reads_its_texts_of_the_prepared_task(kind: str, count: int, tmp_
 
 
 def test_nonsense_has_the_shape_of_the_kind_of_condition() -> None:
-    whole = conditions.nonsense_inputs(make_task(), "task_info_few_shot")
-    assert len(set(whole)) == len(conditions.NONSENSE["task_info"]) * len(conditions.NONSENSE["few_shot"])
+    whole = nonsense_inputs("task_info_few_shot")
+    assert len(set(whole)) == len(NONSENSE["task_info"]) * len(NONSENSE["few_shot"])
     for text in whole:
         description, *shots = text.split("\n")
-        assert description in conditions.NONSENSE["task_info"] and len(shots) == 2
+        assert description in NONSENSE["task_info"] and len(shots) == 2
         assert all(shot.startswith("Input: ") and " Output: " in shot for shot in shots)
-    for kind, expected in (("one_hot", []), ("learnable", []), *conditions.NONSENSE.items()):
-        assert conditions.nonsense_inputs(make_task(), kind) == expected
+    for kind, expected in (("one_hot", []), ("learnable", []), *NONSENSE.items()):
+        assert nonsense_inputs(kind) == expected

@@ -78,7 +78,7 @@ def test_two_processes_collect_nearly_the_states_of_one(base, films: Path) -> No
     shutil.copytree(base("bert"), "data/base")
     settings = read_json(Path("data/base/config.json"))
     write_json(Path("data/base/config.json"), settings | dict.fromkeys(DROPOUTS, 0.0))
-    said = collect_with_two_processes("text", "films", make_task(), make_collect())
+    said = collect_with_two_processes("films", make_task(), make_collect())
     assert said.count("films: accuracy") == 1
     finetune("films", make_task(), make_collect(), films, Path("data/base"), Path("one"))
     folders = Path("data/zoo/films"), Path("one")

@@ -21,7 +21,6 @@ PR = YR + RNG.normal(size=200)
     [
         ("accuracy", P2, Y2, sk.accuracy_score(Y2, P2)),
         ("f1", P2, Y2, sk.f1_score(Y2, P2)),
-        ("f1", P3, Y3, sk.f1_score(Y3, P3, average="macro")),
         ("matthews", P2, Y2, sk.matthews_corrcoef(Y2, P2)),
         ("pearson", PR, YR, stats.pearsonr(PR, YR).statistic),
         ("spearman", PR, YR, stats.spearmanr(PR, YR).statistic),
@@ -29,6 +28,18 @@ PR = YR + RNG.normal(size=200)
 )
 def test_metrics_equal_the_libraries_in_percent(name: str, p: np.ndarray, y: np.ndarray, expected: float) -> None:
     assert score(p, y, [name]) == {name: pytest.approx(100 * expected)}
+
+
+def test_f1_has_one_average_whatever_is_predicted() -> None:
+    """Of more than two classes the mean over all of the task, also where rows and predictions hold two alone."""
+    every = [0, 1, 2]
+    assert score(P3, Y3, ["f1"], every) == {"f1": pytest.approx(100 * sk.f1_score(Y3, P3, average="macro"))}
+    two = sk.f1_score(Y2, P2, labels=every, average="macro", zero_division=0)
+    assert score(P2, Y2, ["f1"], every) == {"f1": pytest.approx(100 * two)}
+    stray = P2.copy()
+    stray[0] = 2
+    assert abs(score(stray, Y2, ["f1"], every)["f1"] - 100 * two) < 1
+    assert score(P2, Y2, ["f1"], [0]) == {"f1": pytest.approx(100 * sk.f1_score(Y2, P2, pos_label=0))}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,21 +11,19 @@ from transformers import AutoTokenizer
 
 from condpdiff.common.files import read_tensors, write_tensors
 from condpdiff.evaluate.scorer import Candidate, Row
-from condpdiff.evaluate.settings import Eval, Scoring
-from condpdiff.text.models import load_classifier
+from condpdiff.text.models import load_model
 from condpdiff.text.score import Panel, Scorer, load_head
 from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
 from tests.messages import message_of
 from tests.stand_ins import make_rows, make_task, make_zoo, save_rows
 
-SCORING = Scoring(batch_tokens=64)
 KINDS = {"classification": 2, "regression": 1}
 Base = Callable[[str], Path]
 
 
 @pytest.fixture(scope="module")
 def zoos(base: Base) -> dict[str, Zoo]:
-    return {kind: make_zoo(base("bert"), "bert", num_outputs=outputs)[0] for kind, outputs in KINDS.items()}
+    return {kind: make_zoo(base("bert"), num_outputs=outputs)[0] for kind, outputs in KINDS.items()}
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -42,10 +39,10 @@ def scorer(request: pytest.FixtureRequest, base: Base, zoos: dict[str, Zoo]) -> 
 def test_outputs_are_the_whole_model_s_in_the_order_of_the_rows(base: Base, model_type: str) -> None:
     """The scorer leaves out what the head does not read, and batches by length."""
     folder, rows = base(model_type), make_rows(21, 3)
-    zoo, _ = make_zoo(folder, model_type)
+    zoo, _ = make_zoo(folder)
     scorer = Scorer(folder, zoo, make_task(), {"validation": rows}, tokens=64)
     scorer.merge(None)
-    plain = load_classifier(folder, 2).eval()
+    plain = load_model(folder, 2)[0].eval()
     load_head(plain, zoo.head)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     with torch.no_grad():
@@ -76,7 +73,7 @@ def test_predictions_losses_and_scores_are_those_of_the_outputs(scorer: Scorer) 
         assert predictions.tolist() == outputs[:, 0].tolist() and len(np.unique(predictions.round(4))) > 2
         assert set(scorer.score("validation", predictions)) == {"pearson", "spearman"}
     np.testing.assert_allclose(losses, expected, rtol=1e-9)
-    found, kept = scorer.validate(SCORING)
+    found, kept = scorer.validate()
     assert found == scorer.score("validation", predictions) and np.array_equal(kept, predictions)
     select = scorer.score("select", scorer.predict("select"))
     assert scorer.select_score(scorer.outputs("select")) == next(iter(select.values()))
@@ -84,13 +81,12 @@ def test_predictions_losses_and_scores_are_those_of_the_outputs(scorer: Scorer) 
 
 
 def test_reference_is_what_most_training_rows_say_and_unscored_ones_say_nothing(scorer: Scorer, tmp_path: Path) -> None:
-    settings: Any = Eval(candidates=1, extra_candidates=1, select_rows=9, pca_axes=1, batch_tokens=64)
-    (found,) = scorer.references(pd.DataFrame({"label": [1.0, 1.0, 0.0]}), settings)
+    (found,) = scorer.references(pd.DataFrame({"label": [1.0, 1.0, 0.0]}))
     constant = 1.0 if scorer.metrics[0] == "accuracy" else np.float32(2 / 3)
     assert found.rows == 9 and found.made is not None
     assert found.made.tolist() == [constant] * 21
     assert found.validation == scorer.score("validation", found.made)
-    scorer.write(tmp_path, [Row("majority", 0, found), Row("condpdiff", 0, Candidate(4, float("nan")))], settings)
+    scorer.write(tmp_path, [Row("majority", 0, found), Row("condpdiff", 0, Candidate(4, float("nan")))])
     tensors = read_tensors(tmp_path / "predictions.safetensors")
     assert tensors["predictions"][0].tolist() == [constant] * 21 and tensors["predictions"][1].isnan().all()
     assert tensors["labels"].tolist() == scorer.labels["validation"].astype(np.float32).tolist()
@@ -99,7 +95,7 @@ def test_reference_is_what_most_training_rows_say_and_unscored_ones_say_nothing(
 def test_the_zoo_s_head_is_put_in_and_an_unknown_one_is_named(base: Base, scorer: Scorer, zoos: dict[str, Zoo]) -> None:
     head = zoos[scorer.task.data.kind].head
     assert torch.equal(scorer.model.classifier.weight.cpu(), head["base_model.model.classifier.weight"])
-    said = message_of(load_head, load_classifier(base("bert"), 2), {"base_model.model.score.weight": torch.zeros(2)})
+    said = message_of(load_head, load_model(base("bert"), 2)[0], {"base_model.model.score.weight": torch.zeros(2)})
     assert "head.safetensors: found 'score.weight', which the base model does not have" in said
 
 
@@ -114,7 +110,7 @@ def test_a_panel_scores_a_task_with_its_own_head(base: Base, tmp_path: Path, zoo
     write_tensors(folder / THETA, {"theta": zoo.theta}, zoo.config)
     write_tensors(folder / HEAD, zoo.head)
     rows = {"validation": pd.read_parquet(tmp_path / "tasks/films/validation.parquet")}
-    panel, alone = Panel("films", task, SCORING, tmp_path), Scorer(base("bert"), zoo, task, rows, 64)
+    panel, alone = Panel("films", task, 64, tmp_path), Scorer(base("bert"), zoo, task, rows, 64)
     for theta in (zoo.theta[2], torch.zeros_like(zoo.theta[2]), zoo.theta[2]):
         alone.merge(theta)
-        assert panel.score(theta) == alone.validate(SCORING)[0][task.metrics[0]]
+        assert panel.score(theta) == alone.validate()[0][task.metrics[0]]

@@ -30,7 +30,7 @@ def load_in_peft(base: Path, folder: Path) -> PeftModel:
 @pytest.fixture(params=FAMILIES, scope="module")
 def exported(request: pytest.FixtureRequest, base, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Zoo, Path]:
     folder, out = base(request.param), tmp_path_factory.mktemp("adapter")
-    zoo, _ = make_zoo(folder, request.param)
+    zoo, _ = make_zoo(folder)
     export_adapter(out, zoo.theta[3], zoo, str(folder), "data/adapters/films", TASK_TYPE, CARD)
     return folder, zoo, out
 

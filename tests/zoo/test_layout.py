@@ -30,7 +30,7 @@ def test_flatten_and_unflatten_are_exact_inverses_in_float32() -> None:
 
 @pytest.mark.parametrize("model_type", ["bert", "roberta", "deberta"])
 def test_layout_of_a_model_names_layers_and_modules_without_gaps(model_type: str, base) -> None:
-    zoo, model = make_zoo(base(model_type), model_type)
+    zoo, model = make_zoo(base(model_type))
     layout = zoo.layout
     assert [e.offset for e in layout.entries] == [
         sum(p.size for p in layout.entries[:i]) for i in range(len(layout.entries))

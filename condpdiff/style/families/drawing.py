@@ -222,7 +222,7 @@ def _stroke(images: np.ndarray, style: Parameters) -> np.ndarray:
     lay: Callable[..., np.ndarray]
     if kind in ("charcoal", "chalk"):
         paint = rendering.charcoal if kind == "charcoal" else rendering.chalk
-        lay = partial(paint, rough=_tooth(images.shape[1], degrees), strength=style["strength"])
+        lay = partial(paint, tooth=_tooth(images.shape[1], degrees), strength=style["strength"])
     elif kind == "halftone":
         lay = partial(rendering.halftoned, degrees=degrees, period=style["period"])
     else:

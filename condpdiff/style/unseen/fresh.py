@@ -5,22 +5,23 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from condpdiff.common.hardware import device
-from condpdiff.common.task import members
+from condpdiff.common.task import members, number
 from condpdiff.diffusion.conditions import projected
 from condpdiff.diffusion.settings import Condition, Ldm, TaskLoss
 from condpdiff.generate.task_loss import Draw
-from condpdiff.style.conditions import pictures_of
+from condpdiff.style.conditions import rows_of
 from condpdiff.style.encoder import load_encoder
 from condpdiff.style.families import drawing
 from condpdiff.style.families.losses import Denoising
 from condpdiff.style.images import shrink
 from condpdiff.style.models import Examples, embed_captions, encode_images, load_vae
 from condpdiff.style.photographs import photographs
-from condpdiff.style.rows import to_tensor
+from condpdiff.style.rows import images, to_tensor
 from condpdiff.style.task import DrawnSource, load_task
 from condpdiff.zoo.checkpoints import load_zoo
 from condpdiff.zoo.collect import trained_part
@@ -39,7 +40,9 @@ class Known:
     """One style as the task loss takes it."""
 
     latents: Tensor
-    """[U, C, h, w]: the image of each caption."""
+    """[U, C, h, w]"""
+    caption: Tensor
+    """[U] int64: which caption each has."""
     y: Tensor
     """[DRAWS, d_cond]: its conditions."""
     left: int
@@ -62,14 +65,16 @@ class Styles:
         drawn = [task.data.source for task in tasks if isinstance(task.data.source, DrawnSource)]
         # What a style renders is the same for all of a family: the photographs are read once.
         self.drawn = [(source, drawing.contents(source.seed)) for source in drawn] if settings.fresh == "fresh" else []
-        base = data / "base"
+        self.size, self.data, base = tasks[0].data.size, data, data / "base"
+        own = [] if self.drawn else [caption for name in self.names for caption in self._rows(name)["caption"]]
+        known = list(dict.fromkeys([*captions(), *own]))  # folders have captions of their own
+        self.caption = {caption: i for i, caption in enumerate(known)}
         zoo = load_zoo(data / "zoo" / self.names[0], 1)
         self.trained = trained_part(zoo.layout, zoo.config.get("factors", "both"))
         self.denoising = Denoising(base, zoo.layout, zoo.config["alpha"] / zoo.config["rank"])
         self.vae = cast(Any, load_vae(base)).to(device())
-        self.embeddings, self.mask = (each.to(device()) for each in embed_captions(base, captions()))
+        self.embeddings, self.mask = (each.to(device()) for each in embed_captions(base, known))
         self.encode = projected(load_encoder(condition), condition, data)
-        self.size, self.data = tasks[0].data.size, data
         self.made = 0
         self.pool: list[Known] = []
 
@@ -77,14 +82,18 @@ class Styles:
         """As `task_loss.Draw`."""
         s, random = self.settings, self.random
         if not self.pool:
-            count = POOL if s.fresh == "fresh" else len(self.names)
+            count = POOL if self.drawn else len(self.names)
             self.pool = [self._next() for _ in range(count)]
         chosen = random.permutation(len(self.pool))[: s.tasks]
         styles = [self.pool[i] for i in chosen]
         y = torch.stack([style.y[random.integers(DRAWS)] for style in styles]).to(device())
-        rows = np.stack([random.permutation(len(style.latents))[: s.rows] for style in styles])  # [S, V]
-        latents = torch.cat([style.latents[torch.from_numpy(r)] for style, r in zip(styles, rows, strict=True)])
-        caption = torch.from_numpy(rows.ravel()).to(device())
+        rows = [
+            torch.from_numpy(np.resize(random.permutation(len(style.latents)), s.rows)) for style in styles
+        ]  # S x V
+        latents, caption = (
+            torch.cat([of[r] for of, r in zip(each, rows, strict=True)]).to(device())
+            for each in ([style.latents for style in styles], [style.caption for style in styles])
+        )
         batch = Examples(latents, caption, self.embeddings, self.mask)
         noise = torch.from_numpy(random.standard_normal(latents.shape, dtype=np.float32)).to(device())
         levels = torch.from_numpy(random.integers(self.denoising.levels, size=len(latents))).to(device())
@@ -96,18 +105,23 @@ class Styles:
 
     def _next(self) -> Known:
         """The next fresh style, or the next of the zoo."""
-        number, self.made = self.made, self.made + 1
-        if self.settings.fresh == "zoo":
-            family, _, q = self.names[number % len(self.names)].partition("/")
-            images = pictures_of(self.data / "tasks" / family, int(q), "train")
-            told, uses = pictures_of(self.data / "tasks" / family, int(q)), 2**31
-        else:
-            source, (scored, crops) = self.drawn[number % len(self.drawn)]
-            style = drawing.draw(source.renderer, FIRST + number, source.seed)
+        count, self.made = self.made, self.made + 1
+        if self.drawn:
+            source, (scored, crops) = self.drawn[count % len(self.drawn)]
+            style = drawing.draw(source.renderer, FIRST + count, source.seed)
             made = shrink(style(np.concatenate([scored, crops])), self.size)
-            images, told, uses = made[: len(scored)], made[len(scored) :], self.settings.uses
+            true, told, uses = made[: len(scored)], made[len(scored) :], self.settings.uses
+            caption = torch.arange(len(scored))
+        else:
+            name = self.names[count % len(self.names)]
+            rows, told, uses = self._rows(name), images(self._rows(name, "held_out")), 2**31
+            true, caption = images(rows), torch.tensor([self.caption[each] for each in rows["caption"]])
         y = self.encode([_some(told, self.random) for _ in range(DRAWS)])
-        return Known(encode_images(self.vae, to_tensor(images)), y, uses)
+        return Known(encode_images(self.vae, to_tensor(true)), caption, y, uses)
+
+    def _rows(self, name: str, split: str = "train") -> pd.DataFrame:
+        """Of one member of the zoo."""
+        return rows_of(self.data / "tasks" / name.partition("/")[0], number(name), split)
 
 
 def captions() -> list[str]:

@@ -7,9 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from condpdiff.common.hardware import device
+from condpdiff.common.hardware import device, together
 from condpdiff.evaluate.settings import Scoring
-from condpdiff.style.encoder import Lite0
 from condpdiff.style.images import shrink
 from condpdiff.style.metrics import features, frechet_distance, gaussian, load_features
 from condpdiff.style.models import embed_captions, generate, load_transformer, load_vae, pipeline
@@ -20,8 +19,6 @@ TOGETHER = 8
 """LoRAs that generate in one pass."""
 COARSE = 16
 """Pixels a side at which a stripe that is out of step hardly counts."""
-PIXELS = ("rmse", "rmse_16", "lpips_lite0")
-"""Distances to the true picture of each caption; where there is none, the Fréchet distance alone is known."""
 FRECHET = "fd_lite0"
 
 
@@ -33,6 +30,8 @@ class Painter:
         self.layout, self.scale, self.scoring = layout, scale, scoring
         self.transformer = cast(Any, load_transformer(base)).to(device())
         vae = cast(Any, load_vae(base)).to(device())
+        if device() != "cpu":
+            vae.enable_slicing()  # an image of 512 x 512 takes about a gigabyte to decode
         self.pipe = pipeline(base, self.transformer, vae)
         embedded, mask = embed_captions(base, ["", *captions])
         self.empty = embedded[:1].to(device()), mask[:1].to(device())
@@ -42,12 +41,13 @@ class Painter:
     def __call__(self, theta: Tensor) -> np.ndarray:
         """theta [S, K] -> uint8 [S, U, H, W, 3], caption u from the noise of seed u whatever the LoRA."""
         found = []
-        for some in theta.split(TOGETHER):
+        for some in theta.split(together(TOGETHER)):
             count, u = len(some), len(self.embedded)
             embedded, mask = (each.repeat(count, *[1] * (each.ndim - 1)) for each in (self.embedded, self.mask))
             steps, guidance = self.scoring.image_steps, self.scoring.image_guidance
             loras = some.repeat(2 if guidance > 1 else 1, 1)  # guided, the empty caption's rows come before all others
-            with batched_loras(self.transformer, self.layout, self.scale, loras.to(device())):
+            bf16 = torch.autocast("cuda", torch.bfloat16, enabled=device() != "cpu")
+            with batched_loras(self.transformer, self.layout, self.scale, loras.to(device())), bf16:
                 seeds = list(range(u)) * count
                 made = generate(self.pipe, embedded, mask, seeds, steps, guidance, self.empty)
             found.append(made.reshape(count, u, *made.shape[1:]))
@@ -62,14 +62,13 @@ class Judge:
         scored: positions of the captions on which pictures are compared: the condition told of the others.
         aligned: a style's images are of the captions that a LoRA is asked for, in their order.
         """
-        self.pooled = load_features(base, FRECHET)
-        self.depths: Lite0 = load_features(base, "fd_lite0_96")  # type: ignore[assignment]  # the same weights
+        self.network = load_features(base)
         self.scored, self.aligned = scored, aligned
 
     def turn_to(self, true: list[np.ndarray]) -> None:
         """Judge by these styles' images from now on: of each uint8 [n, H, W, 3]."""
         self.true = true
-        self.gaussians = [gaussian(features(self.pooled, images), "style images") for images in true]
+        self.gaussians = [gaussian(features(self.network, images), "style images") for images in true]
         self.units = [self._unit(images[self.scored]) for images in true] if self.aligned else []
 
     def distances(self, made: np.ndarray, style: int) -> dict[str, float]:
@@ -78,7 +77,7 @@ class Judge:
         rmse, rmse_16   root mean squared difference of pixels, 0 to 255, at full size and at COARSE pixels a side
         lpips_lite0     squared distance of unit features after each stage of EfficientNet-Lite0, as LPIPS takes it
                         (arXiv 1801.03924, Eq. 1, without learned weights)
-        fd_lite0        Fréchet distance on pooled features, over all captions
+        fd_lite0        Fréchet distance on pooled features, over all captions: all that is known of folders
         """
         found = {}
         if self.aligned:
@@ -86,15 +85,15 @@ class Judge:
             found["rmse"] = _rmse(one, other)
             found["rmse_16"] = _rmse(shrink(one, COARSE), shrink(other, COARSE))
             found["lpips_lite0"] = float((self._unit(one) - self.units[style]).square().sum(1).mean())
-        own = gaussian(features(self.pooled, made), "style images")
+        own = gaussian(features(self.network, made), "style images")
         return found | {FRECHET: frechet_distance(own, self.gaussians[style])}
 
     @torch.inference_mode()
     def _unit(self, images: np.ndarray) -> Tensor:
         """[V, D]: features of each stage, of unit length at every place, divided by the root of the places' number."""
         x = torch.from_numpy(images).permute(0, 3, 1, 2).to(device()).float() / 127.5 - 1
-        x, found = self.depths.norm(self.depths.stem(x)), []
-        for stage in self.depths.blocks:
+        x, found = self.network.norm(self.network.stem(x)), []
+        for stage in self.network.blocks:
             x = stage(x)
             unit = nn.functional.normalize(x, dim=1)
             found.append(unit.flatten(1) / (unit.shape[2] * unit.shape[3]) ** 0.5)

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from condpdiff.common.files import read_rows
+from condpdiff.common.task import number
 from condpdiff.diffusion.conditions import projected
-from condpdiff.evaluate.family import FamilyEvaluation, Run, number
-from condpdiff.text.conditions import inputs, nonsense_inputs
+from condpdiff.evaluate.family import FamilyEvaluation, Run
+from condpdiff.text.conditions import inputs
 from condpdiff.text.encoder import load_encoder
 from condpdiff.text.families.losses import CARD, TASK_TYPE, Family
+from condpdiff.text.nonsense import nonsense_inputs
 from condpdiff.text.task import Task
 from condpdiff.text.unseen.score import Judge, accuracy, best_threshold, classifier_accuracy, cosines
 from condpdiff.zoo.many import finetune_many
@@ -51,7 +53,7 @@ class Evaluation(FamilyEvaluation):
         """Texts that mean nothing."""
         condition = self.run.condition
         encode = projected(load_encoder(condition), condition, self.data)
-        y = encode(nonsense_inputs(self.task, condition.kind))
+        y = encode(nonsense_inputs(condition.kind))
         return {"noise": y[torch.arange(len(self.names)) % len(y)]}
 
     def more(self, folder: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from condpdiff.common.hardware import device
-from condpdiff.common.task import grouped
+from condpdiff.common.task import grouped, number
 from condpdiff.diffusion.conditions import FILE, load_conditions
 from condpdiff.diffusion.settings import Condition, Ldm
 from condpdiff.generate.task_loss import Draw
@@ -40,8 +40,7 @@ class Tasks:
         chosen = [members[i] for i in random.permutation(len(members))[: self.settings.tasks]]
         y = torch.stack([self.y[name][random.integers(len(self.y[name]))] for name in chosen]).to(device())
         for name in set(chosen) - set(self.losses):
-            q = int(name.partition("/")[2])
-            self.losses[name] = self.families[family].losses([q], self.settings.rows, self.seed)
+            self.losses[name] = self.families[family].losses([number(name)], self.settings.rows, self.seed)
         return y, lambda theta: torch.cat([self.losses[k](t[None], step) for k, t in zip(chosen, theta, strict=True)])
 
 

@@ -11,13 +11,12 @@ from PIL import Image
 
 from condpdiff.common.files import read_json, read_rows
 from condpdiff.common.task import Data
-from condpdiff.style.conditions import draws_of, inputs, pictures_of
+from condpdiff.style.conditions import draws_of, inputs, pictures_of, shown
+from condpdiff.style.data import NEUTRAL, prepare_data
 from condpdiff.style.families import drawing
-from condpdiff.style.families.data import prepare_family
 from condpdiff.style.families.drawing import Style
 from condpdiff.style.images import shrink
 from condpdiff.style.photographs import Photograph
-from condpdiff.style.sources import NEUTRAL
 from tests.messages import message_of
 from tests.style.stand_ins_style import SIZE, make_family
 
@@ -28,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("in_a_folder", "ten_photographs")
 
 
 def prepared(name: str, source: dict[str, Any], **keys: Any) -> Path:
-    prepare_family("waves", make_family(source, **keys), LIMITS, Path(name))
+    prepare_data("waves", make_family(source, **keys), LIMITS, Path(name))
     return Path(name)
 
 
@@ -107,6 +106,9 @@ def test_a_member_s_inputs_are_its_own_pictures_at_the_draws() -> None:
         assert len(found) == len(draws) == 4
         assert all((a == pictures_of(folder, q)[draw]).all() for a, draw in zip(found, draws, strict=True))
     assert inputs(folder / "0", "one_hot") == []
+    one, other = inputs(folder / "0", "style_images")[0], inputs(folder / "3", "style_images")[0]
+    assert shown(one).startswith(f"3 style images of {SIZE} x {SIZE} pixels (SHA-256 ")
+    assert shown(one) == shown(one.copy()) != shown(other)
 
 
 # --- folders ------------------------------------------------------------------------------------
@@ -143,7 +145,7 @@ def test_folders_are_members_whose_pictures_are_enlarged_and_shared_out() -> Non
 def test_folder_that_is_unknown_or_of_too_few_pictures_is_named() -> None:
     def refusal(*names: str) -> str:
         task = make_family(folders(*names), train=0)
-        return message_of(prepare_family, "waves", task, LIMITS, Path("family"))
+        return message_of(prepare_data, "waves", task, LIMITS, Path("family"))
 
     paint("cards", 4)
     paint("signs", 3)
@@ -151,3 +153,27 @@ def test_folder_that_is_unknown_or_of_too_few_pictures_is_named() -> None:
     assert refusal("cards", "signs") == f"{place}signs: found 3 pictures, allowed: at least 4"
     assert refusal("cards", "sprites").startswith(f"{place}sprites: no such folder 'mine/sprites'")
     assert not Path("family").exists()
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["file,caption", "o.png,x"], "no picture 'o.png' in mine/cards (did you mean '"),
+        (["file,caption", "0.png,\udcff"], "not UTF-8 at byte"),
+        (["file,caption", "0.png, "], "no caption of '0.png' (5 of 5 pictures have none)"),
+        (["name,caption", "a,b"], "found columns 'name, caption'; allowed: 'file, caption'"),
+    ],
+)
+def test_captions_come_from_the_folder_s_file_and_wrong_ones_are_one_line(lines: list[str], expected: str) -> None:
+    paint("cards", 5)
+    paint("signs", 5)
+    path = Path("mine/cards/captions.csv")
+    own = [f'{i}.{"PNG" if i % 2 else "png"},"a  card, number {i}"' for i in range(5)]
+    path.write_text("\n".join(["file,caption", *own]), encoding="utf-8-sig")
+    folder = prepared("family", folders("cards", "signs"), train=0)
+    cards, signs = (of(folder, "train", q) for q in range(2))
+    assert set(signs["caption"]) == {NEUTRAL}
+    assert cards["caption"].tolist() == [f"a card, number {grey // 8}" for grey in greys(cards)]
+    path.write_text("\n".join(lines), errors="surrogateescape")
+    task = make_family(folders("cards", "signs"), train=0)
+    assert message_of(prepare_data, "waves", task, LIMITS, Path("other")).startswith(f"{path}: {expected}")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -9,10 +10,13 @@ from torch import Tensor
 
 from condpdiff.common.settings import parse
 from condpdiff.common.task import Finetune
+from condpdiff.evaluate.settings import Scoring
 from condpdiff.style.families.losses import Family
+from condpdiff.style.unseen.score import Painter
 from condpdiff.zoo.many import finetune_many
+from tests.messages import message_of
 from tests.stand_ins import make_collect
-from tests.style.stand_ins_style import make_family, make_style_rows
+from tests.style.stand_ins_style import CAPTIONS, SIZE, make_family, make_style_rows, save_published_classes
 
 TASK = make_family({"type": "drawn", "renderer": "grading"})
 
@@ -67,3 +71,22 @@ def test_fine_tuning_starts_at_the_base_and_brings_every_member_s_loss_down(thre
     rated = three.losses([0, 1, 2], 24, 7)
     with torch.no_grad():
         assert (rated(tuned, 0) < 0.95 * rated(start, 0)).all()
+
+
+def test_images_of_another_size_than_the_base_s_are_refused(three: Family, base: Path, tmp_path: Path) -> None:
+    wide = TASK.model_copy(update={"data": TASK.data.model_copy(update={"size": 64})})
+    said = message_of(Family, wide, make_collect(), tmp_path / "waves", base)
+    assert said.startswith("configs/families/waves.yaml: data.size: found 64, allowed: 32, as the base")
+
+
+def test_the_classes_of_pixarts_published_parts_are_fine_tuned_and_generate(tmp_path: Path) -> None:
+    """Random weights, shrunken: T5, AutoencoderKL, a transformer that puts out a variance too; with guidance."""
+    base = save_published_classes(tmp_path / "published")
+    two = family(tmp_path / "data", base, 1, 2)
+    settings = parse(Finetune, {"steps": 4, "batch_size": 4, "lr": 0.03}, "task.yaml", "finetune")
+    losses, start = two.losses([0, 1], 4, 0), two.start.repeat(2, 1)
+    theta = finetune_many(losses, start, two.trained, settings, "waves")
+    assert losses(theta, 0).isfinite().all() and (losses(theta, 0) != losses(start, 0)).all()
+    scoring = Scoring(batch_tokens=64, image_steps=2, image_guidance=4.5)
+    made = Painter(base, two.layout, 2.0, CAPTIONS[:2], scoring)(torch.stack([start[0], 9 * theta[1]]))
+    assert made.shape == (2, 2, SIZE, SIZE, 3) and not np.array_equal(made[0], made[1])

@@ -10,16 +10,17 @@ from torch import Tensor
 
 from condpdiff.common.files import write_json, write_tensors
 from condpdiff.common.settings import parse
-from condpdiff.common.task import MEMBERS, SETTINGS, Data, Members, save_members
+from condpdiff.common.task import MEMBERS, SETTINGS, Data, save_members
 from condpdiff.diffusion.conditions import PROJECTION, Projection
 from condpdiff.diffusion.settings import Condition, TaskLoss
+from condpdiff.style import conditions
 from condpdiff.style.conditions import pictures_of
+from condpdiff.style.data import NEUTRAL, prepare_data
 from condpdiff.style.families import drawing
-from condpdiff.style.families.data import prepare_family
 from condpdiff.style.unseen import fresh
 from condpdiff.style.unseen.fresh import DRAWS, FIRST, MOST, Styles
 from condpdiff.zoo.checkpoints import HEAD, THETA
-from tests.style.stand_ins_style import make_family, make_style_zoo
+from tests.style.stand_ins_style import CAPTIONS, make_family, make_images, make_style_zoo, png
 
 CONDITION = parse(Condition, {"kind": "style_images", "encoder": "lite0_depths", "model": "x"}, "params.yaml")
 POOL, TASKS, ROWS = 3, 2, 4
@@ -32,13 +33,7 @@ def data(
     """Gradings, of which members 2 and 3 are trained on, and a zoo; the encoder gives the mean colour of a draw."""
     monkeypatch.setattr(fresh, "POOL", POOL)
     monkeypatch.setattr(fresh, "load_encoder", lambda _: lambda draws: torch.stack([colour(draw) for draw in draws]))
-    task = make_family({"type": "drawn", "renderer": "grading"})
-    (SETTINGS / "waves").mkdir(parents=True)
-    for section, value in task.model_dump(mode="json", exclude_none=True).items():
-        write_json(SETTINGS / "waves" / f"{section}.json", value)
-    assert isinstance(task.members, Members)
-    save_members(MEMBERS, ["waves"], [task.members])
-    prepare_family("waves", task, Data(max_train=9, max_validation=9), Path("data/tasks/waves"))
+    save_family({"type": "drawn", "renderer": "grading"})
     folder, (zoo, _) = Path("data/zoo/waves"), make_style_zoo(base)
     folder.mkdir(parents=True)
     write_tensors(folder / THETA, {"theta": zoo.theta[:4, None]}, zoo.config)
@@ -46,6 +41,17 @@ def data(
     zoo.layout.save(folder)
     Path("data/base").symlink_to(base)
     return Path("data")
+
+
+def save_family(source: dict[str, Any]) -> None:
+    """As check-params and prepare-data leave it."""
+    task = make_family(source)
+    (SETTINGS / "waves").mkdir(parents=True, exist_ok=True)
+    for section, value in task.model_dump(mode="json", exclude_none=True).items():
+        write_json(SETTINGS / "waves" / f"{section}.json", value)
+    save_members(MEMBERS, ["waves"], [task.members])
+    conditions._rows.cache_clear()
+    prepare_data("waves", task, Data(max_train=3, max_validation=9), Path("data/tasks/waves"))
 
 
 def colour(pictures: np.ndarray) -> Tensor:
@@ -103,6 +109,22 @@ def test_styles_of_the_zoo_stay_and_are_those_trained_on(data: Path) -> None:
         true = fresh.to_tensor(pictures_of(data / "tasks/waves", q, "train"))
         torch.testing.assert_close(each.latents, fresh.encode_images(made.vae, true), rtol=0, atol=1e-6)
     assert (pool[0].latents - pool[1].latents).abs().max() > 1e-4
+
+
+def test_folders_which_can_not_be_drawn_are_those_of_the_zoo_with_their_own_captions(data: Path) -> None:
+    for folder in "abcd":
+        Path("mine", folder).mkdir(parents=True)
+        for i, image in enumerate(make_images(6, ord(folder))):
+            Path("mine", folder, f"{i}.png").write_bytes(png(image))
+    captions = [f"{i}.png,{CAPTIONS[i % 4]}" for i in range(6)]
+    Path("mine/d/captions.csv").write_text("\n".join(["file,caption", *captions]))
+    save_family({"type": "folders", "path": "mine", "folders": list("abcd")})
+    made = styles(data)
+    y, losses = made(0)
+    assert losses(theta(made)).isfinite().all() and len(made.pool) == 2
+    names = list(made.caption)
+    assert {names[i] for i in made.pool[0].caption} == {NEUTRAL} and len(made.pool[0].latents) == 3  # fewer than ROWS
+    assert {names[i] for i in made.pool[1].caption} <= set(CAPTIONS)
 
 
 @pytest.mark.parametrize("kind", ["fresh", "zoo"])

@@ -10,11 +10,11 @@ import torch
 from condpdiff.evaluate.settings import Scoring
 from condpdiff.style.models import embed_captions, generate, load_transformer, pipeline
 from condpdiff.style.unseen import score
-from condpdiff.style.unseen.score import FRECHET, PIXELS, Judge, Painter, confusion
+from condpdiff.style.unseen.score import FRECHET, Judge, Painter, confusion
 from condpdiff.zoo.checkpoints import Zoo
 from tests.style.stand_ins_style import CAPTIONS, SIZE, make_images, make_style_zoo
 
-SCORED = [0, 2, 4]
+SCORED, PIXELS = [0, 2, 4], ("rmse", "rmse_16", "lpips_lite0")
 
 
 def judge(base: Path, *true: np.ndarray, aligned: bool = True) -> Judge:

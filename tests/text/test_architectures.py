@@ -1,0 +1,165 @@
+"""Every kind of base model: its head is what its weights lack, its LoRA merges, and adapters reload to its logits."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from condpdiff.common.task import Data
+from condpdiff.text.conditions import describe
+from condpdiff.text.data import prepare
+from condpdiff.text.finetune import TextFinetuning
+from condpdiff.text.models import load_model, load_tokenizer
+from condpdiff.text.score import Scorer
+from condpdiff.zoo.adapters import write_adapter
+from condpdiff.zoo.checkpoints import load_zoo
+from condpdiff.zoo.collect import collect_zoo
+from condpdiff.zoo.layout import unflatten
+from tests.messages import message_of
+from tests.stand_ins import VOCABULARY, make_collect, make_rows, make_task, save_tokenizer
+
+_SMALL = {"vocab_size": len(VOCABULARY), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+_SMALL |= {"intermediate_size": 32, "max_position_embeddings": 66, "pad_token_id": 0}
+_DECODER = {**_SMALL, "num_key_value_heads": 1, "bos_token_id": 2, "eos_token_id": 3}
+MODELS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "bert": (_SMALL, ["classifier"]),
+    "roberta": (_SMALL, ["classifier"]),
+    "deberta": (_SMALL | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}, ["pooler", "classifier"]),
+    "deberta-v2": (_SMALL | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}, ["pooler", "classifier"]),
+    "electra": (_SMALL | {"embedding_size": 16}, ["classifier"]),
+    "distilbert": (
+        {"vocab_size": len(VOCABULARY), "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32, "pad_token_id": 0},
+        ["pre_classifier", "classifier"],
+    ),
+    "albert": (_SMALL | {"embedding_size": 8}, ["classifier"]),
+    "mpnet": (_SMALL, ["classifier"]),
+    "xlnet": (
+        {"vocab_size": len(VOCABULARY), "d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 32, "pad_token_id": 0},
+        ["sequence_summary", "logits_proj"],
+    ),
+    "modernbert": (_SMALL | {"cls_token_id": 2, "sep_token_id": 3, "eos_token_id": 3, "bos_token_id": 2,
+                             "reference_compile": False}, ["head", "classifier"]),
+    "gpt2": (
+        {"vocab_size": len(VOCABULARY), "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 66, "eos_token_id": 3},
+        ["score"],
+    ),
+    "llama": (_DECODER, ["score"]),
+    "qwen2": (_DECODER, ["score"]),
+}  # fmt: skip
+CAUSAL = ("gpt2", "llama", "qwen2")
+
+
+def save_random(model_type: str, folder: Path, auto: Any = AutoModel) -> Path:
+    torch.manual_seed(0)
+    model = auto.from_config(AutoConfig.for_model(model_type, **MODELS[model_type][0]))
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(folder)
+    save_tokenizer(folder)
+    return folder
+
+
+def zoo_of(base: Path, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    """A short real fine-tuning, and its task."""
+    monkeypatch.chdir(tmp_path)
+    data = tmp_path / "data"
+    data.mkdir()
+    for split, seed in (("train", 0), ("validation", 1)):
+        make_rows(24, seed).to_parquet(data / f"{split}.parquet", index=False)
+    language = {"kind": "language", "source": {"type": "files", "train": "a", "validation": "b"}}
+    changes = {"data": language | {"columns": {"text": "text"}}, "metrics": ["log_likelihood"]}
+    changes |= {"finetune": {"head_lr": 0.0}}
+    task = make_task(**(changes if kind == "language" else {}))
+    collect_zoo(TextFinetuning("films", task, make_collect(max_checkpoints=2), data, base), tmp_path / "zoo")
+    return load_zoo(tmp_path / "zoo"), task
+
+
+@pytest.mark.parametrize("model_type", MODELS)
+def test_the_head_is_what_the_weights_lack_and_an_adapter_reloads_to_the_merged_logits(
+    model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = save_random(model_type, tmp_path / "base")
+    assert load_model(base, 2)[1] == MODELS[model_type][1]
+    zoo, task = zoo_of(base, "classification", tmp_path, monkeypatch)
+    assert zoo.config["modules_to_save"] == sorted(MODELS[model_type][1]) and zoo.head
+    assert not torch.equal(zoo.theta[0], zoo.theta[1])
+    rows = make_rows(8, 2)
+    scorer = Scorer(base, zoo, task, {"select": rows}, 256)
+    scorer.merge(zoo.theta[-1])
+    merged = torch.from_numpy(scorer.outputs("select"))
+
+    (tmp_path / "adapter").mkdir()
+    tensors = {**unflatten(zoo.theta[-1], zoo.layout), **zoo.head}
+    write_adapter(tmp_path / "adapter", tensors, zoo.config, str(base), "SEQ_CLS", "")
+    torch.manual_seed(7)  # a new head that the adapter must replace
+    plain = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
+    plain.config.pad_token_id = 0
+    model = PeftModel.from_pretrained(plain, str(tmp_path / "adapter")).eval()
+    torch.testing.assert_close(logits_of(model, base, rows), merged, atol=1e-4, rtol=1e-4)
+
+
+def logits_of(model: Any, base: Path, rows: pd.DataFrame) -> torch.Tensor:
+    """One row after the other, so that nothing is padded."""
+    tokenizer = load_tokenizer(base)
+    with torch.inference_mode():
+        return torch.cat([model(**tokenizer(text, return_tensors="pt")).logits for text in rows["text"]])
+
+
+@pytest.mark.parametrize("model_type", CAUSAL)
+def test_a_causal_language_model_has_no_head_and_is_scored_by_its_loss(
+    model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = save_random(model_type, tmp_path / "base", AutoModelForCausalLM)
+    zoo, task = zoo_of(base, "language", tmp_path, monkeypatch)
+    assert not zoo.head and zoo.config["modules_to_save"] == []
+    rows = make_rows(8, 2)
+    scorer = Scorer(base, zoo, task, {"select": rows}, 256)
+    scorer.merge(zoo.theta[-1])
+    found = scorer.losses("select")
+    (tmp_path / "adapter").mkdir()
+    write_adapter(
+        tmp_path / "adapter", unflatten(zoo.theta[-1], zoo.layout), zoo.config, str(base), "CAUSAL_LM", ""
+    )  # fmt: skip
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(tmp_path / "adapter")).eval()
+    tokenizer = load_tokenizer(base)
+    for text, loss in zip(rows["text"], found, strict=True):
+        tokens = tokenizer(text, return_tensors="pt")
+        with torch.inference_mode():
+            assert float(model(**tokens, labels=tokens["input_ids"]).loss) == pytest.approx(loss, abs=1e-4)
+    assert scorer.select_score(scorer.outputs("select")) == pytest.approx(-100 * found.mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("targets", "found"), [(["query", "valu"], "'valu': found no such module"),
+                           (["query", "word_embeddings"], "'word_embeddings': found Embedding")],
+)  # fmt: skip
+def test_every_target_must_be_a_linear_module(targets: list[str], found: str, tmp_path: Path) -> None:
+    from condpdiff.text.models import peft_model
+
+    base = save_random("bert", tmp_path / "base")
+    said = message_of(peft_model, base, 2, 0, 1, 1.0, targets)
+    assert said.startswith(f"params.yaml: collect.target_modules: {found}") and "query, value" in said
+
+
+def test_a_language_task_has_texts_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "validation"):
+        pd.DataFrame({"text": [f"{split} {i}" for i in range(6)]}).to_json(
+            f"{split}.jsonl", orient="records", lines=True
+        )
+    data = {"kind": "language", "columns": {"text": "text"}}
+    data |= {"source": {"type": "files", "train": "train.jsonl", "validation": "validation.jsonl"}}
+    task = make_task(data=data, metrics=["log_likelihood"], finetune={"head_lr": 0.0})
+    frames = prepare(task.data, "poems", Data(max_train=9, max_validation=9))
+    assert list(frames["train"].columns) == ["text", "text_pair", "label"] and len(frames["train"]) == 6
+    shots = describe(task, frames["train"])["few_shot"]
+    assert all(shot.count("Example: train") == 2 for shot in shots)
+    said = message_of(
+        make_task, data=data | {"labels": ["a", "b"]}, metrics=["log_likelihood"], finetune={"head_lr": 0}
+    )
+    assert "kind: found language, allowed: with neither labels" in said
