@@ -12,19 +12,19 @@ import torch
 from huggingface_hub import HfApi, constants
 from peft import PeftConfig, get_peft_model, set_peft_model_state_dict
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
 from condpdiff.common.errors import UserError, first_line
 from condpdiff.common.files import read_json, read_tensors
 from condpdiff.common.hardware import device
 from condpdiff.common.sources import SUFFIXES, read_table
 from condpdiff.packed import config
-from condpdiff.text.models import TASK_TYPE
+from condpdiff.text.models import TASK_TYPE, load_tokenizer
 from condpdiff.text.rows import Batches
 from condpdiff.zoo.adapters import LABELS
 from condpdiff.zoo.placed import PREFIX
 
-HEADS = ("classifier", "classifier.out_proj", "score")
+HEADS = ("classifier", "classifier.out_proj", "classification_head.out_proj", "score", "logits_proj")
 """What transformers calls the last layer of a classifier."""
 LONGEST, BATCH = 512, 4096
 """Tokens of a text, which is cut there; padded tokens a forward pass."""
@@ -132,12 +132,10 @@ def _load(name: str, count: int, adapter: Path) -> tuple[Any, Any]:
         model = AutoModelForSequenceClassification.from_pretrained(
             name, num_labels=count, use_safetensors=True, trust_remote_code=False, ignore_mismatched_sizes=True
         )
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        tokenizer = load_tokenizer(Path(name))
     except Exception as error:  # transformers and the hub's client raise dozens of kinds
         own = "--base FOLDER gives its own, or that of the generator which made the adapter"
         raise UserError(f"{adapter}: base model {name!r} can't be loaded ({first_line(error)}); {own}") from None
-    if tokenizer.pad_token is None:  # decoders have none
-        tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer
 
