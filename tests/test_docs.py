@@ -47,7 +47,7 @@ def test_keys_of_settings_are_those_of_params() -> None:
     sections = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     known = {f"{name}.{key}" for name, part in sections.items() if isinstance(part, dict) for key in part}
     pattern = rf"`((?:{'|'.join(sections)})\.[a-z]\w+)[:`=]"
-    of_tasks = {"data.source", "data.columns", "data.size", "condition.images", "finetune.steps"}
+    of_tasks = {"data.source", "data.kind", "data.columns", "data.size", "condition.images", "finetune.steps"}
     for page, text in PAGES.items():
         found = {
             key

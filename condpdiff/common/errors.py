@@ -14,7 +14,7 @@ EXTRAS = {
         *("datasets", "dvc", "matplotlib", "open_clip", "ruamel", "scipy", "scmrepo", "sklearn"),
         *("tabulate", "threadpoolctl"),
     ),
-    "style": ("onnxruntime",),
+    "style": ("cleanfid", "onnxruntime"),
 }
 """What each extra of pyproject.toml has that a plain installation lacks, by the name that is imported."""
 

@@ -164,3 +164,5 @@ class Base(Section):
     `hub`: a Hugging Face id; `local`: a directory."""
     name: str
     """The package's name, the file of configs/models/ that says what is trained, the hub's id, or the directory."""
+    inception: str | None = None
+    """Where the network of the metric `fid` comes from: `download` (clean-fid's address), or a file's path (style)."""

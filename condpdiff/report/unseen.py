@@ -23,6 +23,7 @@ MEASURES = {
     "rmse_16": "pixels at 16 x 16",
     "lpips_lite0": "LPIPS-Lite0",
     "fd_lite0": "FD-Lite0",
+    "fid": "FID",
     "accuracy": "accuracy, percent",
 }
 MAINS = ("rmse", "accuracy", "fd_lite0")

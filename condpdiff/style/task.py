@@ -64,8 +64,8 @@ class Task(task.Task):
 
     data: TaskData
     condition: TaskCondition
-    metrics: list[Literal["fd_lite0"]] = Field(min_length=1)
-    """Fréchet distances to a style's images, on EfficientNet-Lite0's features."""
+    metrics: list[Literal["fd_lite0", "fid"]] = Field(min_length=1)
+    """Fréchet distances to a style's images: on EfficientNet-Lite0's features, always, and perhaps on Inception's."""
     finetune: task.Finetune
     members: task.Members
 

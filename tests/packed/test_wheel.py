@@ -69,7 +69,12 @@ def test_extras_are_what_the_wheel_says(wheel: Path) -> None:
     requires = [Requirement(line) for line in re.findall(r"^Requires-Dist: (.*)$", metadata, re.M)]
     core = {each.name for each in requires if each.marker is None}
     assert {"torch", "peft", "transformers", "diffusers", "safetensors", "typer"} <= core
-    imported_as = {"open_clip_torch": "open_clip", "scikit-learn": "sklearn", "ruamel.yaml": "ruamel"}
+    imported_as = {
+        "clean-fid": "cleanfid",
+        "open_clip_torch": "open_clip",
+        "scikit-learn": "sklearn",
+        "ruamel.yaml": "ruamel",
+    }
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for extra, names in EXTRAS.items():
         given = {Requirement(line).name for line in project["optional-dependencies"][extra]}

@@ -10,6 +10,7 @@ from condpdiff.common.files import read_json
 from condpdiff.common.task import Base
 from condpdiff.style import base as module
 from condpdiff.style.base import prepare_base
+from condpdiff.style.metrics import FEATURES, INCEPTION
 from tests.stand_ins import save_base
 from tests.style.stand_ins_small_pixart import refusal
 from tests.style.stand_ins_style import save_style_base
@@ -56,3 +57,19 @@ def test_hub_pixart_comes_from_a_snapshot_and_no_other_weights(offline: Path, mo
     path.write_text(path.read_text().replace("PixArtTransformer2DModel", "UNet2DConditionModel"))
     assert "found a transformer of class UNet2DConditionModel" in refusal(hub)
     assert not any("safetensors" in pattern for pattern in asked)
+
+
+@pytest.mark.parametrize("asked", ["download", "inception.pt"])
+def test_inception_is_brought_here_or_is_one_line(asked: str, offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(folder: str) -> None:
+        (Path(folder) / INCEPTION).write_bytes(Path("inception.pt").read_bytes())  # fails without that file
+
+    monkeypatch.setattr("cleanfid.downloads_helper.check_download_inception", download)
+    save_style_base(Path("given"))
+    base = Base(source="local", name="given", inception=asked)
+    message = refusal(base)
+    assert message.startswith(f"params.yaml: base.inception: found {asked!r}: ")
+    assert message.endswith(f"allowed: download, or the path of {INCEPTION}")
+    Path("inception.pt").write_bytes(b"network")
+    prepare_base(base, Path("base"))
+    assert (Path("base") / FEATURES / INCEPTION).read_bytes() == b"network"

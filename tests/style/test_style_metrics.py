@@ -1,5 +1,6 @@
 """Fréchet distances: the published feature network and formula, and one line where there is no distance."""
 
+import warnings
 from io import BytesIO
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from scipy.linalg import sqrtm
 
 from condpdiff.common.files import read_tensors, write_tensors
 from condpdiff.style import metrics
-from condpdiff.style.metrics import FEATURES, LITE0
+from condpdiff.style.metrics import FEATURES, INCEPTION, LITE0
 from tests.messages import message_of
 from tests.style.stand_ins_style import make_images, random_lite0
 
@@ -84,3 +85,33 @@ def test_too_few_images_and_features_that_are_not_numbers_are_refused(base: Path
     broken = {**read_tensors(base / FEATURES / LITE0), "norm.bias": torch.full((32,), torch.nan)}
     said = message_of(metrics.features, metrics.lite0_of(broken, "file"), make_images(2, 0))
     assert "features that are not numbers; its weights are broken" in said
+
+
+class StandInLayers(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1)[:, :2048]
+
+
+def test_inception_gets_clean_fids_resized_images(tmp_path: Path) -> None:
+    """The file is TorchScript, which a stand-in can be; clean-fid's class loads it and sees 299 x 299 pixels."""
+    from cleanfid.resize import make_resizer
+
+    (tmp_path / FEATURES).mkdir()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(torch.nn.ModuleDict({"layers": StandInLayers()})).save(str(tmp_path / FEATURES / INCEPTION))
+        network = metrics.load_inception(tmp_path)
+    assert isinstance(network, metrics.Inception)
+    images = make_images(2, 0)
+    found = metrics.features(network, images)
+    resized = make_resizer("PIL", False, "bicubic", (299, 299))(images[0])
+    wanted = (torch.from_numpy(resized).permute(2, 0, 1).flatten()[:2048] - 128) / 128
+    np.testing.assert_allclose(found[0], wanted.numpy(), rtol=1e-5)
+
+
+def test_base_without_inceptions_network_or_with_a_broken_one_is_refused(tmp_path: Path) -> None:
+    said = f"{INCEPTION}: no such file; the metric fid needs params.yaml: base.inception"
+    assert said in message_of(metrics.load_inception, tmp_path)
+    (tmp_path / FEATURES).mkdir()
+    (tmp_path / FEATURES / INCEPTION).write_bytes(b"no network")
+    assert f"{INCEPTION}: not a TorchScript file" in message_of(metrics.load_inception, tmp_path)

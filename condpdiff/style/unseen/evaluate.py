@@ -40,7 +40,7 @@ class Evaluation(FamilyEvaluation):
         base, self.scored = data / "base", list(drawing.SCORED)
         self.encode = projected(load_encoder(run.condition), run.condition, data)
         self.aligned = isinstance(task.data.source, DrawnSource)
-        self.judge = Judge(base, self.scored, self.aligned)
+        self.judge = Judge(base, self.scored, self.aligned, task.metrics)
         family = Family(task, run.collect, data / "tasks" / name, base)
         self.paint = Painter(base, family.layout, run.collect.alpha / run.collect.rank, captions(), run.eval)
         self.choices: list[tuple[str, int, int, float]] = []

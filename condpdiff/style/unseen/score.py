@@ -1,5 +1,6 @@
 """Scores LoRAs of many styles: images of fixed captions, and how far they are from the true ones."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from condpdiff.common.hardware import device, together
 from condpdiff.evaluate.settings import Scoring
 from condpdiff.style.images import shrink
-from condpdiff.style.metrics import features, frechet_distance, gaussian, load_features
+from condpdiff.style.metrics import Gaussian, features, frechet_distance, gaussian, load_features, load_inception
 from condpdiff.style.models import embed_captions, generate, load_transformer, load_vae, pipeline
 from condpdiff.zoo.layout import Layout
 from condpdiff.zoo.placed import batched_loras
@@ -19,7 +20,6 @@ TOGETHER = 8
 """LoRAs that generate in one pass."""
 COARSE = 16
 """Pixels a side at which a stripe that is out of step hardly counts."""
-FRECHET = "fd_lite0"
 
 
 class Painter:
@@ -57,18 +57,22 @@ class Painter:
 class Judge:
     """Distances of images to those of some styles; the lower, the nearer."""
 
-    def __init__(self, base: Path, scored: list[int], aligned: bool) -> None:
+    def __init__(self, base: Path, scored: list[int], aligned: bool, metrics: Sequence[str]) -> None:
         """Args:
+        metrics: Fréchet distances, of style.task.Task.
         scored: positions of the captions on which pictures are compared: the condition told of the others.
         aligned: a style's images are of the captions that a LoRA is asked for, in their order.
         """
         self.network = load_features(base)
+        self.networks: dict[str, nn.Module] = {"fd_lite0": self.network}
+        if "fid" in metrics:
+            self.networks["fid"] = load_inception(base)
         self.scored, self.aligned = scored, aligned
 
     def turn_to(self, true: list[np.ndarray]) -> None:
         """Judge by these styles' images from now on: of each uint8 [n, H, W, 3]."""
         self.true = true
-        self.gaussians = [gaussian(features(self.network, images), "style images") for images in true]
+        self.gaussians = [self._gaussians(images) for images in true]
         self.units = [self._unit(images[self.scored]) for images in true] if self.aligned else []
 
     def distances(self, made: np.ndarray, style: int) -> dict[str, float]:
@@ -77,7 +81,7 @@ class Judge:
         rmse, rmse_16   root mean squared difference of pixels, 0 to 255, at full size and at COARSE pixels a side
         lpips_lite0     squared distance of unit features after each stage of EfficientNet-Lite0, as LPIPS takes it
                         (arXiv 1801.03924, Eq. 1, without learned weights)
-        fd_lite0        Fréchet distance on pooled features, over all captions: all that is known of folders
+        fd_lite0, fid   Fréchet distances on pooled features, over all captions: all that is known of folders
         """
         found = {}
         if self.aligned:
@@ -85,8 +89,11 @@ class Judge:
             found["rmse"] = _rmse(one, other)
             found["rmse_16"] = _rmse(shrink(one, COARSE), shrink(other, COARSE))
             found["lpips_lite0"] = float((self._unit(one) - self.units[style]).square().sum(1).mean())
-        own = gaussian(features(self.network, made), "style images")
-        return found | {FRECHET: frechet_distance(own, self.gaussians[style])}
+        own = self._gaussians(made)
+        return found | {k: frechet_distance(own[k], its) for k, its in self.gaussians[style].items()}
+
+    def _gaussians(self, images: np.ndarray) -> dict[str, Gaussian]:
+        return {k: gaussian(features(network, images), "style images") for k, network in self.networks.items()}
 
     @torch.inference_mode()
     def _unit(self, images: np.ndarray) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from condpdiff.evaluate.settings import Scoring
 from condpdiff.style.models import embed_captions, generate, load_transformer, pipeline
 from condpdiff.style.unseen import score
-from condpdiff.style.unseen.score import FRECHET, Judge, Painter, confusion
+from condpdiff.style.unseen.score import Judge, Painter, confusion
 from condpdiff.zoo.checkpoints import Zoo
 from tests.style.stand_ins_style import CAPTIONS, SIZE, make_images, make_style_zoo
 
@@ -18,7 +18,7 @@ SCORED, PIXELS = [0, 2, 4], ("rmse", "rmse_16", "lpips_lite0")
 
 
 def judge(base: Path, *true: np.ndarray, aligned: bool = True) -> Judge:
-    found = Judge(base, SCORED, aligned)
+    found = Judge(base, SCORED, aligned, ["fd_lite0"])
     found.turn_to(list(true))
     return found
 
@@ -34,8 +34,8 @@ def test_distance_to_the_same_images_is_0_and_grows_with_what_is_off(base: Path)
     true, noise = make_images(6, 0), np.random.default_rng(0).normal(size=(6, SIZE, SIZE, 3))
     found = judge(base, noise.clip(0, 255).astype(np.uint8), true)
     same = found.distances(true, 1)
-    assert list(same) == [*PIXELS, FRECHET]
-    assert [same[key] for key in PIXELS] == [0, 0, 0] and abs(same[FRECHET]) < 1e-3
+    assert list(same) == [*PIXELS, "fd_lite0"]
+    assert [same[key] for key in PIXELS] == [0, 0, 0] and abs(same["fd_lite0"]) < 1e-3
     near, far = (found.distances((true + s * noise).clip(0, 255).astype(np.uint8), 1) for s in (10, 60))
     assert all(0 < near[key] < far[key] for key in same)
     assert 8 < near["rmse"] < 12 and near["rmse_16"] < near["rmse"] and far["lpips_lite0"] <= 4
@@ -56,8 +56,8 @@ def test_coarse_distance_forgives_a_stripe_that_is_out_of_step(base: Path) -> No
 def test_style_without_true_images_of_the_captions_has_the_frechet_distance_alone(base: Path) -> None:
     made, own = make_images(6, 0), make_images(9, 1)
     one, other = (judge(base, own, own[::-1].copy(), aligned=False).distances(made, style) for style in (0, 1))
-    assert list(one) == [FRECHET] and one[FRECHET] > 0
-    assert other[FRECHET] == pytest.approx(one[FRECHET], rel=1e-3)
+    assert list(one) == ["fd_lite0"] and one["fd_lite0"] > 0
+    assert other["fd_lite0"] == pytest.approx(one["fd_lite0"], rel=1e-3)
 
 
 def test_confusion_has_a_row_for_each_lora_and_a_column_for_each_style() -> None:
