@@ -8,6 +8,16 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+EXTRAS = {
+    "app": ("gradio",),
+    "pipeline": (
+        *("datasets", "dvc", "matplotlib", "open_clip", "ruamel", "scipy", "scmrepo", "sklearn"),
+        *("tabulate", "threadpoolctl"),
+    ),
+    "style": ("cleanfid", "onnxruntime"),
+}
+"""What each extra of pyproject.toml has that a plain installation lacks, by the name that is imported."""
+
 
 class UserError(Exception):
     """Says in one line which file or key is wrong, what was found and what is allowed."""
@@ -25,7 +35,7 @@ def first_line(error: Exception) -> str:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a stage's `main`; a `UserError` or a full disk ends it with one line and status 1.
+    """Run a stage's `main`; a `UserError`, a full disk or a missing extra ends it with one line and status 1.
 
     Of several processes that share a stage, the first alone prints it: all of them meet the same error.
     """
@@ -33,6 +43,12 @@ def run(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         sys.exit(1 if os.environ.get("RANK", "0") != "0" else f"error: {error}")
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        extra = next((extra for extra, names in EXTRAS.items() if missing in names), None)
+        if extra is None:
+            raise
+        sys.exit(f"error: this needs {missing}: pip install 'condpdiff[{extra}]'")
     except Exception as error:
         if _disk_is_full(error):
             where = getattr(error, "filename", None) or Path.cwd()

@@ -96,6 +96,37 @@ def generate(
     typer.echo(f"{out}: {len(loras)} adapter{'s' * (len(loras) > 1)}")
 
 
+def apply(
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="Folder of a PEFT adapter of a text classifier.")],
+    text: Annotated[list[str] | None, typer.Option(help="A text; may be given again.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="Texts: .txt with one a line, or .csv, .tsv, .jsonl or .parquet with a column text."),
+    ] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="Folder of the base model, or of the generator, if the base is elsewhere.")
+    ] = None,
+    compare: Annotated[
+        list[Path] | None, typer.Option(metavar="ADAPTER", help="Another one beside it; may be given again.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Run text adapters on texts: labels with their probabilities, or values.
+
+    \b
+    Examples:
+      condpdiff apply adapters/0 --text "a film to remember" --text "two hours too long"
+      condpdiff apply original --compare soup --compare adapters/0 --file reviews.csv --base bert
+    """
+    from condpdiff.packed import apply as of
+
+    if (file is None) == (not text):
+        raise UserError(f"found {'--text and --file' if text else 'no text'}, allowed: --text TEXT or --file FILE")
+    rows = of.read_texts(file) if file else of.rows_of(text or [])
+    said = {str(each): of.apply(each, rows, base) for each in [adapter, *(compare or [])]}
+    typer.echo(of.as_json(rows, said) if as_json else of.table(rows, said))
+
+
 def _refined(
     made_by: "Generator",
     loras: "list[Lora]",
@@ -153,7 +184,7 @@ def _pictures(given: list[Path]) -> list[Path]:
 
 def captions_of(pictures: list[Path]) -> list[str]:
     """Of each picture what the `.txt` file of its name says, or a neutral caption."""
-    from condpdiff.style.data import NEUTRAL
+    from condpdiff.style.images import NEUTRAL
 
     texts = [path.with_suffix(".txt") for path in pictures]
     return [text.read_text(encoding="utf-8").strip() if text.is_file() else NEUTRAL for text in texts]

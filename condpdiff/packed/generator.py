@@ -168,7 +168,8 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
 
         Args:
             task: one of `tasks`.
-            description: the task in words; examples: (text, label) pairs beside it (text).
+            description: the task in words (text).
+            examples: (text, label) pairs beside it.
             pictures: 1 to MOST_PICTURES of a style, of any content (style).
             samples: so many LoRAs, each from a noise of its own.
             seed: of the noise: the same seed gives the same LoRAs.

@@ -18,15 +18,13 @@ from condpdiff.common.task import FAMILIES, Data
 from condpdiff.style import rendering
 from condpdiff.style.conditions import draws_of
 from condpdiff.style.families import drawing
-from condpdiff.style.images import SUFFIXES, encode_png, read_rgb, shrink, square
+from condpdiff.style.images import NEUTRAL, SUFFIXES, encode_png, read_rgb, shrink, square
 from condpdiff.style.photographs import photographs
 from condpdiff.style.task import DrawnSource, FoldersSource, Task
 
 CONDITION_PICTURES = 10
 """Of each member: those that a condition is drawn from."""
 CAPTIONS = "captions.csv"
-NEUTRAL = "a picture"
-"""Caption of pictures that come without one."""
 Rows = list[tuple[int, str, bytes]]
 """Member, caption, PNG."""
 

@@ -10,6 +10,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from condpdiff.common.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+NEUTRAL = "a picture"
+"""Caption of a picture that comes without one."""
 
 
 def read_rgb(opened: Callable[[], Image.Image], place: str) -> np.ndarray:
