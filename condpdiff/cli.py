@@ -27,6 +27,7 @@ study_app = typer.Typer(**plain)
 app.add_typer(study_app, name="study")
 app.command("pack")(commands.pack)
 app.command("generate")(commands.generate)
+app.command("app")(commands.app)
 
 
 class Size(StrEnum):
