@@ -70,13 +70,13 @@ def start(generator: Generator, base: Path, port: int | None, browser: bool = Fa
 
     page = build(generator, base, Path(scratch.name))
     page.scratch = scratch  # lives as long as the page
-    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # nothing is loaded
+    own = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # none is loaded
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])  # no other site's name leads here
     try:
         page.launch(
             server_name=HOST, server_port=port, inbrowser=browser, share=False, quiet=True, prevent_thread_lock=True,
             max_file_size=MOST_BYTES, footer_links=[], run_history=False, enable_monitoring=False, mcp_server=False,
-            ssr_mode=False, pwa=False, theme=gr.themes.Default(**fonts), css=CSS,
+            ssr_mode=False, pwa=False, theme=own, css=CSS,
             app_kwargs={"middleware": [hosts, Middleware(_Policy)]},
         )  # fmt: skip
     except OSError:
@@ -151,7 +151,7 @@ def _style_page(generator: Generator, base: Path, scratch: Path) -> None:
 
     trained = set(generator.trained)
     names = sorted(generator.generated, key=lambda name: (name.partition("/")[0], int(name.partition("/")[2] or 0)))
-    choices = [("–", "")]
+    choices = [("", "")]
     for name in names:
         what = generator.config.tasks[name.partition("/")[0]].settings["condition"]["description"]
         choices.append((f"{name}: {what}" + " (not trained on)" * (name not in trained), name))
@@ -179,15 +179,16 @@ def _style_page(generator: Generator, base: Path, scratch: Path) -> None:
                 seed = gr.Number(0, precision=0, label="Seed of the LoRA's noise")
                 steps = gr.Slider(0, 200, 0, step=5, label="Then train it on the pictures for so many steps")
                 denoising = gr.Slider(1, 50, 10, step=1, label="Denoising steps an image")
-            button = gr.Button("Generate", variant="primary")
+                guidance = gr.Slider(1, 10, 1, step=0.5, label="Guidance of the base model", info="1: none")
         with gr.Column(scale=3):
+            button = gr.Button("Generate", variant="primary")
             images = gr.HTML(_hint("Images without a LoRA and with the generated one will be here."), min_height=240)
             adapter = gr.DownloadButton("Adapter as a zip", visible=False)
             notes = gr.Markdown()
     loras = gr.State()
-    shown = [asked, scale, denoising]
+    shown = [asked, scale, denoising, guidance]
 
-    def paint(loras: dict[str, Any] | None, text: str, scale: float, denoising: int) -> tuple[Any, Any]:
+    def paint(loras: dict[str, Any] | None, text: str, scale: float, *how: float) -> tuple[Any, Any]:
         if not loras:
             return gr.skip(), gr.skip()
         prompts = [line.strip() for line in text.splitlines() if line.strip()]
@@ -195,12 +196,12 @@ def _style_page(generator: Generator, base: Path, scratch: Path) -> None:
             raise UserError(f"prompts: found {len(prompts)}, allowed: 1 to {MOST_PROMPTS}")
         ours = [name for name in loras if name.startswith(GENERATED)]
         theta = [trying.scaled(lora, scale if name in ours else 1) for name, lora in loras.items()]
-        made = trying.paint(theta, loras[GENERATED], base, prompts, int(denoising))
+        made = trying.paint(theta, loras[GENERATED], base, prompts, int(how[0]), how[1])
         titles = [_title(name, scale if name in ours else 1) for name in (NO_LORA, *loras)]
         return _grid(titles, prompts, made), _zip(loras[ours[-1]], ours[-1], scale, scratch)
 
     def generate(*given: Any, progress: Any = gr.Progress()) -> Any:  # noqa: B008  (where Gradio looks for it)
-        *styles, share, seed, steps, text, scale, denoising = given
+        *styles, share, seed, steps, text, scale, denoising, guidance = given
         one, other = (_style(part) for part in (styles[: len(first)], styles[len(first) :]))
         progress(0.1, "generating")
         found = trying.style_loras(generator, one, other, share, int(seed or 0))
@@ -214,7 +215,7 @@ def _style_page(generator: Generator, base: Path, scratch: Path) -> None:
         return (
             found,
             " ".join([near, f"Measured before: {note}." if note else ""]),
-            *paint(found, text, scale, denoising),
+            *paint(found, text, scale, denoising, guidance),
         )
 
     every = [*first, *second, share, seed, steps, *shown]
@@ -263,8 +264,8 @@ def _text_page(generator: Generator, base: Path, scratch: Path) -> None:
                         text = gr.Textbox("", label=f"Example {i}", scale=2, min_width=120)
                         examples += [text, gr.Textbox("", label=f"Its label {i}", scale=1, min_width=80)]
             seed = gr.Number(0, precision=0, label="Seed of the LoRA's noise")
-            button = gr.Button("Generate", variant="primary")
         with gr.Column(scale=3):
+            button = gr.Button("Generate", variant="primary")
             about = gr.HTML(_hint("What is known of the generated LoRA will be here."), min_height=120)
             adapter = gr.DownloadButton("Adapter as a zip", visible=False)
             with gr.Column(visible=False) as trial:

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from condpdiff.common.errors import UserError
+from condpdiff.evaluate.settings import Scoring
 from condpdiff.packed.generator import Generator
 from condpdiff.packed.lora import Lora
 from condpdiff.packed.refine import TOKENS, text_task, train_on_pictures, zoo_of
@@ -81,24 +83,26 @@ def trained_on(generator: Generator, lora: Lora, style: Style, mixed: bool, step
     return train_on_pictures(lora, generator.read_pictures(style), captions, base, steps).lora
 
 
-def paint(loras: Sequence[Tensor], lora: Lora, base: Path, prompts: Sequence[str], steps: int) -> np.ndarray:
+def paint(
+    loras: Sequence[Tensor], lora: Lora, base: Path, prompts: Sequence[str], steps: int, guidance: float = 1.0
+) -> np.ndarray:
     """Images uint8 [1 + S, U, H, W, 3] of U prompts without a LoRA, then with each of S vectors [K].
 
     Args:
         lora: any of the generator's.
-        steps: of denoising.
+        steps: of denoising; guidance: of the base model, 1 for none.
     """
     settings = lora.config.lora
-    painter = _painter(base, lora.layout, settings.alpha / settings.rank, tuple(prompts), steps)
+    painter = _painter(base, lora.layout, settings.alpha / settings.rank, tuple(prompts))
+    painter.scoring = Scoring(batch_tokens=1, image_steps=steps, image_guidance=guidance)
     return painter(torch.stack([torch.zeros(lora.layout.K), *loras]))
 
 
 @lru_cache(maxsize=1)
-def _painter(base: Path, layout: Layout, scale: float, prompts: tuple[str, ...], steps: int):  # type: ignore[no-untyped-def]
-    from condpdiff.evaluate.settings import Scoring
+def _painter(base: Path, layout: Layout, scale: float, prompts: tuple[str, ...]) -> Any:
     from condpdiff.style.unseen.score import Painter
 
-    return Painter(base, layout, scale, list(prompts), Scoring(batch_tokens=1, image_steps=steps))
+    return Painter(base, layout, scale, list(prompts), Scoring(batch_tokens=1, image_guidance=1.0))
 
 
 def _condition(generator: Generator, style: Style) -> Tensor:

@@ -3,6 +3,7 @@
 import io
 import shutil
 import socket
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -257,6 +258,6 @@ def test_nobody_else_reaches_it_and_it_serves_no_file_of_the_machine(
 def test_without_gradio_one_line_says_how_to_get_it(
     text: Generator, text_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "gradio", None)
+    monkeypatch.setitem(sys.modules, "gradio", None)
     found = CliRunner().invoke(app, ["app", str(text.folder), "--base", str(text_base)])
     assert str(found.exception) == "error: gradio: not installed; `pip install 'condpdiff[app]'`"
