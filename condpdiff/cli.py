@@ -29,6 +29,7 @@ app.add_typer(study_app, name="study")
 app.command("pack")(commands.pack)
 app.command("generate")(commands.generate)
 app.command("apply")(commands.apply)
+app.command("app")(commands.app)
 
 
 class Size(StrEnum):

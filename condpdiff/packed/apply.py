@@ -19,7 +19,7 @@ from condpdiff.common.files import read_json, read_tensors
 from condpdiff.common.hardware import device
 from condpdiff.common.sources import SUFFIXES, read_table
 from condpdiff.packed import config
-from condpdiff.text.models import TASK_TYPE, load_tokenizer
+from condpdiff.text.models import load_tokenizer
 from condpdiff.text.rows import Batches
 from condpdiff.zoo.adapters import LABELS
 from condpdiff.zoo.placed import PREFIX
@@ -109,8 +109,8 @@ def apply(adapter: Path, rows: pd.DataFrame, base: Path | None = None) -> Applie
     """
     where = adapter / "adapter_config.json"
     settings = read_json(where)
-    if (kind := settings.get("task_type")) != TASK_TYPE:
-        raise UserError(f"{where}: task_type: found {kind!r}, allowed: {TASK_TYPE!r}, classifiers of text")
+    if (kind := settings.get("task_type")) != "SEQ_CLS":
+        raise UserError(f"{where}: task_type: found {kind!r}, allowed: 'SEQ_CLS', classifiers of text")
     tensors = read_tensors(adapter / "adapter_model.safetensors")
     count = _outputs(tensors, adapter)
     name = str(_folder(base) if base else settings.get("base_model_name_or_path"))

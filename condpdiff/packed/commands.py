@@ -127,6 +127,28 @@ def apply(
     typer.echo(of.as_json(rows, said) if as_json else of.table(rows, said))
 
 
+def app(
+    generator: From,
+    port: Annotated[int | None, typer.Option(help="Without it, the first free one from 7860.")] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address; open nothing.")] = False,
+    base: BaseOption = None,
+) -> None:
+    """Try a generator on a page in the browser, which this machine alone can reach; Ctrl-C ends it.
+
+    \b
+    Examples:
+      condpdiff app generator
+      condpdiff app generator --port 8000 --no-browser
+    """
+    from condpdiff.packed.app import start
+    from condpdiff.packed.generator import Generator
+
+    made_by = Generator.from_pretrained(generator)
+    page = start(made_by, made_by.base(base), port, not no_browser)
+    typer.echo(f"{page.local_url}  (Ctrl-C ends it)")
+    page.block_thread()
+
+
 def _refined(
     made_by: "Generator",
     loras: "list[Lora]",

@@ -15,7 +15,7 @@ from condpdiff.common.errors import UserError, first_line, nearest
 from condpdiff.common.files import read_tensors
 from condpdiff.common.packages import cache_folder
 from condpdiff.common.pretrained import SOURCE, weights_digest
-from condpdiff.common.task import Base
+from condpdiff.common.task import Base, Members
 from condpdiff.diffusion.conditions import FILE, projected
 from condpdiff.generate import generator as parts
 from condpdiff.packed.config import BASE, Config
@@ -121,6 +121,23 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
         return list(self.conditions)
 
     @property
+    def generated(self) -> list[str]:
+        """Those of `tasks` that have what turns a generated vector into a LoRA."""
+        return [name for name in self.tasks if (self.folder / "normalized" / name.partition("/")[0]).is_dir()]
+
+    @property
+    def trained(self) -> list[str]:
+        """Those whose LoRAs it was trained on; of the others it knows the condition alone."""
+        found = []
+        for name in self.generated:
+            family, _, member = name.partition("/")
+            members = self.config.tasks[family].settings.get("members")
+            of = Members(**members).trained_on(self.config.normalize.train_members) if members else None
+            if of is None or int(member) in of.of("train"):
+                found.append(name)
+        return found
+
+    @property
     def base_name(self) -> str:
         """What an adapter names as its base model: the hub's id, or a folder."""
         inside = self.folder / BASE
@@ -181,16 +198,25 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
             UserError: not exactly one of task, description and pictures; an unknown task; what this generator can't
                 be asked with; a picture that can't be read; a condition's encoder that can't be had.
         """
-        if samples < 1:
-            raise UserError(f"samples: found {samples}, allowed: at least 1")
         y = self.condition(task, description, examples, pictures)
         name = task if task is not None else self.nearest(y)
+        how = {"Asked with": self._asked(task, description, examples, pictures)}
+        if task is None and self.config.domain == "text":
+            how["Stands in"] = f"head and labels are those of the nearest task, `{name}`"
+        return self.from_condition(y, name, how, samples, seed)
+
+    def from_condition(self, y: Tensor, name: str, how: dict[str, str], samples: int = 1, seed: int = 0) -> list[Lora]:
+        """Generate for any condition y [V, d_cond], with the head and statistics of the task `name`.
+
+        Args:
+            how: what y was made from, in words; stands on the adapters' cards.
+        """
+        if samples < 1:
+            raise UserError(f"samples: found {samples}, allowed: at least 1")
         settings, random = self.config.sample, torch.Generator().manual_seed(seed)
         z, _ = self.parts.latents(y, settings.performance, samples, settings, random, None)
         theta = self.parts.to_theta(z, load_frame(self.folder / "normalized", name))
-        how = {"Asked with": self._asked(task, description, examples, pictures), "Seed": str(seed)}
-        if task is None and self.config.domain == "text":
-            how["Stands in"] = f"head and labels are those of the nearest task, `{name}`"
+        how = {**how, "Seed": str(seed)}
         return [self._lora(name, each, {**how, "Sample": f"{i} of {samples}"}) for i, each in enumerate(theta)]
 
     def condition(
@@ -216,9 +242,9 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
             raise UserError(f"found {given[0]}, allowed with this generator: {allowed}")
         return self._encode(self._input(description, examples, pictures))
 
-    def nearest(self, y: Tensor) -> str:
+    def nearest(self, y: Tensor, among: Sequence[str] | None = None) -> str:
         """The task, or the member, whose mean condition has the largest cosine to the mean of y [V, d_cond]."""
-        names = [name for name in self.tasks if (self.folder / "normalized" / name.partition("/")[0]).is_dir()]
+        names = list(among or self.generated)
         means = torch.stack([self.conditions[name].mean(0) for name in names])
         return names[int(torch.cosine_similarity(means, y.mean(0, keepdim=True)).argmax())]
 

@@ -60,7 +60,7 @@ def select(loras: Sequence[Lora], rows: pd.DataFrame, base: Path, seed: int = 0,
     shuffled = rows.sample(frac=1, random_state=seed).reset_index(drop=True)
     splits = {"select": shuffled, **racing.parts("select", shuffled)}
     one, task = loras[0], text_task(loras[0])
-    scorer = Scorer(base, _zoo(one), task, splits, TOKENS)
+    scorer = Scorer(base, zoo_of(one), task, splits, TOKENS)
     seen = racing.race(scorer, torch.stack([lora.theta for lora in loras]), "select", z, "select")
     scores = [scorer.select_score(made) if len(made) == len(rows) else np.nan for made in seen]
     best = int(np.nanargmax(scores))
@@ -103,7 +103,7 @@ def train_on_rows(lora: Lora, rows: pd.DataFrame, base: Path, steps: int) -> Tra
         theta, head = train_from(finetuning, lora.theta, lora.head, data / "unfinished")
     found = []
     for each, its in ((lora.theta, lora.head), (theta, head)):
-        scorer = Scorer(base, _zoo(lora.with_theta(each, its)), task, {"rows": shuffled[:held_out]}, TOKENS)
+        scorer = Scorer(base, zoo_of(lora.with_theta(each, its)), task, {"rows": shuffled[:held_out]}, TOKENS)
         scorer.merge(each)
         found.append(float(scorer.losses("rows").mean()))
     trained = lora.with_theta(theta, head, **_how(steps, f"{len(rows) - held_out} labelled rows"))
@@ -165,7 +165,8 @@ def text_task(lora: Lora) -> "Task":
     return Task(**{key: value for key, value in settings.items() if value is not None})
 
 
-def _zoo(lora: Lora) -> Zoo:
+def zoo_of(lora: Lora) -> Zoo:
+    """A LoRA as a zoo of one, which scorers take."""
     return Zoo(lora.theta[None], lora.layout, lora.head, lora.config.lora.model_dump())
 
 

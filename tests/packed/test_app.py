@@ -1,0 +1,263 @@
+"""The page of `condpdiff app` in headless Chromium, on tiny generators of random weights."""
+
+import io
+import shutil
+import socket
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from condpdiff.cli import app
+from condpdiff.packed import trying
+from condpdiff.packed.generator import Generator
+from condpdiff.style.images import SUFFIXES
+from tests.packed.tiny_generators import SCORES, style_generator, text_generator
+from tests.style.stand_ins_style import CAPTIONS, SIZE, make_images, png, save_style_base
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def text_base(base: Callable[[str], Path]) -> Path:
+    return base("bert")
+
+
+@pytest.fixture(scope="module")
+def text(text_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator:
+    return text_generator(tmp_path_factory.mktemp("text") / "generator", text_base)
+
+
+@pytest.fixture(scope="module")
+def style_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_style_base(tmp_path_factory.mktemp("pixart") / "base")
+
+
+@pytest.fixture(scope="module")
+def style(style_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator:
+    return style_generator(tmp_path_factory.mktemp("style") / "generator", style_base)
+
+
+# --- what it shows, without a page ------------------------------------------------------------------
+
+
+def test_half_the_scale_is_half_the_effect(text: Generator) -> None:
+    lora = text.generate("films")[0]
+    half = {**lora.state_dict(), **lora.with_theta(trying.scaled(lora, 0.5), {}).state_dict()}
+    whole = lora.state_dict()
+    for key in (key for key in whole if ".lora_B." in key):
+        a = key.replace(".lora_B.", ".lora_A.")
+        assert (half[key] @ half[a]).allclose(0.5 * whole[key] @ whole[a])
+
+
+def test_no_lora_soup_and_generated_answer_and_scale_0_is_no_lora(text: Generator, text_base: Path) -> None:
+    lora = text.generate("films")[0]
+    found = trying.answers(text, lora, text_base, 0.0, "the plot was  lovely", "")
+    none, soup, generated = found.values()
+    assert list(found) == ["no LoRA", "soup of films", "generated"]
+    assert none.allclose(generated) and not none.allclose(soup)
+    assert float(soup.sum()) == pytest.approx(1)
+    assert not trying.answers(text, lora, text_base, 1.0, "the plot was lovely", "")["generated"].allclose(none)
+
+
+def test_conditions_are_mixed_and_the_nearest_style_is_another_that_was_trained_on(style: Generator) -> None:
+    assert style.trained == ["waves/2", "waves/3"]  # the first two were held out
+    ends = {
+        share: trying.style_loras(style, "waves/2", "waves/0", share, 0)["generated"].theta for share in (0, 0.5, 1)
+    }
+    assert ends[0].equal(trying.style_loras(style, "waves/2", "", 0.5, 0)["generated"].theta)
+    assert ends[1].equal(trying.style_loras(style, "waves/0", "", 0.5, 0)["generated"].theta)
+    assert not ends[0.5].allclose(ends[0]) and not ends[0.5].allclose(ends[1])
+    assert list(trying.style_loras(style, "waves/2", "", 0, 0)) == ["generated", "nearest training style, waves/3"]
+
+
+def test_without_a_lora_images_are_those_of_scale_0(style: Generator, style_base: Path) -> None:
+    lora = style.generate("waves/2")[0]
+    theta = [trying.scaled(lora, scale) for scale in (0, 1)]
+    none, nothing, whole = trying.paint(theta, lora, style_base, CAPTIONS[:2], 2)
+    assert none.shape == (2, SIZE, SIZE, 3) and np.array_equal(none, nothing) and not np.array_equal(none, whole)
+
+
+# --- the page ---------------------------------------------------------------------------------------
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+gradio = pytest.importorskip("gradio", reason="`pip install 'condpdiff[app]'`")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path: `apt install chromium`")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Hosts that the server connected to, and that the browser asked."""
+    found: list[str] = []
+    connect = socket.socket.connect
+
+    def spy(self: socket.socket, address: Any) -> None:
+        if isinstance(address, tuple):
+            found.append(str(address[0]))
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", spy)
+    return found
+
+
+@contextmanager
+def served(generator: Generator, base: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    from condpdiff.packed.app import start
+
+    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):
+        monkeypatch.setenv(name, "")  # so that they are put back
+    served = start(generator, base, None)
+    try:
+        yield served
+    finally:
+        served.close(verbose=False)
+
+
+@contextmanager
+def opened(url: str, asked: list[str], width: int = 1280) -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM)
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.set_default_timeout(20_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(url)
+        page.get_by_role("button", name="Generate", exact=True).wait_for()
+        yield page
+        browser.close()
+
+
+def adapter_of(page: Any, label: str) -> dict[str, Any]:
+    """The files of the zip behind a button."""
+    with page.expect_download() as download:
+        page.get_by_role("link", name=label).or_(page.get_by_role("button", name=label)).click()
+    archive = zipfile.ZipFile(download.value.path())
+    return {Path(name).name: archive.read(name) for name in archive.namelist()}
+
+
+def is_local(asked: list[str], url: str) -> bool:
+    return all(each in ("127.0.0.1", "localhost", "::1") or each.startswith((url, "data:", "blob:")) for each in asked)
+
+
+def refusal(page: Any) -> str:
+    """What the page says is wrong, which is then closed."""
+    toast = page.get_by_test_id("toast-body")
+    toast.first.wait_for()
+    said = str(toast.first.inner_text())
+    page.get_by_test_id("toast-close").first.click()
+    toast.first.wait_for(state="detached")
+    return " ".join(said.replace("×", "").split())
+
+
+@needs_chromium
+def test_text_from_the_task_to_the_adapter(
+    text: Generator, text_base: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(text, text_base, monkeypatch) as server, opened(server.local_url, asked, 390) as page:
+        page.get_by_role("button", name="Generate", exact=True).click()
+        scores = page.locator("table.numbers").first
+        scores.wait_for()
+        assert f"{SCORES['condpdiff']:.1f}" in scores.inner_text() and "accuracy" in scores.inner_text()
+        page.get_by_label("A sentence").fill("the film was lovely")
+        page.get_by_role("button", name="Compare").click()
+        answers = page.locator("table.numbers").nth(1)
+        answers.wait_for()
+        assert [row.split("\t")[0] for row in answers.inner_text().splitlines()[1:]] == [
+            "no LoRA", "soup of films", "generated",
+        ]  # fmt: skip
+        assert "%" in answers.inner_text() and "good" in answers.inner_text()
+        files = adapter_of(page, "Adapter as a zip")
+        assert {"adapter_config.json", "adapter_model.safetensors", "labels.json", "README.md"} <= files.keys()
+        assert b"task `films`" in files["README.md"] and b"/tmp" not in files["README.md"].split(b"```")[1]
+
+        page.get_by_label("Task", exact=True).click()
+        page.get_by_role("option", name="another one, in words").click()
+        page.get_by_role("button", name="Generate", exact=True).click()
+        assert "found nothing, allowed: one of task, description and pictures" in refusal(page)
+        page.get_by_label("What goes in").fill("was the <b>plot</b> good")
+        page.get_by_label("Example 1").fill("a lovely plot")
+        page.get_by_role("button", name="Generate", exact=True).click()
+        assert "example: found one without a label" in refusal(page)
+        page.get_by_label("Its label 1").fill("good")
+        page.get_by_role("button", name="Generate", exact=True).click()
+        page.get_by_text("Not trained on").wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        assert is_local(asked, server.local_url)
+
+
+@needs_chromium
+def test_styles_from_pictures_to_the_adapter(
+    style: Generator, style_base: Path, asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def file(name: str, content: bytes) -> Any:
+        return {"name": name, "mimeType": "image/png", "buffer": content}
+
+    with served(style, style_base, monkeypatch) as server, opened(server.local_url, asked) as page:
+        upload = page.locator("input[type=file]").first
+        upload.set_input_files([file("torn.png", b"no picture")])
+        page.get_by_role("button", name="Generate", exact=True).click()
+        assert refusal(page) == f"Error torn.png: not an image; allowed: {', '.join(SUFFIXES)} of 8 or 16 bits"
+        page.get_by_label("Clear").first.click()
+        upload.set_input_files([{**file("notes.txt", b"text"), "mimeType": "text/plain"}])
+        assert "nvalid file type" in refusal(page)
+        (large := tmp_path / "large.png").write_bytes(bytes(21 * 2**20))
+        upload.set_input_files(large)
+        assert "exceed the maximum allowed size of 20.0 Mb" in refusal(page)
+        page.get_by_role("button", name="Generate", exact=True).click()
+        assert "style: found nothing" in refusal(page)
+
+        upload.set_input_files([file(f"{i}.png", png(image)) for i, image in enumerate(make_images(2, 9))])
+        page.get_by_label("Prompts").fill("\n".join(CAPTIONS[:2]))
+        page.get_by_role("button", name="More").click()
+        page.get_by_label("Then train it").first.fill("5")
+        page.get_by_role("button", name="Generate", exact=True).click()
+        page.locator(".images img").first.wait_for()
+        titles = page.locator(".images b").all_inner_texts()
+        near = [f"nearest training style, {name}" for name in style.trained]
+        assert titles[0:2] == ["no LoRA", "generated"] and titles[2] in near
+        assert titles[3:] == ["generated, then trained 5 steps"]
+        assert page.locator(".images img").count() == 2 * 4
+        files = adapter_of(page, "Adapter as a zip")
+        assert b"2 pictures" in files["README.md"] and b"5 steps" in files["README.md"]
+        (weights := tmp_path / "adapter.safetensors").write_bytes(files["adapter_model.safetensors"])
+        assert load_file(weights).keys() == style.generate("waves/2")[0].state_dict().keys()
+        assert is_local(asked, server.local_url)
+
+
+def test_nobody_else_reaches_it_and_it_serves_no_file_of_the_machine(
+    text: Generator, text_base: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import httpx
+
+    with served(text, text_base, monkeypatch) as server:
+        port, url = server.server_port, server.local_url
+        listening = [at.laddr for at in psutil.Process().net_connections() if at.status == psutil.CONN_LISTEN]
+        assert [at.ip for at in listening if at.port == port] == ["127.0.0.1"]
+        assert httpx.get(url, headers={"Host": "elsewhere.example"}).status_code == 400
+        page = httpx.get(url)
+        assert "default-src 'self'" in page.headers["content-security-policy"]
+        assert "googleapis" not in page.text and "cdn" not in page.text.lower()
+        for file in (text.folder / "config.json", Path(__file__)):
+            assert httpx.get(f"{url}gradio_api/file={file}").status_code in (403, 404)
+        large = {"files": ("large.png", io.BytesIO(bytes(21 * 2**20)), "image/png")}
+        assert httpx.post(f"{url}gradio_api/upload", files=large).status_code == 413
+        taken = CliRunner().invoke(app, ["app", str(text.folder), "--base", str(text_base), "--port", str(port)])
+        assert taken.exit_code == 1 and "in use" in str(taken.exception)
+        assert is_local(asked, url)
+
+
+def test_without_gradio_one_line_says_how_to_get_it(
+    text: Generator, text_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    found = CliRunner().invoke(app, ["app", str(text.folder), "--base", str(text_base)])
+    assert str(found.exception) == "error: gradio: not installed; `pip install 'condpdiff[app]'`"
