@@ -55,16 +55,13 @@ def start(generator: Generator, base: Path, port: int | None, browser: bool = Fa
     """Serve the page on the loopback interface, and give Gradio's Blocks, which go on in a thread of their own.
 
     Raises:
-        UserError: Gradio is not installed; the port is taken.
+        UserError: the port is taken.
     """
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
     # What is uploaded and made lies in a folder of the page's own: no other file can be asked for.
     scratch = tempfile.TemporaryDirectory(prefix="condpdiff-app-")
     os.environ["GRADIO_TEMP_DIR"] = scratch.name
-    try:
-        import gradio as gr
-    except ImportError:
-        raise UserError("gradio: not installed; `pip install 'condpdiff[app]'`") from None
+    import gradio as gr
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -161,7 +158,7 @@ def _style_page(generator: Generator, base: Path, scratch: Path) -> None:
         if generator.numbered:
             return [gr.Dropdown(choices, value="", label=known)]
         gr.Markdown(f"1 to {MOST_PICTURES} pictures of {which} style, of any content")
-        look: dict[str, Any] = {"columns": 5, "height": 150, "show_label": False, "buttons": []}
+        look: dict[str, Any] = {"columns": 5, "fit_columns": False, "height": 150, "show_label": False, "buttons": []}
         pictures = gr.Gallery(file_types=list(SUFFIXES), interactive=True, sources=["upload"], type="filepath", **look)
         return [pictures, gr.Dropdown(choices, value="", label=known)]
 

@@ -1,5 +1,6 @@
 """The commands around a generator's folder; each imports what it needs."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -140,6 +141,8 @@ def app(
       condpdiff app generator
       condpdiff app generator --port 8000 --no-browser
     """
+    if find_spec("gradio") is None:
+        raise UserError("gradio: not installed; `pip install 'condpdiff[app]'`")
     from condpdiff.packed.app import start
     from condpdiff.packed.generator import Generator
 

@@ -218,6 +218,7 @@ def test_styles_from_pictures_to_the_adapter(
         upload.set_input_files([file(f"{i}.png", png(image)) for i, image in enumerate(make_images(2, 9))])
         page.get_by_label("Prompts").fill("\n".join(CAPTIONS[:2]))
         page.get_by_role("button", name="More").click()
+        page.wait_for_timeout(1000)  # what opens takes its first values after it is shown
         page.get_by_label("Then train it").first.fill("5")
         page.get_by_role("button", name="Generate", exact=True).click()
         page.locator(".images img").first.wait_for()
