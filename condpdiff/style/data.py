@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from condpdiff.common import packages
 from condpdiff.common.errors import UserError, nearest
-from condpdiff.common.sources import own_path, read_table
+from condpdiff.common.sources import own_path
 from condpdiff.common.splits import save_splits
+from condpdiff.common.tables import read_table
 from condpdiff.common.task import FAMILIES, Data
 from condpdiff.style import rendering
 from condpdiff.style.conditions import draws_of
@@ -116,7 +117,7 @@ def _captions(folder: Path, names: list[str]) -> dict[str, str]:
     path = folder / CAPTIONS
     if not path.is_file():
         return dict.fromkeys(names, NEUTRAL)
-    table = read_table(path, None, str(path))
+    table = read_table(path, str(path))
     if sorted(table.columns) != ["caption", "file"]:
         raise UserError(f"{path}: found columns {', '.join(table.columns)!r}; allowed: 'file, caption'")
     captions = {name: " ".join(text.split()) for name, text in zip(table["file"], table["caption"], strict=True)}
