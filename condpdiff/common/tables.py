@@ -13,8 +13,9 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from condpdiff.common.errors import UserError
@@ -115,6 +116,18 @@ def parse_table(text: str, suffix: str, where: str, form: Form | None = None) ->
     if not rows and form.header is not None:
         raise UserError(f"{where}: the file is empty")
     return pd.DataFrame(rows, columns=pd.Index(header, dtype=object), dtype=object)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a file has nothing there."""
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value))
+
+
+def shown(value: Any) -> str:
+    """A value of no use, in an error: its kind, and its beginning."""
+    kind = {"dict": "an object", "list": "a list", "tuple": "a list", "ndarray": "a list", "bool": "a boolean"}
+    text = " ".join(repr(value.tolist() if isinstance(value, np.ndarray) else value).split())
+    return f"{kind.get(type(value).__name__, type(value).__name__)} {text if len(text) <= 60 else text[:57] + '...'}"
 
 
 def _decode(content: bytes, where: str, form: Form | None) -> str:

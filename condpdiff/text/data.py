@@ -12,13 +12,13 @@ import pandas as pd
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import as_spelt
 from condpdiff.common.splits import SPLITS, hold_out, most, save_splits, subsample
-from condpdiff.common.tables import read_table
+from condpdiff.common.tables import is_missing, read_table, shown
 from condpdiff.common.task import TASKS, Data
 from condpdiff.text.conditions import describe
 from condpdiff.text.families.data import prepare_family
 from condpdiff.text.families.wordnet import PACKAGE
 from condpdiff.text.labels import read_labels
-from condpdiff.text.sources import Rows, column, is_missing, read_source, shown
+from condpdiff.text.sources import Rows, column, read_source
 from condpdiff.text.task import Columns, HubSource, PackageSource, Task, TaskData, WordnetSource
 
 MOST_LINES = 5

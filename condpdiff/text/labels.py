@@ -9,8 +9,8 @@ import numpy as np
 
 from condpdiff.common.errors import UserError, nearest
 from condpdiff.common.splits import SPLITS
-from condpdiff.common.tables import KEYS
-from condpdiff.text.sources import Rows, column, is_missing, shown
+from condpdiff.common.tables import KEYS, is_missing, shown
+from condpdiff.text.sources import Rows, column
 from condpdiff.text.task import FilesSource, TaskData
 
 _TRUTH = {"true": "1", "false": "0", "1": "true", "0": "false"}
@@ -64,7 +64,7 @@ def _numbers(values: list[Any], decimal: str, key: str, rows: Rows) -> np.ndarra
         hint = f", or {KEYS}decimal: ','" if comma else ""
         found = repr(value) if isinstance(value, str) else shown(value)
         raise UserError(
-            f"{key}: found {found} in row {rows.number(row)} of {rows.where}, allowed: a finite number{hint}"
+            f"{key}: found {found} in row {rows.number(int(row))} of {rows.where}, allowed: a finite number{hint}"
         )
     return numbers
 

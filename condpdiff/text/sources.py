@@ -12,7 +12,7 @@ import pandas as pd
 from condpdiff.common.errors import UserError, nearest
 from condpdiff.common.form import Form
 from condpdiff.common.sources import hub_data, own_path, package_file
-from condpdiff.common.tables import parse_table, read_table
+from condpdiff.common.tables import is_missing, parse_table, read_table, shown
 from condpdiff.text.task import FilesSource, HubSource, PackageSource, Split, TaskData
 
 
@@ -97,18 +97,6 @@ def _inside(value: Any, path: list[str], row: int, rows: Rows, place: str) -> An
                 "allowed: an object with such a key, or a list and a number from 0"
             )
     return value
-
-
-def is_missing(value: Any) -> bool:
-    """Whether a file has nothing there."""
-    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value))
-
-
-def shown(value: Any) -> str:
-    """A value of no use, in an error: its kind, and its beginning."""
-    kind = {"dict": "an object", "list": "a list", "tuple": "a list", "ndarray": "a list", "bool": "a boolean"}
-    text = " ".join(repr(value.tolist() if isinstance(value, np.ndarray) else value).split())
-    return f"{kind.get(type(value).__name__, type(value).__name__)} {text if len(text) <= 60 else text[:57] + '...'}"
 
 
 def _split(whole: Rows, split: Split, data: TaskData, where: str) -> dict[str, Rows]:
