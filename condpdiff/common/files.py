@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,15 @@ from condpdiff.common.errors import UserError
 
 if TYPE_CHECKING:  # half a second, which reading JSON need not wait for
     import pandas as pd
+
+
+def as_spelt(path: Path) -> Path:
+    """A path as its folders spell it: `é` is one character to some systems and two to others; as given where absent."""
+    if path.exists() or path == path.parent:
+        return path
+    folder, wanted = as_spelt(path.parent), unicodedata.normalize("NFC", path.name)
+    names = (found.name for found in folder.iterdir()) if folder.is_dir() else ()
+    return folder / next((name for name in names if unicodedata.normalize("NFC", name) == wanted), path.name)
 
 
 @contextmanager

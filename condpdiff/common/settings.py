@@ -33,7 +33,9 @@ class Section(BaseModel):
                 allowed = sorted(cls.model_fields)
                 says = f"{nearest(str(key), allowed)}; allowed: {', '.join(allowed)}"
                 raise PydanticCustomError("unknown_key", "unknown key", {"key": key, "says": says})
-            if isinstance(value, bool):  # YAML's yes, no, on and off; pydantic would take true for 1
+            if (
+                isinstance(value, bool) and cls.model_fields[key].annotation is not bool
+            ):  # YAML's yes, no, on and off; pydantic would take true for 1
                 raise ValueError(f"{key}: {value}, allowed: no true or false (quote a word such as yes or no)")
         return data
 
@@ -142,6 +144,8 @@ def _explain(error: ValidationError, data: Any, prefix: str) -> str:
     else:  # where several types may stand (`auto` or a list), each of them reports an error of its own
         allowed = " or ".join(dict.fromkeys(_allowed(e) for at, _, e in errors if at == path))
     hint = nearest(found, re.findall("'([^']+)'", allowed)) if isinstance(found, str) else ""
+    if kind == "string_type" and not isinstance(found, dict | list):  # YAML 1.1 has taken a word for something else
+        allowed += " (quote words such as yes, no, on, off, null, and numbers: 'no')"
     text = repr(found) if len(repr(found)) <= 80 else repr(found)[:77] + "..."
     return f"{key + ': ' if key else ''}found {text}{hint}, allowed: {allowed}"
 

@@ -8,6 +8,8 @@ sections that they read, so a changed description refits nothing.
 """
 
 import hashlib
+import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -15,7 +17,7 @@ from typing import Literal, TypeVar
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from condpdiff.common.errors import UserError, nearest
-from condpdiff.common.files import read_json, write_json
+from condpdiff.common.files import as_spelt, read_json, write_json
 from condpdiff.common.settings import Section, parse, read_yaml
 
 TASKS, FAMILIES, INPUTS = Path("configs/tasks"), Path("configs/families"), Path("inputs")
@@ -83,11 +85,13 @@ def task_path(name: str) -> Path:
     """Path of a task's file, or a family's.
 
     Raises:
-        UserError: there is no such task; names the nearest one.
+        UserError: there is no such task; names the nearest one. The name is none: it stands in commands and paths.
     """
-    path = FAMILIES / f"{name}.yaml"
+    if not re.fullmatch(r"\w[\w.-]*", unicodedata.normalize("NFC", name)):
+        raise UserError(f"params.yaml: tasks: found {name!r}, allowed: names of letters, digits, '-', '_' and '.'")
+    path = as_spelt(FAMILIES / f"{name}.yaml")
     if not path.is_file():
-        path = TASKS / f"{name}.yaml"
+        path = as_spelt(TASKS / f"{name}.yaml")
     if not path.is_file():
         known = sorted(p.stem for folder in (TASKS, FAMILIES) for p in folder.glob("*.yaml"))
         raise UserError(f"params.yaml: tasks: unknown task {name!r}{nearest(name, known)}; allowed: {', '.join(known)}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from condpdiff.common.errors import UserError
-from condpdiff.common.files import read_json
+from condpdiff.common.files import as_spelt, read_json
 from condpdiff.common.packages import PACKAGES, cache_folder, read_member
 from condpdiff.common.settings import read_yaml
 from condpdiff.common.task import Base
@@ -100,7 +100,8 @@ def input_state(kind: str, name: str) -> str:
         return "cached" if _is_cached(name) else "not cached: pip will download it"
     if kind in ("hub", "dataset"):
         return "in the hub's cache" if _hub_folder(kind, name).is_dir() else "not cached: needs the hub"
-    return "there" if (Path(name).is_file() if kind == "file" else Path(name).is_dir()) else "not there"
+    path = as_spelt(Path(name))
+    return "there" if (path.is_file() if kind == "file" else path.is_dir()) else "not there"
 
 
 def stage_states() -> tuple[dict[str, dict[str, int]], str | None]:

@@ -5,40 +5,81 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageCms, ImageOps, UnidentifiedImageError
 
 from condpdiff.common.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 NEUTRAL = "a picture"
 """Caption of a picture that comes without one."""
+SAMPLE_FORMAT = 339
+"""TIFF's tag that says whether values have a sign."""
 
 
 def read_rgb(opened: Callable[[], Image.Image], place: str) -> np.ndarray:
-    """An image of any mode as uint8 [H, W, 3]: the right way up, on white where it is transparent.
+    """An image of any mode as sRGB, uint8 [H, W, 3]: the right way up, on white where it is transparent.
+
+    An embedded colour profile is applied. Grey values of more than 8 bits are scaled by the fewest bits of 8, 12, 16
+    and 32 that hold all of them: a 16-bit image whose values stay below 4096 is a 12-bit one.
 
     Args:
         opened: opens it.
         place: what to call it in an error.
 
     Raises:
-        UserError: it can't be decoded, or its pixels are no colours.
+        UserError: it can't be decoded, its pixels are no colours, or their profile is not understood.
     """
     try:
-        image = ImageOps.exif_transpose(opened())
-        if image.mode.startswith("I"):  # 16 bits a pixel, which `convert` would cut off at 255
-            return np.repeat((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+        opened_image = opened()
+        deep = any(";16" in str(tile.args) for tile in getattr(opened_image, "tile", ()))
+        signed = getattr(opened_image, "tag_v2", {}).get(SAMPLE_FORMAT, (1,))[0] == 2
+        profile, image = opened_image.info.get("icc_profile"), ImageOps.exif_transpose(opened_image)
+        if image.mode == "F":
+            raise ValueError("its pixels are floating-point numbers; allowed: 8, 12, 16 or 32 bits a channel")
+        if image.mode.startswith("I"):  # which `convert` would cut off at 255
+            image = Image.fromarray(_to_8_bits(np.asarray(image), signed))
+        clear = None
         if image.has_transparency_data:
             image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        if image.mode == "F":
-            raise ValueError("its pixels are floating-point numbers; allowed: 8 or 16 bits a channel")
-        return np.asarray(image.convert("RGB"))
+            clear = ImageChops.invert(image.getchannel("A"))
+        if image.mode not in ("L", "RGB", "CMYK", "LAB"):
+            image = image.convert("RGB")
+        if deep and image.mode == "RGB" and max(high for _, high in image.getextrema()) < 16:  # type: ignore[misc]
+            raise ValueError("its channels of 16 bits hold 12 or fewer; allowed: 8 bits, or all of 16")
+        image = _to_srgb(image, profile) if profile else image.convert("RGB")
+        if clear is not None:
+            image.paste("white", None, clear)
+        return np.asarray(image)
     except UnidentifiedImageError:
-        raise UserError(f"{place}: not an image; allowed: {', '.join(SUFFIXES)} of 8 or 16 bits") from None
+        raise UserError(f"{place}: not an image; allowed: {', '.join(SUFFIXES)} of 8, 12, 16 or 32 bits") from None
+    except ImageCms.PyCMSError as error:
+        raise UserError(f"{place}: its colour profile is not understood ({error}); allowed: sRGB, or none") from None
     except Exception as error:  # a damaged file: Pillow's decoders raise dozens of kinds
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{place}: not a readable image ({reason})") from None
+
+
+def _to_8_bits(values: np.ndarray, signed: bool) -> np.ndarray:
+    """Grey values of 16 or 32 bits as uint8."""
+    if not signed and values.dtype == np.int32:
+        values = values.view(np.uint32)  # as Pillow has those of TIFF
+    if values.min(initial=0) < 0:
+        raise ValueError("its pixels are negative numbers; allowed: from 0 on")
+    high = int(values.max(initial=0))
+    bits = next(bits for bits in (8, 12, 16, 31 if signed else 32) if high < 2**bits)
+    return (values >> (bits - 8)).astype(np.uint8)
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """An image in the colours of an embedded profile, as RGB in sRGB's."""
+    source = ImageCms.getOpenProfile(io.BytesIO(profile))
+    if source.profile.xcolor_space.strip() == "RGB" and image.mode == "L":
+        image = image.convert("RGB")
+    if image.mode == "LAB":  # colours by themselves
+        return image.convert("RGB")
+    found = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    assert found is not None  # but in place
+    return found
 
 
 def read_picture(picture: Any, size: int) -> np.ndarray:

@@ -1,5 +1,7 @@
 """What tells the generator about a text task: descriptions and two-shot examples."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,9 @@ import pandas as pd
 from condpdiff.common.files import read_json
 from condpdiff.common.splits import DESCRIPTION
 from condpdiff.text.task import Task, TaskData
+
+_EXAMPLE = re.compile(r"\A(Input: |Example: )(.*?)( Output: (?!.* Output: ).*|)\Z")
+"""A line of a condition, as `example_line` and a language model's draws have it: the beginning, the text, the label."""
 
 
 def describe(task: Task, train: pd.DataFrame) -> dict[str, list[str]]:
@@ -66,6 +71,36 @@ def two_shots(task: Task, train: pd.DataFrame) -> list[str]:
         rows = [by_group[g].iloc[int(rng.integers(len(by_group[g])))] for g in two]
         found.append("\n".join(_example(task.data, row) for row in rows))
     return found
+
+
+def fit(text: str, tokens: Callable[[str], int], most: int) -> str:
+    """A condition as it is, or with its examples cut in their middle where an encoder would not read to its end.
+
+    Descriptions and labels stay whole; of a pair both texts are seen, by the beginning of one and the end of the other.
+
+    Args:
+        tokens: how many an encoder makes of a text; most: how many it reads.
+    """
+    lines = text.split("\n")
+    if tokens(text) <= most or not any(_EXAMPLE.fullmatch(line) for line in lines):
+        return text
+
+    def cut_to(width: int) -> str:
+        return "\n".join(_EXAMPLE.sub(lambda m: f"{m[1]}{_shortened(m[2], width)}{m[3]}", line) for line in lines)
+
+    low, high = 0, len(text)  # the longest texts that fit, in characters, by bisection
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if tokens(cut_to(middle)) <= most else (low, middle)
+    return cut_to(low)
+
+
+def _shortened(text: str, width: int) -> str:
+    """The beginning and the end of a text, of whole words where it has spaces there."""
+    if len(text) <= width:
+        return text
+    head, tail = text[: (width + 1) // 2], text[len(text) - width // 2 :]
+    return f"{head.rpartition(' ')[0] or head} … {tail.partition(' ')[2] or tail}".strip()
 
 
 def _upper_half(ratings: pd.Series) -> pd.Series:

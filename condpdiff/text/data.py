@@ -1,24 +1,30 @@
 """A task's rows, made ready: columns `text`, `text_pair`, `label`, splits `train`, `held_out` and `validation`."""
 
 import html
-import math
-import re
 import sys
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from condpdiff.common.errors import UserError, nearest
-from condpdiff.common.sources import read_table
+from condpdiff.common.errors import UserError
+from condpdiff.common.files import as_spelt
 from condpdiff.common.splits import SPLITS, hold_out, most, save_splits, subsample
+from condpdiff.common.tables import is_missing, read_table, shown
 from condpdiff.common.task import TASKS, Data
 from condpdiff.text.conditions import describe
 from condpdiff.text.families.data import prepare_family
 from condpdiff.text.families.wordnet import PACKAGE
-from condpdiff.text.sources import Rows, read_source
+from condpdiff.text.labels import read_labels
+from condpdiff.text.sources import Rows, column, read_source
 from condpdiff.text.task import Columns, HubSource, PackageSource, Task, TaskData, WordnetSource
+
+MOST_LINES = 5
+"""A text of more may have swallowed rows."""
+MUCH_LONGER = 5
+"""So many times as long as the next one is a text that may have."""
 
 
 def prepare_data(name: str, task: Task, limits: Data, out: Path) -> None:
@@ -44,7 +50,7 @@ def needs(task: Task) -> list[tuple[str, str]]:
         return [("dataset", source.dataset)]
     if isinstance(source, WordnetSource):
         return [("package", PACKAGE)]
-    return [("file", source.train), ("file", source.validation)]
+    return [("file", name) for name in source.files]
 
 
 def prepare(data: TaskData, name: str, limits: Data) -> dict[str, pd.DataFrame]:
@@ -61,15 +67,24 @@ def prepare(data: TaskData, name: str, limits: Data) -> dict[str, pd.DataFrame]:
     where = f"{TASKS / name}.yaml"
     rows = read_source(data, where)
     unlabelled = {split: np.zeros(len(rows[split].frame)) for split in SPLITS}
-    labels = unlabelled if data.kind == "language" else _labels(data, rows, where)
+    labels = unlabelled if data.kind == "language" else read_labels(data, rows, where)
     texts = {split: _texts(data, rows[split], where).assign(label=labels[split]) for split in SPLITS}
     frames = {split: _complete(data, frame, f"{name}: {split}") for split, frame in texts.items()}
+    complete = {split: len(frame) for split, frame in frames.items()}
+    complete["train"] -= int(_keys(frames["train"]).isin(set(_keys(frames["validation"]))).sum())
     frames = subsample(frames, limits, _keys, name)
+    read = {split: len(rows[split].frame) for split in SPLITS}
+    told = [f"{read[k]} rows of {k} read, {read[k] - complete[k]} dropped, {len(frames[k])} kept" for k in SPLITS]
+    print(f"{name}: {'; '.join(told)}")
     for split in SPLITS:
         _check_split(data, frames[split], rows[split].where, f"params.yaml: data.max_{split}", most(limits)[split])
     frames |= hold_out(frames["train"], limits, _keys, rows["train"].where)
     for split in ("train", "held_out") if limits.held_out else ():
         _check_split(data, frames[split], rows["train"].where, "params.yaml: data.held_out", limits.held_out)
+    there = set(frames["train"]["label"])
+    if without := [label for index, label in enumerate(data.labels or []) if index not in there]:
+        kept = f"{len(frames['train'])} rows kept of {rows['train'].where}"
+        print(f"warning: {where}: data.labels: no row of {', '.join(without)} among the {kept}", file=sys.stderr)
     return frames
 
 
@@ -82,14 +97,14 @@ def read_labelled(path: Path, data: TaskData) -> pd.DataFrame:
     Raises:
         UserError: the file can't be read, or its rows are not the task's.
     """
-    where = str(path)
+    where, path = str(path), as_spelt(path)
     if not path.is_file():
         raise UserError(f"{where}: no such file")
     pair = "text_pair" if data.columns.text_pair is not None else None
     data = data.model_copy(update={"columns": Columns(text="text", text_pair=pair, label="label"), "binarize": None})
-    rows = Rows(where, read_table(path, None, where))
+    rows = Rows(where, read_table(path, where))
     both = dict.fromkeys(SPLITS, rows)
-    labels = np.zeros(len(rows.frame)) if data.kind == "language" else _labels(data, both, where)["train"]
+    labels = np.zeros(len(rows.frame)) if data.kind == "language" else read_labels(data, both, where)["train"]
     frame = _complete(data, _texts(data, rows, where).assign(label=labels), where).reset_index(drop=True)
     _check_split(data, frame, where, "rows", len(frame))
     return frame
@@ -107,42 +122,70 @@ def label_summary(data: TaskData, frame: pd.DataFrame) -> str:
     return f"{len(frame)} rows ({shares})"
 
 
-def _column(rows: Rows, column: str, key: str, where: str) -> list[Any]:
-    if column not in rows.frame:
-        found = [str(c) for c in rows.frame.columns]
-        raise UserError(
-            f"{where}: data.columns.{key}: no column {column!r} in {rows.where}{nearest(column, found)}; "
-            f"allowed: {', '.join(found)}"
-        )
-    values = rows.frame[column]
-    if isinstance(values, pd.DataFrame):
-        raise UserError(f"{where}: data.columns.{key}: {rows.where} has {values.shape[1]} columns named {column!r}")
-    return values.tolist()
-
-
 def _texts(data: TaskData, rows: Rows, where: str) -> pd.DataFrame:
     """Clean `text` and `text_pair`; "" where there is none."""
-    scraped = isinstance(data.source, PackageSource)
-    text = [_clean(value, scraped) for value in _column(rows, data.columns.text, "text", where)]
-    pair = [""] * len(text)
-    if data.columns.text_pair is not None:
-        pair = [_clean(value, scraped) for value in _column(rows, data.columns.text_pair, "text_pair", where)]
-    return pd.DataFrame({"text": pd.Series(text, dtype=str), "text_pair": pd.Series(pair, dtype=str)})
+    scraped, columns = isinstance(data.source, PackageSource), data.columns
+    texts = {"text": [""] * len(rows.frame), "text_pair": [""] * len(rows.frame)}
+    for key, name in (("text", columns.text), ("text_pair", columns.text_pair)):
+        if name is not None:
+            place = f"{where}: data.columns.{key} {name!r}"
+            values = column(rows, name, f"columns.{key}", where)
+            raw = [_text(value, columns.join, row, rows, place) for row, value in enumerate(values)]
+            if not scraped:
+                _warn_of_swallowed_rows(raw, rows, place)
+            texts[key] = [_clean(text, scraped) for text in raw]
+    return pd.DataFrame({key: pd.Series(found, dtype=str) for key, found in texts.items()})
 
 
-def _clean(value: Any, scraped: bool) -> str:
-    """One line of text, single spaces; scraped text also loses HTML entities and undecodable characters."""
-    if _is_missing(value):
+def _text(value: Any, join: str | None, row: int, rows: Rows, place: str) -> str:
+    """Strings and numbers are text, bytes are UTF-8; "" where nothing stands.
+
+    Raises:
+        UserError: anything else, which no rule makes a text of; a list of strings without `join`.
+    """
+    if isinstance(value, str):
+        return value
+    if is_missing(value):
         return ""
-    text = str(value)
+    if isinstance(value, Number) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            found, allowed = shown(value), "bytes of UTF-8"
+    else:
+        listed = isinstance(value, list | tuple | np.ndarray)
+        if listed and join is not None and all(isinstance(one, str) for one in value):
+            return join.join(value)
+        found, allowed = shown(value), "a string or a number"
+        if listed and len(value) and isinstance(value[0], str):
+            allowed += ", or data.columns.join: ' ' for a list of strings"
+        elif listed and len(value) and isinstance(value[0], dict):
+            allowed += f", or a path such as {rows.frame.columns[0]}.0.{next(iter(value[0]), 'content')}"
+        elif isinstance(value, dict):
+            allowed += f", or a path such as NAME.{next(iter(value), 'KEY')}"
+    raise UserError(f"{place}: found {found} in row {rows.number(row)} of {rows.where}, allowed: {allowed}")
+
+
+def _warn_of_swallowed_rows(texts: list[str], rows: Rows, place: str) -> None:
+    """A quote that is never meant to open makes one text of many rows: say which texts look so."""
+    lines = [text.strip().count("\n") + 1 for text in texts]
+    if tall := [row for row, count in enumerate(lines) if count > MOST_LINES]:
+        first = f"the first, in row {rows.number(tall[0])}, over {lines[tall[0]]}"
+        print(f"warning: {place}: {len(tall)} texts of {rows.where} go over many lines ({first})", file=sys.stderr)
+    order = np.argsort([len(text) for text in texts])
+    if len(texts) > 2 and len(longest := texts[order[-1]]) > max(MUCH_LONGER * len(texts[order[-2]]), 500):
+        says = f"is far longer than all others ({len(longest)} characters, the next {len(texts[order[-2]])})"
+        print(f"warning: {place}: row {rows.number(order[-1])} of {rows.where} {says}", file=sys.stderr)
+
+
+def _clean(text: str, scraped: bool) -> str:
+    """One line of text, single spaces; scraped text also loses HTML entities and undecodable characters."""
     if scraped:
         text = html.unescape(html.unescape(text)).replace("\ufffd", "")  # twice: NYT has `&amp;amp;`
     text = text.encode("utf-8", errors="ignore").decode("utf-8")  # JSON may hold half a surrogate pair
     return " ".join(text.split())
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
 
 
 def _complete(data: TaskData, frame: pd.DataFrame, what: str) -> pd.DataFrame:
@@ -173,80 +216,3 @@ def _check_split(data: TaskData, frame: pd.DataFrame, place: str, key: str, limi
             f"{place}: all {len(frame)} rows kept have the label {found!r} ({key} is {limit}); "
             "allowed: rows of at least two labels"
         )
-
-
-def _labels(data: TaskData, rows: dict[str, Rows], where: str) -> dict[str, np.ndarray]:
-    """Labels as float64 `[rows]` for each split; NaN for a rating that `binarize` drops."""
-    assert data.columns.label is not None  # TaskData asks for it
-    key = f"{where}: data.columns.label {data.columns.label!r}"
-    raw = {split: _column(rows[split], data.columns.label, "label", where) for split in SPLITS}
-    for split, values in raw.items():
-        missing = [number for number, value in enumerate(values) if _is_missing(value) or str(value).strip() == ""]
-        if missing:
-            raise UserError(
-                f"{key}: {len(missing)} of {len(values)} labels are missing in {rows[split].where} "
-                f"(first: row {missing[0] + 1}); allowed: a label in every row"
-            )
-    if data.labels and data.binarize is None:
-        return _class_indices(raw, data.labels, key, rows)
-    numbers = {split: _numbers(values, key, rows[split].where) for split, values in raw.items()}
-    if (cut := data.binarize) is not None:  # class 0 below, class 1 above, NaN between
-        between = {split: np.where(x > cut.above, 1.0, np.nan) for split, x in numbers.items()}
-        return {split: np.where(x < cut.below, 0.0, between[split]) for split, x in numbers.items()}
-    assert data.range is not None  # TaskData asks for it with regression
-    low, high = data.range
-    for split, targets in numbers.items():
-        outside = np.flatnonzero((targets < low) | (targets > high))
-        if len(outside):
-            raise UserError(
-                f"{key}: found {targets[outside[0]]:g} in row {outside[0] + 1} of {rows[split].where}, allowed: "
-                f"{low:g} to {high:g} (data.range); {len(outside)} rows are outside"
-            )
-    return numbers
-
-
-def _numbers(values: list[Any], key: str, place: str) -> np.ndarray:
-    numbers = np.array([_number(value) for value in values], dtype=np.float64)
-    for row in np.flatnonzero(~np.isfinite(numbers)):
-        raise UserError(f"{key}: found {values[row]!r} in row {row + 1} of {place}, allowed: a finite number")
-    return numbers
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan
-
-
-def _class_indices(raw: dict[str, list[Any]], labels: list[str], key: str, rows: dict[str, Rows]) -> dict[str, Any]:
-    """Class names or integer indices -> indices. Both splits are read in one way: as names if all are names."""
-    words = {split: [_word(value) for value in values] for split, values in raw.items()}
-    found = {word for values in words.values() for word in values}
-    by_name = {_word(label): float(index) for index, label in enumerate(labels)}
-    by_index = {str(index): float(index) for index in range(len(labels))}
-    for table in (by_name, by_index):
-        if found <= table.keys():
-            return {split: np.array([table[word] for word in values]) for split, values in words.items()}
-    allowed = f"{', '.join(labels)}, or their indices 0 to {len(labels) - 1}"
-    known = by_name.keys() | by_index.keys()
-    for split, values in words.items():
-        for row, word in enumerate(values):
-            if word not in known:
-                hint = nearest(word, labels)
-                raise UserError(
-                    f"{key}: found {word!r} in row {row + 1} of {rows[split].where}{hint}; allowed: {allowed}"
-                )
-    raise UserError(
-        f"{key}: found names and indices mixed ({', '.join(sorted(found))}); allowed: {allowed}, throughout"
-    )
-
-
-def _word(value: Any) -> str:
-    """A label as it is written: 1, 1.0, True and " 1 " are all "1"."""
-    if isinstance(value, bool | np.bool_):
-        return str(int(value))
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    word = str(value).strip()
-    return word[:-2] if re.fullmatch(r"-?\d+\.0", word) else word

@@ -1,5 +1,6 @@
 """Frozen text encoders of the condition: a sentence encoder (MiniLM) or CLIP's text tower."""
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,12 +11,15 @@ from condpdiff.common.errors import UserError, nearest
 from condpdiff.common.pretrained import cannot_load, load_pretrained
 from condpdiff.diffusion.conditions import unit_variance
 from condpdiff.diffusion.settings import Condition
+from condpdiff.text.conditions import fit
 
 Encode = Callable[[Sequence[str]], Tensor]
 """texts -> [V, d_cond] float32, each of length sqrt(d_cond): a standard deviation of 1 a coordinate."""
 
 KEY = "params.yaml: condition.model"
 BATCH = 64
+TOKENS = 256
+"""What the sentence encoder reads of a text."""
 
 
 def load_encoder(settings: Condition) -> Encode:
@@ -36,11 +40,22 @@ def _sentence_encoder(model: str) -> Encode:
         source.removesuffix("-dir"), name, KEY, f"text encoder {model!r}", "give it locally as local-dir:PATH"
     )
 
+    def tokens(text: str) -> int:
+        return len(tokenizer.tokenize(text)) + tokenizer.num_special_tokens_to_add()
+
     @torch.inference_mode()
     def encode(texts: Sequence[str]) -> Tensor:
+        given, texts = texts, [fit(text, tokens, TOKENS) for text in texts]
+        if changed := [other for one, other in zip(given, texts, strict=True) if one != other]:
+            says = f"shortened the examples of {len(changed)} of {len(texts)} conditions, and no label"
+            print(f"{says}: {model} reads {TOKENS} tokens", file=sys.stderr)
+            if over := sum(tokens(text) > TOKENS for text in changed):
+                print(f"warning: {over} of them are cut still: shorten the task's description", file=sys.stderr)
         found = []
         for i in range(0, len(texts), BATCH):
-            tokens = tokenizer(texts[i : i + BATCH], padding=True, truncation=True, max_length=256, return_tensors="pt")
+            tokens = tokenizer(
+                texts[i : i + BATCH], padding=True, truncation=True, max_length=TOKENS, return_tensors="pt"
+            )
             hidden = network(**tokens).last_hidden_state  # [V, tokens, d]
             mask = tokens["attention_mask"][..., None]  # [V, tokens, 1]
             found.append((hidden * mask).sum(1) / mask.sum(1))

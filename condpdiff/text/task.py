@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from condpdiff.common import task
+from condpdiff.common.form import Form
 from condpdiff.common.settings import Section, check_choices, value_of
 
 Metric = Literal["accuracy", "f1", "matthews", "pearson", "spearman", "log_likelihood"]
@@ -29,7 +30,17 @@ class Split(Section):
     """Share of the rows (or of the groups) that goes to validation."""
     group_prefix: str | None = None
     """Rows whose `id` agrees up to this separator stay together (snippets of one text)."""
+    group: str | None = None
+    """Rows of one value in this column stay together (all of one author)."""
+    stratify: bool = False
+    """The share is of each class (of its rows, or of its groups), and at least one of two."""
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_kind_of_groups(self) -> "Split":
+        if self.group is not None and self.group_prefix is not None:
+            raise ValueError(f"group: {self.group!r}, allowed: null beside group_prefix")
+        return self
 
 
 class PackageSource(Section):
@@ -55,14 +66,30 @@ class HubSource(Section):
     validation: str = "validation"
 
 
-class FilesSource(Section):
-    """Rows out of the user's own csv, tsv, jsonl or parquet files."""
+class FilesSource(Form):
+    """Rows out of the user's own files: one for each split, or one for both."""
 
     type: Literal["files"]
-    train: str
-    validation: str
-    header: list[str] | None = None
-    """Column names, when csv or tsv files have no header line (as CoLA's)."""
+    train: str | None = None
+    validation: str | None = None
+    file: str | None = None
+    """One file, which `split` makes two of."""
+    split: Split | None = None
+    decimal: Literal[".", ","] = "."
+    """What stands before the fraction of a number in text files."""
+
+    @model_validator(mode="after")
+    def _one_or_two_files(self) -> "FilesSource":
+        one, two = (self.file, self.split), (self.train, self.validation)
+        if (None in one) == (None in two) or any(one) and any(two):
+            given = [k for k in ("train", "validation", "file", "split") if getattr(self, k) is not None]
+            raise ValueError(f"files: {', '.join(given) or 'none'}, allowed: train and validation, or file and split")
+        return self
+
+    @property
+    def files(self) -> list[str]:
+        """Paths of the one or two files."""
+        return [name for name in (self.train, self.validation, self.file) if name is not None]
 
 
 class WordnetSource(Section):
@@ -76,12 +103,17 @@ class WordnetSource(Section):
 
 
 class Columns(Section):
-    """Names of the columns that hold the text, the second text of a pair, and the label."""
+    """Names of the columns that hold the text, the second text of a pair, and the label.
+
+    A name may also lead into what a column holds: `messages.0.content`, `premise.en`.
+    """
 
     text: str
     text_pair: str | None = None
     label: str | None = None
     """None: rows of a language model have no label."""
+    join: str | None = None
+    """What stands between the strings of a text that is a list of them."""
 
 
 class Binarize(Section):
@@ -118,6 +150,8 @@ class TaskData(Section):
     """language: a causal language model's, without labels and without a head."""
     labels: list[str] | None = None
     """Class names in the order of their indices (classification)."""
+    indices: int | None = None
+    """Rows have numbers of the classes, which start here; null: names, or numbers from 0 that all occur in train."""
     range: tuple[float, float] | None = None
     """Smallest and largest label (regression)."""
     source: Annotated[PackageSource | HubSource | FilesSource | WordnetSource, Field(discriminator="type")]
@@ -148,6 +182,11 @@ class TaskData(Section):
             raise ValueError(f"columns.label: null, allowed: a column (data.kind: {self.kind})")
         if self.binarize and (len(self.labels or []) != 2 or self.binarize.below > self.binarize.above):
             raise ValueError(f"binarize: {self.binarize.model_dump()}, allowed: with two labels, and below <= above")
+        split = getattr(self.source, "split", None)
+        if split and split.stratify and (self.kind != "classification" or self.binarize):
+            raise ValueError("source.split.stratify: True, allowed: false but for class labels")
+        if self.indices is not None and (self.kind != "classification" or self.binarize):
+            raise ValueError(f"indices: {self.indices}, allowed: null but for class labels")
         return self
 
     @property
