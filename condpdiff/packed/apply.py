@@ -17,7 +17,7 @@ from transformers import AutoModelForSequenceClassification
 from condpdiff.common.errors import UserError, first_line
 from condpdiff.common.files import read_json, read_tensors
 from condpdiff.common.hardware import device
-from condpdiff.common.sources import SUFFIXES, read_table
+from condpdiff.common.tables import SUFFIXES, read_table
 from condpdiff.packed import config
 from condpdiff.text.models import load_tokenizer
 from condpdiff.text.rows import Batches
@@ -75,7 +75,7 @@ def read_texts(path: Path) -> pd.DataFrame:
             raise UserError(f"{path}: not UTF-8 at byte {error.start}; allowed: UTF-8 text") from None
         frame = pd.DataFrame({"text": [line for line in lines if line.strip()]})
     elif path.suffix.lower() in SUFFIXES:
-        frame = read_table(path, None, str(path))
+        frame = read_table(path, str(path))
     else:
         raise UserError(f"{path}: found suffix {path.suffix!r}, allowed: .txt, {', '.join(SUFFIXES)}")
     if "text" not in frame or frame.empty:

@@ -74,7 +74,7 @@ def trained_on(generator: Generator, lora: Lora, style: Style, mixed: bool, step
     Raises:
         UserError: there are none; fewer than 2 steps.
     """
-    from condpdiff.style.sources import NEUTRAL
+    from condpdiff.style.images import NEUTRAL
 
     if mixed or isinstance(style, str):
         found = "a mixture of two styles" if mixed else f"the known style {style}"
