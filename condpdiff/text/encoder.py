@@ -53,11 +53,11 @@ def _sentence_encoder(model: str) -> Encode:
                 print(f"warning: {over} of them are cut still: shorten the task's description", file=sys.stderr)
         found = []
         for i in range(0, len(texts), BATCH):
-            tokens = tokenizer(
+            batch = tokenizer(
                 texts[i : i + BATCH], padding=True, truncation=True, max_length=TOKENS, return_tensors="pt"
             )
-            hidden = network(**tokens).last_hidden_state  # [V, tokens, d]
-            mask = tokens["attention_mask"][..., None]  # [V, tokens, 1]
+            hidden = network(**batch).last_hidden_state  # [V, tokens, d]
+            mask = batch["attention_mask"][..., None]  # [V, tokens, 1]
             found.append((hidden * mask).sum(1) / mask.sum(1))
         return unit_variance(torch.cat(found))
 

@@ -17,7 +17,6 @@ from condpdiff.common.files import read_tensors, write_json, write_tensors
 from condpdiff.common.pretrained import save_source
 from condpdiff.packed import apply as of
 from condpdiff.packed.config import BASE
-from condpdiff.text.models import CARD, TASK_TYPE
 from condpdiff.zoo.adapters import LABELS, export_adapter
 from tests.messages import message_of
 from tests.packed.tiny_generators import text_generator
@@ -35,7 +34,7 @@ def adapter(base, tmp_path: Path) -> Adapter:
         out, folder = tmp_path / f"{model_type}{outputs}", base(model_type)
         out.mkdir()
         zoo = make_zoo(folder, num_outputs=outputs)[0]
-        export_adapter(out, zoo.theta[0], zoo, str(folder), "adapter", TASK_TYPE, CARD)
+        export_adapter(out, zoo.theta[0], zoo, str(folder), "adapter")
         return out
 
     return export
