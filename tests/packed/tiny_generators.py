@@ -44,7 +44,7 @@ def style_generator(folder: Path, base: Path) -> Generator:
     folder.mkdir()
     torch.save(random_lite0(), folder / "lite0.pth")
     condition = Condition(kind="style_images", encoder="lite0_depths", model=f"local-file:{folder / 'lite0.pth'}")
-    task, zoo = make_family({"type": "drawn", "renderer": "grading"}), make_style_zoo(base)[0]
+    task, zoo = make_family({"type": "drawn", "renderer": "grading"}), make_style_zoo(base)
     encoded = load_encoder(condition)([make_images(3, q) for q in range(4)])
     y = {f"waves/{q}": encoded[q : q + 1] for q in range(4)}
     return _save(folder, "style", base, {"waves": task}, {"waves": zoo}, y, condition)
@@ -77,7 +77,7 @@ def _save(
         "format": 1,
         "domain": domain,
         "base": source,
-        "lora": {key: zoo.config[key] for key in ("rank", "alpha", "target_modules", "modules_to_save")},
+        "lora": {key: zoo.config[key] for key in ("rank", "alpha", "target_modules", "modules_to_save", "task_type")},
         "collect": {"rank": 2, "alpha": 4.0, "max_checkpoints": 2},
         "normalize": {"method": "shared", "n_checkpoints": 2},
         "condition": condition.model_dump(),
