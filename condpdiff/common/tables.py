@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import re
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,7 +103,7 @@ def parse_table(text: str, suffix: str, where: str, form: Form | None = None) ->
             raise UserError(f"{where}: the file is empty")
         if len(header) == 1 and (hint := _other_separator(header, dialect)):
             raise UserError(f"{where}: line {number}: found one column {header[0]!r}, allowed: several{hint}")
-    rows = []
+    rows, tall = [], {}
     for number, row in records:
         if len(header) > 1 and len(row) == 1 and not row[0].strip():
             continue  # an empty line
@@ -113,8 +114,16 @@ def parse_table(text: str, suffix: str, where: str, form: Form | None = None) ->
                 hint = f" (a text or number with {separator!r} in it stands in double quotes)"
             raise UserError(f"{where}: line {number}: found {len(row)} columns, allowed: {allowed}{hint}")
         rows.append(row)
+        if any("\n" in field for field in row):
+            tall[number] = row
     if not rows:
         raise UserError(f"{where}: the file has no rows")
+    last = {row[-1].strip() for row in rows if len(row) > 1} - {""}
+    for number, row in tall.items():
+        lines = [line.rpartition(separator or ",") for field in row for line in field.split("\n")[:-1]]
+        if found := last & {end.strip() for _, between, end in lines if between}:
+            says = f"line {number}: a text in quotes goes over lines that look like rows of {sorted(found)[0]!r}"
+            print(f"warning: {where}: {says}; is its quote meant?", file=sys.stderr)
     return pd.DataFrame(rows, columns=pd.Index(header, dtype=object), dtype=object)
 
 

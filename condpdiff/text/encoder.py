@@ -40,16 +40,16 @@ def _sentence_encoder(model: str) -> Encode:
         source.removesuffix("-dir"), name, KEY, f"text encoder {model!r}", "give it locally as local-dir:PATH"
     )
 
-    def tokens(text: str) -> int:
+    def length(text: str) -> int:
         return len(tokenizer.tokenize(text)) + tokenizer.num_special_tokens_to_add()
 
     @torch.inference_mode()
     def encode(texts: Sequence[str]) -> Tensor:
-        given, texts = texts, [fit(text, tokens, TOKENS) for text in texts]
+        given, texts = texts, [fit(text, length, TOKENS) for text in texts]
         if changed := [other for one, other in zip(given, texts, strict=True) if one != other]:
             says = f"shortened the examples of {len(changed)} of {len(texts)} conditions, and no label"
             print(f"{says}: {model} reads {TOKENS} tokens", file=sys.stderr)
-            if over := sum(tokens(text) > TOKENS for text in changed):
+            if over := sum(length(text) > TOKENS for text in changed):
                 print(f"warning: {over} of them are cut still: shorten the task's description", file=sys.stderr)
         found = []
         for i in range(0, len(texts), BATCH):

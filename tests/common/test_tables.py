@@ -165,6 +165,14 @@ def test_what_is_not_certain_names_line_cause_and_the_key_that_mends_it(content:
     assert message_of(read, "a.csv", content).startswith(f"here: {said}")
 
 
+def test_quotes_that_swallow_rows_and_close_as_they_should_are_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(read("a.csv", CSV.replace("text 2", '"text 2').replace("text 4", '6"'))) == 7
+    said = "here: line 4: a text in quotes goes over lines that look like rows of 'bad'"
+    assert said in capsys.readouterr().err
+    assert len(read("a.csv", CSV.replace("text 2", '"one, two\nthree, four\nfive"'))) == 9
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("form", "said"),
     [

@@ -1,5 +1,6 @@
 """Families: which of their members a run trains on, chooses on and reports."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,17 @@ def test_family_s_file_is_found_and_an_unknown_name_gets_the_nearest(
     assert task_path("films") == Path("configs/tasks/films.yaml")
     with pytest.raises(UserError, match=r"tasks: unknown task 'gradin'.*'grading'.*; allowed: films, grading$"):
         task_path("gradin")
+
+
+def test_names_are_of_letters_digits_and_a_few_signs_and_found_in_either_normal_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("configs/tasks")
+    folder.mkdir(parents=True)
+    for name in ("R&D", "my task", "a/b", "..", "-a", "a$b", ""):
+        with pytest.raises(UserError, match=r"^params.yaml: tasks: found '.*', allowed: names of letters, digits, '-'"):
+            task_path(name)
+    for name in ("a-b_c.d2", unicodedata.normalize("NFD", "größe")):
+        (folder / f"{name}.yaml").touch()
+        assert task_path(unicodedata.normalize("NFC", name)).is_file()

@@ -215,7 +215,7 @@ def test_styles_from_pictures_to_the_adapter(
         page.get_by_role("button", name="Generate", exact=True).click()
         assert "style: found nothing" in refusal(page)
 
-        upload.set_input_files([file(f"{i}.png", png(image)) for i, image in enumerate(make_images(2, 9))])
+        upload.set_input_files([file(f"{i}.png", encode_png(image)) for i, image in enumerate(make_images(2, 9))])
         page.get_by_label("Prompts").fill("\n".join(CAPTIONS[:2]))
         page.get_by_role("button", name="More").click()
         page.wait_for_timeout(1000)  # what opens takes its first values after it is shown

@@ -1,15 +1,17 @@
 """Images: any mode and way up gives RGB of the right size; a damaged one is one line."""
 
 import io
+import struct
+import zlib
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 from condpdiff.style import rows
-from condpdiff.style.images import encode_png, read_rgb, square
+from condpdiff.style.images import SAMPLE_FORMAT, encode_png, read_rgb, square
 from tests.messages import message_of
 from tests.style.stand_ins_style import make_images, make_style_rows
 
@@ -40,6 +42,73 @@ def test_any_mode_becomes_rgb_and_16_bits_are_scaled(image: Image.Image, form: s
     found = read(image, form)
     assert found.shape == (8, 8, 3)
     assert (found == expected).all()
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_16_bits_are_scaled_by_the_bits_that_they_hold(bits: int, form: str) -> None:
+    deep = (GREY.astype(np.uint16) << (bits - 8)) + (1 << (bits - 8)) - 1
+    assert (read(Image.fromarray(deep), form) == GREY[..., None]).all()
+
+
+@pytest.mark.parametrize(("bits", "signed"), [(8, True), (12, True), (16, True), (31, True), (32, False)])
+def test_32_bits_are_scaled_by_the_bits_that_they_hold(bits: int, signed: bool) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray((GREY.astype(np.uint32) << (bits - 8)).view(np.int32)).save(buffer, "TIFF")
+    with_sign, without = (struct.pack("<HHIHH", SAMPLE_FORMAT, 3, 1, kind, 0) for kind in (2, 1))
+    content = buffer.getvalue() if signed else buffer.getvalue().replace(with_sign, without)
+    assert (read_rgb(partial(Image.open, io.BytesIO(content)), "it") == GREY[..., None]).all()
+
+
+def test_numbers_that_are_no_colours_are_refused() -> None:
+    assert "negative numbers" in message_of(read, Image.fromarray(np.full((8, 8), -5, np.int32)), "TIFF")
+
+
+def deep_png(value: int) -> bytes:
+    """An RGB picture of one pixel, 16 bits a channel, which Pillow can't write."""
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)), (b"IEND", b"")]
+    parts.insert(1, (b"IDAT", zlib.compress(b"\0" + struct.pack(">HHH", value, 0, value))))
+    chunks = [struct.pack(">I", len(v)) + k + v + struct.pack(">I", zlib.crc32(k + v)) for k, v in parts]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def test_colours_of_16_bits_are_scaled_and_those_that_hold_12_are_refused() -> None:
+    assert read_rgb(partial(Image.open, io.BytesIO(deep_png(51400))), "it").tolist() == [[[200, 0, 200]]]
+    message = message_of(read_rgb, partial(Image.open, io.BytesIO(deep_png(3212))), "it")
+    assert (
+        message == "it: not a readable image (its channels of 16 bits hold 12 or fewer; allowed: 8 bits, or all of 16)"
+    )
+
+
+def swapped_profile() -> bytes:
+    """sRGB with the red primary in the place of the blue one, and the other way round."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return profile.replace(b"rXYZ", b"____", 1).replace(b"bXYZ", b"rXYZ", 1).replace(b"____", b"bXYZ", 1)
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP"])
+def test_embedded_profile_is_converted_to_srgb(form: str) -> None:
+    options = {"icc_profile": swapped_profile()} | ({"lossless": True} if form == "WEBP" else {})
+    assert np.abs(read(Image.fromarray(COLOURS), form, **options) - COLOURS[..., ::-1].astype(int)).max() <= 1
+    options["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert (read(Image.fromarray(COLOURS), form, **options) == COLOURS).all()
+
+
+def test_profile_counts_with_palettes_transparency_and_grey_and_a_wrong_one_is_refused() -> None:
+    red, profile = Image.new("RGBA", (8, 8), (255, 0, 0, 255)), swapped_profile()
+    red.putpixel((0, 0), (255, 0, 0, 0))
+    found = read(red, icc_profile=profile)
+    assert (found[0, 0] == 255).all() and found[1, 1].tolist() == [0, 0, 255]
+    assert read(red.convert("RGB").quantize(4), icc_profile=profile)[1, 1].tolist() == [0, 0, 255]
+    assert np.abs(read(Image.fromarray(GREY), icc_profile=profile) - GREY[..., None].astype(int)).max() <= 1
+    for image, wrong in ((Image.fromarray(COLOURS), b"junk"), (WHITE.convert("CMYK"), profile)):
+        assert "its colour profile is not understood" in message_of(read, image, "TIFF", icc_profile=wrong)
+
+
+def test_lab_and_the_default_image_of_an_animated_png_are_read() -> None:
+    assert np.ptp(read(Image.new("LAB", (8, 8), (200, 128, 128)), "TIFF")) <= 1
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("white", "black")]
+    assert (read(frames[0], "PNG", save_all=True, append_images=frames[1:]) == 255).all()
 
 
 def test_transparent_parts_are_white() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from condpdiff.common.files import write_json
-from condpdiff.text.conditions import DESCRIPTION, condition_texts, describe, inputs, two_shots
+from condpdiff.text.conditions import DESCRIPTION, condition_texts, describe, fit, inputs, two_shots
 from condpdiff.text.nonsense import NONSENSE, nonsense_inputs
 from condpdiff.text.task import Task
 from tests.stand_ins import make_rows, make_task
@@ -64,6 +64,26 @@ def test_a_kind_reads_its_texts_of_the_prepared_task(kind: str, count: int, tmp_
     if count == 6:  # every description meets every two-shot draw
         infos, shots = PARTS["task_info"], PARTS["few_shot"]
         assert condition_texts(kind, PARTS) == [f"{info}\n{shot}" for info in infos for shot in shots]
+
+
+@pytest.mark.parametrize("most", [14, 20, 40, 400])
+def test_condition_that_is_too_long_keeps_description_labels_and_both_ends_of_its_examples(most: int) -> None:
+    def tokens(text: str) -> int:
+        return len(text.split())
+
+    long = f"Input: {'a ' * 99}mid{' b' * 99} / the end Output: not good"
+    text = f"What is it?\n{long}\nInput: short Output: bad"
+    found = fit(text, tokens, most)
+    first, second, third = found.split("\n")
+    assert tokens(found) <= most or most == 400
+    assert first == "What is it?" and second.startswith("Input: ") and labels_of(second) == ["not good"]
+    assert third.startswith("Input: ") and labels_of(third) == ["bad"]
+    assert most < 20 or (
+        second.startswith("Input: a a") and second.endswith("end Output: not good") and "short" in third
+    )
+    assert fit(text, tokens, 10**6) == text
+    assert fit("no examples " * 50, tokens, 5) == "no examples " * 50
+    assert tokens(fit(f"d\nExample: {'a ' * 99}\nExample: b", tokens, 20)) <= 20
 
 
 def test_nonsense_has_the_shape_of_the_kind_of_condition() -> None:

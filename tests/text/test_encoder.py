@@ -62,6 +62,19 @@ def test_vectors_are_the_mean_over_tokens_at_length_sqrt_d_in_any_company(base) 
         torch.testing.assert_close(row, unit_variance(hidden[None])[0], rtol=1e-4, atol=1e-4)
 
 
+def test_examples_too_long_for_the_encoder_are_shortened_and_no_label(base, capsys, monkeypatch) -> None:
+    encode = load("minilm", f"local-dir:{base('bert')}")
+    monkeypatch.setattr("condpdiff.text.encoder.TOKENS", 32)
+    whole = "the film\nInput: good Output: fine\nInput: bad Output: poor"
+    encode([whole])
+    assert capsys.readouterr().err == ""
+    long = whole.replace("bad", "bad plot " * 50)
+    assert not torch.equal(*encode([long, long.replace("poor", "ugly")]))
+    assert "shortened the examples of 2 of 2 conditions, and no label" in capsys.readouterr().err
+    encode(["the film " * 50 + whole])
+    assert "1 of them are cut still: shorten the task's description" in capsys.readouterr().err
+
+
 def test_clip_text_tower_loads_from_a_local_folder(clip_folder: Path) -> None:
     found, again = (load("clip", f"local-dir:{clip_folder}")(["the film was good", "bad"]) for _ in range(2))
     assert found.shape == (2, 12) and found.dtype == torch.float32

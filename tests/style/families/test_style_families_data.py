@@ -1,5 +1,6 @@
 """Families made ready: every member's images, and pictures of other content that tell of it."""
 
+import json
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -177,3 +178,56 @@ def test_captions_come_from_the_folder_s_file_and_wrong_ones_are_one_line(lines:
     path.write_text("\n".join(lines), errors="surrogateescape")
     task = make_family(folders("cards", "signs"), train=0)
     assert message_of(prepare_data, "waves", task, LIMITS, Path("other")).startswith(f"{path}: {expected}")
+
+
+def beside(**kind: str) -> None:
+    """Captions of the five pictures of mine/cards, in a way that people have them."""
+    names = [f"{i}.{'PNG' if i % 2 else 'png'}" for i in range(5)]
+    told = {name: f"a card, number {i}" for i, name in enumerate(names)}
+    for file, column in kind.items():
+        folder, prefix = (Path("mine"), "cards/") if file.startswith("root") else (Path("mine/cards"), "")
+        if file == "txt":
+            for name, text in told.items():
+                (folder / Path(name).with_suffix(".txt")).write_text(f"{text}\n")
+        elif file.endswith("jsonl"):
+            rows = [json.dumps({"file_name": prefix + name, column: text}) for name, text in told.items()]
+            (folder / "metadata.jsonl").write_text("\n".join(rows))
+        else:
+            frame = pd.DataFrame({"file_name": list(told), column: list(told.values())})
+            frame.to_csv(folder / "metadata.csv", index=False)
+
+
+@pytest.mark.parametrize(
+    "kind", [{"txt": ""}, {"jsonl": "text"}, {"csv": "caption"}, {"csv": "text"}, {"root_jsonl": "caption"}]
+)
+def test_captions_stand_beside_pictures_or_in_metadata_as_image_folders_have_them(kind: dict[str, str]) -> None:
+    paint("cards", 5)
+    beside(**kind)
+    cards = of(prepared("family", folders("cards"), unseen=1, tuning=0, train=0), "train", 0)
+    assert cards["caption"].tolist() == [f"a card, number {grey // 8}" for grey in greys(cards)]
+
+
+def test_captions_in_two_places_twice_or_not_of_every_picture_are_one_line() -> None:
+    def refusal() -> str:
+        task = make_family(folders("cards"), unseen=1, tuning=0, train=0)
+        return message_of(prepare_data, "waves", task, LIMITS, Path("other"))
+
+    paint("cards", 5)
+    beside(txt="", csv="text")
+    assert (
+        refusal() == "mine/cards: found captions in mine/cards/metadata.csv and mine/cards/*.txt; allowed: one of them"
+    )
+    Path("mine/cards/metadata.csv").unlink()
+    Path("mine/cards/3.txt").unlink()
+    assert refusal() == "mine/cards/*.txt: no caption of '3.PNG' (1 of 5 pictures have none)"
+    for path in Path("mine/cards").glob("?.txt"):
+        path.unlink()
+    metadata = Path("mine/cards/metadata.jsonl")
+    for rows, said in (
+        ([{"file_name": "0.png", "text": "a"}] * 2, "two captions of '0.png'; allowed: one of every picture"),
+        ([{"file_name": "0.png", "text": ["a"]}], "found a list ['a'] in row 1, allowed: a name and a caption"),
+        ([{"file_name": "0.png", "prompt": "a"}], "found columns 'file_name, prompt'; allowed: file_name, and either"),
+        ([{"file_name": "7.png", "text": "a"}], "no picture '7.png' in mine/cards (did you mean '"),
+    ):
+        metadata.write_text("\n".join(map(json.dumps, rows)))
+        assert refusal().startswith(f"{metadata}: {said}")
