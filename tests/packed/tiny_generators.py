@@ -77,7 +77,7 @@ def _save(
         "format": 1,
         "domain": domain,
         "base": source,
-        "lora": {key: zoo.config[key] for key in ("rank", "alpha", "target_modules", "modules_to_save")},
+        "lora": {key: zoo.config[key] for key in ("rank", "alpha", "target_modules", "modules_to_save", "task_type")},
         "collect": {"rank": 2, "alpha": 4.0, "max_checkpoints": 2},
         "normalize": {"method": "shared", "n_checkpoints": 2},
         "condition": condition.model_dump(),
