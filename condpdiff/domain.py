@@ -29,7 +29,6 @@ if TYPE_CHECKING:  # a stage loads what it uses alone
     from condpdiff.zoo.many import ManyFinetuning
     from condpdiff.zoo.settings import Collect
 
-
 OF_TEXT = ("finetune", "score", "nonsense", "report")
 
 

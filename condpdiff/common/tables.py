@@ -101,7 +101,7 @@ def parse_table(text: str, suffix: str, where: str, form: Form | None = None) ->
         if not number:
             raise UserError(f"{where}: the file is empty")
         if len(header) == 1 and (hint := _other_separator(header, dialect)):
-            raise UserError(f"{where}: line {number}: found one column {header[0]!r}{hint}")
+            raise UserError(f"{where}: line {number}: found one column {header[0]!r}, allowed: several{hint}")
     rows = []
     for number, row in records:
         if len(header) > 1 and len(row) == 1 and not row[0].strip():
@@ -113,8 +113,8 @@ def parse_table(text: str, suffix: str, where: str, form: Form | None = None) ->
                 hint = f" (a text or number with {separator!r} in it stands in double quotes)"
             raise UserError(f"{where}: line {number}: found {len(row)} columns, allowed: {allowed}{hint}")
         rows.append(row)
-    if not rows and form.header is not None:
-        raise UserError(f"{where}: the file is empty")
+    if not rows:
+        raise UserError(f"{where}: the file has no rows")
     return pd.DataFrame(rows, columns=pd.Index(header, dtype=object), dtype=object)
 
 
@@ -212,8 +212,8 @@ def _other_separator(row: list[str], dialect: Dialect) -> str:
     """A hint, where the one field of a row looks like several."""
     for other in ";\t|,":
         if other != dialect.separator and other in row[0]:
-            shown = '"\\t"' if other == "\t" else repr(other)
-            return f"; allowed: {dialect.separator!r} between columns{dialect.hint('separator', shown)}"
+            as_yaml = '"\\t"' if other == "\t" else repr(other)
+            return f", with {dialect.separator!r} between them{dialect.hint('separator', as_yaml)}"
     return ""
 
 

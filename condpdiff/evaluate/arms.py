@@ -1,4 +1,4 @@
-"""The arms of the comparison as vectors: what a generator of LoRA weights is held against in every domain."""
+"""The arms of the comparison as vectors: what a generator of LoRA weights is held against."""
 
 from dataclasses import dataclass
 from pathlib import Path

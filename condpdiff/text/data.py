@@ -128,20 +128,24 @@ def _texts(data: TaskData, rows: Rows, where: str) -> pd.DataFrame:
     texts = {"text": [""] * len(rows.frame), "text_pair": [""] * len(rows.frame)}
     for key, name in (("text", columns.text), ("text_pair", columns.text_pair)):
         if name is not None:
-            place = f"{where}: data.columns.{key} {name!r}"
-            values = column(rows, name, f"columns.{key}", where)
-            raw = [_text(value, columns.join, row, rows, place) for row, value in enumerate(values)]
+            place, raw = f"{where}: data.columns.{key} {name!r}", []
+            for row, value in enumerate(column(rows, name, f"columns.{key}", where)):
+                try:
+                    raw.append(_text(value, columns.join, name))
+                except ValueError as error:
+                    found = f"{shown(value)} in row {rows.number(row)} of {rows.where}"
+                    raise UserError(f"{place}: found {found}, allowed: {error}") from None
             if not scraped:
                 _warn_of_swallowed_rows(raw, rows, place)
             texts[key] = [_clean(text, scraped) for text in raw]
     return pd.DataFrame({key: pd.Series(found, dtype=str) for key, found in texts.items()})
 
 
-def _text(value: Any, join: str | None, row: int, rows: Rows, place: str) -> str:
+def _text(value: Any, join: str | None, name: str) -> str:
     """Strings and numbers are text, bytes are UTF-8; "" where nothing stands.
 
     Raises:
-        UserError: anything else, which no rule makes a text of; a list of strings without `join`.
+        ValueError: anything else, which no rule makes a text of, and a list of strings without `join`; what is allowed.
     """
     if isinstance(value, str):
         return value
@@ -153,19 +157,17 @@ def _text(value: Any, join: str | None, row: int, rows: Rows, place: str) -> str
         try:
             return value.decode("utf-8-sig")
         except UnicodeDecodeError:
-            found, allowed = shown(value), "bytes of UTF-8"
-    else:
-        listed = isinstance(value, list | tuple | np.ndarray)
-        if listed and join is not None and all(isinstance(one, str) for one in value):
-            return join.join(value)
-        found, allowed = shown(value), "a string or a number"
-        if listed and len(value) and isinstance(value[0], str):
-            allowed += ", or data.columns.join: ' ' for a list of strings"
-        elif listed and len(value) and isinstance(value[0], dict):
-            allowed += f", or a path such as {rows.frame.columns[0]}.0.{next(iter(value[0]), 'content')}"
-        elif isinstance(value, dict):
-            allowed += f", or a path such as NAME.{next(iter(value), 'KEY')}"
-    raise UserError(f"{place}: found {found} in row {rows.number(row)} of {rows.where}, allowed: {allowed}")
+            raise ValueError("bytes of UTF-8") from None
+    listed = isinstance(value, list | tuple | np.ndarray)
+    if listed and join is not None and all(isinstance(one, str) for one in value):
+        return join.join(value)
+    hint, first = "", value[0] if listed and len(value) else value
+    if listed and isinstance(first, str):
+        hint = ", or with data.columns.join: ' ' a list of strings"
+    elif isinstance(first, dict) and first:
+        inner = "content" if "content" in first else next(iter(first))
+        hint = f", or a path to one such as {name}{'.0' if listed else ''}.{inner}"
+    raise ValueError(f"a string or a number{hint}")
 
 
 def _warn_of_swallowed_rows(texts: list[str], rows: Rows, place: str) -> None:
@@ -174,10 +176,11 @@ def _warn_of_swallowed_rows(texts: list[str], rows: Rows, place: str) -> None:
     if tall := [row for row, count in enumerate(lines) if count > MOST_LINES]:
         first = f"the first, in row {rows.number(tall[0])}, over {lines[tall[0]]}"
         print(f"warning: {place}: {len(tall)} texts of {rows.where} go over many lines ({first})", file=sys.stderr)
-    order = np.argsort([len(text) for text in texts])
-    if len(texts) > 2 and len(longest := texts[order[-1]]) > max(MUCH_LONGER * len(texts[order[-2]]), 500):
-        says = f"is far longer than all others ({len(longest)} characters, the next {len(texts[order[-2]])})"
-        print(f"warning: {place}: row {rows.number(order[-1])} of {rows.where} {says}", file=sys.stderr)
+    by_length = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
+    longest, second = [len(texts[row]) for row in by_length[:2]] if len(texts) > 2 else (0, 0)
+    if longest > max(MUCH_LONGER * second, 500):
+        says = f"is far longer than all others ({longest} characters, the next {second})"
+        print(f"warning: {place}: row {rows.number(by_length[0])} of {rows.where} {says}", file=sys.stderr)
 
 
 def _clean(text: str, scraped: bool) -> str:
@@ -211,7 +214,7 @@ def _check_split(data: TaskData, frame: pd.DataFrame, place: str, key: str, limi
         return
     values = frame["label"].unique()
     if len(values) == 1:
-        found = data.labels[int(values[0])] if data.labels else values[0]
+        found = data.labels[int(values[0])] if data.labels else float(values[0])
         raise UserError(
             f"{place}: all {len(frame)} rows kept have the label {found!r} ({key} is {limit}); "
             "allowed: rows of at least two labels"

@@ -109,7 +109,7 @@ def _class_indices(
             told = ", ".join(sorted(there, key=int))
             raise UserError(
                 f"{key}: found indices {told} in {rows['train'].where}, allowed: all of {span}, or data.indices: "
-                f"{'0 or 1, the one' if one else '0'} that they start at, or data.labels as rows write them"
+                f"{'0 or 1' if one else '0'}, where they start, or data.labels as rows write them"
             )
         return found_of
     if found <= {"true", "false"}:

@@ -31,7 +31,7 @@ def films(text_run: None) -> Zoo:
 
 @pytest.fixture
 def waves(style_run: None) -> Zoo:
-    return write_run("waves", make_style_zoo(BASE)[0])
+    return write_run("waves", make_style_zoo(BASE))
 
 
 def out(what: str, form: str = "peft", between: str | None = None, at: float = 0.5) -> Path:

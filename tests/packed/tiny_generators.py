@@ -44,7 +44,7 @@ def style_generator(folder: Path, base: Path) -> Generator:
     folder.mkdir()
     torch.save(random_lite0(), folder / "lite0.pth")
     condition = Condition(kind="style_images", encoder="lite0_depths", model=f"local-file:{folder / 'lite0.pth'}")
-    task, zoo = make_family({"type": "drawn", "renderer": "grading"}), make_style_zoo(base)[0]
+    task, zoo = make_family({"type": "drawn", "renderer": "grading"}), make_style_zoo(base)
     encoded = load_encoder(condition)([make_images(3, q) for q in range(4)])
     y = {f"waves/{q}": encoded[q : q + 1] for q in range(4)}
     return _save(folder, "style", base, {"waves": task}, {"waves": zoo}, y, condition)

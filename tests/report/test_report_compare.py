@@ -1,4 +1,4 @@
-"""Intervals of both domains, bootstrap metrics against the ones that score candidates, and the words for them."""
+"""Intervals, bootstrap metrics against the ones that score candidates, and the words for them."""
 
 from collections.abc import Mapping
 from dataclasses import replace

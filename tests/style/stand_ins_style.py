@@ -2,7 +2,6 @@
 
 import shutil
 from functools import cache
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,12 @@ import numpy as np
 import pandas as pd
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DPMSolverMultistepScheduler
-from peft import PeftModel
 from PIL import Image
 
 from condpdiff.common.files import write_json, write_tensors
 from condpdiff.common.pretrained import save_source
 from condpdiff.common.settings import parse
+from condpdiff.style.images import encode_png
 from condpdiff.style.metrics import FEATURES, LITE0, Lite0
 from condpdiff.style.models import build_transformer, peft_transformer, target_modules
 from condpdiff.style.small_pixart import save_index
@@ -114,15 +113,8 @@ def make_images(count: int, seed: int, size: int = SIZE) -> np.ndarray:
 
 def make_style_rows(count: int, seed: int, size: int = SIZE) -> pd.DataFrame:
     """Rows of a prepared style: captions in turn, and images as PNG."""
-    rows = [(CAPTIONS[i % len(CAPTIONS)], png(image)) for i, image in enumerate(make_images(count, seed, size))]
+    rows = [(CAPTIONS[i % len(CAPTIONS)], encode_png(image)) for i, image in enumerate(make_images(count, seed, size))]
     return pd.DataFrame(rows, columns=["caption", "image"])
-
-
-def png(image: np.ndarray) -> bytes:
-    """An image [H, W, 3] as the bytes of a PNG."""
-    file = BytesIO()
-    Image.fromarray(image).save(file, format="PNG")
-    return file.getvalue()
 
 
 def make_family(source: dict[str, Any], unseen: int = 1, tuning: int = 1, train: int = 2, **condition: Any) -> Task:
@@ -137,10 +129,9 @@ def make_family(source: dict[str, Any], unseen: int = 1, tuning: int = 1, train:
     return parse(Task, task, "family.yaml")
 
 
-def make_style_zoo(base: Path, count: int = 6) -> tuple[Zoo, PeftModel]:
-    """A zoo of random checkpoints for a base, and the PEFT model whose layout it has."""
-    model = peft_transformer(base, 0, 2, 4.0, "auto").eval()
-    layout = layout_of(model)
+def make_style_zoo(base: Path, count: int = 6) -> Zoo:
+    """A zoo of random checkpoints for a base."""
+    layout = layout_of(peft_transformer(base, 0, 2, 4.0, "auto"))
     theta = 0.1 * torch.randn(count, layout.K, generator=torch.Generator().manual_seed(1))
     config = {
         "rank": 2,
@@ -150,4 +141,4 @@ def make_style_zoo(base: Path, count: int = 6) -> tuple[Zoo, PeftModel]:
         "task_type": None,
         "target_modules": target_modules("auto"),
     }
-    return Zoo(theta, layout, {}, config), model
+    return Zoo(theta, layout, {}, config)

@@ -1,7 +1,6 @@
 """Renderers: the same picture for the same input, of the same size, and clearly another than the photograph."""
 
 from collections.abc import Callable
-from itertools import combinations
 
 import numpy as np
 import pytest
@@ -34,20 +33,8 @@ def tooth(image: np.ndarray) -> np.ndarray:
     return rendering.tooth(image.shape[:2], 45, np.random.default_rng(0))
 
 
-def swirls(image: np.ndarray) -> np.ndarray:
-    return rendering.fixed(image, 19)
-
-
-def of_noise(image: np.ndarray) -> np.ndarray:
-    style = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
-    return rendering.of_image(image, rendering.style_vector(style))
-
-
-ALL = [charcoal, chalk, swirls, of_noise]
-
-
-@pytest.mark.parametrize("render", ALL)
-@pytest.mark.parametrize("shape", [(96, 130), (131, 97), (200, 500)])  # the last one is larger than the canvas
+@pytest.mark.parametrize("render", [charcoal, chalk])
+@pytest.mark.parametrize("shape", [(96, 130), (131, 97)])
 def test_picture_keeps_its_size_and_changes_and_is_the_same_each_time(render: Render, shape: tuple[int, int]) -> None:
     image = disc(*shape)
     found = render(image)
@@ -55,12 +42,6 @@ def test_picture_keeps_its_size_and_changes_and_is_the_same_each_time(render: Re
     assert np.abs(found.astype(float) - image).mean() > 20
     assert (render(image) == found).all()
     assert render(np.full((40, 50, 3), 128, np.uint8)).shape == (40, 50, 3)  # of one colour
-
-
-def test_styles_differ_from_one_another() -> None:
-    renders = [*ALL, lambda image: rendering.fixed(image, 20)]
-    for one, other in combinations([render(disc()).astype(float) for render in renders], 2):
-        assert np.abs(one - other).mean() > 20
 
 
 def test_charcoal_lies_where_the_photograph_is_dark_and_chalk_where_it_is_bright() -> None:

@@ -168,7 +168,7 @@ def render(base: Path, transformer: torch.nn.Module) -> np.ndarray:
 
 @pytest.fixture
 def zoo(base: Path) -> Zoo:
-    return make_style_zoo(base, 3)[0]
+    return make_style_zoo(base, 3)
 
 
 def test_exported_adapter_loads_into_the_pipeline_as_the_merged_weights(base: Path, zoo: Zoo, tmp_path: Path) -> None:

@@ -87,13 +87,9 @@ class Styles:
         chosen = random.permutation(len(self.pool))[: s.tasks]
         styles = [self.pool[i] for i in chosen]
         y = torch.stack([style.y[random.integers(DRAWS)] for style in styles]).to(device())
-        rows = [
-            torch.from_numpy(np.resize(random.permutation(len(style.latents)), s.rows)) for style in styles
-        ]  # S x V
-        latents, caption = (
-            torch.cat([of[r] for of, r in zip(each, rows, strict=True)]).to(device())
-            for each in ([style.latents for style in styles], [style.caption for style in styles])
-        )
+        rows = [torch.from_numpy(np.resize(random.permutation(len(one.latents)), s.rows)) for one in styles]  # S of [V]
+        latents = torch.cat([one.latents[r] for one, r in zip(styles, rows, strict=True)])
+        caption = torch.cat([one.caption[r] for one, r in zip(styles, rows, strict=True)]).to(device())
         batch = Examples(latents, caption, self.embeddings, self.mask)
         noise = torch.from_numpy(random.standard_normal(latents.shape, dtype=np.float32)).to(device())
         levels = torch.from_numpy(random.integers(self.denoising.levels, size=len(latents))).to(device())

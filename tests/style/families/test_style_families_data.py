@@ -159,7 +159,7 @@ def test_folder_that_is_unknown_or_of_too_few_pictures_is_named() -> None:
     ("lines", "expected"),
     [
         (["file,caption", "o.png,x"], "no picture 'o.png' in mine/cards (did you mean '"),
-        (["file,caption", "0.png,\udcff"], "not UTF-8 at byte"),
+        (["file,caption", "0.png,\udcff"], "line 2: byte 0xff is not UTF-8; allowed: UTF-8"),
         (["file,caption", "0.png, "], "no caption of '0.png' (5 of 5 pictures have none)"),
         (["name,caption", "a,b"], "found columns 'name, caption'; allowed: 'file, caption'"),
     ],

@@ -17,10 +17,11 @@ from condpdiff.style import conditions
 from condpdiff.style.conditions import pictures_of
 from condpdiff.style.data import NEUTRAL, prepare_data
 from condpdiff.style.families import drawing
+from condpdiff.style.images import encode_png
 from condpdiff.style.unseen import fresh
 from condpdiff.style.unseen.fresh import DRAWS, FIRST, MOST, Styles
 from condpdiff.zoo.checkpoints import HEAD, THETA
-from tests.style.stand_ins_style import CAPTIONS, make_family, make_images, make_style_zoo, png
+from tests.style.stand_ins_style import CAPTIONS, make_family, make_images, make_style_zoo
 
 CONDITION = parse(Condition, {"kind": "style_images", "encoder": "lite0_depths", "model": "x"}, "params.yaml")
 POOL, TASKS, ROWS = 3, 2, 4
@@ -34,7 +35,7 @@ def data(
     monkeypatch.setattr(fresh, "POOL", POOL)
     monkeypatch.setattr(fresh, "load_encoder", lambda _: lambda draws: torch.stack([colour(draw) for draw in draws]))
     save_family({"type": "drawn", "renderer": "grading"})
-    folder, (zoo, _) = Path("data/zoo/waves"), make_style_zoo(base)
+    folder, zoo = Path("data/zoo/waves"), make_style_zoo(base)
     folder.mkdir(parents=True)
     write_tensors(folder / THETA, {"theta": zoo.theta[:4, None]}, zoo.config)
     write_tensors(folder / HEAD, {})
@@ -115,7 +116,7 @@ def test_folders_which_can_not_be_drawn_are_those_of_the_zoo_with_their_own_capt
     for folder in "abcd":
         Path("mine", folder).mkdir(parents=True)
         for i, image in enumerate(make_images(6, ord(folder))):
-            Path("mine", folder, f"{i}.png").write_bytes(png(image))
+            Path("mine", folder, f"{i}.png").write_bytes(encode_png(image))
     captions = [f"{i}.png,{CAPTIONS[i % 4]}" for i in range(6)]
     Path("mine/d/captions.csv").write_text("\n".join(["file,caption", *captions]))
     save_family({"type": "folders", "path": "mine", "folders": list("abcd")})

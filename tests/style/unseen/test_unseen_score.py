@@ -71,7 +71,7 @@ def test_confusion_has_a_row_for_each_lora_and_a_column_for_each_style() -> None
 
 @pytest.fixture(scope="module")
 def zoo(base: Path) -> Zoo:
-    return make_style_zoo(base)[0]
+    return make_style_zoo(base)
 
 
 def painter(base: Path, zoo: Zoo, **keys: Any) -> Painter:

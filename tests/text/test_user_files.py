@@ -1,0 +1,264 @@
+"""What people bring: values that are no text, labels in any type, one file for two splits; right, or one line."""
+
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from condpdiff.common.settings import parse
+from condpdiff.text.data import prepare
+from condpdiff.text.sources import read_source
+from condpdiff.text.task import TaskData
+from tests.messages import message_of
+from tests.text.test_data import ALL, fake_hub, make_data
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def one_file(name: str, split: dict[str, Any] | None = None, source: Any = None, **changes: Any) -> TaskData:
+    split = {"validation": 0.25} | (split or {})
+    return make_data(source={"type": "files", "file": name, "split": split, **(source or {})}, **changes)
+
+
+def jsonl(text: Callable[[int], Any], given: list[Any] | None = None, **changes: Any) -> TaskData:
+    """A task over a file of twelve rows, or of as many as labels are given."""
+    rows = [{"text": text(i), "label": label} for i, label in enumerate(given or ["bad", "good"] * 6)]
+    Path("a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return one_file("a.jsonl", {"stratify": True}, **changes)
+
+
+def of_rows(data: TaskData) -> dict[str, float]:
+    """Text -> label, of both splits."""
+    frames = prepare(data, "mine", ALL)
+    return {row.text: row.label for frame in frames.values() for row in frame.itertuples()}
+
+
+def refusal(data: TaskData) -> str:
+    return message_of(prepare, data, "mine", ALL)
+
+
+def chat(i: int) -> list[dict[str, str]]:
+    return [{"role": "user", "content": f"hi {i}"}, {"role": "assistant", "content": f"yo {i}"}]
+
+
+# --- texts --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "first"),
+    [
+        (lambda i: i, {}, "0"),
+        (lambda i: i + 0.5, {}, "0.5"),
+        (lambda i: ["a", str(i)], {"join": " "}, "a 0"),
+        (lambda i: {"en": f"a {i}", "fr": "b"}, {"text": "text.en"}, "a 0"),
+        (chat, {"text": "text.0.content"}, "hi 0"),
+        (chat, {"text": "text.-1.content"}, "yo 0"),
+    ],
+)
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_what_is_text_and_what_a_path_leads_to(text: Any, columns: dict[str, str], first: str, form: str) -> None:
+    data = jsonl(text, columns={"text": "text", "label": "label"} | columns)
+    if form == "parquet":
+        pd.read_json("a.jsonl", lines=True).to_parquet("a.parquet")
+        data = one_file("a.parquet", columns=data.columns.model_dump())
+    found = of_rows(data)
+    assert len(found) == 12 and first in found
+
+
+def test_column_of_a_literal_name_wins_and_bytes_and_nullable_integers_are_read() -> None:
+    table = {"a.b": [f"t {i}" for i in range(20)], "a": [{"b": "x"}] * 20, "label": ["bad", "good"] * 10}
+    table |= {"bytes": [f"ü {i}".encode() for i in range(20)], "n": pa.array([None, *range(19)])}
+    pq.write_table(pa.table(table), "a.parquet")
+    for name, expected in (("a.b", "t 0"), ("bytes", "ü 1"), ("n", "6")):
+        assert expected in of_rows(one_file("a.parquet", columns={"text": name, "label": "label"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "said"),
+    [
+        (
+            {"en": "a"},
+            "text",
+            "found an object {'en': 'a'} in row 1 of a.jsonl, allowed: a string or a number, or a path",
+        ),
+        (
+            ["a", "b"],
+            "text",
+            "found a list ['a', 'b'] in row 1 of a.jsonl, allowed: a string or a number, or with",
+        ),
+        ([["a"]], "text", "found a list [['a']] in row 1 of a.jsonl, allowed: a string or a number"),
+        (chat(0)[:1], "text", "allowed: a string or a number, or a path to one such as text.0.content"),
+        (True, "text", "found a boolean True in row 1 of a.jsonl"),
+        ({"en": "a"}, "text.de", "data.columns.text: 'text.de' leads nowhere in every row of a.jsonl"),
+        ("a", "text.de", "found str 'a' in row 1 of a.jsonl, where 'de' leads on; allowed: an object"),
+        ("a", "txt.de", "no column 'txt.de' in a.jsonl"),
+    ],
+)
+def test_anything_else_is_refused_with_file_row_and_what_was_found(text: Any, name: str, said: str) -> None:
+    assert said in refusal(jsonl(lambda _: text, columns={"text": name, "label": "label"}))
+
+
+def test_dates_and_bytes_of_another_encoding_are_refused() -> None:
+    for values in ([b"a\xff"] * 4, pd.date_range("2020", periods=4)):
+        pd.DataFrame({"text": values, "label": ["bad", "good"] * 2}).to_parquet("a.parquet")
+        assert "in row 1 of a.parquet, allowed: " in refusal(one_file("a.parquet"))
+
+
+def test_rows_read_dropped_and_kept_are_told_and_texts_that_may_have_swallowed_rows(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    of_rows(jsonl(lambda i: f"t {i}" if i else "", ["bad", "good"] * 4))
+    said = capsys.readouterr()
+    assert said.err == "mine: train: dropped 1 rows without text\n"
+    assert said.out == "mine: 6 rows of train read, 1 dropped, 5 kept; 2 rows of validation read, 0 dropped, 2 kept\n"
+    of_rows(jsonl(lambda i: "a\n" * 9 if i == 1 else "b" * 900 if i == 2 else f"t {i}", ["bad", "good"] * 4))
+    said = capsys.readouterr()
+    assert "1 texts of a.jsonl go over many lines (the first, in row 2, over 9)" in said.err
+    assert "row 3 of a.jsonl is far longer than all others (900 characters, the next 18)" in said.err
+
+
+# --- labels -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ids", "indices", "expected"),
+    [
+        ([0, 1, 2], None, {0, 1, 2}),
+        ([0, 1], 0, {0, 1}),
+        ([1, 2], 1, {0, 1}),
+        (["2", 3.0, "4.0"], 2, {0, 1, 2}),
+        ([False, True], 0, {0, 1}),
+        ([1, 2], None, "found indices 1, 2 in a.jsonl, allowed: all of 0 to 2, or data.indices: 0 or 1, where they"),
+        ([0, 1], None, "found indices 0, 1 in a.jsonl, allowed: all of 0 to 2, or data.indices: 0, where they start"),
+        (
+            [1, 2, 3],
+            None,
+            "found '3' in row 3 of a.jsonl; allowed: a, b, c, or their indices 0 to 2; or data.indices: 1",
+        ),
+        ([0, 1, 5], None, "found '5' in row 3 of a.jsonl; allowed: a, b, c, or their indices 0 to 2"),
+        ([0, 1, 5], 0, "found '5' in row 3 of a.jsonl; allowed: 0 to 2 (data.indices: 0)"),
+        (["a", "b"], 0, {0, 1}),
+        ([False, True], None, "found true and false in a.jsonl, allowed: a, b, c; or data.indices: 0, if false is 'a'"),
+    ],
+)
+def test_numbers_are_indices_where_that_is_stated_or_no_class_is_missing(
+    ids: list[Any], indices: int | None, expected: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = jsonl(lambda i: f"t {i}", ids * 4, labels=["a", "b", "c"], indices=indices)
+    if isinstance(expected, str):
+        assert expected in refusal(data)
+        return
+    found = of_rows(data)
+    assert set(found.values()) == expected and [found[f"t {i}"] for i in range(len(ids))] == sorted(expected)
+    assert ("data.labels: no row of c among the" in capsys.readouterr().err) == (len(ids) == 2)
+
+
+def test_same_rows_mean_the_same_as_csv_and_as_jsonl_and_two_spellings_of_one_label_are_refused() -> None:
+    truth = [i % 3 == 0 for i in range(12)]
+    Path("a.csv").write_text("text,label\n" + "".join(f"t {i},{label}\n" for i, label in enumerate(truth)))
+    for labels in (["true", "false"], ["False", "True"]):
+        found = of_rows(jsonl(lambda i: f"t {i}", truth, labels=labels))
+        assert found == of_rows(one_file("a.csv", labels=labels))
+        assert found["t 0"] == [label.lower() for label in labels].index("true")
+    assert "allowed: names that differ as rows write them" in refusal(one_file("a.csv", labels=["1", "1.0"]))
+
+
+def test_class_labels_of_the_hub_say_what_numbers_mean(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = fake_hub(monkeypatch, ["Good", "Bad"], train=[0, 1], validation=[1, 0])
+    assert prepare(data, "mine", ALL)["train"]["label"].tolist() == [1, 0]
+    data = fake_hub(monkeypatch, ["neg", "neutral", "pos"], train=[0, 2, 0], validation=[2, 0])
+    data = data.model_copy(update={"labels": ["a", "b", "c"]})
+    assert prepare(data, "mine", ALL)["train"]["label"].tolist() == [0, 2, 0]  # neutral has no row, and keeps its place
+    assert "classes by their order: neg is a, neutral is b, pos is c" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("decimal", "expected"), [(",", [0.5, 1.5]), (".", "found '0,5' in row 1 of a.csv")])
+def test_decimal_commas_are_numbers_where_the_task_says_so(decimal: str, expected: Any) -> None:
+    Path("a.csv").write_text("text;label\n" + "".join(f"t {i};{i % 2},5\n" for i in range(24)))
+    written = {"separator": ";", "decimal": decimal}
+    data = one_file("a.csv", source=written, kind="regression", labels=None, range=[0, 5])
+    if isinstance(expected, str):
+        assert expected in (said := refusal(data)) and said.endswith("or data.source.decimal: ','")
+    else:
+        assert sorted(set(of_rows(data).values())) == expected
+
+
+# --- one file for two splits --------------------------------------------------------------------
+
+
+def test_one_file_is_split_by_its_seed_by_class_and_by_group() -> None:
+    lines = [f"t {i},{'bad' if i % 10 else 'good'},u{i // 5}" for i in range(100)]
+    Path("a.csv").write_text("\n".join(["text,label,user", *lines]))
+
+    def split(**how: Any) -> dict[str, pd.DataFrame]:
+        return {name: rows.frame for name, rows in read_source(one_file("a.csv", how), "t.yaml").items()}
+
+    assert {name: len(frame) for name, frame in split().items()} == {"train": 75, "validation": 25}
+    assert split()["validation"].equals(split()["validation"]) and not split(seed=1)["train"].equals(split()["train"])
+    assert Counter(split(validation=0.1, stratify=True)["validation"]["label"]) == {"bad": 9, "good": 1}
+    for how in ({"group": "user"}, {"group": "user", "stratify": True}):
+        found = split(**how)
+        assert len(found["validation"]) == 25
+        assert not set(found["train"]["user"]) & set(found["validation"]["user"])
+    assert "data.source.split.group: no column 'usr' in a.csv (did you mean 'user'?)" in message_of(split, group="usr")
+
+
+def test_error_names_the_row_of_the_one_file() -> None:
+    rows = "".join(f"t {i},{['bad', 'good'][i % 2]}\n" for i in range(30))
+    Path("a.csv").write_text(f"text,label\n{rows}t,goood\n")
+    assert "found 'goood' in row 31 of a.csv (did you mean 'good'?)" in refusal(one_file("a.csv"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"source": {"type": "files", "file": "a.csv"}}, "source.files: found file, allowed: train and validation, or"),
+        ({"source": {"type": "files"}}, "source.files: found none, allowed: train and validation, or file and split"),
+        (
+            {"labels": ["NOT", False]},
+            "labels[1]: found False, allowed: a valid string (quote words such as yes, no",
+        ),
+        (
+            {"indices": 0, "kind": "regression", "labels": None, "range": [0, 1]},
+            "indices: found 0, allowed: null but for",
+        ),
+    ],
+)
+def test_task_that_does_not_say_what_it_means_is_one_line(changes: dict[str, Any], said: str) -> None:
+    assert message_of(make_data, **changes).startswith(f"task: data.{said}")
+
+
+def test_stratify_needs_classes_and_one_kind_of_groups() -> None:
+    ranged = {"kind": "regression", "labels": None, "range": [0, 1]}
+    assert "stratify: found True, allowed: false but for" in message_of(one_file, "a", {"stratify": True}, **ranged)
+    assert "group: found 'a', allowed: null beside group_prefix" in message_of(
+        one_file, "a", {"group": "a", "group_prefix": "_"}
+    )
+
+
+@pytest.mark.parametrize(("there", "asked"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_file_is_found_in_whichever_normal_form_its_name_is(there: Any, asked: Any) -> None:
+    folder = Path(unicodedata.normalize(there, "données"))
+    folder.mkdir()
+    rows = "".join(f"t {i},{['bad', 'good'][i % 2]}\n" for i in range(12))
+    (folder / unicodedata.normalize(there, "tête.csv")).write_text("text,label\n" + rows)
+    assert len(of_rows(one_file(unicodedata.normalize(asked, "données/tête.csv")))) == 12
+
+
+def test_key_of_the_task_s_file_is_checked() -> None:
+    given = make_data().model_dump(exclude_none=True) | {"columns": {"text": "text", "label": "label", "joins": " "}}
+    assert "unknown key 'data.columns.joins' (did you mean 'join'?)" in message_of(
+        parse, TaskData, given, "t.yaml", "data"
+    )
