@@ -357,6 +357,20 @@ def test_a_zoo_of_one_s_own_reruns_its_task_and_so_does_a_changed_file_of_it(idl
         shutil.rmtree(idle / "inputs/films")
 
 
+def test_a_changed_file_of_rows_reruns_its_task_alone(idle: Path) -> None:
+    before, rows = (idle / FILMS).read_bytes(), idle / "inputs/films.csv"
+    try:
+        shutil.copy(idle / "train.csv", rows) if (idle / "train.csv").is_file() else rows.write_text("text,label\n")
+        set_key(idle, FILMS, "data.source.train", "inputs/films.csv")
+        changed = would_run(idle)
+        rows.write_text("text,label\nother,good\n")
+        assert would_run(idle) == changed and "prepare-data@films" in changed
+        assert not any(stage.startswith("prepare-data@") and stage != "prepare-data@films" for stage in changed)
+    finally:
+        (idle / FILMS).write_bytes(before)
+        rows.unlink()
+
+
 @scenario("description")
 def test_description_reruns_its_task_s_rows_and_no_fine_tuning(outcome: Outcome) -> None:
     (step,) = outcome.steps

@@ -22,6 +22,7 @@ from condpdiff.common.settings import Section, parse, read_yaml
 
 TASKS, FAMILIES, INPUTS = Path("configs/tasks"), Path("configs/families"), Path("inputs")
 SETTINGS, MEMBERS = Path("data/settings"), Path("data/members.json")
+SHA256 = "sha256"
 
 
 class Finetune(Section):
@@ -107,27 +108,33 @@ def read_task(name: str, model: type[T]) -> T:
 def save_sections(folder: Path, name: str) -> None:
     """Write every section of a task's file to `folder/<section>.json`; `load_sections` is its inverse.
 
-    A zoo of one's own stands in finetune.json, with a hash of its files: other files there are another fine-tuning.
+    The user's own files have a hash there, so that other content reruns what reads them: rows and pictures in
+    data.json, a zoo in finetune.json.
 
     Raises:
         UserError: the zoo's folder is not there.
     """
     sections = {"members": None, **read_yaml(task_path(name))}
     if (zoo := sections.pop("zoo", None)) is not None:
-        sections["finetune"] |= {"zoo": zoo, "zoo_sha256": _digest(Path(zoo), f"{task_path(name)}: zoo")}
+        if Path(zoo).parent != INPUTS or not any(Path(zoo).glob("*")):
+            allowed = f"a folder {INPUTS}/NAME that `condpdiff import` wrote"
+            raise UserError(f"{task_path(name)}: zoo: found {zoo!r}, allowed: {allowed}")
+        sections["finetune"] |= {"zoo": zoo, SHA256: _digest([Path(zoo)])}
+    source = sections["data"]["source"]
+    if source.get("type") in ("files", "folders") and "package" not in source:
+        named = [as_spelt(Path(source[key])) for key in ("file", "train", "validation", "path") if key in source]
+        sections["data"] |= {SHA256: _digest(named)}
     folder.mkdir(parents=True)
     for section, value in sections.items():
         write_json(folder / f"{section}.json", value)
 
 
-def _digest(folder: Path, key: str) -> str:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    if folder.parent != INPUTS or not files:
-        raise UserError(f"{key}: found {str(folder)!r}, allowed: a folder {INPUTS}/NAME that `condpdiff import` wrote")
+def _digest(paths: Sequence[Path]) -> str:
+    """Of files, and of the files of folders; what is not there is told by who reads it."""
     digest = hashlib.sha256()
-    for path in files:
+    for path in (inside for given in paths for inside in [given, *sorted(given.rglob("*"))] if inside.is_file()):
         with path.open("rb") as file:
-            digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+            digest.update(path.as_posix().encode() + b"\0")
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
@@ -142,9 +149,11 @@ def load_sections(name: str, model: type[T], settings: Path = SETTINGS) -> T:
     if not files:
         raise UserError(f"{settings / name}: no such task; run `dvc repro`")
     sections = {path.stem: read_json(path) for path in files}
+    for section in sections.values():
+        if isinstance(section, dict):
+            section.pop(SHA256, None)
     if "zoo" in sections.get("finetune", {}):
         sections["zoo"] = sections["finetune"].pop("zoo")
-        del sections["finetune"]["zoo_sha256"]
     return parse(model, sections, f"{TASKS / name}.yaml")
 
 

@@ -82,9 +82,9 @@ def test_settings_hold_the_zoo_and_a_hash_of_its_files_and_without_one_nothing(i
     assert first["zoo"] == "inputs/films" and first["lr"] and load_task("films").zoo == "inputs/films"
     (Path("inputs/films") / "adapters.json").write_text("[]")
     set_zoo("inputs/films")
-    assert {key for key, value in read_json(path).items() if first[key] != value} == {"zoo_sha256"}
+    assert {key for key, value in read_json(path).items() if first[key] != value} == {"sha256"}
     set_zoo(None)
-    assert read_json(path).keys() == first.keys() - {"zoo", "zoo_sha256"} and load_task("films").zoo is None
+    assert read_json(path).keys() == first.keys() - {"zoo", "sha256"} and load_task("films").zoo is None
     assert files == {f"{name}.json" for name in ("condition", "data", "finetune", "members", "metrics")}
     for zoo in ("inputs/none", "elsewhere", "inputs"):
         line = message_of(set_zoo, zoo)

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from condpdiff.cli import app
 from condpdiff.packed import trying
 from condpdiff.packed.generator import Generator
-from condpdiff.style.images import SUFFIXES
+from condpdiff.style.images import SUFFIXES, encode_png
 from tests.packed.tiny_generators import SCORES, style_generator, text_generator
 from tests.style.stand_ins_style import CAPTIONS, SIZE, make_images, save_style_base
 
