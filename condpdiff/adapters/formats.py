@@ -28,8 +28,8 @@ METADATA = "lora_adapter_metadata"
 """Where diffusers keeps PEFT's configuration inside its file."""
 IGNORED = (
     "auto_mapping base_model_name_or_path inference_mode peft_type peft_version revision lora_alpha lora_dropout r "
-    "modules_to_save target_modules task_type fan_in_fan_out exclude_modules corda_config eva_config init_lora_weights loftq_config "
-    "layers_pattern lora_ga_config megatron_core ensure_weight_tying qalora_group_size runtime_config"
+    "modules_to_save target_modules task_type exclude_modules corda_config eva_config init_lora_weights loftq_config "
+    "fan_in_fan_out layers_pattern lora_ga_config megatron_core ensure_weight_tying qalora_group_size runtime_config"
 )
 """Keys of PEFT's configuration, as words, that change nothing of W0 + (alpha / r) B A; any other one must be empty."""
 STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
