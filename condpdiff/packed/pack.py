@@ -10,9 +10,9 @@ from condpdiff.common.errors import UserError
 from condpdiff.common.files import new_directory, read_config, read_json, write_json
 from condpdiff.common.pretrained import SOURCE, weights_digest
 from condpdiff.common.settings import domain, section, tasks
-from condpdiff.common.task import SETTINGS
 from condpdiff.diffusion import conditions
 from condpdiff.diffusion.settings import Condition
+from condpdiff.domain import module
 from condpdiff.generate.settings import Sample
 from condpdiff.packed import config as packed
 from condpdiff.packed.card import generator_card
@@ -79,7 +79,7 @@ def _config(data: Path, names: list[str]) -> Config:
         sample=section("sample", Sample),
         tasks={
             name: packed.Known(
-                settings={path.stem: read_json(path) for path in sorted((SETTINGS / name).glob("*.json"))},
+                settings=module("task").load_task(name).model_dump(mode="json", exclude_none=True),
                 scores=scores.get(name, {}),
             )
             for name in names

@@ -126,7 +126,7 @@ def train_on_pictures(lora: Lora, pictures: np.ndarray, captions: Sequence[str],
 
     check_steps(steps)
     settings = next(iter(lora.config.tasks.values())).settings
-    task = Task(**{key: value for key, value in settings.items() if value is not None})
+    task = Task(**settings)
     rows = pd.DataFrame({"member": 0, "caption": list(captions), "image": [encode_png(p) for p in pictures]})
     with tempfile.TemporaryDirectory() as scratch:
         rows.to_parquet(Path(scratch) / "train.parquet", index=False)
@@ -162,7 +162,7 @@ def text_task(lora: Lora) -> "Task":
     settings = lora.config.tasks[lora.task.partition("/")[0]].settings
     if settings.get("members") is not None:
         raise UserError(f"{lora.task}: found a member of a family, allowed: a task with a head of its own")
-    return Task(**{key: value for key, value in settings.items() if value is not None})
+    return Task(**settings)
 
 
 def zoo_of(lora: Lora) -> Zoo:
