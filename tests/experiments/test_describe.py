@@ -48,7 +48,7 @@ def test_chosen_layers_and_modules_decide_what_is_generated_and_unknown_ones_are
     assert dense["target_modules"] == ["attention.output.dense", "output.dense"]
     with pytest.raises(UserError, match=r"normalize.layers: found \[0, 12\], allowed: layers 0 to 11"):
         told("bert-base-r1", "normalize", layers=(0, 12))
-    with pytest.raises(UserError, match=r"collect.target_modules: found \['q_proj'\]"):
+    with pytest.raises(UserError, match=r"collect.target_modules: 'q_proj': found no such module"):
         told("default", "collect", target_modules=["q_proj"])
 
 
