@@ -123,7 +123,11 @@ def with_tasks(name: str) -> list[str]:
         studies = [path.stem for path in Path("docs/studies").glob("*.csv")]
         return [name.replace("<study>", study).replace("<size>", "embedded") for study in studies]
     name = name.replace("<one>", TASKS[0]).replace("<other>", TASKS[1])
-    tasks = [t for t in TASKS if load_task(t).data.kind == "classification"] if "/mistakes-" in name else TASKS
+    tasks = (
+        [t for t in TASKS if load_task(t).data.kind == "classification"]
+        if "/mistakes-" in name or "labels.json" in name
+        else TASKS
+    )
     return [name.replace("<task>", task) for task in tasks] if "<task>" in name else [name]
 
 

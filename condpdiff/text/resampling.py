@@ -5,6 +5,7 @@ all-ones counts is the plain metric. In percent; undefined correlations count as
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def compare(
         v = len(labels)
         counts = np.random.default_rng([seed, i]).multinomial(v, np.full(v, 1 / v), size=RESAMPLES)  # [B, V]
         counts = np.concatenate([np.ones((1, v)), counts])  # row 0: the rows as they are
-        metric = METRICS[e.task.metrics[0]]
+        metric = metric_of(e.task.metrics[0], e.task.data.f1_classes)
         sides = []
         for side, name in enumerate((OURS, arm)):
             rows = candidates(e.scores, name).index if means else [selected(e.scores, name)]
@@ -46,6 +47,11 @@ def compare(
         draws.append(sides[0] - sides[1])  # [1 + B]
         tasks[e.name] = _interval(draws[-1])
     return Comparison(arm, tasks, _interval(np.mean(draws, axis=0)))
+
+
+def metric_of(name: str, f1_classes: Sequence[int]) -> Metric:
+    """A metric by its name; F1 is the mean over `f1_classes`, as in `text.metrics`."""
+    return partial(_f1, classes=list(f1_classes)) if name == "f1" else METRICS[name]
 
 
 def _interval(difference: np.ndarray) -> Difference:
@@ -64,15 +70,16 @@ def _accuracy(p: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return 100 * (counts @ (p == y)) / counts.sum(1)
 
 
-def _f1(p: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Of class 1 for two classes (as GLUE), else the mean over classes."""
+def _f1(p: np.ndarray, y: np.ndarray, counts: np.ndarray, classes: list[int]) -> np.ndarray:
     m = _confusion(p, y, counts)
     hits = np.diagonal(m, axis1=1, axis2=2)
-    each = 2 * hits / np.maximum(m.sum(1) + m.sum(2), 1)  # [B, classes]
-    if m.shape[1] <= 2:
-        return 100 * each[:, -1] if m.shape[1] == 2 else np.zeros(len(counts))
-    seen = (m.sum(1) + m.sum(2)) > 0  # a class that a resample lacks has no F1
-    return 100 * (each * seen).sum(1) / seen.sum(1)
+    each = 2 * hits / np.maximum(m.sum(1) + m.sum(2), 1)  # [B, classes that occur]
+    occur = [c for c in classes if c < each.shape[1]]
+    return 100 * each[:, occur].sum(1) / len(classes)
+
+
+def _log_likelihood(p: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return -100 * (counts @ p) / counts.sum(1)
 
 
 def _matthews(p: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -106,8 +113,8 @@ def _ranks(x: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 METRICS: dict[str, Metric] = {
     "accuracy": _accuracy,
-    "f1": _f1,
     "matthews": _matthews,
     "pearson": _pearson,
     "spearman": _spearman,
+    "log_likelihood": _log_likelihood,
 }

@@ -11,7 +11,7 @@ from condpdiff.report.compare import Comparison, Difference, correlation, number
 from condpdiff.report.evaluation import Evaluation, selected
 from condpdiff.report.page import verdict
 from condpdiff.report.summary import summarise
-from condpdiff.text.resampling import METRICS, Outputs, compare
+from condpdiff.text.resampling import METRICS, Outputs, compare, metric_of
 
 Run = tuple[list[Evaluation], Mapping[str, Outputs]]
 
@@ -22,7 +22,7 @@ def both(text: Made) -> Run:
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("name", list(METRICS))
+@pytest.mark.parametrize("name", [*METRICS, "f1"])
 def test_metrics_on_resamples_equal_the_metrics_of_the_resampled_rows(name: str, classes: int) -> None:
     from condpdiff.text.metrics import score
 
@@ -31,8 +31,9 @@ def test_metrics_on_resamples_equal_the_metrics_of_the_resampled_rows(name: str,
     p = np.where(rng.uniform(size=60) < 0.6, y, rng.integers(0, classes, 60)).astype(float)
     rows = rng.integers(0, 60, (5, 60))
     counts = np.stack([np.bincount(r, minlength=60) for r in rows])
-    ours = METRICS[name](p, y, counts)
-    theirs = [score(p[r], y[r], [name])[name] for r in rows]
+    f1_classes = [1] if classes == 2 else [0, 1, 2]
+    ours = metric_of(name, f1_classes)(p, y, counts)
+    theirs = [score(p[r], y[r], [name], f1_classes)[name] for r in rows]
     np.testing.assert_allclose(ours, theirs, atol=1e-8)
     if name in ("matthews", "pearson", "spearman"):
         assert METRICS[name](np.ones(4), np.array([0.0, 1.0, 1.0, 0.0]), np.ones((1, 4))) == 0  # a constant

@@ -38,7 +38,7 @@ def test_families_are_small_but_for_the_user_s_own_of_full_size() -> None:
         ("data", {"size": 64, "source": DRAWN | {"renderer": "prints"}}, "renderer: found 'prints' (did you mean 'pr"),
         ("data", {"size": 60, "source": DRAWN}, "data.size: found 60, allowed: a multiple of 8"),
         ("data", {"size": 64, "source": FOLDERS}, "members: found 4, allowed: as many as data.source.folders: 2"),
-        ("metrics", ["fid"], "metrics[0]: found 'fid', allowed: 'fd_lite0'"),
+        ("metrics", ["rmse"], "metrics[0]: found 'rmse', allowed: 'fd_lite0' or 'fid'"),
         ("members", None, "members: found None, allowed: a mapping of keys"),
     ],
 )
