@@ -13,17 +13,22 @@ from torch import Tensor
 
 from condpdiff.common.errors import UserError, first_line, nearest
 from condpdiff.common.files import read_tensors
+from condpdiff.common.hardware import without_module
 from condpdiff.common.packages import cache_folder
 from condpdiff.common.pretrained import SOURCE, weights_digest
 from condpdiff.common.task import Base, Members
 from condpdiff.diffusion.conditions import FILE, projected
-from condpdiff.generate import generator as parts
 from condpdiff.packed.config import BASE, Config
 from condpdiff.packed.lora import Lora
 from condpdiff.zoo.checkpoints import HEAD
 from condpdiff.zoo.layout import Layout
 from condpdiff.zoo.normalized import load_frame
 from condpdiff.zoo.settings import SHARED
+
+# diffusers asks for torch's compiler, which takes two seconds to import, and does without where there is none.
+with without_module("torch._dynamo"):
+    from condpdiff.generate import generator as parts
+
 
 MOST_PICTURES = 10
 """Pictures of a condition that generators are trained with at most."""

@@ -72,7 +72,7 @@ def depth_features(network: Lite0, images: np.ndarray) -> Tensor:
     levels = torch.linspace(0.05, 0.95, QUANTILES, device=x.device)
     colours = torch.quantile(x.transpose(0, 1).flatten(1), levels, dim=1).flatten()
     x, found = network.norm(network.stem(x)), []
-    for block in (block for stage in network.blocks for block in stage):
+    for block in (block for stage in network.blocks.children() for block in stage.children()):
         x = block(x)
         found += [x.mean((0, 2, 3)), x.std((0, 2, 3), correction=0)]
     return torch.cat([*found, colours]).cpu()

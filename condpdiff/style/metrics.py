@@ -8,7 +8,7 @@ import io
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -41,6 +41,74 @@ class Gaussian(NamedTuple):
     """[n, d] float64, n at most d: root.T @ root is the covariance."""
 
 
+# EfficientNet-Lite0: EfficientNet-B0 (arXiv 1905.11946, Table 1) without squeeze-and-excitation, with ReLU6 and
+# TensorFlow's padding. Names are timm's, whose import takes two seconds.
+STAGES = ((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3), (6, 5, 2, 192, 4),
+          (6, 3, 1, 320, 1))  # fmt: skip
+"""Of each stage: expansion, kernel, stride of its first block, channels, blocks."""
+STEM = 32
+"""Channels of the first convolution."""
+
+
+class Conv(nn.Conv2d):
+    """A convolution [V, in, H, W] -> [V, out, H / stride, W / stride], rounded up; odd padding goes right and below."""
+
+    def __init__(self, inside: int, out: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
+        even = kernel // 2 if stride == 1 else 0
+        super().__init__(inside, out, kernel, stride, even, groups=groups, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        stride, kernel = self.stride[0], self.kernel_size[0]
+        if stride > 1:
+            h, w = (max(0, (-(-n // stride) - 1) * stride + kernel - n) for n in x.shape[-2:])
+            x = nn.functional.pad(x, (w // 2, w - w // 2, h // 2, h - h // 2))
+        return super().forward(x)
+
+
+class Norm(nn.BatchNorm2d):
+    """Batch normalisation, and perhaps ReLU6."""
+
+    def __init__(self, channels: int, act: bool = True) -> None:
+        super().__init__(channels, eps=1e-3)
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x)
+        return nn.functional.relu6(x) if self.act else x
+
+
+class Block(nn.Module):
+    """An inverted residual (MBConv); one that does not expand has no first convolution."""
+
+    def __init__(self, inside: int, out: int, expansion: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.skip, wide = stride == 1 and inside == out, inside * expansion
+        if expansion == 1:
+            self.conv_dw, self.bn1 = Conv(wide, wide, kernel, stride, groups=wide), Norm(wide)
+            self.conv_pw, self.bn2 = Conv(wide, out), Norm(out, act=False)
+        else:
+            self.conv_pw, self.bn1 = Conv(inside, wide), Norm(wide)
+            self.conv_dw, self.bn2 = Conv(wide, wide, kernel, stride, groups=wide), Norm(wide)
+            self.conv_pwl, self.bn3 = Conv(wide, out), Norm(out, act=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[V, inside, H, W] -> [V, out, H / stride, W / stride]."""
+        y = x
+        for layer in self.children():
+            y = layer(y)
+        return x + y if self.skip else y
+
+
+def _blocks() -> nn.Sequential:
+    """All stages, each a sequence of blocks."""
+    stages, inside = [], STEM
+    for expansion, kernel, stride, out, count in STAGES:
+        each = [Block(inside if i == 0 else out, out, expansion, kernel, stride if i == 0 else 1) for i in range(count)]
+        stages.append(nn.Sequential(*each))
+        inside = out
+    return nn.Sequential(*stages)
+
+
 class Lite0(nn.Module):
     """EfficientNet-Lite0 up to its last MBConv block, pooled: 320 numbers.
 
@@ -50,11 +118,8 @@ class Lite0(nn.Module):
     def __init__(self, side: int = 96) -> None:
         """Args: side: pixels a side that images are brought to: the network's own 224 take five times as long."""
         super().__init__()
-        import timm  # seconds
-
         self.side = side
-        network: Any = timm.create_model("tf_efficientnet_lite0")
-        self.stem, self.norm, self.blocks = network.conv_stem, network.bn1, network.blocks
+        self.stem, self.norm, self.blocks = Conv(3, STEM, 3, 2), Norm(STEM), _blocks()
 
     def forward(self, images: Tensor) -> Tensor:
         """float32 [V, 3, H, W] in [0, 255] -> [V, 320] float32."""

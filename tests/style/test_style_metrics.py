@@ -115,3 +115,22 @@ def test_base_without_inceptions_network_or_with_a_broken_one_is_refused(tmp_pat
     (tmp_path / FEATURES).mkdir()
     (tmp_path / FEATURES / INCEPTION).write_bytes(b"no network")
     assert f"{INCEPTION}: not a TorchScript file" in message_of(metrics.load_inception, tmp_path)
+
+
+def test_the_network_is_timms(base: Path) -> None:
+    """Same names of weights, in the same order, and the same outputs for sides that strides do not divide."""
+    import timm
+
+    theirs = timm.create_model("tf_efficientnet_lite0").eval()
+    ours, names = metrics.load_features(base), {"conv_stem": "stem", "bn1": "norm"}
+    state = {names.get(k.split(".")[0], k.split(".")[0]) + k[k.index(".") :]: v for k, v in theirs.state_dict().items()}
+    own = ours.state_dict()
+    assert [k for k in state if k in own] == list(own)
+    ours.load_state_dict({k: v for k, v in state.items() if k in own})
+    for side in (64, 75):
+        x = torch.randn(2, 3, side, side + 1)
+        with torch.inference_mode():
+            one, other = ours.norm(ours.stem(x)), theirs.bn1(theirs.conv_stem(x))
+            for stage, their_stage in zip(ours.blocks, theirs.blocks, strict=True):
+                one, other = stage(one), their_stage(other)
+                torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
