@@ -314,6 +314,11 @@ def _about(generator: Generator, lora: Any, task: str | None) -> str:
         f"<p>Its weights are {far:.2f} (L2) from the soup of {html.escape(lora.task)}, the mean of that task's "
         f"checkpoints; without a LoRA it would be {length:.2f}.</p>"
     ]
+    if near := trying.nearest_checkpoint(generator, lora):
+        far, between = near
+        parts.append(
+            f"<p>The nearest checkpoint is {far:.2f} away; from one checkpoint to its nearest: {between:.2f}.</p>"
+        )
     if note := generator.note(task, lora):
         parts.append(f"<p>Not trained on: {html.escape(note)}.</p>")
     known = generator.config.tasks[lora.task.partition("/")[0]]

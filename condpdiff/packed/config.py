@@ -10,8 +10,8 @@ from condpdiff.diffusion.settings import Condition
 from condpdiff.generate.settings import Sample
 from condpdiff.zoo.settings import Collect, Normalize
 
-FILE, BASE = "config.json", "base"
-"""And the folder of the base model, where nobody else has it."""
+FILE, BASE, CHECKPOINTS = "config.json", "base", "checkpoints.safetensors"
+"""And the folder of the base model, where nobody else has it; and a task's checkpoints, in float16."""
 
 
 class BaseModel(Section):

@@ -7,7 +7,8 @@ import pandas as pd
 
 from condpdiff.autoencoder import models as autoencoder
 from condpdiff.common.errors import UserError
-from condpdiff.common.files import new_directory, read_config, read_json, write_json
+from condpdiff.common.files import new_directory, read_config, read_json, write_json, write_tensors
+from condpdiff.common.matrices import whole
 from condpdiff.common.pretrained import SOURCE, weights_digest
 from condpdiff.common.settings import domain, section, tasks
 from condpdiff.diffusion import conditions
@@ -17,11 +18,13 @@ from condpdiff.generate.settings import Sample
 from condpdiff.packed import config as packed
 from condpdiff.packed.card import generator_card
 from condpdiff.packed.config import Config
-from condpdiff.zoo.checkpoints import HEAD, THETA
+from condpdiff.zoo.checkpoints import HEAD, THETA, open_zoo
 from condpdiff.zoo.layout import LAYOUT
 from condpdiff.zoo.normalized import STATISTICS
 from condpdiff.zoo.settings import Collect, Normalize
 
+MOST_KEPT = 2**24
+"""Numbers of a task's checkpoints that are packed, to tell how near a generated LoRA is to one of them: 32 MB."""
 ARMS, METRICS = Path("report/plots/arms.csv"), Path("report/metrics.json")
 
 
@@ -45,6 +48,10 @@ def pack(data: Path, out: Path) -> Config:
             shutil.copytree(data / "base", folder / packed.BASE, ignore=ignored, copy_function=shutil.copyfile)
         shutil.copyfile(data / "zoo" / names[0] / LAYOUT, folder / LAYOUT)
         config = _config(data, names)
+        for name in (name for name, known in config.tasks.items() if known.settings.get("members") is None):
+            rows, _ = open_zoo(data / "zoo" / name, config.normalize.n_checkpoints)
+            if rows.shape[0] * rows.shape[1] <= MOST_KEPT:
+                write_tensors(folder / "zoo" / name / packed.CHECKPOINTS, {"theta": whole(rows).half()})
         write_json(folder / packed.FILE, config.model_dump(mode="json"))
         (folder / "README.md").write_text(generator_card(config), encoding="utf-8")
     return config

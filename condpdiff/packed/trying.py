@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from condpdiff.common.errors import UserError
+from condpdiff.common.files import read_tensors
 from condpdiff.evaluate.settings import Scoring
+from condpdiff.packed.config import CHECKPOINTS
 from condpdiff.packed.generator import Generator
 from condpdiff.packed.lora import Lora
 from condpdiff.packed.refine import TOKENS, text_task, train_on_pictures, zoo_of
@@ -127,6 +129,17 @@ def distances(generator: Generator, lora: Lora) -> tuple[float, float]:
     """L2 from the LoRA to the soup, and from no LoRA to the soup."""
     soup = soup_of(generator, lora)
     return float((lora.theta - soup).norm()), float(soup.norm())
+
+
+def nearest_checkpoint(generator: Generator, lora: Lora) -> tuple[float, float] | None:
+    """L2 from the LoRA to the nearest checkpoint of its task, and the median of that between checkpoints; None where
+    the generator has no checkpoints."""
+    file = generator.folder / "zoo" / lora.task / CHECKPOINTS
+    if not file.is_file():
+        return None
+    theta = read_tensors(file)["theta"].float()
+    between = torch.cdist(theta, theta).fill_diagonal_(float("inf")).min(1).values.median()
+    return float((theta - lora.theta).norm(dim=1).min()), float(between)
 
 
 def answers(generator: Generator, lora: Lora, base: Path, scale: float, text: str, pair: str) -> dict[str, Tensor]:

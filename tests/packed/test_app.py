@@ -17,7 +17,9 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from condpdiff.cli import app
+from condpdiff.common.files import read_tensors
 from condpdiff.packed import trying
+from condpdiff.packed.config import CHECKPOINTS
 from condpdiff.packed.generator import Generator
 from condpdiff.style.images import SUFFIXES, encode_png
 from tests.packed.tiny_generators import SCORES, style_generator, text_generator
@@ -167,6 +169,7 @@ def test_text_from_the_task_to_the_adapter(
         scores = page.locator("table.numbers").first
         scores.wait_for()
         assert f"{SCORES['condpdiff']:.1f}" in scores.inner_text() and "accuracy" in scores.inner_text()
+        assert "The nearest checkpoint is " in page.inner_text("body")
         page.get_by_label("A sentence").fill("the film was lovely")
         page.get_by_role("button", name="Compare").click()
         answers = page.locator("table.numbers").nth(1)
@@ -262,3 +265,10 @@ def test_without_gradio_one_line_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "gradio", None)
     found = CliRunner().invoke(app, ["app", str(text.folder), "--base", str(text_base)])
     assert str(found.exception) == "error: gradio: not installed; `pip install 'condpdiff[app]'`"
+
+
+def test_the_nearest_checkpoint_is_told_from_the_packed_ones(text: Generator) -> None:
+    lora = text.generate("films")[0]
+    theta = read_tensors(text.folder / "zoo/films" / CHECKPOINTS)["theta"].float()
+    found = trying.nearest_checkpoint(text, lora.with_theta(theta[1], lora.head))
+    assert found is not None and found[0] == 0 and found[1] > 1

@@ -72,6 +72,8 @@ def _save(
         statistics = Statistics(of.theta.mean(0), of.theta.std(0))
         save_frame(folder / "normalized" / name, Frame(statistics, of.theta.mean(0), torch.arange(of.layout.K)))
         write_tensors(folder / "zoo" / name / HEAD, of.head)
+        if domain == "text":
+            write_tensors(folder / "zoo" / name / config.CHECKPOINTS, {"theta": of.theta.half()})
     source = {"source": "local", "name": "tiny", "load": str(base), "sha256": weights_digest(base)}
     written = {
         "format": 1,
