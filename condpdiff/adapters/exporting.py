@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from condpdiff.adapters.formats import PEFT_FILE, Adapter, read_adapter, write_diffusers, write_kohya
-from condpdiff.common.errors import UserError
+from condpdiff.common.errors import UserError, first_line
 from condpdiff.common.files import new_directory, read_json, read_tensors, write_json
 from condpdiff.common.pretrained import cannot_load, loads_as
 from condpdiff.common.settings import domain, section
@@ -83,8 +83,8 @@ def push(out: Path, repository: str) -> str:
         address = HfApi().create_repo(repository, exist_ok=True)
         HfApi().upload_folder(repo_id=address.repo_id, folder_path=out)
     except Exception as error:  # of its client, of the network below, of the name: all are told in one line
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"--push-to-hub {repository}: {first}; {out} is written (to log in: `hf auth login`)") from None
+        tail = f"{out} is written (to log in: `hf auth login`)"
+        raise UserError(f"--push-to-hub {repository}: {first_line(error)}; {tail}") from None
     return str(address)
 
 

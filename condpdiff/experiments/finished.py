@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from condpdiff.common.errors import UserError
+from condpdiff.common.errors import UserError, first_line
 from condpdiff.experiments.params import Params
 from condpdiff.report.compare import number
 
@@ -148,4 +148,4 @@ def _dvc(what: str) -> Iterator[None]:
     try:
         yield
     except (DvcException, SCMError, OSError) as error:
-        raise UserError(f"{what}: {(str(error).strip() or type(error).__name__).splitlines()[0]}") from None
+        raise UserError(f"{what}: {first_line(error)}") from None

@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -164,14 +164,15 @@ def _refined(
     """The best of them, and what training on makes of them."""
     from condpdiff.packed import refine
 
-    rows: Any = None
+    rows, where = None, None
     if select_on is not None:
         if made_by.config.domain != "text":
             raise UserError("--select-on: found with a generator of styles, allowed: with a generator of text tasks")
         from condpdiff.text.data import read_labelled
 
         rows = read_labelled(select_on, refine.text_task(loras[0]).data)
-        found = refine.select(loras, rows, made_by.base(base))
+        where = made_by.base(base)  # reads its weights, to hold them against the generator's
+        found = refine.select(loras, rows, where)
         typer.echo(
             f"sample {found.index} of {len(loras)}: {found.metric} {found.best:.2f} on {len(rows)} rows, "
             f"{found.best - found.others:+.2f} against the mean of those that were scored on all"
@@ -182,13 +183,13 @@ def _refined(
         loras = [loras[found.index]]
     if not steps:
         return loras
-    done = []
-    for lora in loras:
-        if rows is not None:
-            trained, of = refine.train_on_rows(lora, rows, made_by.base(base), steps), "held-out rows"
-        else:
-            read, captions = made_by.read_pictures(pictures), captions_of(pictures)
-            trained, of = refine.train_on_pictures(lora, read, captions, made_by.base(base), steps), "pictures"
+    where, done = where or made_by.base(base), []
+    if rows is not None:
+        results, of = (refine.train_on_rows(lora, rows, where, steps) for lora in loras), "held-out rows"
+    else:
+        read, captions, of = made_by.read_pictures(pictures), captions_of(pictures), "pictures"
+        results = (refine.train_on_pictures(lora, read, captions, where, steps) for lora in loras)
+    for trained in results:
         typer.echo(f"{steps} steps: loss {trained.before:.4f} -> {trained.after:.4f} on {trained.rows} {of}")
         done.append(trained.lora)
     return done

@@ -88,7 +88,7 @@ def train_on_rows(lora: Lora, rows: pd.DataFrame, base: Path, steps: int) -> Tra
         UserError: fewer than 2 steps; base and LoRA do not fit.
     """
     from condpdiff.text.finetune import TextFinetuning
-    from condpdiff.text.score import Scorer
+    from condpdiff.text.score import Scorer, load_head
     from condpdiff.zoo.collect import train_from
 
     check_steps(steps)
@@ -101,9 +101,9 @@ def train_on_rows(lora: Lora, rows: pd.DataFrame, base: Path, steps: int) -> Tra
         shuffled[:held_out].to_parquet(data / "validation.parquet", index=False)
         finetuning = TextFinetuning(lora.task, task, collect, data, base)
         theta, head = train_from(finetuning, lora.theta, lora.head, data / "unfinished")
-    found = []
+    scorer, found = Scorer(base, zoo_of(lora), task, {"rows": shuffled[:held_out]}, TOKENS), []
     for each, its in ((lora.theta, lora.head), (theta, head)):
-        scorer = Scorer(base, zoo_of(lora.with_theta(each, its)), task, {"rows": shuffled[:held_out]}, TOKENS)
+        load_head(scorer.model, its)
         scorer.merge(each)
         found.append(float(scorer.losses("rows").mean()))
     trained = lora.with_theta(theta, head, **_how(steps, f"{len(rows) - held_out} labelled rows"))
