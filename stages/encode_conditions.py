@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from condpdiff.common.errors import run
 from condpdiff.common.files import new_directory, write_json
 from condpdiff.common.settings import section
+from condpdiff.common.stage import run
 from condpdiff.common.task import members
 from condpdiff.diffusion.conditions import FILE, PROJECTION, SHOWN, Projection, conditions, save_conditions
 from condpdiff.diffusion.settings import Condition

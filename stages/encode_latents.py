@@ -4,8 +4,8 @@ from pathlib import Path
 
 from condpdiff.autoencoder import models as autoencoder
 from condpdiff.autoencoder.latents import save_latents
-from condpdiff.common.errors import run
 from condpdiff.common.files import new_directory
+from condpdiff.common.stage import run
 from condpdiff.common.task import members
 from condpdiff.zoo.normalized import load_rows
 

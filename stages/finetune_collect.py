@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 from condpdiff.adapters.place import place
-from condpdiff.common.errors import run
 from condpdiff.common.hardware import shared
 from condpdiff.common.settings import section
+from condpdiff.common.stage import run
 from condpdiff.domain import module
 from condpdiff.zoo.many import collect_many
 from condpdiff.zoo.settings import Collect

@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
-from condpdiff.common.errors import run
 from condpdiff.common.files import new_directory
 from condpdiff.common.pretrained import loads_as
 from condpdiff.common.settings import section
+from condpdiff.common.stage import run
 from condpdiff.diffusion.settings import Condition
 from condpdiff.domain import module
 from condpdiff.evaluate.candidates import evaluate_task

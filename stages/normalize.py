@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from condpdiff.common.errors import run
 from condpdiff.common.files import new_directory
 from condpdiff.common.settings import section, tasks
+from condpdiff.common.stage import run
 from condpdiff.common.task import members
 from condpdiff.zoo.checkpoints import open_zoos
 from condpdiff.zoo.normalization import Moments, statistics_of

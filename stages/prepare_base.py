@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from condpdiff.common.errors import run
 from condpdiff.common.settings import section
+from condpdiff.common.stage import run
 from condpdiff.common.task import Base
 from condpdiff.domain import module
 

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from condpdiff.common.errors import run
 from condpdiff.common.settings import section
+from condpdiff.common.stage import run
 from condpdiff.common.task import Data
 from condpdiff.domain import module
 

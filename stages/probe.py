@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from condpdiff.common.errors import run
 from condpdiff.common.files import new_directory
 from condpdiff.common.settings import section, tasks
+from condpdiff.common.stage import run
 from condpdiff.diffusion.settings import Condition, Ldm
 from condpdiff.domain import module
 from condpdiff.evaluate.condition_probe import Probing

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from condpdiff.common.errors import run
+from condpdiff.common.stage import run
 from condpdiff.domain import module
 from condpdiff.experiments.params import fingerprint, load_params
 from condpdiff.report.make import make, make_unseen

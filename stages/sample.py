@@ -1,12 +1,13 @@
 """sample: noise -> z -> w -> theta, S a task, with the trajectories and doses that the figures need."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from condpdiff.common.errors import run
 from condpdiff.common.files import new_directory, write_tensors
 from condpdiff.common.settings import section
+from condpdiff.common.stage import once, run
 from condpdiff.common.task import grouped
 from condpdiff.diffusion import conditions as condition_file
 from condpdiff.diffusion.conditions import load_conditions
@@ -29,7 +30,7 @@ def main() -> None:
             for name in each:
                 random = torch.Generator().manual_seed(settings.seed * 1000 + numbers[name])
                 frame = load_frame(Path("data/normalized"), name)
-                made.append(generate(generator, frame, y[name], settings, random, name))
+                made.append(once(name, partial(generate, generator, frame, y[name], settings, random, name)))
             # Of a family one file, whose tensors have an axis of members in front.
             found = made[0] if each == [task] else {key: torch.stack([m[key] for m in made]) for key in made[0]}
             write_tensors(folder / f"{task}.safetensors", found)

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from condpdiff.common.errors import run
-from condpdiff.common.files import read_rows, read_tensors
+from condpdiff.common.files import read_rows, read_tensors, write_text
 from condpdiff.common.settings import section
+from condpdiff.common.stage import run
 from condpdiff.domain import module
 from condpdiff.evaluate.settings import Eval
 from condpdiff.zoo.checkpoints import THETA, load_zoo
@@ -26,8 +26,7 @@ def main() -> None:
     else:
         family = module("families.losses").Family(task, section("collect", Collect), rows, DATA / "base")
         losses = rate_many(family, read_tensors(folder / THETA)["theta"], task.finetune.batch_size)
-    OUT.mkdir(parents=True, exist_ok=True)
-    losses.to_csv(OUT / f"{name}.csv", index=False)
+    write_text(OUT / f"{name}.csv", losses.to_csv(index=False))
 
 
 if __name__ == "__main__":

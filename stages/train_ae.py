@@ -5,11 +5,11 @@ from pathlib import Path
 from condpdiff.autoencoder import models as autoencoder
 from condpdiff.autoencoder.settings import Autoencoder
 from condpdiff.autoencoder.train import reconstruction_error, train
-from condpdiff.common.errors import run
 from condpdiff.common.files import new_directory, write_json
 from condpdiff.common.hardware import rank, shared
 from condpdiff.common.matrices import Joined
 from condpdiff.common.settings import section
+from condpdiff.common.stage import run
 from condpdiff.common.task import members
 from condpdiff.zoo.normalized import load_rows
 

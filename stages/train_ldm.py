@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from condpdiff.autoencoder.latents import load_latents
-from condpdiff.common.errors import run
 from condpdiff.common.files import new_directory
 from condpdiff.common.hardware import rank, shared
 from condpdiff.common.settings import section
+from condpdiff.common.stage import run
 from condpdiff.common.task import members
 from condpdiff.diffusion import process as diffusion
 from condpdiff.diffusion.conditions import FILE, load_conditions

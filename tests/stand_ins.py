@@ -122,7 +122,7 @@ def save_rows(folder: Path, kind: str = "classification") -> Path:
 
 def make_collect(**changes: Any) -> Collect:
     """The section `collect` of a short run: 4 states."""
-    settings = {"rank": 2, "alpha": 4.0, "max_checkpoints": 4, "save_every": 100, "validate_every": 4}
+    settings = {"rank": 2, "alpha": 4.0, "max_checkpoints": 4, "validate_every": 4}
     return parse(Collect, settings | changes, "params.yaml", "collect")
 
 

@@ -2,10 +2,8 @@
 
 import ctypes
 import sys
-from collections import deque
-from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import pandas as pd
@@ -16,6 +14,7 @@ from condpdiff.autoencoder.models import Autoencoder, build, config_of
 from condpdiff.autoencoder.settings import Autoencoder as Settings
 from condpdiff.common.hardware import device, share
 from condpdiff.common.matrices import FLOAT, Rows, as_rows, whole
+from condpdiff.common.stage import folder_of
 from condpdiff.common.training import adamw, fit
 
 RESIDENT_BYTES = 512 * 2**20  # rows up to this size lie on the device while training
@@ -38,13 +37,15 @@ def train(w: Rows | Tensor, settings: Settings) -> tuple[Autoencoder, dict[str, 
         return model, config, pd.DataFrame({"step": [0], "loss": [reconstruction_error(model, rows)]})
 
     model.to(device()).train()
-    with closing(batches(rows, share(settings.batch_size))) as drawn:
+    with ThreadPoolExecutor(1) as reader:
+        drawn = Batches(rows, share(settings.batch_size), reader)
 
         def loss(network: nn.Module, _: int) -> Tensor:
-            return network(next(drawn), settings.noise, settings.input_noise)
+            return network(drawn.next(), settings.noise, settings.input_noise)
 
         optimizer = adamw(model.parameters(), rate(settings, rows.shape[1]))
-        curve = fit(model, loss, optimizer, steps=settings.steps, what="train-ae")
+        what: Any = {"steps": settings.steps, "what": "train-ae", "rate": "ae.lr"}
+        curve = fit(model, loss, optimizer, **what, resume=folder_of("train-ae"), state=[drawn])
     return model.cpu().eval(), config, curve
 
 
@@ -57,30 +58,41 @@ def rate(settings: Settings, K: int) -> float:  # noqa: N803  the paper's letter
     return settings.lr * min(1.0, REFERENCE_K / K) ** 0.5 if settings.arch == "conv1d" else settings.lr
 
 
-def batches(rows: Rows, size: int) -> Generator[Tensor, None, None]:
+class Batches:
     """Random rows w [size, K] without end, on the device.
 
     Rows of more than `RESIDENT_BYTES` are read while the batch before is worked on. Either way they are drawn one batch
     ahead, so that what is drawn besides (noise) is the same.
     """
-    where = device()
-    reader = ThreadPoolExecutor(1)
-    count, width = rows.shape
-    resident = whole(rows).to(where) if FLOAT * count * width <= RESIDENT_BYTES else None
-    if resident is None:
-        _give_back_large_blocks()
 
-    def start() -> Callable[[], Tensor]:
-        picked = torch.randint(count, (size,))
+    def __init__(self, rows: Rows, size: int, reader: Executor) -> None:
+        self.rows, self.size, self.reader, self.device = rows, size, reader, device()
+        count, width = rows.shape
+        self.resident = whole(rows).to(self.device) if FLOAT * count * width <= RESIDENT_BYTES else None
+        if self.resident is None:
+            _give_back_large_blocks()
+        self.load_state_dict({"ahead": torch.randint(count, (size,))})
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"ahead": self.ahead}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.ahead = state["ahead"]
+        """[size]: the rows of the next batch."""
+        self.read = self._start()
+
+    def next(self) -> Tensor:
+        """One batch [size, K]; it is held by nothing here, so that it goes before the optimiser's turn."""
+        read = self.read
+        self.ahead = torch.randint(self.rows.shape[0], (self.size,))
+        self.read = self._start()
+        return read().to(self.device, non_blocking=True)
+
+    def _start(self) -> Callable[[], Tensor]:
+        picked, resident = self.ahead, self.resident
         if resident is not None:
-            return lambda: resident[_to(where, _pinned(where, picked))]
-        return reader.submit(lambda: _pinned(where, rows.take(picked))).result
-
-    with reader:
-        started = deque([start()])
-        while True:
-            started.append(start())
-            yield _to(where, started.popleft()())  # held by nothing here, so that it goes before the optimiser's turn
+            return lambda: resident[_pinned(self.device, picked).to(self.device, non_blocking=True)]
+        return self.reader.submit(lambda: _pinned(self.device, self.rows.take(picked))).result
 
 
 def _give_back_large_blocks() -> None:
@@ -95,10 +107,6 @@ def _give_back_large_blocks() -> None:
 def _pinned(where: str, tensor: Tensor) -> Tensor:
     """From page-locked memory a copy to a GPU waits for nothing."""
     return tensor if where == "cpu" else tensor.pin_memory()
-
-
-def _to(where: str, tensor: Tensor) -> Tensor:
-    return tensor.to(where, non_blocking=True)
 
 
 @torch.inference_mode()

@@ -17,6 +17,7 @@ EXTRAS = {
     "style": ("cleanfid", "onnxruntime"),
 }
 """What each extra of pyproject.toml has that a plain installation lacks, by the name that is imported."""
+UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class UserError(Exception):
@@ -49,10 +50,14 @@ def run(main: Callable[[], None]) -> None:
         if extra is None:
             raise
         sys.exit(f"error: this needs {missing}: pip install 'condpdiff[{extra}]'")
+    except KeyboardInterrupt:
+        sys.exit("error: stopped by Ctrl-C")
     except Exception as error:
         if _disk_is_full(error):
             where = getattr(error, "filename", None) or Path.cwd()
             sys.exit(f"error: {where}: the disk is full; free some space and run again")
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            sys.exit(f"error: {error.filename or Path.cwd()}: {error.strerror}; mend its rights and run again")
         raise
 
 

@@ -1,6 +1,8 @@
 """Reading and writing artifacts: whole or not at all, and the same bytes for the same content."""
 
+import glob
 import json
+import os
 import shutil
 import tempfile
 import unicodedata
@@ -26,11 +28,20 @@ def as_spelt(path: Path) -> Path:
 
 @contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
-    """Give a temporary directory beside `path`; it takes the name `path` only if the block succeeds."""
+    """Give a temporary directory beside `path`; whole and on the disk, it takes the name `path`, or goes if not.
+
+    What a killed process left of it goes first.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    prefix = f".{path.name}."
+    for left in path.parent.glob(f"{glob.escape(prefix)}????????"):
+        shutil.rmtree(left, ignore_errors=True)
+    partial = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
     try:
         yield partial
+        for file in (each for each in partial.rglob("*") if each.is_file()):
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
         partial.chmod(0o755)
         if path.exists():
             shutil.rmtree(path)
@@ -40,9 +51,24 @@ def new_directory(path: Path) -> Iterator[Path]:
         raise
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}")
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON with sorted keys, so that the bytes depend on the content alone."""
-    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -66,13 +66,18 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def world() -> int:
+    """How many processes there are."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def share(batch_size: int) -> int:
     """Rows of a batch that fall to this process.
 
     Raises:
         UserError: the processes can't share a batch evenly.
     """
-    n = int(os.environ.get("WORLD_SIZE", "1"))
+    n = world()
     if batch_size % n:
         raise UserError(f"environment: {PROCESSES}: found {n}, allowed: a divisor of batch_size = {batch_size}")
     return batch_size // n

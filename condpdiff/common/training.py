@@ -1,14 +1,13 @@
 """The training loop of every network: one process or several, CPU or GPU, resumable, through Accelerate.
 
-A resume point `<folder>/step-<n>/` is what `Accelerator.save_state` writes: the optimiser's moments, the states of the
-random generators, the schedule, and in place of a model's weights those alone that train. It is written as
-`step-<n>.partial` and then renamed, so that one that was half written is never read.
+A resume point `<folder>/<steps done>-<process>.pt` holds the weights that train, the optimiser, the schedule, torch's
+random generators, and what a run gathers beside. It takes its name when it is whole.
 """
 
 import math
-import shutil
+import os
+import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,12 +16,15 @@ import torch
 from torch import Tensor, nn
 from tqdm import trange
 
-from condpdiff.common.hardware import compiled, device, rank
+from condpdiff.common.errors import UserError
+from condpdiff.common.hardware import compiled, device, rank, world
 
 if TYPE_CHECKING:  # a second's import
     from accelerate import Accelerator
 
 LOG_EVERY = 20
+SAVE_AFTER = "CONDPDIFF_SAVE_AFTER"
+"""The variable that holds the least seconds between two resume points, which take a twentieth of the time at most."""
 Schedule = Callable[[int], float]
 """Steps done -> the factor of a parameter group's rate."""
 
@@ -45,17 +47,6 @@ class Stateful(Protocol):
     def load_state_dict(self, state: dict[str, Any], /) -> None: ...
 
 
-@dataclass(frozen=True)
-class Resume:
-    """Where a run leaves resume points, and looks for the last one."""
-
-    folder: Path
-    every: int
-    """Steps between two of them."""
-    state: Stateful
-    """What a run gathers beside its weights and its curve."""
-
-
 def fit(
     model: nn.Module,
     loss: Callable[[nn.Module, int], Tensor],
@@ -67,7 +58,9 @@ def fit(
     after_step: Callable[[int], None] = lambda done: None,
     log_every: int = LOG_EVERY,
     clip: float | None = 1.0,
-    resume: Resume | None = None,
+    resume: Path | None = None,
+    state: Sequence[Stateful] = (),
+    rate: str = "the rate",
 ) -> pd.DataFrame:
     """Minimise `loss(network, step)` over steps 0 to `steps` - 1.
 
@@ -82,7 +75,12 @@ def fit(
         schedule: of all parameter groups, or one of each; by default `rise_and_fall`.
         after_step: called with the number of steps done: 0 before the first one, and then after each.
         clip: largest norm of the gradient; None: as it is.
-        resume: a run that ended early goes on from its last resume point, and ends as if nothing had been.
+        resume: where a run that ended early goes on from its last resume point, to end as if nothing had been.
+        state: what a run gathers beside its weights and its curve.
+        rate: the key of the rate, for the error.
+
+    Raises:
+        UserError: the loss is no number any more.
 
     Returns:
         The curve: columns step, loss (mean over the last `log_every` steps and all processes; read from the device
@@ -96,9 +94,10 @@ def fit(
         torch.manual_seed(torch.initial_seed() + 7919 * rank())  # other rows and other noise in each process
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule or rise_and_fall(steps))  # type: ignore[arg-type]
     network, optimizer = accelerator.prepare(compiled(model), optimizer)
-    run = _Run(optimizer)
-    if resume is not None and (point := _attach(accelerator, resume, run, rates)) and rank() == 0:
-        print(f"{what}: going on from {point.name.replace('-', ' ')}", flush=True)
+    run = _Run(optimizer, rates, state)
+    points = None if resume is None else _Points(resume)
+    if points is not None and points.load(run) and rank() == 0:
+        print(f"{what}: going on from step {run.done}", flush=True)
     if run.done == 0:
         after_step(0)
     bar = trange(
@@ -117,24 +116,32 @@ def fit(
         rates.step()
         run.done = step + 1
         run.since.append(value.detach())
-        if run.done % log_every == 0 or run.done == steps:
-            bar.set_postfix(loss=f"{run.log(accelerator):.4f}", refresh=False)
+        logs = run.done % log_every == 0 or run.done == steps
+        if logs:
+            mean = run.log(accelerator)
+            if not math.isfinite(mean):
+                raise UserError(f"{what}: step {run.done}: the loss is {mean}; lower {rate}")
+            bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
         after_step(run.done)
-        if resume is not None and run.done % resume.every == 0:
-            _save(accelerator, resume.folder, run.done)
+        if logs and points is not None and points.due():
+            points.save(run)
     accelerator.free_memory()
     return pd.DataFrame(run.curve, columns=["step", "loss"])
 
 
 class _Run:
-    """How far a run is: steps done, the curve, and the weights that the optimiser moves."""
+    """How far a run is: steps done, the curve, and all that moves."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self.optimizer = optimizer
+    def __init__(self, optimizer: Any, rates: Any, more: Sequence[Stateful]) -> None:
+        self.optimizer, self.more = optimizer, [optimizer, rates, *more]
         self.done = 0
         self.curve: list[tuple[int, float]] = []
         self.since: list[Tensor] = []
         """Losses since the curve's last point."""
+
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def standing(self) -> list[nn.Parameter]:
         """Parameters whose rate is 0."""
@@ -148,44 +155,61 @@ class _Run:
         return mean
 
     def state_dict(self) -> dict[str, Any]:
-        weights = [p.detach() for group in self.optimizer.param_groups for p in group["params"]]
-        return {"done": self.done, "curve": self.curve, "since": self.since, "weights": weights}
+        random = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else ())]
+        more = [each.state_dict() for each in self.more]
+        weights = [p.detach() for p in self.weights]
+        return {"done": self.done, "curve": self.curve, "weights": weights, "random": random, "more": more}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.done, self.curve = state["done"], state["curve"]
-        self.since = [loss.to(device()) for loss in state["since"]]
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        for parameter, weight in zip(parameters, state["weights"], strict=True):
+        for parameter, weight in zip(self.weights, state["weights"], strict=True):
             parameter.copy_(weight)
+        for each, its in zip(self.more, state["more"], strict=True):
+            each.load_state_dict(its)
+        cpu, *gpus = state["random"]
+        torch.set_rng_state(cpu)
+        if gpus:
+            torch.cuda.set_rng_state_all(gpus)
 
 
-def _attach(accelerator: "Accelerator", resume: Resume, *objects: Any) -> Path | None:
-    """Say what a resume point holds, and load the last one; gives its folder."""
-    # What trains lies in `objects`; the frozen weights around it are the base model's.
-    accelerator.register_save_state_pre_hook(lambda models, weights, folder: weights.clear())
-    accelerator.register_load_state_pre_hook(lambda models, folder: models.clear())
-    accelerator.register_for_checkpointing(*objects, resume.state)
-    points = _points(resume.folder)
-    if not points:
-        return None
-    accelerator.load_state(str(points[-1]))
-    return points[-1]
+class _Points:
+    """The resume points of a run: a file a process, of the same step, and the last one alone."""
 
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.after = folder, float(os.environ.get(SAVE_AFTER, "8"))
+        self.next = time.monotonic() + self.after
 
-def _points(folder: Path) -> list[Path]:
-    """The whole resume points of a folder, the last one last."""
-    whole = [path for path in folder.glob("step-*") if not path.suffix]
-    return sorted(whole, key=lambda path: int(path.name.removeprefix("step-")))
+    def due(self) -> bool:
+        """Whether it is time for one; the first process decides for all."""
+        due = torch.tensor(int(time.monotonic() >= self.next), device=device())
+        if world() > 1:
+            torch.distributed.broadcast(due, 0)
+        return bool(due)
 
+    def load(self, run: _Run) -> bool:
+        """Put the run where the last point that all processes have left it; whether there is one."""
+        steps = [{int(p.stem.partition("-")[0]) for p in self.folder.glob(f"*-{r}.pt")} for r in range(world())]
+        if not (whole := set.intersection(*steps)):
+            return False
+        run.load_state_dict(torch.load(self._path(max(whole)), map_location="cpu", weights_only=True))
+        return True
 
-def _save(accelerator: "Accelerator", folder: Path, done: int) -> None:
-    """Write a resume point; then the ones before it go."""
-    partial = folder / f"step-{done}.partial"
-    accelerator.save_state(str(partial))
-    accelerator.wait_for_everyone()
-    if rank() == 0:
-        partial.rename(partial.with_suffix(""))
-        for point in _points(folder)[:-1]:
-            shutil.rmtree(point)
-    accelerator.wait_for_everyone()
+    def save(self, run: _Run) -> None:
+        """Write this process's file; the one before it goes once all have written theirs."""
+        began, partial = time.monotonic(), self.folder / f"{rank()}.partial"
+        with partial.open("wb") as file:
+            torch.save(run.state_dict(), file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(self._path(run.done))
+        if world() > 1:
+            torch.distributed.barrier()
+        for old in set(self.folder.glob(f"*-{rank()}.pt")) - {self._path(run.done)}:
+            old.unlink()
+        now = time.monotonic()
+        self.next = now + (max(self.after, 20 * (now - began)) if self.after else 0)
+
+    def _path(self, done: int) -> Path:
+        return self.folder / f"{done}-{rank()}.pt"

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from condpdiff.common.files import read_config, read_tensors, write_tensors
 from condpdiff.common.hardware import device, share, without_module
+from condpdiff.common.stage import folder_of
 from condpdiff.common.training import adamw, fit
 from condpdiff.diffusion.denoiser import Denoiser
 from condpdiff.diffusion.settings import Ldm
@@ -78,7 +79,13 @@ def train(
     if settings.mean == "ridge":
         model.mean.fit(z, y, settings.ridge)
     model.to(device())
-    ema = EMAModel(model.parameters(), decay=settings.ema, use_ema_warmup=True, power=0.75, foreach=True)
+
+    class Average(EMAModel):
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            super().load_state_dict(state)
+            self.to(device())
+
+    ema = Average(model.parameters(), decay=settings.ema, use_ema_warmup=True, power=0.75, foreach=True)
     scheduler = DDPMScheduler(**LINEAR, prediction_type=settings.prediction)
 
     on = model.device
@@ -115,7 +122,8 @@ def train(
             ema.step(model.parameters())
 
     optimizer = adamw(model.parameters(), settings.lr)
-    curve = fit(model, loss, optimizer, steps=settings.steps, what="train-ldm", after_step=after_step)
+    what: Any = {"steps": settings.steps, "what": "train-ldm", "rate": "ldm.lr"}
+    curve = fit(model, loss, optimizer, **what, after_step=after_step, resume=folder_of("train-ldm"), state=[ema])
     ema.copy_to(model.parameters())
     return model.cpu().eval(), curve
 

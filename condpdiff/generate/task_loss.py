@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pandas as pd
 import torch
@@ -20,6 +20,7 @@ from condpdiff.autoencoder.latents import Scale, load_scale, save_scale
 from condpdiff.autoencoder.models import PcaAutoencoder
 from condpdiff.common.files import write_tensors
 from condpdiff.common.hardware import device
+from condpdiff.common.stage import folder_of
 from condpdiff.common.task import members
 from condpdiff.common.training import fit
 from condpdiff.diffusion.denoiser import Denoiser
@@ -165,7 +166,8 @@ def through_base(model: Denoiser, process: Process, data: Path, draw: Draw, sett
         return losses(network(y)).mean()
 
     optimizer = torch.optim.Adam(groups, betas=BETAS, fused=True)
-    curve = fit(through, loss, optimizer, steps=task_loss.steps, what="task loss", clip=CLIP)
+    what: Any = {"steps": task_loss.steps, "what": "task loss", "rate": "ldm.task_loss.lr"}
+    curve = fit(through, loss, optimizer, **what, clip=CLIP, resume=folder_of("task loss"))
     through.cpu().eval().requires_grad_(False)
     return TrainedOn(one, curve, *folded(decoder, frame))
 
@@ -179,5 +181,5 @@ def unconditional(draw: Draw, start: Tensor) -> Tensor:
         return network(lambda theta, _: losses(theta.expand(len(y), -1)) / len(y), step)
 
     optimizer = torch.optim.Adam(loras.parameters(), lr=ONE_LR, fused=True)
-    fit(loras, loss, optimizer, steps=ONE_STEPS, what="one for all")
+    fit(loras, loss, optimizer, steps=ONE_STEPS, what="one for all", resume=folder_of("one for all"))
     return loras.theta.detach().cpu()[0]

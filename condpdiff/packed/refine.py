@@ -100,7 +100,7 @@ def train_on_rows(lora: Lora, rows: pd.DataFrame, base: Path, steps: int) -> Tra
         shuffled[held_out:].to_parquet(data / "train.parquet", index=False)
         shuffled[:held_out].to_parquet(data / "validation.parquet", index=False)
         finetuning = TextFinetuning(lora.task, task, collect, data, base)
-        theta, head = train_from(finetuning, lora.theta, lora.head, data / "unfinished")
+        theta, head = train_from(finetuning, lora.theta, lora.head)
     scorer, found = Scorer(base, zoo_of(lora), task, {"rows": shuffled[:held_out]}, TOKENS), []
     for each, its in ((lora.theta, lora.head), (theta, head)):
         load_head(scorer.model, its)

@@ -25,7 +25,7 @@ VALIDATION_TOKENS = 512
 
 
 def finetune(name: str, task: Task, collect: Collect, data: Path, base: Path, out: Path) -> None:
-    """Fine-tune on one task and write its zoo folder; an interrupted run goes on from its last resume point.
+    """Fine-tune on one task and write its zoo folder.
 
     Raises:
         UserError: the data can't be read; the model has no such target modules; the processes can't share a batch.
@@ -59,8 +59,6 @@ class TextFinetuning(Finetuning[Task]):
         super().__init__(name, task, collect)
         self.base, self.head_lr = base, task.finetune.head_lr
         self.config = {"num_outputs": task.data.num_outputs}
-        model = sorted(path for path in base.iterdir() if path.is_file())
-        self.files = [data / "train.parquet", data / "validation.parquet", *model]
         rows = {split: read_rows(data, split) for split in ("train", "validation")}
         self.labels = {split: rows[split]["label"].to_numpy() for split in rows}
         self.tokenizer = load_tokenizer(base)

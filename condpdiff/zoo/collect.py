@@ -3,12 +3,9 @@
 What a domain brings is a `Finetuning`: its model, the batches, a score and a sentence about what was learned.
 """
 
-import hashlib
-import json
 import math
-import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -19,8 +16,9 @@ from torch import Tensor, nn
 
 from condpdiff.common.files import new_directory, write_tensors
 from condpdiff.common.hardware import rank, share
+from condpdiff.common.stage import folder_of
 from condpdiff.common.task import Finetune, Task
-from condpdiff.common.training import Resume, Schedule, fit
+from condpdiff.common.training import Schedule, fit
 from condpdiff.zoo.checkpoints import HEAD, THETA
 from condpdiff.zoo.layout import Layout, flatten, layout_of, unflatten
 from condpdiff.zoo.settings import Collect
@@ -28,7 +26,6 @@ from condpdiff.zoo.settings import Collect
 if TYPE_CHECKING:
     from peft import PeftModel
 
-UNFINISHED = Path("tmp/finetune")
 LOG_EVERY = 10
 T = TypeVar("T", bound=Task)
 
@@ -44,8 +41,6 @@ class BatchLoss(nn.Module):
 class Finetuning(ABC, Generic[T]):
     """The fine-tuning of one task, as its domain knows it."""
 
-    files: Iterable[Path]
-    """What a resume point depends on beside the settings: data and base model."""
     config: Mapping[str, Any] = {}
     """What else the zoo's file says of its states."""
     head_lr: float = 0.0
@@ -108,13 +103,13 @@ class Run:
 
 
 def collect_zoo(finetuning: Finetuning[Any], out: Path) -> None:
-    """Fine-tune and write the zoo folder; an interrupted run goes on from its last resume point.
+    """Fine-tune and write the zoo folder.
 
     Raises:
         UserError: the model has no such target modules.
     """
-    name, unfinished = finetuning.name, UNFINISHED / f"{finetuning.name}-{_key(finetuning)}"
-    model, run = _train(finetuning, unfinished)
+    name = finetuning.name
+    model, run = _train(finetuning)
     if rank() > 0:
         return
     _report(name, *finetuning.verdict(run.scores))
@@ -125,19 +120,18 @@ def collect_zoo(finetuning: Finetuning[Any], out: Path) -> None:
         _curve(name, run.losses).to_csv(folder / "loss.csv", index=False)
         scores = pd.DataFrame(run.scores, columns=["step", "score"])
         _curve(name, scores).to_csv(folder / "validation.csv", index=False)
-    shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def train_from(
-    finetuning: Finetuning[Any], theta: Tensor, head: Mapping[str, Tensor], unfinished: Path
+    finetuning: Finetuning[Any], theta: Tensor, head: Mapping[str, Tensor]
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Fine-tune a LoRA theta [K] and its head, both by PEFT key, on; gives the last state of both."""
-    model, run = _train(finetuning, unfinished, theta, head)
+    model, run = _train(finetuning, theta, head)
     return run.theta[-1], {key: tensor.cpu() for key, tensor in head_state(model).items()}
 
 
 def _train(
-    finetuning: Finetuning[Any], unfinished: Path, theta: Tensor | None = None, head: Mapping[str, Tensor] | None = None
+    finetuning: Finetuning[Any], theta: Tensor | None = None, head: Mapping[str, Tensor] | None = None
 ) -> tuple["PeftModel", Run]:
     """From the first step, or the last resume point, to the end; from a LoRA and a head, or new ones."""
     task, collect = finetuning.task, finetuning.collect
@@ -176,7 +170,9 @@ def _train(
         schedule=schedules,
         after_step=after_step,
         log_every=LOG_EVERY,
-        resume=Resume(unfinished, collect.save_every, run),
+        resume=folder_of(finetuning.name),
+        state=[run],
+        rate=f"{finetuning.name}: finetune.lr",
     )
     return model, run
 
@@ -297,13 +293,3 @@ def _config(finetuning: Finetuning[Any], model: "PeftModel") -> dict[str, Any]:
 def _curve(name: str, points: pd.DataFrame) -> pd.DataFrame:
     points.insert(0, "task", name)
     return points
-
-
-def _key(finetuning: Finetuning[Any]) -> str:
-    """Tells resume points of other settings, other data or another base apart."""
-    settings = [finetuning.task.model_dump(include={"finetune", "data"}), finetuning.collect.model_dump()]
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for path in finetuning.files:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:12]

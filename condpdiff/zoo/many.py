@@ -4,12 +4,10 @@ The base model sees the batches of S members at once (`placed.batched_loras`), w
 does, and no member waits for another's model to load.
 """
 
-import hashlib
-import json
 import math
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +15,19 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from condpdiff.common.files import new_directory, read_tensors, write_tensors
+from condpdiff.common.files import new_directory, write_tensors
 from condpdiff.common.hardware import device, together
+from condpdiff.common.stage import folder_of, once, part
 from condpdiff.common.task import Finetune
 from condpdiff.common.training import Schedule, fit
 from condpdiff.zoo.checkpoints import HEAD, THETA
-from condpdiff.zoo.collect import UNFINISHED
 from condpdiff.zoo.layout import Layout
 from condpdiff.zoo.settings import Collect
 
 Losses = Callable[[Tensor, int], Tensor]
 """theta [S, K] of S members and a step's number -> their mean losses [S] on that step's batches."""
 TOGETHER = 12
-"""Members that are fine-tuned side by side: a resume point is written after each such group."""
+"""Members that are fine-tuned side by side."""
 RATING_SEED = 1_000_003
 """Of the draws that checkpoints are rated on: training never drew them."""
 
@@ -61,8 +59,6 @@ class ManyFinetuning(ABC):
     """Q: members."""
     config: Mapping[str, Any]
     """What the zoo's file says of its states."""
-    digest: str
-    """Of data and base model, which a resume point depends on beside the settings."""
 
     @abstractmethod
     def losses(self, members: list[int], batch_size: int, seed: int) -> Losses:
@@ -81,19 +77,21 @@ def finetune_many(losses: Losses, start: Tensor, trained: Tensor, finetune: Fine
 def collect_many(family: ManyFinetuning, name: str, finetune: Finetune, collect: Collect, out: Path) -> None:
     """Fine-tune all members and write the zoo folder: theta [Q, N, K], layout.json and an empty head.
 
-    An interrupted run goes on after its last finished group.
+    One of several parts (`stage.PART`) leaves its groups for the run that writes the folder.
+
+    Raises:
+        UserError: the part is none.
     """
     steps, n = collect.steps or finetune.steps, collect.max_checkpoints
     finetune = finetune.model_copy(update={"steps": steps})
     groups = _groups(family.count)
-    settings = [finetune.model_dump(), collect.model_dump(), family.digest, len(groups[0])]
-    unfinished = UNFINISHED / f"{name}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]}"
-    for members in groups:
-        path = unfinished / f"{members[0]}.safetensors"
-        if not path.is_file():
-            unfinished.mkdir(parents=True, exist_ok=True)
-            _write_group(family, members, f"{name} {members[0]}-{members[-1]}", finetune, collect, path)
-    parts = [read_tensors(unfinished / f"{members[0]}.safetensors") for members in groups]
+    first, count = part()
+    parts = []
+    for members in groups[first::count]:
+        what = f"{name} {members[0]}-{members[-1]}"
+        parts.append(once(what, partial(_group, family, members, what, finetune, collect)))
+    if count > 1:
+        return
     with new_directory(out) as folder:
         placed: dict[str, Any] = {
             "rank": collect.rank,
@@ -108,7 +106,6 @@ def collect_many(family: ManyFinetuning, name: str, finetune: Finetune, collect:
         curves = torch.cat([part["losses"] for part in parts], dim=1).mean(1)  # [steps + N every]
         frame = pd.DataFrame({"task": name, "step": range(1, len(curves) + 1), "loss": curves.tolist()})
         frame.to_csv(folder / "loss.csv", index=False)
-    shutil.rmtree(unfinished)
     print(f"{name}: {family.count} members, {n} checkpoints each, loss {curves[0]:.4f} -> {curves[-n:].mean():.4f}")
 
 
@@ -119,10 +116,14 @@ def rate_many(family: ManyFinetuning, theta: Tensor, batch_size: int) -> pd.Data
     for members in _groups(family.count):
         losses = family.losses(members, batch_size, RATING_SEED)
         for n in range(theta.shape[1]):
-            found = losses(theta[members, n].to(device()), 0).tolist()
+            found = once(f"{members[0]} {n}", partial(_rated, losses, theta[members, n]))["losses"].tolist()
             rows += [(q, n, loss) for q, loss in zip(members, found, strict=True)]
     frame = pd.DataFrame(rows, columns=["member", "checkpoint", "loss"])
     return frame.sort_values(["member", "checkpoint"]).round(6)
+
+
+def _rated(losses: Losses, theta: Tensor) -> dict[str, Tensor]:
+    return {"losses": losses(theta.to(device()), 0).cpu()}
 
 
 def _groups(count: int) -> list[list[int]]:
@@ -131,30 +132,44 @@ def _groups(count: int) -> list[list[int]]:
     return [list(range(q, min(q + size, count))) for q in range(0, count, size)]
 
 
-def _write_group(
-    family: ManyFinetuning, members: list[int], what: str, finetune: Finetune, collect: Collect, path: Path
-) -> None:
-    losses, kept = family.losses(members, finetune.batch_size, collect.seed), []
-    curve: list[Tensor] = []
+class _Kept:
+    """What the fine-tuning of a group gathers."""
+
+    def __init__(self) -> None:
+        self.theta: list[Tensor] = []
+        """[S, K] each: the states of the window."""
+        self.losses: list[Tensor] = []
+        """[S] each: of every step."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"theta": self.theta, "losses": self.losses}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.theta, self.losses = state["theta"], state["losses"]
+
+
+def _group(
+    family: ManyFinetuning, members: list[int], what: str, finetune: Finetune, collect: Collect
+) -> dict[str, Tensor]:
+    """theta [S, N, K] and losses [steps, S] of members that are fine-tuned side by side."""
+    losses, kept = family.losses(members, finetune.batch_size, collect.seed), _Kept()
     every, window = collect.every, (collect.lr or finetune.lr) / finetune.lr
 
     def recorded(theta: Tensor, step: int) -> Tensor:
         found = losses(theta, step)
-        curve.append(found.detach().cpu())
+        kept.losses.append(found.detach().cpu())
         return found
 
     def keep(done: int, theta: Tensor) -> None:
         if done > finetune.steps and (done - finetune.steps) % every == 0:
-            kept.append(theta.detach().cpu().clone())
+            kept.theta.append(theta.detach().cpu().clone())
 
     total = finetune.steps + collect.max_checkpoints * every
     start = family.start.repeat(len(members), 1)
-    _fit(
-        recorded, Loras(start, family.trained), finetune, total, lambda step: _rate(step, finetune, window), what, keep
-    )
-    partial = path.with_suffix(".partial")
-    write_tensors(partial, {"theta": torch.stack(kept, dim=1), "losses": torch.stack(curve)})
-    partial.rename(path)
+    more: Any = {"after_step": keep, "resume": folder_of(what), "state": [kept]}
+    loras, rate = Loras(start, family.trained), lambda step: _rate(step, finetune, window)
+    _fit(recorded, loras, finetune, total, rate, what, **more)
+    return {"theta": torch.stack(kept.theta, dim=1), "losses": torch.stack(kept.losses)}
 
 
 def _fit(
@@ -165,13 +180,14 @@ def _fit(
     schedule: Schedule,
     what: str,
     after_step: Callable[[int, Tensor], None] | None = None,
+    **resume: Any,
 ) -> Tensor:
     loras = loras.to(device())
     optimizer = torch.optim.AdamW(loras.parameters(), lr=finetune.lr, weight_decay=finetune.weight_decay, fused=True)
     after = (lambda done: None) if after_step is None else (lambda done: after_step(done, loras.theta))
     loss = lambda network, step: network(losses, step)  # noqa: E731
     # Not clipped: a norm over all members would let each one feel its neighbours.
-    fit(loras, loss, optimizer, steps=steps, what=what, schedule=schedule, after_step=after, clip=None)
+    fit(loras, loss, optimizer, steps=steps, what=what, schedule=schedule, after_step=after, clip=None, **resume)
     return loras.theta.detach().cpu()
 
 

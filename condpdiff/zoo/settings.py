@@ -29,8 +29,6 @@ class Collect(Section):
     """Steps between two kept states."""
     lr: PositiveFloat | None = None
     """Learning rate inside the window; null: the task's own `finetune.lr`."""
-    save_every: PositiveInt = 100
-    """Steps between two resume points of an interrupted fine-tuning."""
     validate_every: PositiveInt = 50
     """Steps between two points of the validation curve."""
     seed: int = Field(0, ge=0)

@@ -1,7 +1,6 @@
 """Training: the same batches whether the rows lie in memory or on disk."""
 
-from contextlib import closing
-from itertools import islice
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from condpdiff.autoencoder import train as train_autoencoder
 from condpdiff.autoencoder.settings import Autoencoder as Settings
-from condpdiff.autoencoder.train import batches, train
+from condpdiff.autoencoder.train import Batches, train
 from condpdiff.common.matrices import Joined, RowFile, row_writer
 from condpdiff.common.settings import parse
 from tests.messages import message_of
@@ -44,8 +43,9 @@ def test_batches_are_random_rows_and_the_same_ones_on_disk(rows: Joined, monkeyp
     for limit in (2**20, 0):
         monkeypatch.setattr(train_autoencoder, "RESIDENT_BYTES", limit)
         torch.manual_seed(0)
-        with closing(batches(rows, 5)) as stream:
-            found = [(w, torch.randn(1)) for w in islice(stream, 40)]  # noise drawn as training does
+        with ThreadPoolExecutor(1) as reader:
+            stream = Batches(rows, 5, reader)
+            found = [(stream.next(), torch.randn(1)) for _ in range(40)]  # noise drawn as training does
         seen = [(w[:, None] == everything).all(2).nonzero() for w, _ in found]  # [5, 2]: which row is which
         assert all(picked[:, 0].tolist() == list(range(5)) for picked in seen)
         assert torch.cat(seen)[:, 1].unique().tolist() == list(range(sum(COUNTS)))

@@ -124,7 +124,7 @@ def test_full_disk_ends_a_stage_with_one_line_and_leaves_nothing(
             (folder / "written before").write_text("x")
             if device == "safetensors":
                 write_tensors(folder / "a.safetensors", {"a": torch.zeros(3)})
-            (folder / "a.json").symlink_to(FULL)
+            (folder / ".a.json").symlink_to(FULL)
             write_json(folder / "a.json", {"a": 1})
 
     with pytest.raises(SystemExit, match="the disk is full") as end:

@@ -1,6 +1,8 @@
 """The collector on a toy: what a zoo holds, and that an interruption leaves no trace. Domains test what is theirs."""
 
-from collections.abc import Callable, Iterable
+import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ from torch import Tensor, nn
 
 from condpdiff.common.files import read_tensors
 from condpdiff.common.settings import parse
+from condpdiff.common.stage import FOLDER
 from condpdiff.common.task import Task
+from condpdiff.common.training import SAVE_AFTER
 from condpdiff.zoo import collect as module
 from condpdiff.zoo.checkpoints import HEAD, THETA, load_zoo
-from condpdiff.zoo.collect import UNFINISHED, BatchLoss, Finetuning, collect_zoo, head_schedule, lora_schedule
+from condpdiff.zoo.collect import BatchLoss, Finetuning, collect_zoo, head_schedule, lora_schedule
 from tests.messages import message_of
 from tests.stand_ins import make_collect
 
@@ -52,7 +56,6 @@ class Toy(Finetuning[Task]):
     """Learns a sum; ends when it is asked for a batch more than `fails_at`."""
 
     head_lr = 0.02
-    files: Iterable[Path] = (Path("rows"),)
 
     def __init__(self, outputs: int, fails_at: int, finetune: dict[str, Any], **collect: Any) -> None:
         settings = {"steps": OPENS, "batch_size": 4, "lr": 0.01} | finetune
@@ -94,10 +97,16 @@ class Toy(Finetuning[Task]):
 @pytest.fixture(autouse=True)
 def _workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("rows").write_text("the data")
+    monkeypatch.setenv(FOLDER, "unfinished")
+    monkeypatch.setenv(SAVE_AFTER, "0")
 
 
-def run(out: str = "zoo", outputs: int = 2, fails_at: int = 10**6, finetune: Any = (), **collect: Any) -> Toy:
+def run(
+    out: str = "zoo", outputs: int = 2, fails_at: int = 10**6, finetune: Any = (), on: bool = False, **collect: Any
+) -> Toy:
+    """Fine-tune, from the first step or, `on`, from what was left."""
+    if not on:
+        shutil.rmtree("unfinished", ignore_errors=True)
     toy = Toy(outputs, fails_at, dict(finetune), **collect)
     collect_zoo(toy, Path(out))
     return toy
@@ -176,54 +185,53 @@ def test_rates_of_lora_and_head() -> None:
 
 
 @pytest.mark.parametrize(
-    ("save_every", "steps"),
-    [(3, 2), (3, 5), (3, 10), (4, 8), (2, 11), (10, 11), (5, 7)],
-    ids=["no point yet", "before the window", "in it", "where it opens", "the last step", "at a log", "amid a log"],
+    ("log_every", "steps"),
+    [(3, 2), (3, 5), (3, 10), (4, 8), (2, 11), (5, 7)],
+    ids=["no point yet", "before the window", "in it", "where it opens", "the last step", "amid a log"],
 )
-def test_cut_off_run_goes_on_to_the_same_bytes(capsys: pytest.CaptureFixture[str], save_every: int, steps: int) -> None:
-    run("whole", save_every=save_every)
-    cut(steps, save_every=save_every)
+def test_cut_off_run_goes_on_to_the_same_bytes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, log_every: int, steps: int
+) -> None:
+    monkeypatch.setattr(module, "LOG_EVERY", log_every)
+    run("whole")
+    cut(steps)
     assert not Path("again").exists()
-    for point in UNFINISHED.rglob("custom_checkpoint_0.pkl"):  # what trains, and not the base
-        assert len(torch.load(point)["weights"]) == 6 and not list(point.parent.glob("*.safetensors"))
+    for point in Path("unfinished").rglob("*.pt"):  # what trains, and not the base
+        assert len(torch.load(point)["weights"]) == 6
     capsys.readouterr()
-    run("again", save_every=save_every)
-    last = steps // save_every * save_every
+    run("again", on=True)
+    last = steps // log_every * log_every
     assert (f"toy: going on from step {last}" in capsys.readouterr().out) == (last > 0)
     assert same("again", "whole")
-    assert not list(UNFINISHED.iterdir())
-    run("other", save_every=save_every, seed=1)
+    run("other", seed=1)
     assert not same("other", "whole")
 
 
 def test_resume_point_that_was_half_written_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    run("whole", save_every=3)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", power_cut)
-        cut(100, save_every=3)
-    assert [path.name for path in UNFINISHED.glob("toy-*/*")] == ["step-3.partial"]
-    run("again", save_every=3)
+        cut(100)
+    assert [path.name for path in Path("unfinished/toy").iterdir()] == ["0.partial"]
+    run("again", on=True)
+    run("whole")
     assert same("again", "whole")
-
-
-@pytest.mark.parametrize(("alpha", "rows"), [(8.0, "the data"), (4.0, "other data")])
-def test_resume_point_of_other_settings_is_left(alpha: float, rows: str, capsys: pytest.CaptureFixture[str]) -> None:
-    cut(7, save_every=3)
-    Path("rows").write_text(rows)
-    run("again", save_every=3, alpha=alpha)
-    assert "going on from" not in capsys.readouterr().out
 
 
 def test_zoo_that_could_not_be_written_leaves_the_old_one_and_trains_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    run("again", save_every=4, seed=1)
+    run("again", seed=1)
     before = (Path("again") / THETA).read_bytes()
-    run("whole", save_every=4)
     with monkeypatch.context() as patch:
         patch.setattr(module, "write_tensors", power_cut)
-        cut(100, save_every=4)
+        cut(100)
     assert (Path("again") / THETA).read_bytes() == before
-    run("again", fails_at=0, save_every=4)
+    run("again", fails_at=0, on=True)
+    run("whole")
     assert same("again", "whole")
+
+
+def test_loss_that_is_no_number_ends_the_run_with_the_key_to_change() -> None:
+    message = message_of(run, finetune={"lr": 1e30})
+    assert re.fullmatch(r"toy: step \d+: the loss is (nan|inf); lower toy: finetune.lr", message)
 
 
 def test_run_that_learned_nothing_warns(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from condpdiff.common.settings import parse
+from condpdiff.common.stage import FOLDER, PART
 from condpdiff.common.task import Finetune
 from condpdiff.zoo import many
 from condpdiff.zoo.checkpoints import load_zoo
@@ -107,6 +108,7 @@ def test_zoo_holds_every_member_s_last_states_of_falling_loss(capsys: pytest.Cap
 
 def test_interrupted_run_goes_on_after_the_last_finished_group(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, family = collected(Family(5), "whole"), Family(5)
+    monkeypatch.setenv(FOLDER, "unfinished")
     losses = family.losses
 
     def interrupted(members: list[int], *rest: Any) -> Losses:
@@ -121,4 +123,15 @@ def test_interrupted_run_goes_on_after_the_last_finished_group(monkeypatch: pyte
     again = Family(5)
     assert torch.equal(collected(again, "zoo"), whole)
     assert again.asked == [[2, 3], [4]]
-    assert not list(Path("tmp").rglob("*.safetensors"))  # what is finished leaves nothing behind
+
+
+def test_parts_of_a_family_are_put_together_by_the_run_that_writes_the_zoo(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = collected(Family(5), "whole")
+    monkeypatch.setenv(FOLDER, "unfinished")
+    families = Family(5), Family(5), Family(5)
+    for i, family in enumerate(families[:2]):
+        with monkeypatch.context() as patch:
+            patch.setenv(PART, f"{i}/2")
+            collect_many(family, "toys", SETTINGS, COLLECT, Path("zoo"))
+    assert not Path("zoo").exists() and [family.asked for family in families[:2]] == [[[0, 1], [4]], [[2, 3]]]
+    assert torch.equal(collected(families[2], "zoo"), whole) and families[2].asked == []

@@ -1,6 +1,5 @@
 """A family of styles: the denoising losses of its members' LoRAs, of many at once."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -69,10 +68,6 @@ class Family(ManyFinetuning):
         self.rows = [np.flatnonzero(rows["member"] == q) for q in range(int(rows["member"].max()) + 1)]
         self.count = len(self.rows)
         self.denoising = Denoising(base, self.layout, collect.alpha / collect.rank)
-        digest = hashlib.sha256((data / "train.parquet").read_bytes())
-        for path in sorted((base / "transformer").iterdir()):
-            digest.update(path.read_bytes())
-        self.digest = digest.hexdigest()
 
     def losses(self, members: Sequence[int], batch_size: int, seed: int) -> Losses:
         shape = self.examples.latents.shape[1:]

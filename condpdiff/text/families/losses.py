@@ -3,7 +3,6 @@
 The head is the same for all tasks and is never trained, so that a LoRA's weights alone say which task it is for.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,10 +139,6 @@ class Family(ManyFinetuning):
         self.rows: list[pd.DataFrame] = [each for _, each in rows.groupby("member")]
         self.count = len(self.rows)
         self.classifier = Classifier(base, self.layout, collect.alpha / collect.rank, task.finetune.max_length)
-        digest = hashlib.sha256((data / "train.parquet").read_bytes())
-        for path in sorted(path for path in base.iterdir() if path.is_file()):
-            digest.update(path.read_bytes())
-        self.digest = digest.hexdigest()
 
     def losses(self, members: Sequence[int], batch_size: int, seed: int, most: int | None = None) -> Losses:
         """As `ManyFinetuning` has it; on the first `most` rows of each member alone, if so asked."""

@@ -1,0 +1,136 @@
+"""A stage that may be cut off: its inputs are what the stages before wrote, and what it has done is kept until it ends.
+
+`tmp/unfinished/<stage>/<key>/` holds what a stage has done so far: resume points of training, and results that took
+long. DVC neither caches nor removes it. The key is of the stage's parameters, code and inputs, as dvc.yaml names them.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from condpdiff.common import errors
+from condpdiff.common.errors import UserError
+from condpdiff.common.files import read_tensors, write_tensors
+from condpdiff.common.settings import PARAMS, read_yaml
+
+if TYPE_CHECKING:  # two seconds, which stages without networks need not wait for
+    from torch import Tensor
+
+UNFINISHED = Path("tmp/unfinished")
+FOLDER = "CONDPDIFF_UNFINISHED"
+"""The variable by which the processes of a stage know their folder of `UNFINISHED`."""
+PART = "CONDPDIFF_PART"
+"""`i/n`: this process does the i-th of n parts of a family's members and leaves them there, for another to finish."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a stage's `main` as `errors.run` does; what it has done is kept if it ends early, and goes when it succeeds.
+
+    A `UserError` says which input is no longer what the stage before it wrote.
+    """
+    if "RANK" in os.environ:  # one of several processes that share the stage
+        return errors.run(main)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: stopped by SIGTERM; `dvc repro` goes on from here"))
+    return errors.run(lambda: _kept(main))
+
+
+def _kept(main: Callable[[], None]) -> None:
+    if not Path("dvc.yaml").is_file():  # by hand, outside of a pipeline
+        return main()
+    module = sys.modules["__main__"].__spec__.name.rpartition(".")[2]  # type: ignore[union-attr]
+    name = "@".join([module.replace("_", "-"), *sys.argv[1:]])
+    folder = UNFINISHED / name / _key(name)
+    for other in set(folder.parent.glob("*")) - {folder}:
+        print(f"{name}: passes over what was left of other parameters, code or inputs", flush=True)
+        shutil.rmtree(other)
+    os.environ[FOLDER] = str(folder)
+    try:
+        main()
+    except SystemExit as end:  # of the processes that shared it
+        if end.code:
+            raise
+    finally:
+        del os.environ[FOLDER]
+    if PART not in os.environ:
+        shutil.rmtree(folder.parent, ignore_errors=True)
+
+
+def folder_of(what: str) -> Path | None:
+    """Where resume points of a part of the running stage lie; None outside of a stage."""
+    folder = os.environ.get(FOLDER)
+    return Path(folder, what.replace("/", "-").replace(" ", "-")) if folder else None
+
+
+def once(what: str, compute: Callable[[], dict[str, "Tensor"]]) -> dict[str, "Tensor"]:
+    """The tensors that `compute` gives, or gave before the stage was cut off."""
+    folder = folder_of(what)
+    if folder is None:
+        return compute()
+    path = folder.with_suffix(".safetensors")
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}")
+        write_tensors(partial, compute())
+        partial.rename(path)
+    return read_tensors(path)
+
+
+def part() -> tuple[int, int]:
+    """Which part of a family's groups of members this process does, and of how many: (0, 1) is all of them.
+
+    Raises:
+        UserError: the variable is not `i/n` with i below n.
+    """
+    first, _, count = (asked := os.environ.get(PART, "0/1")).partition("/")
+    if not (first.isdigit() and count.isdigit() and int(first) < int(count)):
+        raise UserError(f"environment: {PART}: found {asked!r}, allowed: i/n with i from 0 to n - 1")
+    return int(first), int(count)
+
+
+def _key(name: str) -> str:
+    """Of all that a stage depends on; raises a UserError where an input is not what dvc.lock says of it."""
+    stage, _, item = name.partition("@")
+    params = read_yaml(PARAMS)
+    entry = read_yaml(Path("dvc.yaml"))["stages"][stage]
+    spelt = [dep.replace("${item.task}", item).replace("${domain}", params["domain"]) for dep in entry["deps"]]
+    deps = [Path(dep) for dep in spelt if Path(dep).exists()]  # those that are not there are told by who reads them
+    written = _written() if Path("dvc.lock").is_file() else {}
+    for out, (md5, by) in written.items():
+        inside = [dep for dep in deps if out == dep or out in dep.parents or dep in out.parents]
+        if inside and out.exists() and md5_of(out) != md5:
+            says = f"found other bytes than {by} wrote (dvc.lock: md5 {md5})"
+            raise UserError(f"{out}: {says}; remove it and run `dvc repro`")
+    code = [path for dep in deps for path in ([dep] if dep.is_file() else sorted(dep.rglob("*.py")))]
+    digests = {str(path): md5_of(path) for path in (*code, *(dep for dep in deps if dep.parts[0] == "data"))}
+    asked = {key: _value(params, key) for key in entry.get("params", ())}
+    return hashlib.sha256(json.dumps([name, digests, asked], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _value(params: Any, key: str) -> Any:
+    for part in key.split("."):
+        params = params.get(part) if isinstance(params, dict) else None
+    return params
+
+
+def _written() -> dict[Path, tuple[str, str]]:
+    """Out -> its md5 and the stage that wrote it, by dvc.lock."""
+    stages = yaml.load(Path("dvc.lock").read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
+    return {Path(out["path"]): (out["md5"], name) for name, s in stages.items() for out in s.get("outs", ())}
+
+
+def md5_of(path: Path) -> str:
+    """The md5 of a file, or of a folder, as DVC takes it."""
+    if path.is_dir():
+        files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
+        listed = [{"md5": md5_of(file), "relpath": name} for name, file in files]
+        return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
