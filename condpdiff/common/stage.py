@@ -39,12 +39,11 @@ def run(main: Callable[[], None]) -> None:
     if "RANK" in os.environ:  # one of several processes that share the stage
         return errors.run(main)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: stopped by SIGTERM; `dvc repro` goes on from here"))
-    return errors.run(lambda: _kept(main))
+    outside = not Path("dvc.yaml").is_file()  # by hand, of no pipeline
+    return errors.run(main if outside else lambda: _kept(main))
 
 
 def _kept(main: Callable[[], None]) -> None:
-    if not Path("dvc.yaml").is_file():  # by hand, outside of a pipeline
-        return main()
     module = sys.modules["__main__"].__spec__.name.rpartition(".")[2]  # type: ignore[union-attr]
     name = "@".join([module.replace("_", "-"), *sys.argv[1:]])
     folder = UNFINISHED / name / _key(name)

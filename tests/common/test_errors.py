@@ -45,6 +45,19 @@ def test_other_errors_keep_their_traceback_and_success_returns(error: Exception)
     run(lambda: None)
 
 
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.EROFS, "Read-only file system", "data/ldm"), "data/ldm: Read-only file system; mend its rights"),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), "x: Permission denied; mend its rights"),
+        (KeyboardInterrupt(), "stopped by Ctrl-C"),
+    ],
+)
+def test_what_ends_a_run_from_outside_is_one_line(error: BaseException, line: str) -> None:
+    with pytest.raises(SystemExit, match=f"^error: {line}"):
+        run(raising(error))
+
+
 def test_nearest_word_is_suggested_only_when_close() -> None:
     assert nearest("nois", ["noise", "steps"]) == " (did you mean 'noise'?)"
     assert nearest("zzz", ["noise", "steps"]) == ""

@@ -103,6 +103,14 @@ def test_damaged_or_absent_file_is_one_line_that_names_it(tmp_path: Path, reader
     assert "\n" not in str(error.value)
 
 
+def test_what_a_killed_process_left_goes_and_another_s_stays(tmp_path: Path) -> None:
+    for name in (".cola.ab12_xyz", ".cola.b.12345678"):
+        (tmp_path / name).mkdir()
+    with new_directory(tmp_path / "cola") as folder:
+        (folder / "x").write_text("x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".cola.b.12345678", "cola"]
+
+
 # --- a full disk --------------------------------------------------------------------------------
 
 

@@ -1,5 +1,7 @@
 """A stage that is cut off: what it has done stays until it succeeds, and its inputs are those that were written."""
 
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from condpdiff.common.files import new_directory
 from condpdiff.common.stage import PART, UNFINISHED, folder_of, md5_of, once, part, run
 from tests.messages import message_of
 
@@ -56,6 +59,15 @@ def test_what_was_done_stays_until_the_stage_succeeds() -> None:
     found = []
     run(lambda: found.append(once("half", lambda: pytest.fail("computed again"))["x"].tolist()))
     assert found == [[1.0, 1.0]] and not (UNFINISHED / NAME).exists()
+
+
+def test_stage_that_is_stopped_cleans_up_and_says_so() -> None:
+    def main() -> None:
+        with new_directory(Path("data/out")):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert ends(main) == "error: stopped by SIGTERM; `dvc repro` goes on from here"
+    assert sorted(path.name for path in Path("data").iterdir()) == ["normalized"]
 
 
 @pytest.mark.parametrize(
