@@ -72,6 +72,7 @@ class EncoderModule(Protocol):
 class ModelsModule(Protocol):
     """Where the LoRA goes, and what a generated adapter says of itself."""
 
+    def check_tasks(self, base: Path, tasks: Mapping[str, Any], rank: int, asked: Any) -> None: ...
     def empty_peft_model(self, config: dict[str, Any], rank: int, alpha: float, asked: Any) -> "PeftModel": ...
 
 

@@ -52,7 +52,7 @@ FROM_NORMALIZE = {"normalize"} | FROM_AE
 FROM_CONDITIONS = {"encode-conditions"} | FROM_LDM
 FROM_DATA = {"prepare-data@films", "prepare-data@ratings", "encode-conditions"}
 ALL = {f"{stage}@{task}" for stage in ("finetune-collect", "score-zoo") for task in TASKS}
-ALL |= {"check-params", "prepare-base"} | FROM_DATA | FROM_NORMALIZE | FROM_CONDITIONS
+ALL |= {"check-params", "prepare-base", "check-base"} | FROM_DATA | FROM_NORMALIZE | FROM_CONDITIONS
 
 FILMS = "configs/tasks/films.yaml"
 # File, key, new value, and the stages that rerun besides check-params, which reads every key.

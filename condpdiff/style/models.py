@@ -112,6 +112,20 @@ def check_is_pixart(base: Path, key: str) -> None:
         raise UserError(f"{key}: found an autoencoder of class {kind}, allowed: {' or '.join(_AUTOENCODERS)}")
 
 
+def check_tasks(base: Path, tasks: Mapping[str, Any], rank: int, asked: str | Sequence[str]) -> None:
+    """Raise a UserError unless every family (`style.task.Task`) can be fine-tuned from this base model, before any is.
+
+    A base model must have a place for the LoRA, and make images of the families' size.
+    """
+    config = read_json(base / "transformer/config.json")
+    empty_peft_model(config, rank, rank, asked)
+    allowed = image_size(config, read_json(base / "vae/config.json"))
+    for name, task in tasks.items():
+        if task.data.size != allowed:
+            key = f"configs/families/{name}.yaml: data.size"
+            raise UserError(f"{key}: found {task.data.size}, allowed: {allowed}, as the base model makes images")
+
+
 def image_size(transformer: Mapping[str, Any], vae: Mapping[str, Any]) -> int:
     """Pixels a side of a base model's images, by the configurations of its parts."""
     blocks = vae.get("block_out_channels") or vae["encoder_block_out_channels"]  # AutoencoderKL's, AutoencoderTiny's

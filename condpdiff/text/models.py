@@ -171,6 +171,36 @@ def peft_model(
     return get_peft_model(model, lora_config(kind, rank, alpha, asked, head, _task_type(num_outputs)))
 
 
+def check_tasks(base: Path, tasks: Mapping[str, Any], rank: int, asked: str | Sequence[str]) -> None:
+    """Raise a UserError unless every task (`text.task.Task`) can be fine-tuned from this base model, before any is.
+
+    A base model must have a place for the LoRA and for each task's head, a position for each token of
+    `finetune.max_length`, and a token to pad with.
+    """
+    if load_tokenizer(base).pad_token is None:
+        raise UserError("params.yaml: base.name: its tokenizer has no token to pad with, nor one that ends a text")
+    single = {name: task for name, task in tasks.items() if task.members is None}  # a family's head is its own
+    models = {n: peft_model(base, n, 0, rank, rank, asked) for n in {t.data.num_outputs for t in single.values()}}
+    for name, task in single.items():
+        found, most = task.finetune.max_length, positions(models[task.data.num_outputs])
+        if most is not None and found > most:
+            raise UserError(
+                f"configs/tasks/{name}.yaml: finetune.max_length: found {found}, allowed: at most {most}, as the base "
+                f"model has positions for"
+            )
+
+
+def positions(model: torch.nn.Module) -> int | None:
+    """How many tokens of a text a model has positions for; None where positions are relative."""
+    config: Any = model.config
+    most = getattr(config, "max_position_embeddings", None)
+    if most is None or most < 0 or not getattr(config, "position_biased_input", True):  # XLNet says -1
+        return None
+    learned = [m for n, m in model.named_modules() if n.endswith("position_embeddings") and hasattr(m, "padding_idx")]
+    padding = next((m.padding_idx for m in learned if m.padding_idx is not None), None)
+    return int(most if padding is None else most - padding - 1)  # RoBERTa counts from behind the padding's
+
+
 def _task_type(num_outputs: int) -> str:
     return str((TaskType.SEQ_CLS if num_outputs else TaskType.CAUSAL_LM).value)
 

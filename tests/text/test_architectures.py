@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from condpdiff.common.task import Data
 from condpdiff.text.conditions import describe
 from condpdiff.text.data import prepare
 from condpdiff.text.finetune import TextFinetuning
-from condpdiff.text.models import load_model, load_tokenizer
+from condpdiff.text.models import check_tasks, load_model, load_tokenizer, positions
 from condpdiff.text.score import Scorer
 from condpdiff.zoo.adapters import write_adapter
 from condpdiff.zoo.checkpoints import load_zoo
@@ -123,3 +123,44 @@ def test_a_language_task_has_texts_alone(tmp_path: Path, monkeypatch: pytest.Mon
         make_task, data=data | {"labels": ["a", "b"]}, metrics=["log_likelihood"], finetune={"head_lr": 0}
     )
     assert "kind: found language, allowed: with neither labels" in said
+
+
+@pytest.mark.parametrize("model_type", MODELS)
+def test_texts_longer_than_the_model_has_positions_for_are_refused_before_training(
+    model_type: str, tmp_path: Path
+) -> None:
+    base = save_random(model_type, tmp_path / "base")
+    model, _ = load_model(base, 2)
+    most = positions(model)
+    assert (most is None) == (model_type == "xlnet")
+    length = most or 600
+    with torch.inference_mode():
+        ids = torch.full((1, length), 5)
+        assert model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.isfinite().all()
+    check_tasks(base, {"films": make_task(finetune={"max_length": length})}, 2, "auto")
+    if most:
+        message = message_of(check_tasks, base, {"films": make_task(finetune={"max_length": most + 1})}, 2, "auto")
+        found = f"found {most + 1}, allowed: at most {most}, as the base model has positions for"
+        assert message == f"configs/tasks/films.yaml: finetune.max_length: {found}"
+
+
+def test_tokenizer_without_a_token_to_pad_with_is_refused_before_training(tmp_path: Path) -> None:
+    base = save_random("gpt2", tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.pad_token = tokenizer.eos_token = None
+    tokenizer.save_pretrained(base)
+    said = "params.yaml: base.name: its tokenizer has no token to pad with, nor one that ends a text"
+    assert message_of(check_tasks, base, {"films": make_task()}, 2, "auto") == said
+
+
+def test_head_of_another_kind_of_task_in_the_base_s_config_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    """A published classifier may say that it is a regression."""
+    base = save_random("bert", tmp_path / "base")
+    config = AutoConfig.from_pretrained(base, num_labels=1, problem_type="regression")
+    config.save_pretrained(base)
+    model, head = load_model(base, 3)
+    assert (model.config.num_labels, model.config.problem_type, head) == (
+        3,
+        "single_label_classification",
+        ["classifier"],
+    )

@@ -8,14 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condpdiff.common.errors import UserError
-from condpdiff.common.files import read_json, read_rows
+from condpdiff.common.files import read_rows
 from condpdiff.common.hardware import device
-from condpdiff.common.task import FAMILIES
 from condpdiff.style.models import (
     Examples,
     denoising_errors,
-    image_size,
     load_examples,
     load_scheduler,
     load_transformer,
@@ -50,11 +47,7 @@ class Family(ManyFinetuning):
     """All members' training images, through their encoders once."""
 
     def __init__(self, task: Task, collect: Collect, data: Path, base: Path) -> None:
-        """Raises a UserError if the data or the base can't be read or do not fit, or it has no such target modules."""
-        allowed = image_size(read_json(base / "transformer/config.json"), read_json(base / "vae/config.json"))
-        if task.data.size != allowed:
-            key = f"{FAMILIES / data.name}.yaml: data.size"
-            raise UserError(f"{key}: found {task.data.size}, allowed: {allowed}, as the base model makes images")
+        """Raises a UserError if the data or the base can't be read, or it has no such target modules."""
         model = peft_transformer(base, collect.seed, collect.rank, collect.alpha, collect.target_modules)
         draw_lora(model, collect.seed, collect.factors)
         self.layout = layout_of(model)
