@@ -57,7 +57,7 @@ ALL |= {"check-params", "prepare-base", "check-base"} | FROM_DATA | FROM_NORMALI
 FILMS = "configs/tasks/films.yaml"
 # File, key, new value, and the stages that rerun besides check-params, which reads every key.
 CHANGES: list[tuple[str, str, Any, set[str]]] = [
-    (FILMS, "finetune.lr", 0.02, {"finetune-collect@films", "score-zoo@films"} | FROM_NORMALIZE),
+    (FILMS, "finetune.lr", 0.02, {"check-base", "finetune-collect@films", "score-zoo@films"} | FROM_NORMALIZE),
     ("params.yaml", "collect.rank", 2, ALL - {"check-params", "prepare-base"} - FROM_DATA),
     ("params.yaml", "normalize.n_checkpoints", 3, FROM_NORMALIZE),  # Table 3
     ("params.yaml", "normalize.method", "task_tensor", FROM_NORMALIZE),  # Table 4a

@@ -5,7 +5,6 @@ Candidates are selected on held-out rows, where higher is better; the figure tha
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from condpdiff.common.task import Task
 from condpdiff.evaluate import controls
 from condpdiff.evaluate.arms import Arm, distance_to_zoo, load_arms, winner, write_geometry, write_trajectories
 from condpdiff.evaluate.racing import parts, race
-from condpdiff.evaluate.scorer import Candidate, Row, Scorer, first, first_best
+from condpdiff.evaluate.scorer import Candidate, Row, Scorer, digest, first, first_best
 from condpdiff.evaluate.settings import Eval
 from condpdiff.zoo.checkpoints import Zoo, load_zoo
 from condpdiff.zoo.performance import loss_rows, select_rows
@@ -137,7 +136,7 @@ class Run:
 
     def __init__(self, scorer: Scorer, settings: Eval) -> None:
         self.scorer, self.settings = scorer, settings
-        self.known: dict[bytes, Candidate] = {}
+        self.known: dict[str, Candidate] = {}
         """Who was scored on all rows, by the digest of theta."""
 
     def score_arms(self, arms: Mapping[str, Arm], theta: Tensor, train: pd.DataFrame) -> list[Row]:
@@ -172,7 +171,7 @@ class Run:
 
     def score(self, theta: Tensor | None) -> Candidate:
         """One candidate [K] on all select and validation rows; None: no LoRA."""
-        key = _digest(theta)
+        key = digest(theta)
         if key not in self.known:
             self.scorer.merge(theta)
             outputs = self.scorer.outputs("select")
@@ -210,12 +209,8 @@ class Run:
         """Of the dose that is merged."""
         if self.settings.select == "racing":
             return NAN
-        known = self.known.get(_digest(vector))
+        known = self.known.get(digest(vector))
         return first(known.validation if known else self.scorer.validate()[0])
-
-
-def _digest(theta: Tensor | None) -> bytes:
-    return b"" if theta is None else sha256(theta.contiguous().numpy().data).digest()
 
 
 def count_passes(scorer: Scorer, scores: pd.DataFrame, doses: pd.DataFrame, settings: Eval) -> dict[str, Any]:

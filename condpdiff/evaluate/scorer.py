@@ -4,14 +4,17 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor, addmm
 
 from condpdiff.common.hardware import device
+from condpdiff.common.stage import once
 from condpdiff.common.task import Task
 from condpdiff.zoo.checkpoints import Zoo
 from condpdiff.zoo.layout import unflatten
@@ -74,6 +77,7 @@ class Scorer(ABC):
         self.base_weights = {name: weight_of(module).clone() for name, module in self.modules.items()}
         self.passes: Counter[str] = Counter()
         """Rows that went through the model so far, by split."""
+        self.name, self.merged = str(zoo.config.get("task")), ""
 
     def merge(self, theta: Tensor | None) -> None:
         """Set the model's weights to W0 + (alpha / r) B A; None restores W0 (no LoRA).
@@ -81,6 +85,7 @@ class Scorer(ABC):
         Raises:
             UserError: theta has another length than the layout.
         """
+        self.merged = digest(theta)
         tensors = {} if theta is None else unflatten(theta.to(self.device), self.layout)
         for name, module in self.modules.items():
             weight = self.base_weights[name]
@@ -94,9 +99,15 @@ class Scorer(ABC):
         """Loss of each row [V] float64 of the model as it is merged now, in split order."""
         return self.losses_of(self.outputs(split), split)
 
-    @abstractmethod
     def outputs(self, split: str) -> np.ndarray:
-        """What the model, as it is merged now, puts out for each row: [V, ...], in split order."""
+        """What the model, as it is merged now, puts out for each row: [V, ...], in split order; kept by the stage."""
+        self.passes[split] += self.rows[split]
+        made = once(f"{self.name} {self.merged} {split}", lambda: {"outputs": torch.from_numpy(self.forward(split))})
+        return made["outputs"].numpy()
+
+    @abstractmethod
+    def forward(self, split: str) -> np.ndarray:
+        """`outputs`, worked out."""
 
     @abstractmethod
     def losses_of(self, outputs: np.ndarray, split: str) -> np.ndarray:
@@ -137,6 +148,11 @@ class Panel(ABC):
     @abstractmethod
     def score(self, theta: Tensor) -> float:
         """The score of one LoRA [K]."""
+
+
+def digest(theta: Tensor | None) -> str:
+    """Tells LoRAs [K] apart."""
+    return "none" if theta is None else sha256(theta.contiguous().numpy().data).hexdigest()
 
 
 def first(metrics: Mapping[str, float]) -> float:

@@ -45,14 +45,13 @@ class Scorer(scorer.Scorer):
         self.labels = {k: v["label"].to_numpy() for k, v in splits.items()}
 
     @torch.inference_mode()
-    def outputs(self, split: str) -> np.ndarray:
+    def forward(self, split: str) -> np.ndarray:
         """Logits [V, classes], values [V, 1], or of a language model each row's loss in nats a token [V, 1], of the
         model as it is merged now: float32, in split order."""
         batches = self.batches[split]
         moved = ({k: v.to(self.device) for k, v in inputs.items()} for inputs in batches.inputs)
         language = self.task.data.kind == "language"
         outputs = [row_losses(self.model, m) if language else self.model(**m).logits for m in moved]
-        self.passes[split] += len(batches.order)
         return batches.in_split_order(outputs)
 
     def losses_of(self, outputs: np.ndarray, split: str) -> np.ndarray:
