@@ -14,7 +14,7 @@ from condpdiff.common.task import members
 from condpdiff.zoo.normalized import load_rows
 
 NORMALIZED = Path("data/normalized")
-OUT = Path("data/autoencoder")
+OUT, MEAN = Path("data/autoencoder"), 0.9
 
 
 def main() -> None:
@@ -25,6 +25,10 @@ def main() -> None:
         return
     errors = {task: round(reconstruction_error(model, rows), 6) for task, rows in w.items()}
     print("reconstruction error (1 = the variance of w):", errors)
+    for task, error in errors.items():
+        if error > MEAN:
+            says = f"it knows little more than the mean ({error:.2f} of 1); raise ae.steps or ae.latent_length"
+            print(f"warning: train-ae: {task}: {says}", flush=True)
     with new_directory(OUT) as folder:
         autoencoder.save(folder / autoencoder.FILE, model, config)
         curve.to_csv(folder / "curve.csv", index=False)

@@ -1,6 +1,6 @@
 """Latent diffusion: the training loss (Eq. 8), and from noise to latents."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -195,6 +195,27 @@ def sample(
         z_t = sampler.step(prediction_, t, z_t, **extra).prev_sample
         path.append(z_t)
     return z_t, path
+
+
+@torch.inference_mode()
+def heeded(model: Denoiser, process: Process, z: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> float | None:
+    """How far apart other conditions bring samples of one noise, over how far apart the tasks lie: 0 is not at all.
+
+    Args:
+        z: normalised latents [N, C, L] of each task.
+        y: conditions [V, d_cond] of each task.
+
+    Returns:
+        The ratio of variances between tasks; None where the tasks lie in one place, as each does in a frame of its own.
+    """
+    centres = torch.stack([rows.mean(0) for rows in z.values()])  # [Q, C, L]
+    within = torch.stack([rows.var(0, unbiased=False).sum() for rows in z.values()]).mean()
+    if (between := centres.var(0, unbiased=False).sum()) < 0.1 * within:
+        return None
+    first = torch.stack([rows[0] for rows in y.values()])
+    noise = torch.randn(centres[:1].shape, generator=torch.Generator().manual_seed(0)).expand_as(centres)
+    r, _ = sample(guided(model, first, 1.0), noise, process, scheduler="ddim", steps=10, seed=0)
+    return float(model.mean.latent(r, first).var(0, unbiased=False).sum() / between)
 
 
 def save(path: Path, model: Denoiser, process: Process) -> None:

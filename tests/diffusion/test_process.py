@@ -10,7 +10,7 @@ from torch import Tensor
 
 from condpdiff.common.settings import parse
 from condpdiff.diffusion.denoiser import Denoiser
-from condpdiff.diffusion.process import LINEAR, Process, guided, load, sample, save, train
+from condpdiff.diffusion.process import LINEAR, Process, guided, heeded, load, sample, save, train
 from condpdiff.diffusion.settings import Ldm
 
 ALPHAS = DDPMScheduler(**LINEAR).alphas_cumprod
@@ -124,6 +124,8 @@ def test_samples_land_in_the_cluster_of_their_condition(prediction: str, learnab
     model, curve = train(z, y, None, settings, learnable)
     learned = curve["loss"].iloc[-3:].mean() < 0.6 * curve["loss"].iloc[0]
     assert learned or mean == "ridge"  # round mu(y) there is nothing to learn
+    share = heeded(model, Process(prediction), z, y)
+    assert share is not None and 0.5 < share < 1.5
     for i, q in enumerate("ab"):
         rows = y[q][torch.arange(8) % len(y[q])]
         asked = options(process=Process(prediction))
@@ -132,6 +134,14 @@ def test_samples_land_in_the_cluster_of_their_condition(prediction: str, learnab
         nearest = (found[:, None] - centres[None]).flatten(2).norm(dim=2).argmin(1)
         assert nearest.tolist() == [i] * 8
         assert float((found - centres[i]).abs().mean()) < 0.4
+
+
+def test_denoiser_that_ignores_its_condition_is_found_out_and_tasks_in_one_place_are_not_judged() -> None:
+    z, _ = clusters()
+    model = Denoiser(1, 4, (16, 16, 16), 1, 5).eval()
+    alike = {q: random(2, 5) for q in "ab"}
+    assert heeded(model, PLAIN, z, alike) == pytest.approx(0, abs=1e-6)
+    assert heeded(model, PLAIN, {q: rows - rows.mean(0) for q, rows in z.items()}, alike) is None
 
 
 @pytest.mark.parametrize("learnable", [False, True])
