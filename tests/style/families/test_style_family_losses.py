@@ -12,6 +12,7 @@ from condpdiff.common.settings import parse
 from condpdiff.common.task import Finetune
 from condpdiff.evaluate.settings import Scoring
 from condpdiff.style.families.losses import Family
+from condpdiff.style.models import check_tasks
 from condpdiff.style.unseen.score import Painter
 from condpdiff.zoo.many import finetune_many
 from tests.messages import message_of
@@ -73,9 +74,9 @@ def test_fine_tuning_starts_at_the_base_and_brings_every_member_s_loss_down(thre
         assert (rated(tuned, 0) < 0.95 * rated(start, 0)).all()
 
 
-def test_images_of_another_size_than_the_base_s_are_refused(three: Family, base: Path, tmp_path: Path) -> None:
+def test_images_of_another_size_than_the_base_s_are_refused(base: Path) -> None:
     wide = TASK.model_copy(update={"data": TASK.data.model_copy(update={"size": 64})})
-    said = message_of(Family, wide, make_collect(), tmp_path / "waves", base)
+    said = message_of(check_tasks, base, {"waves": wide}, 2, make_collect().target_modules)
     assert said.startswith("configs/families/waves.yaml: data.size: found 64, allowed: 32, as the base")
 
 
