@@ -99,7 +99,7 @@ def test_merged_is_a_plain_model_with_labels_and_tokenizer_that_gives_the_adapte
 def test_a_style_goes_out_in_every_format_and_comes_back(form: str, waves: Zoo) -> None:
     found = read_adapter(out("sample:waves/1", form))
     expected = unflatten(-waves.theta[0], waves.layout)
-    assert found.tensors.keys() == expected.keys() and (found.rank, found.alpha) == (2, 4.0)
+    assert found.tensors.keys() == expected.keys() and (found.config["rank"], found.config["alpha"]) == (2, 4.0)
     assert all(torch.equal(found.tensors[key], expected[key]) for key in expected)
 
 
