@@ -56,9 +56,9 @@ def import_zoo(source: Path, name: str, skip_odd: bool, say: Callable[[str], Non
         raise UserError(f"{task_path(name)}: a family, allowed: a task, or a family of styles whole ({why})")
     base, here = params.base, BASE / SOURCE
     # The run's own base model, where it is the one that params.yaml names.
-    if here.is_file() and read_json(here).items() >= base.model_dump(include={"source", "name"}).items():
-        config = architecture(BASE)
-    elif (config := model_config(base, params.domain)) is None:
+    own = here.is_file() and read_json(here).items() >= base.model_dump(include={"source", "name"}).items()
+    config = architecture(BASE) if own else model_config(base, params.domain)
+    if config is None:
         raise UserError(f"params.yaml: base.name: {base.name!r} is not here yet; run `dvc repro prepare-base` first")
     want = expected(name, task, params.collect, config)
     kept: list[tuple[Found, Adapter]] = []

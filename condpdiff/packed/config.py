@@ -1,7 +1,9 @@
 """`config.json` of a generator's folder: what it takes, what it makes, what it was trained on and what it scored."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import read_json
@@ -12,6 +14,8 @@ from condpdiff.zoo.settings import Collect, Normalize
 
 FILE, BASE, CHECKPOINTS = "config.json", "base", "checkpoints.safetensors"
 """And the folder of the base model, where nobody else has it; and a task's checkpoints, in float16."""
+OWN = ("condpdiff", "original", "soup", "gaussian", "no_lora")
+"""Arms of a card's scores: ours, and what it is held against."""
 
 
 class BaseModel(Section):
@@ -21,7 +25,7 @@ class BaseModel(Section):
     name: str
     load: str
     """What `from_pretrained` takes for it: the hub's id, or the folder that it was in."""
-    sha256: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
     """Of its weights: `load` may be another folder elsewhere."""
 
 
@@ -44,6 +48,11 @@ class Known(Section):
     scores: dict[str, float] = {}
     """Arm -> its selected candidate's score on validation, of the run that trained the generator."""
 
+    def table(self) -> list[str]:
+        """The scores for a card, in Markdown."""
+        rows = [f"| {arm} | {self.scores[arm]:.2f} |" for arm in OWN if arm in self.scores]
+        return ["", f"| arm | {self.settings['metrics'][0]} on validation |", "|---|---:|", *rows] if rows else []
+
 
 class Config(Section):
     format: Literal[1]
@@ -54,7 +63,8 @@ class Config(Section):
     normalize: Normalize
     condition: Condition
     sample: Sample
-    tasks: dict[str, Known]
+    tasks: dict[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], Known]
+    """By name, which is also that of its folders."""
     measured: dict[str, Any] = {}
     """What the run's report measured, as its metrics.json has it."""
 

@@ -21,7 +21,7 @@ from condpdiff.common.task import FAMILIES, Data
 from condpdiff.style import rendering
 from condpdiff.style.conditions import draws_of
 from condpdiff.style.families import drawing
-from condpdiff.style.images import NEUTRAL, SUFFIXES, encode_png, read_rgb, shrink, square
+from condpdiff.style.images import NEUTRAL, SUFFIXES, encode_png, pictures_in, read_rgb, shrink, square
 from condpdiff.style.photographs import photographs
 from condpdiff.style.task import DrawnSource, FoldersSource, Task
 
@@ -110,9 +110,22 @@ def _pictures(source: FoldersSource, folder: str, place: str) -> list[tuple[str,
     """Path and content of every picture of a folder, by name."""
     if source.package is None:
         base = own_path(f"{source.path}/{folder}", place, folder=True)
-        return [(str(p), p.read_bytes()) for p in sorted(base.iterdir()) if p.suffix.lower() in SUFFIXES]
+        return [(str(path), path.read_bytes()) for path in pictures_in(base)]
     found = packages.read_folder(source.package, f"{source.path}/{folder}")
     return [(f"{place}/{k}", v) for k, v in sorted(found.items()) if Path(k).suffix.lower() in SUFFIXES]
+
+
+def captions_of(pictures: list[Path]) -> list[str]:
+    """The caption of each picture, from the files of its folder; the neutral one where a folder has none.
+
+    Raises:
+        UserError: as prepare-data's, of a folder's pictures.
+    """
+    found = {}
+    for folder in {path.parent for path in pictures}:
+        names = {_spelt(path.name) for path in (*pictures_in(folder), *pictures) if path.parent == folder}
+        found[folder] = _captions(folder, sorted(names), folder)
+    return [found[path.parent][_spelt(path.name)] for path in pictures]
 
 
 def _captions(folder: Path, names: list[str], root: Path) -> dict[str, str]:

@@ -7,6 +7,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,15 @@ from typer.testing import CliRunner
 
 from condpdiff.cli import app
 from condpdiff.common.files import read_tensors
-from condpdiff.packed import trying
 from condpdiff.packed.config import CHECKPOINTS
 from condpdiff.packed.generator import Generator
 from condpdiff.style.images import SUFFIXES, encode_png
 from tests.packed.tiny_generators import SCORES, style_generator, text_generator
 from tests.style.stand_ins_style import CAPTIONS, SIZE, make_images, save_style_base
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytest.importorskip("gradio", reason="`pip install 'condpdiff[app]'`")
+ours = import_module("condpdiff.packed.app")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -53,7 +56,7 @@ def style(style_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Generat
 
 def test_half_the_scale_is_half_the_effect(text: Generator) -> None:
     lora = text.generate("films")[0]
-    half = {**lora.state_dict(), **lora.with_theta(trying.scaled(lora, 0.5), {}).state_dict()}
+    half = {**lora.state_dict(), **lora.with_theta(ours.scaled(lora, 0.5), {}).state_dict()}
     whole = lora.state_dict()
     for key in (key for key in whole if ".lora_B." in key):
         a = key.replace(".lora_B.", ".lora_A.")
@@ -62,36 +65,33 @@ def test_half_the_scale_is_half_the_effect(text: Generator) -> None:
 
 def test_no_lora_soup_and_generated_answer_and_scale_0_is_no_lora(text: Generator, text_base: Path) -> None:
     lora = text.generate("films")[0]
-    found = trying.answers(text, lora, text_base, 0.0, "the plot was  lovely", "")
+    found = ours.answers(text, lora, text_base, 0.0, "the plot was  lovely", "")
     none, soup, generated = found.values()
     assert list(found) == ["no LoRA", "soup of films", "generated"]
     assert none.allclose(generated) and not none.allclose(soup)
     assert float(soup.sum()) == pytest.approx(1)
-    assert not trying.answers(text, lora, text_base, 1.0, "the plot was lovely", "")["generated"].allclose(none)
+    assert not ours.answers(text, lora, text_base, 1.0, "the plot was lovely", "")["generated"].allclose(none)
 
 
 def test_conditions_are_mixed_and_the_nearest_style_is_another_that_was_trained_on(style: Generator) -> None:
     assert style.trained == ["waves/2", "waves/3"]  # the first two were held out
-    ends = {
-        share: trying.style_loras(style, "waves/2", "waves/0", share, 0)["generated"].theta for share in (0, 0.5, 1)
-    }
-    assert ends[0].equal(trying.style_loras(style, "waves/2", "", 0.5, 0)["generated"].theta)
-    assert ends[1].equal(trying.style_loras(style, "waves/0", "", 0.5, 0)["generated"].theta)
+    two, none = {"task": "waves/2"}, {"task": "waves/0"}
+    ends = {share: ours.style_loras(style, two, none, share, 0)["generated"].theta for share in (0, 0.5, 1)}
+    assert ends[0].equal(ours.style_loras(style, two, {}, 0.5, 0)["generated"].theta)
+    assert ends[1].equal(ours.style_loras(style, none, {}, 0.5, 0)["generated"].theta)
     assert not ends[0.5].allclose(ends[0]) and not ends[0.5].allclose(ends[1])
-    assert list(trying.style_loras(style, "waves/2", "", 0, 0)) == ["generated", "nearest training style, waves/3"]
+    assert list(ours.style_loras(style, two, {}, 0, 0)) == ["generated", "nearest training style, waves/3"]
 
 
 def test_without_a_lora_images_are_those_of_scale_0(style: Generator, style_base: Path) -> None:
     lora = style.generate("waves/2")[0]
-    theta = [trying.scaled(lora, scale) for scale in (0, 1)]
-    none, nothing, whole = trying.paint(theta, lora, style_base, CAPTIONS[:2], 2)
+    theta = [ours.scaled(lora, scale) for scale in (0, 1)]
+    none, nothing, whole = ours.paint(style, style_base, theta, CAPTIONS[:2], 2)
     assert none.shape == (2, SIZE, SIZE, 3) and np.array_equal(none, nothing) and not np.array_equal(none, whole)
 
 
 # --- the page ---------------------------------------------------------------------------------------
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-gradio = pytest.importorskip("gradio", reason="`pip install 'condpdiff[app]'`")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path: `apt install chromium`")
 
 
@@ -112,11 +112,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @contextmanager
 def served(generator: Generator, base: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    from condpdiff.packed.app import start
-
     for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):
         monkeypatch.setenv(name, "")  # so that they are put back
-    served = start(generator, base, None)
+    served = ours.start(generator, base, None)
     try:
         yield served
     finally:
@@ -263,12 +261,13 @@ def test_without_gradio_one_line_says_how_to_get_it(
     text: Generator, text_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.delitem(sys.modules, "condpdiff.packed.app")
     found = CliRunner().invoke(app, ["app", str(text.folder), "--base", str(text_base)])
-    assert str(found.exception) == "error: gradio: not installed; `pip install 'condpdiff[app]'`"
+    assert str(found.exception) == "error: this needs gradio: pip install 'condpdiff[app]'"
 
 
 def test_the_nearest_checkpoint_is_told_from_the_packed_ones(text: Generator) -> None:
     lora = text.generate("films")[0]
     theta = read_tensors(text.folder / "zoo/films" / CHECKPOINTS)["theta"].float()
-    found = trying.nearest_checkpoint(text, lora.with_theta(theta[1], lora.head))
+    found = ours.nearest_checkpoint(text, lora.with_theta(theta[1], lora.head))
     assert found is not None and found[0] == 0 and found[1] > 1

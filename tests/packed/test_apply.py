@@ -54,8 +54,8 @@ def test_outputs_are_those_of_peft(base, adapter: Adapter, model_type: str, outp
     found = of.apply(folder, of.rows_of(TEXTS))
     logits = logits_of_peft(base(model_type), folder, outputs)
     expected = logits if outputs == 1 else logits.softmax(1)
-    torch.testing.assert_close(torch.from_numpy(found.outputs), expected)
-    assert found.labels == (None if outputs == 1 else [f"LABEL_{i}" for i in range(outputs)])
+    torch.testing.assert_close(torch.from_numpy(found.to_numpy()), expected)
+    assert list(found) == (["value"] if outputs == 1 else [f"LABEL_{i}" for i in range(outputs)])
 
 
 def test_labels_are_the_adapters_or_the_bases(base, adapter: Adapter, tmp_path: Path) -> None:
@@ -63,12 +63,13 @@ def test_labels_are_the_adapters_or_the_bases(base, adapter: Adapter, tmp_path: 
     model = AutoModelForSequenceClassification.from_pretrained(base("bert"), id2label={0: "no", 1: "yes"})
     model.save_pretrained(own)
     AutoTokenizer.from_pretrained(base("bert")).save_pretrained(own)
-    assert of.apply(folder, of.rows_of(TEXTS), own).labels == ["no", "yes"]
-    assert of.apply(adapter(outputs=3), of.rows_of(TEXTS), own).labels == ["LABEL_0", "LABEL_1", "LABEL_2"]
+    assert list(of.apply(folder, of.rows_of(TEXTS), own)) == ["no", "yes"]
+    assert list(of.apply(adapter(outputs=3), of.rows_of(TEXTS), own)) == ["LABEL_0", "LABEL_1", "LABEL_2"]
     write_json(folder / LABELS, {"0": "bad", "1": "good"})
-    assert of.apply(folder, of.rows_of(TEXTS), own).labels == ["bad", "good"]
+    assert list(of.apply(folder, of.rows_of(TEXTS), own)) == ["bad", "good"]
     write_json(folder / LABELS, {"0": "bad"})
-    assert "labels.json: found labels of 0, allowed: of 0 to 1" in message_of(of.apply, folder, of.rows_of(TEXTS), own)
+    said = message_of(of.apply, folder, of.rows_of(TEXTS), own)
+    assert said.endswith("labels.json: found 1 labels, allowed: 2, as the classifier has")
 
 
 def test_generated_adapters_stand_beside_others_in_a_table_and_in_json(base, adapter: Adapter, tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_texts_come_of_lines_tables_and_pairs(tmp_path: Path) -> None:
     assert message_of(of.read_texts, tmp_path / "b.csv").endswith("found 1 rows of words; allowed: rows of text")
     (tmp_path / "c.jsonl").write_text('{"text": "a"}\n{"text": 1}\n')
     assert message_of(of.read_texts, tmp_path / "c.jsonl").endswith("row 2: text: found 1, allowed: text")
-    assert "found suffix '.doc', allowed: .txt, .csv" in message_of(of.read_texts, _touch(tmp_path / "d.doc"))
+    assert "found suffix '.doc', allowed: .csv, .tsv" in message_of(of.read_texts, _touch(tmp_path / "d.doc"))
 
 
 def test_what_does_not_fit_is_one_line(base, adapter: Adapter, tmp_path: Path, no_hub: None) -> None:
