@@ -25,7 +25,7 @@ from condpdiff.common.files import read_json, read_tensors
 from condpdiff.common.task import number
 from condpdiff.evaluate.settings import Scoring
 from condpdiff.packed import refine
-from condpdiff.packed.config import CHECKPOINTS
+from condpdiff.packed.config import CHECKPOINTS, table
 from condpdiff.packed.generator import MOST_PICTURES, Generator, Lora, in_words
 from condpdiff.style.images import NEUTRAL, SUFFIXES, encode_png
 from condpdiff.zoo.normalized import load_frame
@@ -37,24 +37,12 @@ PROMPTS = ["a photograph of a cat, whole", "a photograph of a temple, whole", "a
 DESCRIBED = ""
 """The choice of a task that the generator does not know."""
 GENERATED, NO_LORA = "generated", "no LoRA"
-ARMS = {
-    "majority": "the most frequent label, or the mean",
-    "no_lora": "no LoRA",
-    "soup": "soup: the mean of the task's checkpoints",
-    "original": "the best checkpoint",
-    "condpdiff": "the best generated LoRA",
-}
 CSS = """
 .gradio-container {max-width: 1200px !important}
 .images {display: grid; gap: 6px; align-items: end}
 .images b, .images span {font-size: .85em; line-height: 1.25; overflow-wrap: anywhere}
 .images span {grid-column: 1 / -1; margin-top: 8px}
 .images img {width: 100%; border-radius: 4px; display: block}
-.numbers {border-collapse: collapse; width: 100%}
-.numbers, .numbers tr {border: none !important}
-.numbers :is(td, th) {border: solid var(--border-color-primary) !important; border-width: 0 0 1px !important}
-.numbers :is(td, th) {padding: 4px 8px; text-align: right}
-.numbers :is(td, th):first-child {text-align: left}
 """
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'none'"
 """The browser itself refuses to ask anyone else."""
@@ -125,10 +113,6 @@ def _title(name: str, scale: float) -> str:
     return name + f" × {scale:g}" * (scale != 1 and name.startswith(GENERATED))
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return pd.DataFrame(rows, columns=pd.Index(head)).to_html(index=False, border=0, classes="numbers")
-
-
 def scaled(lora: Lora, scale: float) -> Tensor:
     """theta [K] of the LoRA with `scale` times its effect on the base model."""
     factor = [torch.full((e.size,), scale if ".lora_B." in e.key else 1.0) for e in lora.layout.entries]
@@ -156,21 +140,20 @@ def _style_page(generator: Generator, base: Path) -> None:
         choices.append((f"{name}: {what}" + " (not trained on)" * (name not in generator.trained), name))
 
     def style(which: str) -> list[Any]:
-        known = f"{'Or ' * (not generator.numbered)}{which} style that is known"
-        if generator.numbered:
-            return [gr.Dropdown(choices, value="", label=known)]
-        gr.Markdown(f"1 to {MOST_PICTURES} pictures of {which} style, of any content")
-        look: dict[str, Any] = {"columns": 5, "fit_columns": False, "height": 150, "show_label": False, "buttons": []}
-        pictures = gr.Gallery(file_types=list(SUFFIXES), interactive=True, sources=["upload"], type="filepath", **look)
-        return [pictures, gr.Dropdown(choices, value="", label=known)]
+        shown, told = not generator.numbered, f"1 to {MOST_PICTURES} pictures of {which} style, of any content"
+        look: dict[str, Any] = {"columns": 5, "fit_columns": False, "height": 150, "visible": shown, "buttons": []}
+        pictures = gr.Gallery(
+            label=told, file_types=list(SUFFIXES), interactive=True, sources=["upload"], type="filepath", **look
+        )
+        return [pictures, gr.Dropdown(choices, value="", label=f"{'Or ' * shown}{which} style that is known")]
 
     captions = base / "captions.json"
     prompts = read_json(captions)[:3] if captions.is_file() else PROMPTS
     with gr.Row():
         with gr.Column(scale=2):
-            first = style("a")
+            one = style("a")
             with gr.Accordion("Mix with a second style", open=False):
-                second = style("a second")
+                two = style("a second")
                 share = gr.Slider(0, 1, 0.5, step=0.05, label="Share of the second style")
             asked = gr.Textbox("\n".join(prompts), lines=3, label=f"Prompts, one a line (up to {MOST_PROMPTS})")
             scale = gr.Slider(0, 2, 1, **SCALE)
@@ -201,37 +184,38 @@ def _style_page(generator: Generator, base: Path) -> None:
         return _grid(titles, prompts, made), _zip(loras[last], last, scale)
 
     @_readable
-    def generate(*given: Any, progress: Any = gr.Progress()) -> Any:  # noqa: B008  (where Gradio looks for it)
-        *styles, share, seed, steps, text, scale, denoising, guidance = given
-        one, two = _style(styles[: len(first)]), _style(styles[len(first) :])
+    def generate(
+        pictures: Any, name: str, more_pictures: Any, second: str, share: float, seed: float | None, steps: float,
+        *shown: Any, progress: Any = gr.Progress(),  # noqa: B008  (where Gradio looks for it)
+    ) -> Any:  # fmt: skip
+        one, two = _style(pictures, name), _style(more_pictures, second)
         progress(0.1, "generating")
         found = style_loras(generator, one, two, share, int(seed or 0))
         if steps:
             if two or "task" in one:
-                what = "a mixture of two styles" if two else f"the known style {one['task']}"
+                what = "a mixture of two styles" if two else f"the known style {name}"
                 raise UserError(f"steps: found {what}, allowed: pictures of one style, which training needs")
             progress(0.3, f"training {steps} steps")
-            read, neutral = generator.read_pictures(one["pictures"]), [NEUTRAL] * len(one["pictures"])
-            trained, _ = refine.train_on_pictures(found[GENERATED], read, neutral, base, int(steps))
+            read = generator.read_pictures(one["pictures"])
+            trained, _ = refine.train_on_pictures(found[GENERATED], read, [NEUTRAL] * len(read), base, int(steps))
             found[f"{GENERATED}, then trained {steps} steps"] = trained
         progress(0.7, "images")
-        note = generator.note(None if two else one.get("task"), found[GENERATED])
-        near = "“Nearest training style” is what this generator makes for it, not the LoRA that was trained."
-        said = " ".join([near, f"Measured before: {note}." if note else ""])
-        return found, said, *repaint(found, text, scale, denoising, guidance)
+        said = "“Nearest training style” is what this generator makes for it, not the LoRA that was trained."
+        if note := generator.note(None if two else name or None, found[GENERATED]):
+            said += f" Measured before: {note}."
+        return found, said, *repaint(found, *shown)
 
-    every = [*first, *second, share, seed, steps, *shown]
+    every = [*one, *two, share, seed, steps, *shown]
     for event in (button.click, share.release):
         event(generate, every, [loras, notes, images, adapter], show_progress_on=[images])
     scale.release(repaint, [loras, *shown], [images, adapter], show_progress_on=[images])
 
 
-def _style(given: Sequence[Any]) -> dict[str, Any]:
+def _style(pictures: Any, name: str) -> dict[str, Any]:
     """What was given of one style, as `Generator.condition` takes it: pictures, a known one, or nothing."""
-    name, pictures = given[-1], [Path(path) for path, _ in (given[0] or [])] if len(given) > 1 else []
     if name and pictures:
         raise UserError("style: found pictures and a known style, allowed: one of them")
-    return {"task": name} if name else {"pictures": pictures} if pictures else {}
+    return {"task": name} if name else {"pictures": [Path(path) for path, _ in pictures]} if pictures else {}
 
 
 def style_loras(
@@ -313,14 +297,14 @@ def _text_page(generator: Generator, base: Path) -> None:
             seed = gr.Number(0, precision=0, label="Seed of the LoRA's noise")
         with gr.Column(scale=3):
             button = gr.Button("Generate", variant="primary")
-            about = gr.HTML("What is known of the generated LoRA will be here.", min_height=120)
+            about = gr.Markdown("What is known of the generated LoRA will be here.", min_height=120)
             adapter = gr.DownloadButton("Adapter as a zip", visible=False)
             with gr.Column(visible=False) as trial:
                 text = gr.Textbox("", label="A sentence")
                 pair = gr.Textbox("", label="The second sentence", visible=False)
                 scale = gr.Slider(0, 2, 1, **SCALE)
                 ask = gr.Button("Compare")
-                said = gr.HTML(min_height=80)
+                said = gr.Markdown(min_height=80)
     lora = gr.State()
     task.change(lambda name: gr.Column(visible=name == DESCRIBED), task, words)
 
@@ -345,7 +329,7 @@ def _text_page(generator: Generator, base: Path) -> None:
         for name, output in answers(generator, made, base, scale, text, pair).items():
             answer = labels[int(output.argmax())] if labels else f"{float(output):.2f}"
             rows.append([_title(name, scale), answer, *(f"{float(p):.1%}" for p in output if labels)])
-        return _table(["", "answer", *labels], rows), _zip(made, GENERATED, scale)
+        return table(["", "answer", *labels], rows), _zip(made, GENERATED, scale)
 
     given = [task, description, *examples, seed, scale]
     button.click(generate, given, [lora, about, trial, pair, said, adapter], show_progress_on=[about])
@@ -353,28 +337,20 @@ def _text_page(generator: Generator, base: Path) -> None:
         event(compare, [lora, text, pair, scale], [said, adapter], show_progress_on=[said])
 
 
-def _soup(generator: Generator, lora: Lora) -> Tensor:
-    """theta [K]: the mean of the checkpoints of the task whose head the LoRA has."""
-    return load_frame(generator.folder / "normalized", lora.task).soup
-
-
 def _about(generator: Generator, lora: Lora, task: str) -> str:
-    """What is known of a LoRA that was generated for a task, or (DESCRIBED) for another one."""
-    soup, known = _soup(generator, lora), generator.known(lora.task)
+    """What is known of a LoRA that was generated for a task, or (DESCRIBED) for another one, in Markdown."""
+    soup, known = load_frame(generator.folder / "normalized", lora.task).soup, generator.known(lora.task)
     parts = [
-        f"<p>Its weights are {float((lora.theta - soup).norm()):.2f} (L2) from the soup of {html.escape(lora.task)}, "
-        f"the mean of that task's checkpoints; without a LoRA it would be {float(soup.norm()):.2f}.</p>"
+        f"Its weights are {float((lora.theta - soup).norm()):.2f} (L2) from the soup of {lora.task}, the mean of that "
+        f"task's checkpoints; without a LoRA it would be {float(soup.norm()):.2f}."
     ]
     if near := nearest_checkpoint(generator, lora):
-        far, between = near
-        near_by = f"The nearest checkpoint is {far:.2f} away; from one checkpoint to its nearest: {between:.2f}."
-        parts.append(f"<p>{near_by}</p>")
+        parts.append("The nearest checkpoint is {:.2f} away; from one checkpoint to its nearest: {:.2f}.".format(*near))
     if note := generator.note(task or None, lora):
-        parts.append(f"<p>Not trained on: {html.escape(note)}.</p>")
+        parts.append(f"Not trained on: {note}.")
     if task and known.scores:
-        rows = [[what, f"{known.scores[arm]:.1f}"] for arm, what in ARMS.items() if arm in known.scores]
-        parts.append(_table([f"measured when the generator was trained: {known.settings['metrics'][0]}", "%"], rows))
-    return "".join(parts)
+        parts.append(f"Measured when the generator was trained:\n{known.table()}")
+    return "\n\n".join(parts)
 
 
 def nearest_checkpoint(generator: Generator, lora: Lora) -> tuple[float, float] | None:
@@ -403,8 +379,8 @@ def answers(generator: Generator, lora: Lora, base: Path, scale: float, text: st
         raise UserError("sentence: found one, allowed: two")
     texts = {"text": [" ".join(text.split())], "text_pair": [" ".join(pair.split()) if pairs else ""]}
     scorer = refine.scorer_of(lora, base, {"asked": pd.DataFrame({**texts, "label": [0.0]})})
-    found = {}
-    loras = {NO_LORA: None, f"soup of {lora.task}": _soup(generator, lora), GENERATED: scaled(lora, scale)}
+    soup, found = load_frame(generator.folder / "normalized", lora.task).soup, {}
+    loras = {NO_LORA: None, f"soup of {lora.task}": soup, GENERATED: scaled(lora, scale)}
     for name, theta in loras.items():
         scorer.merge(theta)
         output = torch.from_numpy(scorer.outputs("asked")[0])

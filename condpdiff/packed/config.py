@@ -1,5 +1,6 @@
 """`config.json` of a generator's folder: what it takes, what it makes, what it was trained on and what it scored."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,8 +15,11 @@ from condpdiff.zoo.settings import Collect, Normalize
 
 FILE, BASE, CHECKPOINTS = "config.json", "base", "checkpoints.safetensors"
 """And the folder of the base model, where nobody else has it; and a task's checkpoints, in float16."""
-OWN = ("condpdiff", "original", "soup", "gaussian", "no_lora")
-"""Arms of a card's scores: ours, and what it is held against."""
+ARMS = {
+    **{"condpdiff": "best generated LoRA", "original": "best checkpoint", "soup": "soup"},
+    **{"gaussian": "best draw from a normal distribution", "no_lora": "no LoRA"},
+}
+"""Of a table of scores: ours, and what it is held against."""
 
 
 class BaseModel(Section):
@@ -48,10 +52,10 @@ class Known(Section):
     scores: dict[str, float] = {}
     """Arm -> its selected candidate's score on validation, of the run that trained the generator."""
 
-    def table(self) -> list[str]:
-        """The scores for a card, in Markdown."""
-        rows = [f"| {arm} | {self.scores[arm]:.2f} |" for arm in OWN if arm in self.scores]
-        return ["", f"| arm | {self.settings['metrics'][0]} on validation |", "|---|---:|", *rows] if rows else []
+    def table(self) -> str:
+        """The scores in Markdown, "" without any."""
+        rows = [[what, f"{self.scores[arm]:.2f}"] for arm, what in ARMS.items() if arm in self.scores]
+        return table(["arm", f"{self.settings['metrics'][0]} on validation"], rows) if rows else ""
 
 
 class Config(Section):
@@ -74,3 +78,9 @@ class Config(Section):
         if not (folder / FILE).is_file():
             raise UserError(f"{folder}: no {FILE}; allowed: the folder of a generator, as `condpdiff pack` writes it")
         return parse(Config, read_json(folder / FILE), str(folder / FILE))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, the first column on the left and numbers on the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(["", *(f"| {' | '.join(cells)} |" for cells in lines)])

@@ -82,7 +82,7 @@ class Lora:
             f"- Base model: {base.name}, SHA-256 of its weights {base.sha256[:16]}",
         ]
         if self.how.get("Asked with") == in_words(task=self.task):
-            said += self.config.tasks[self.task.partition("/")[0]].table()
+            said.append(self.config.tasks[self.task.partition("/")[0]].table())
         text = card(lora, self.base, folder, said, self.labels)
         with new_directory(Path(folder)) as scratch:
             write_adapter(scratch, self.state_dict(), lora, self.base, text, self.labels)

@@ -114,5 +114,5 @@ def _card(config: Config) -> str:
     ]
     for name, known in config.tasks.items():
         if known.scores:
-            lines += [f"\n## {name}", *known.table()]
+            lines += [f"\n## {name}", known.table()]
     return "\n".join([*lines, ""])

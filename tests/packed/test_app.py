@@ -164,13 +164,13 @@ def test_text_from_the_task_to_the_adapter(
 ) -> None:
     with served(text, text_base, monkeypatch) as server, opened(server.local_url, asked, 390) as page:
         page.get_by_role("button", name="Generate", exact=True).click()
-        scores = page.locator("table.numbers").first
+        scores = page.locator("table").first
         scores.wait_for()
-        assert f"{SCORES['condpdiff']:.1f}" in scores.inner_text() and "accuracy" in scores.inner_text()
+        assert f"{SCORES['condpdiff']:.2f}" in scores.inner_text() and "accuracy" in scores.inner_text()
         assert "The nearest checkpoint is " in page.inner_text("body")
         page.get_by_label("A sentence").fill("the film was lovely")
         page.get_by_role("button", name="Compare").click()
-        answers = page.locator("table.numbers").nth(1)
+        answers = page.locator("table").nth(1)
         answers.wait_for()
         assert [row.split("\t")[0] for row in answers.inner_text().splitlines()[1:]] == [
             "no LoRA", "soup of films", "generated",
