@@ -26,7 +26,7 @@ from condpdiff.common.task import number
 from condpdiff.evaluate.settings import Scoring
 from condpdiff.packed import refine
 from condpdiff.packed.config import CHECKPOINTS, table
-from condpdiff.packed.generator import MOST_PICTURES, Generator, Lora, in_words
+from condpdiff.packed.generator import MOST_PICTURES, Generator, Lora
 from condpdiff.style.images import NEUTRAL, SUFFIXES, encode_png
 from condpdiff.zoo.normalized import load_frame
 
@@ -134,10 +134,10 @@ def _zip(lora: Lora, name: str, scale: float) -> gr.DownloadButton:
 
 
 def _style_page(generator: Generator, base: Path) -> None:
-    choices = [("", "")]
+    choices, trained = [("", "")], generator.trained
     for name in sorted(generator.tasks, key=lambda name: (name.partition("/")[0], number(name))):
         what = generator.known(name).settings["condition"]["description"]
-        choices.append((f"{name}: {what}" + " (not trained on)" * (name not in generator.trained), name))
+        choices.append((f"{name}: {what}" + " (not trained on)" * (name not in trained), name))
 
     def style(which: str) -> list[Any]:
         shown, told = not generator.numbered, f"1 to {MOST_PICTURES} pictures of {which} style, of any content"
@@ -232,10 +232,10 @@ def style_loras(
     """
     if not one:
         raise UserError("style: found nothing, allowed: pictures, or a style that is known")
-    y, how = generator.condition(**one), in_words(**one)
+    y, how = generator.condition(**one)
     if two:
-        y = torch.lerp(y.mean(0), generator.condition(**two).mean(0), share)[None]
-        how = f"{1 - share:.0%} {how}, {share:.0%} {in_words(**two)}"
+        other, its = generator.condition(**two)
+        y, how = torch.lerp(y.mean(0), other.mean(0), share)[None], f"{1 - share:.0%} {how}, {share:.0%} {its}"
     given = one.get("task"), two.get("task")
     near = generator.nearest(y, [name for name in generator.trained if name not in given])
     return {

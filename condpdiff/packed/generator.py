@@ -81,7 +81,7 @@ class Lora:
             *(f"- {key}: {value}" for key, value in self.how.items()),
             f"- Base model: {base.name}, SHA-256 of its weights {base.sha256[:16]}",
         ]
-        if self.how.get("Asked with") == in_words(task=self.task):
+        if self.how.get("Asked with") == f"task `{self.task}`":
             said.append(self.config.tasks[self.task.partition("/")[0]].table())
         text = card(lora, self.base, folder, said, self.labels)
         with new_directory(Path(folder)) as scratch:
@@ -228,9 +228,8 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
             UserError: not exactly one of task, description and pictures; an unknown task; what this generator can't
                 be asked with; a picture that can't be read; a condition's encoder that can't be had.
         """
-        y = self.condition(task, description, examples, pictures)
-        name = task or self.nearest(y)
-        how = {"Asked with": in_words(task, description, examples, pictures)}
+        y, words = self.condition(task, description, examples, pictures)
+        name, how = task or self.nearest(y), {"Asked with": words}
         if not task and self.config.domain == "text":
             how["Stands in"] = f"head and labels are those of the nearest task, `{name}`"
         return self.from_condition(y, name, how, samples, seed)
@@ -258,8 +257,8 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
         description: str | None = None,
         examples: Sequence[tuple[str, str]] = (),
         pictures: Sequence[Picture] = (),
-    ) -> Tensor:
-        """y [V, d_cond] of a task that is known, described, or shown; raises as `generate`."""
+    ) -> tuple[Tensor, str]:
+        """y [V, d_cond] of a task that is known, described, or shown, and which in words; raises as `generate`."""
         asked = {"task": task, "description": description, "pictures": list(pictures)}
         given = [key for key, value in asked.items() if value]
         if len(given) != 1:
@@ -268,7 +267,7 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
             if task not in self.conditions:
                 allowed = ", ".join(self.tasks)
                 raise UserError(f"task: unknown task {task!r}{nearest(task, self.tasks)}; allowed: {allowed}")
-            return self.conditions[task]
+            return self.conditions[task], f"task `{task}`"
         wanted = {"text": "description", "style": "pictures"}[self.config.domain]
         if self.numbered or given != [wanted]:
             allowed = "task" if self.numbered else f"task or {wanted}"
@@ -277,10 +276,11 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
             from condpdiff.text.conditions import example_line
 
             lines = [description, *(example_line(text, label) for text, label in examples)]
-            return self._encoder(["\n".join(lines)])
+            beside = f" and {len(examples)} examples" if examples else ""
+            return self._encoder(["\n".join(lines)]), f"“{description}”{beside}"
         if len(pictures) > MOST_PICTURES:
             raise UserError(f"pictures: found {len(pictures)}, allowed: 1 to {MOST_PICTURES}")
-        return self._encoder([self.read_pictures(pictures)])
+        return self._encoder([self.read_pictures(pictures)]), f"{len(pictures)} picture{'s' * (len(pictures) > 1)}"
 
     @cached_property
     def _encoder(self) -> Any:
@@ -311,17 +311,3 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
         measured = {of: self.config.measured.get(tier, {}).get("condpdiff") for tier, of in tiers.items()}
         far = " and ".join(f"{share:.0f} % {of}" for of, share in measured.items() if share is not None)
         return f"of the way from the mean soup to a style's own LoRA it went {far}" if far else None
-
-
-def in_words(
-    task: str | None = None,
-    description: str | None = None,
-    examples: Sequence[tuple[str, str]] = (),
-    pictures: Sequence[Picture] = (),
-) -> str:
-    """What a generator was asked with, for a card."""
-    if task:
-        return f"task `{task}`"
-    if description:
-        return f"“{description}”" + (f" and {len(examples)} examples" if examples else "")
-    return f"{len(pictures)} picture{'s' * (len(pictures) > 1)}"
