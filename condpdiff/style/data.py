@@ -18,9 +18,7 @@ from condpdiff.common.sources import own_path
 from condpdiff.common.splits import save_splits
 from condpdiff.common.tables import is_missing, read_table, shown
 from condpdiff.common.task import FAMILIES, Data
-from condpdiff.style import rendering
 from condpdiff.style.conditions import draws_of
-from condpdiff.style.families import drawing
 from condpdiff.style.images import NEUTRAL, SUFFIXES, encode_png, pictures_in, read_rgb, shrink, square
 from condpdiff.style.photographs import photographs
 from condpdiff.style.task import DrawnSource, FoldersSource, Task
@@ -57,6 +55,8 @@ def prepare_data(name: str, task: Task, limits: Data, out: Path) -> None:
 
 def needs(task: Task) -> list[tuple[str, str]]:
     """As `domain.DataModule`."""
+    from condpdiff.style import rendering  # with scipy, which captions need not wait for
+
     source = task.data.source
     if isinstance(source, FoldersSource):
         own = [("folder", f"{source.path}/{folder}") for folder in source.folders]
@@ -66,6 +66,8 @@ def needs(task: Task) -> list[tuple[str, str]]:
 
 
 def _drawn(source: DrawnSource, size: int, count: int, name: str) -> tuple[dict[str, Rows], list[Any]]:
+    from condpdiff.style.families import drawing
+
     scored, told = drawing.contents(source.seed)
     captions = [photograph.caption for photograph in photographs()]
     rows: dict[str, Rows] = {"train": [], "held_out": [], "validation": []}
