@@ -38,9 +38,8 @@ def export(what: str, out: Path, form: str, between: str | None, at: float) -> N
         form: peft, diffusers, kohya, or merged: a plain model folder of transformers.
         between: a second one, as `what`; the LoRA is the first one's weights (1 - at) and the second one's at.
 
-    Raises:
-        UserError: there is no such LoRA; the two differ in more than their values; the format is not for such models;
-            `out` is there already; loaded again, it is not what was written.
+    Raises a UserError if there is no such LoRA; the two differ in more than their values; the format is not for such
+    models; `out` is there already; loaded again, it is not what was written.
     """
     if form not in (allowed := FORMATS[kind := domain()]):
         raise UserError(f"--format: found {form!r}, allowed: {', '.join(allowed)} (domain: {kind})")
@@ -75,11 +74,7 @@ def export(what: str, out: Path, form: str, between: str | None, at: float) -> N
 
 
 def push(out: Path, repository: str) -> str:
-    """Upload a folder to the hub with huggingface_hub's own login, and give its address.
-
-    Raises:
-        UserError: the hub can't be reached, or refuses; the folder stays.
-    """
+    """Upload a folder with huggingface_hub's own login, and give its address; raises a UserError if the hub refuses."""
     from huggingface_hub import HfApi
 
     try:
@@ -122,11 +117,7 @@ def load(what: str) -> tuple[Adapter, str]:
 
 
 def interpolated(one: Adapter, other: Adapter, at: float) -> Adapter:
-    """The matrices A and B, and the heads, at `at` from 0 (one) to 1 (other).
-
-    Raises:
-        UserError: their bases, ranks, alphas, labels, tensors or shapes differ.
-    """
+    """A, B and head at `at` from 0 (one) to 1 (other); raises a UserError if they differ in more than their values."""
     about = [
         {"base": each.base, "rank": each.config["rank"], "alpha": each.config["alpha"], "labels": each.labels}
         | {"tensors or shapes": {key: tensor.shape for key, tensor in each.tensors.items()}}

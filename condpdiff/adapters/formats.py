@@ -70,11 +70,7 @@ def head_width(tensors: Mapping[str, Tensor]) -> int | None:
 
 
 def read_labels(folder: Path) -> list[str] | None:
-    """Class names of an adapter's `labels.json`, in the order of their indices; None without one.
-
-    Raises:
-        UserError: it names no classes 0, 1 and so on.
-    """
+    """Class names of an adapter's `labels.json`, in order; None without one. Raises a UserError if it is odd."""
     if not (file := folder / LABELS).is_file():
         return None
     found = read_json(file)
@@ -88,8 +84,7 @@ def read_adapter(path: Path) -> Adapter:
 
     An adapter of another name than `default` lies in a folder of that name: where it is the only one it is found.
 
-    Raises:
-        UserError: there is no adapter; it is a pickle; it can't be read; it is more than W0 + (alpha / r) B A.
+    Raises a UserError if there is no adapter; it is a pickle; it can't be read; it is more than W0 + (alpha / r) B A.
     """
     if path.is_dir() and not is_adapter(path):
         inside = [each for each in path.iterdir() if each.is_dir() and is_adapter(each)]

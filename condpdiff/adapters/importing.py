@@ -46,8 +46,7 @@ def import_zoo(source: Path, name: str, skip_odd: bool, say: Callable[[str], Non
         source: as `checkpoints` takes it.
         skip_odd: leave adapters that don't fit out, and say which and why.
 
-    Raises:
-        UserError: there is no such task; an adapter can't be read or does not fit; nothing is written then.
+    Raises a UserError if there is no such task; an adapter can't be read or does not fit; nothing is written then.
     """
     params, tasks = load_params()
     task = tasks[name] if name in tasks else read_task(name, module("task", params.domain).Task)
@@ -109,8 +108,7 @@ def checkpoints(source: Path, alpha: float) -> list[Found]:
             [N, K] and layout.json beside it; or a `.jsonl` of `{id, description, path}`.
         alpha: of a stacked file that does not say it.
 
-    Raises:
-        UserError: it is nothing that can be imported.
+    Raises a UserError if it is nothing that can be imported.
     """
     if not source.exists():
         allowed = "a folder of adapters, a Trainer's folder, a safetensors of theta [N, K], or a .jsonl"

@@ -52,8 +52,7 @@ SCALE: dict[str, Any] = {"label": "Scale of the generated LoRA", "info": "0: non
 def start(generator: Generator, base: Path, port: int | None, browser: bool = False) -> Any:
     """Serve the page on the loopback interface, and give Gradio's Blocks, which go on in a thread of their own.
 
-    Raises:
-        UserError: the port is taken.
+    Raises a UserError if the port is taken.
     """
     # What is uploaded and made lies in a folder of the page's own: no other file can be asked for.
     scratch = tempfile.TemporaryDirectory(prefix="condpdiff-app-")
@@ -227,8 +226,7 @@ def style_loras(
         one: as `Generator.condition` takes it; `two` is empty for none.
         share: of the second, 0 to 1: the conditions are mixed, not the weights.
 
-    Raises:
-        UserError: no style, or one that can't be read.
+    Raises a UserError if there is no style, or one that can't be read.
     """
     if not one:
         raise UserError("style: found nothing, allowed: pictures, or a style that is known")
@@ -247,11 +245,7 @@ def style_loras(
 def paint(
     generator: Generator, base: Path, theta: Sequence[Tensor], prompts: Sequence[str], steps: int, guidance: float = 1.0
 ) -> np.ndarray:
-    """Images uint8 [1 + S, U, H, W, 3] of U prompts without a LoRA, then with each of S vectors [K].
-
-    Args:
-        steps: of denoising; guidance: of the base model, 1 for none.
-    """
+    """Images uint8 [1 + S, U, H, W, 3] of U prompts: without a LoRA, then with each of S vectors [K]."""
     painter = _painter(generator, base, tuple(prompts))
     painter.scoring = Scoring(batch_tokens=1, image_steps=steps, image_guidance=guidance)
     return painter(torch.stack([torch.zeros(generator.layout.K), *theta]))
@@ -365,13 +359,9 @@ def nearest_checkpoint(generator: Generator, lora: Lora) -> tuple[float, float] 
 
 
 def answers(generator: Generator, lora: Lora, base: Path, scale: float, text: str, pair: str) -> dict[str, Tensor]:
-    """What the base model says of a sentence with its head and no LoRA, the soup, and the LoRA.
+    """Probabilities [classes] of a sentence, or a value [1], of the task's head with no LoRA, the soup, and the LoRA.
 
-    Returns:
-        Probabilities [classes], or a value [1].
-
-    Raises:
-        UserError: one sentence where the task is of two; the task has no head of its own.
+    Raises a UserError if the task is of two sentences and there is one, or has no head of its own.
     """
     data = refine.text_task(lora).data
     pairs = data.columns.text_pair is not None

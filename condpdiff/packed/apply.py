@@ -27,13 +27,9 @@ TOP, WIDTH = 3, 48
 
 
 def read_texts(path: Path) -> pd.DataFrame:
-    """Texts of a file: a .txt has one a line, a table a column `text` and, of pairs, `text_pair`.
+    """Texts of a file, as `rows_of` gives them: of a .txt its lines, of a table columns `text` and `text_pair`.
 
-    Returns:
-        Rows as `rows_of` gives them.
-
-    Raises:
-        UserError: the file can't be read, or has no texts.
+    Raises a UserError if the file can't be read, or has no texts.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
@@ -74,8 +70,7 @@ def apply(adapter: Path, rows: pd.DataFrame, base: Path | None = None) -> pd.Dat
     Returns:
         float32 [V, C] with a column a class: its probabilities; or [V, 1]: values.
 
-    Raises:
-        UserError: no such adapter, or of another kind; its base can't be had; the two do not fit.
+    Raises a UserError if there is no such adapter, or it is of another kind; its base can't be had; the two do not fit.
     """
     settings = read_json(adapter / CONFIG)
     if (kind := settings.get("task_type")) != "SEQ_CLS":

@@ -70,11 +70,7 @@ class Lora:
         return replace(self, theta=theta, head=head, how={**self.how, **how})
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write a PEFT adapter that `PeftModel.from_pretrained` loads, with `labels.json` and a card.
-
-        Raises:
-            OSError: it can't be written.
-        """
+        """Write a PEFT adapter that `PeftModel.from_pretrained` loads, with `labels.json` and a card."""
         base, lora = self.config.base, self.config.lora.model_dump()
         said = [
             "Sampled by Cond P-Diff; nothing was fine-tuned unless it says so below.\n",
@@ -96,11 +92,7 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
     """
 
     def __init__(self, folder: str | Path) -> None:
-        """Read `config.json`; weights are read when they are needed.
-
-        Raises:
-            UserError: the folder is no generator's.
-        """
+        """Read `config.json`; weights are read when they are needed. Raises a UserError if it is no generator's."""
         self.folder = Path(folder)
         self.config = Config.load(self.folder)
 
@@ -113,8 +105,7 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> "Generator":
         """The generator of a folder, or of an id `owner/name` of the hub; `options` as `snapshot_download`'s.
 
-        Raises:
-            UserError: it can't be had, or is no generator.
+        Raises a UserError if it can't be had, or is no generator.
         """
         name = str(pretrained_model_name_or_path)
         if Path(name).is_dir():
@@ -143,11 +134,7 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
 
     @cached_property
     def conditions(self) -> dict[str, Tensor]:
-        """y [V, d_cond] of every task that a run had; of a family, of each member `<family>/<q>`.
-
-        Raises:
-            UserError: the file can't be read, or has another task than `config.json`.
-        """
+        """y [V, d_cond] of every task that a run had; of a family, of each member `<family>/<q>`."""
         found = read_tensors(file := self.folder / "conditions" / FILE)
         for name in found:
             family, of_family, member = name.partition("/")
@@ -183,8 +170,7 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
     def base(self, own: Path | None = None) -> Path:
         """A folder of the base model: the user's own, the generator's, a run's, or what its source gives once more.
 
-        Raises:
-            UserError: it can't be had, or its weights are not those that the generator was trained with.
+        Raises a UserError if it can't be had, or its weights are not those that the generator was trained with.
         """
         asked, inside = self.config.base, self.folder / BASE
         found = own or (inside if inside.is_dir() else Path(asked.load))
@@ -224,9 +210,8 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
         Returns:
             `samples` LoRAs.
 
-        Raises:
-            UserError: not exactly one of task, description and pictures; an unknown task; what this generator can't
-                be asked with; a picture that can't be read; a condition's encoder that can't be had.
+        Raises a UserError unless exactly one of task, description and pictures is given and this generator can be asked
+        with it; if a task is unknown, a picture can't be read, or a condition's encoder can't be had.
         """
         y, words = self.condition(task, description, examples, pictures)
         name, how = task or self.nearest(y), {"Asked with": words}

@@ -31,8 +31,7 @@ ARMS, METRICS = Path("report/plots/arms.csv"), Path("report/metrics.json")
 def pack(data: Path, out: Path) -> Config:
     """Write the generator that `dvc repro` trained to the folder `out`.
 
-    Raises:
-        UserError: a stage has not run, or `out` is there and is no generator's folder.
+    Raises a UserError if a stage has not run, or `out` is there and is no generator's folder.
     """
     if out.exists() and not (out / FILE).is_file() and any(out.iterdir()):
         raise UserError(f"{out}: found a folder that is no generator's, allowed: a new folder")

@@ -27,11 +27,7 @@ DRAWS = 8
 
 
 def text_task(lora: Lora) -> "Task":
-    """The text task whose head a LoRA has.
-
-    Raises:
-        UserError: it is a member of a family, without a head of its own.
-    """
+    """The text task whose head a LoRA has; raises a UserError if that is a family's, whose members have none."""
     from condpdiff.text.task import Task
 
     settings = lora.config.tasks[lora.task.partition("/")[0]].settings
@@ -49,17 +45,9 @@ def scorer_of(lora: Lora, base: Path, splits: Mapping[str, pd.DataFrame]) -> "Sc
 
 
 def select(loras: Sequence[Lora], rows: pd.DataFrame, base: Path) -> tuple[Lora, str, str]:
-    """Race generated LoRAs of one text task on labelled rows (`evaluate.racing`).
+    """Race generated LoRAs of one text task (`evaluate.racing`) on rows as `text.data.read_labelled` gives them.
 
-    Args:
-        rows: columns text, text_pair, label (class index, or value), as `text.data.read_labelled` gives them.
-        base: folder of the base model.
-
-    Returns:
-        The winner, by how much it is better, and what racing saved.
-
-    Raises:
-        UserError: base and LoRAs do not fit.
+    Gives the winner, by how much it is better, and what racing saved; raises a UserError if the base does not fit.
     """
     from condpdiff.evaluate import racing
 
@@ -79,11 +67,7 @@ def select(loras: Sequence[Lora], rows: pd.DataFrame, base: Path) -> tuple[Lora,
 def train_on_rows(lora: Lora, rows: pd.DataFrame, base: Path, steps: int) -> tuple[Lora, str]:
     """Fine-tune a text LoRA and its head for some steps on labelled rows, as finetune-collect does.
 
-    Returns:
-        The LoRA, and its loss before and after.
-
-    Raises:
-        UserError: fewer than 2 steps; base and LoRA do not fit.
+    Gives the LoRA, and its loss before and after; raises a UserError for fewer than 2 steps, or another base.
     """
     from condpdiff.text.finetune import TextFinetuning
     from condpdiff.text.score import load_head
@@ -117,17 +101,7 @@ def train_on_rows(lora: Lora, rows: pd.DataFrame, base: Path, steps: int) -> tup
 def train_on_pictures(
     lora: Lora, pictures: np.ndarray, captions: Sequence[str], base: Path, steps: int
 ) -> tuple[Lora, str]:
-    """Fine-tune a style's LoRA for some steps on pictures uint8 [n, H, W, 3], as finetune-collect does.
-
-    Args:
-        captions: of each picture.
-
-    Returns:
-        The LoRA, and its loss before and after.
-
-    Raises:
-        UserError: fewer than 2 steps; base and LoRA do not fit.
-    """
+    """The same of a style's LoRA, on pictures uint8 [n, H, W, 3] and their captions."""
     from condpdiff.style.families.losses import Family
     from condpdiff.style.images import encode_png
     from condpdiff.style.task import Task
