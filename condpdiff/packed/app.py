@@ -14,7 +14,6 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-import pandas as pd
 import torch
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -27,6 +26,7 @@ from condpdiff.evaluate.settings import Scoring
 from condpdiff.packed import refine
 from condpdiff.packed.config import CHECKPOINTS, table
 from condpdiff.packed.generator import MOST_PICTURES, Generator, Lora
+from condpdiff.packed.refine import GENERATED, NO_LORA
 from condpdiff.style.images import NEUTRAL, SUFFIXES, encode_png
 from condpdiff.zoo.normalized import load_frame
 
@@ -36,7 +36,6 @@ PROMPTS = ["a photograph of a cat, whole", "a photograph of a temple, whole", "a
 """Where the base model brings no captions of its own."""
 DESCRIBED = ""
 """The choice of a task that the generator does not know."""
-GENERATED, NO_LORA = "generated", "no LoRA"
 CSS = """
 .gradio-container {max-width: 1200px !important}
 .images {display: grid; gap: 6px; align-items: end}
@@ -57,7 +56,6 @@ def start(generator: Generator, base: Path, port: int | None, browser: bool = Fa
     # What is uploaded and made lies in a folder of the page's own: no other file can be asked for.
     scratch = tempfile.TemporaryDirectory(prefix="condpdiff-app-")
     os.environ |= {"GRADIO_TEMP_DIR": scratch.name, "GRADIO_ANALYTICS_ENABLED": "False"}
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     page: Any
     with gr.Blocks(title="condpdiff", analytics_enabled=False) as page:
         gr.Markdown(f"# LoRAs for {html.escape(generator.config.base.name)}")
@@ -112,17 +110,11 @@ def _title(name: str, scale: float) -> str:
     return name + f" × {scale:g}" * (scale != 1 and name.startswith(GENERATED))
 
 
-def scaled(lora: Lora, scale: float) -> Tensor:
-    """theta [K] of the LoRA with `scale` times its effect on the base model."""
-    factor = [torch.full((e.size,), scale if ".lora_B." in e.key else 1.0) for e in lora.layout.entries]
-    return lora.theta * torch.cat(factor)
-
-
 def _zip(lora: Lora, name: str, scale: float) -> gr.DownloadButton:
     """The button for an adapter, at that scale."""
     out = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]), "adapter")
     how = {} if scale == 1 else {"Scale": f"its effect times {scale:g}, in the weights"}
-    lora.with_theta(scaled(lora, scale), lora.head, **how).save_pretrained(out)
+    lora.with_theta(lora.scaled(scale), lora.head, **how).save_pretrained(out)
     card = out / "README.md"
     card.write_text(card.read_text(encoding="utf-8").replace(str(out), out.name), encoding="utf-8")
     file = shutil.make_archive(str(out), "zip", out.parent, out.name)
@@ -176,7 +168,7 @@ def _style_page(generator: Generator, base: Path) -> None:
         prompts = [line.strip() for line in text.splitlines() if line.strip()]
         if not 1 <= len(prompts) <= MOST_PROMPTS:
             raise UserError(f"prompts: found {len(prompts)}, allowed: 1 to {MOST_PROMPTS}")
-        theta = [scaled(lora, scale if name.startswith(GENERATED) else 1) for name, lora in loras.items()]
+        theta = [lora.scaled(scale if name.startswith(GENERATED) else 1) for name, lora in loras.items()]
         made = paint(generator, base, theta, prompts, int(steps), guidance)
         last = [name for name in loras if name.startswith(GENERATED)][-1]
         titles = [_title(name, scale) for name in (NO_LORA, *loras)]
@@ -311,8 +303,7 @@ def _text_page(generator: Generator, base: Path) -> None:
         described = {"description": description.strip(), "examples": [one for one in given if all(one)]}
         asked: dict[str, Any] = {"task": name} if name != DESCRIBED else described
         made = generator.generate(**asked, seed=int(seed or 0))[0]
-        columns = generator.known(made.task).settings["data"].get("columns", {})
-        second = gr.Textbox(visible=bool(columns.get("text_pair")))
+        second = gr.Textbox(visible=bool(generator.known(made.task).settings["data"]["columns"].get("text_pair")))
         return made, _about(generator, made, name), gr.Column(visible=True), second, "", _zip(made, GENERATED, scale)
 
     @_readable
@@ -320,7 +311,7 @@ def _text_page(generator: Generator, base: Path) -> None:
         if made is None or not text.strip():
             return gr.skip(), gr.skip()
         labels, rows = made.labels or [], []
-        for name, output in answers(generator, made, base, scale, text, pair).items():
+        for name, output in refine.answers(generator, made, base, scale, text, pair).items():
             answer = labels[int(output.argmax())] if labels else f"{float(output):.2f}"
             rows.append([_title(name, scale), answer, *(f"{float(p):.1%}" for p in output if labels)])
         return table(["", "answer", *labels], rows), _zip(made, GENERATED, scale)
@@ -356,23 +347,3 @@ def nearest_checkpoint(generator: Generator, lora: Lora) -> tuple[float, float] 
     theta = read_tensors(file)["theta"].float()
     between = torch.cdist(theta, theta).fill_diagonal_(float("inf")).min(1).values.median()
     return float((theta - lora.theta).norm(dim=1).min()), float(between)
-
-
-def answers(generator: Generator, lora: Lora, base: Path, scale: float, text: str, pair: str) -> dict[str, Tensor]:
-    """Probabilities [classes] of a sentence, or a value [1], of the task's head with no LoRA, the soup, and the LoRA.
-
-    Raises a UserError if the task is of two sentences and there is one, or has no head of its own.
-    """
-    data = refine.text_task(lora).data
-    pairs = data.columns.text_pair is not None
-    if pairs and not pair.strip():
-        raise UserError("sentence: found one, allowed: two")
-    texts = {"text": [" ".join(text.split())], "text_pair": [" ".join(pair.split()) if pairs else ""]}
-    scorer = refine.scorer_of(lora, base, {"asked": pd.DataFrame({**texts, "label": [0.0]})})
-    soup, found = load_frame(generator.folder / "normalized", lora.task).soup, {}
-    loras = {NO_LORA: None, f"soup of {lora.task}": soup, GENERATED: scaled(lora, scale)}
-    for name, theta in loras.items():
-        scorer.merge(theta)
-        output = torch.from_numpy(scorer.outputs("asked")[0])
-        found[name] = output if data.kind == "regression" else output.softmax(0)
-    return found

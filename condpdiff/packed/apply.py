@@ -60,7 +60,7 @@ def rows_of(texts: Sequence[str], pairs: Sequence[str] | None = None) -> pd.Data
 def apply(adapter: Path, rows: pd.DataFrame, base: Path | None = None) -> pd.DataFrame:
     """Run a PEFT adapter of a text classifier on its base model.
 
-    Safetensors and JSON alone are read, and nothing in the folders is run.
+    Of the adapter safetensors and JSON alone are read; nothing in the folders is run.
 
     Args:
         adapter: a folder as `Lora.save_pretrained` or PEFT writes it, of task_type SEQ_CLS.

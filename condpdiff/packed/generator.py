@@ -69,6 +69,11 @@ class Lora:
         """The same with other weights [K] and another head; `how` says what was done."""
         return replace(self, theta=theta, head=head, how={**self.how, **how})
 
+    def scaled(self, scale: float) -> Tensor:
+        """theta [K] with `scale` times its effect on the base model."""
+        factor = [torch.full((e.size,), scale if ".lora_B." in e.key else 1.0) for e in self.layout.entries]
+        return self.theta * torch.cat(factor)
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a PEFT adapter that `PeftModel.from_pretrained` loads, with `labels.json` and a card."""
         base, lora = self.config.base, self.config.lora.model_dump()

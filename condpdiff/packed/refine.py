@@ -1,4 +1,4 @@
-"""What labelled rows or pictures of one's own make of generated LoRAs: the best of them, and one that is trained on."""
+"""What rows, pictures or a sentence of one's own make of generated LoRAs: the best, one trained on, what it answers."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from condpdiff.common.errors import UserError
-from condpdiff.packed.generator import Lora
+from condpdiff.packed.generator import Generator, Lora
 from condpdiff.zoo.checkpoints import Zoo
+from condpdiff.zoo.normalized import load_frame
 
 if TYPE_CHECKING:  # the domain's libraries take seconds
     from condpdiff.text.score import Scorer
@@ -24,6 +25,7 @@ HELD_OUT = 0.2
 """Share of the labelled rows that fine-tuning does not see, and its losses are taken on."""
 DRAWS = 8
 """Batches of noise that a style's losses are the mean over."""
+GENERATED, NO_LORA = "generated", "no LoRA"
 
 
 def text_task(lora: Lora) -> "Task":
@@ -62,6 +64,26 @@ def select(loras: Sequence[Lora], rows: pd.DataFrame, base: Path) -> tuple[Lora,
     )
     saved = f"{passes} of {full} rows went through the model: racing saved {1 - passes / full:.0%}"
     return loras[best], better, saved
+
+
+def answers(generator: Generator, lora: Lora, base: Path, scale: float, text: str, pair: str) -> dict[str, Tensor]:
+    """Probabilities [classes] of a sentence, or a value [1], of the task's head with no LoRA, the soup, and the LoRA.
+
+    Raises a UserError if the task is of two sentences and there is one, or has no head of its own.
+    """
+    data = text_task(lora).data
+    pairs = data.columns.text_pair is not None
+    if pairs and not pair.strip():
+        raise UserError("sentence: found one, allowed: two")
+    texts = {"text": [" ".join(text.split())], "text_pair": [" ".join(pair.split()) if pairs else ""]}
+    scorer = scorer_of(lora, base, {"asked": pd.DataFrame({**texts, "label": [0.0]})})
+    soup, found = load_frame(generator.folder / "normalized", lora.task).soup, {}
+    loras = {NO_LORA: None, f"soup of {lora.task}": soup, GENERATED: lora.scaled(scale)}
+    for name, theta in loras.items():
+        scorer.merge(theta)
+        output = torch.from_numpy(scorer.outputs("asked")[0])
+        found[name] = output if data.kind == "regression" else output.softmax(0)
+    return found
 
 
 def train_on_rows(lora: Lora, rows: pd.DataFrame, base: Path, steps: int) -> tuple[Lora, str]:

@@ -21,6 +21,7 @@ from condpdiff.cli import app
 from condpdiff.common.files import read_tensors
 from condpdiff.packed.config import CHECKPOINTS
 from condpdiff.packed.generator import Generator
+from condpdiff.packed.refine import answers
 from condpdiff.style.images import SUFFIXES, encode_png
 from tests.packed.tiny_generators import SCORES, style_generator, text_generator
 from tests.style.stand_ins_style import CAPTIONS, SIZE, make_images, save_style_base
@@ -56,7 +57,7 @@ def style(style_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Generat
 
 def test_half_the_scale_is_half_the_effect(text: Generator) -> None:
     lora = text.generate("films")[0]
-    half = {**lora.state_dict(), **lora.with_theta(ours.scaled(lora, 0.5), {}).state_dict()}
+    half = {**lora.state_dict(), **lora.with_theta(lora.scaled(0.5), {}).state_dict()}
     whole = lora.state_dict()
     for key in (key for key in whole if ".lora_B." in key):
         a = key.replace(".lora_B.", ".lora_A.")
@@ -65,12 +66,12 @@ def test_half_the_scale_is_half_the_effect(text: Generator) -> None:
 
 def test_no_lora_soup_and_generated_answer_and_scale_0_is_no_lora(text: Generator, text_base: Path) -> None:
     lora = text.generate("films")[0]
-    found = ours.answers(text, lora, text_base, 0.0, "the plot was  lovely", "")
+    found = answers(text, lora, text_base, 0.0, "the plot was  lovely", "")
     none, soup, generated = found.values()
     assert list(found) == ["no LoRA", "soup of films", "generated"]
     assert none.allclose(generated) and not none.allclose(soup)
     assert float(soup.sum()) == pytest.approx(1)
-    assert not ours.answers(text, lora, text_base, 1.0, "the plot was lovely", "")["generated"].allclose(none)
+    assert not answers(text, lora, text_base, 1.0, "the plot was lovely", "")["generated"].allclose(none)
 
 
 def test_conditions_are_mixed_and_the_nearest_style_is_another_that_was_trained_on(style: Generator) -> None:
@@ -85,7 +86,7 @@ def test_conditions_are_mixed_and_the_nearest_style_is_another_that_was_trained_
 
 def test_without_a_lora_images_are_those_of_scale_0(style: Generator, style_base: Path) -> None:
     lora = style.generate("waves/2")[0]
-    theta = [ours.scaled(lora, scale) for scale in (0, 1)]
+    theta = [lora.scaled(scale) for scale in (0, 1)]
     none, nothing, whole = ours.paint(style, style_base, theta, CAPTIONS[:2], 2)
     assert none.shape == (2, SIZE, SIZE, 3) and np.array_equal(none, nothing) and not np.array_equal(none, whole)
 
@@ -112,7 +113,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @contextmanager
 def served(generator: Generator, base: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):
+    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED"):
         monkeypatch.setenv(name, "")  # so that they are put back
     served = ours.start(generator, base, None)
     try:

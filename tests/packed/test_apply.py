@@ -54,7 +54,7 @@ def test_outputs_are_those_of_peft(base, adapter: Adapter, model_type: str, outp
     found = of.apply(folder, of.rows_of(TEXTS))
     logits = logits_of_peft(base(model_type), folder, outputs)
     expected = logits if outputs == 1 else logits.softmax(1)
-    torch.testing.assert_close(torch.from_numpy(found.to_numpy()), expected)
+    torch.testing.assert_close(torch.tensor(found.to_numpy()), expected)
     assert list(found) == (["value"] if outputs == 1 else [f"LABEL_{i}" for i in range(outputs)])
 
 
