@@ -33,9 +33,9 @@ from tests.adapters.conftest import (
     RANK,
     ROOT,
     randomise,
+    same,
     save_adapters,
     save_run,
-    style_transformer,
     write_run,
 )
 from tests.messages import message_of
@@ -92,23 +92,14 @@ def on_base(folder: Path) -> PeftModel:
 )
 def test_peft_loads_what_the_run_holds_and_labels_lie_beside_it(what: str, which: Any, films: Zoo) -> None:
     found = get_peft_model_state_dict(on_base(out(what)))
-    expected = {**unflatten(which(films.theta), films.layout), **films.head}
-    assert found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in found)
+    same(found, unflatten(which(films.theta), films.layout) | films.head)
     assert json.loads((OUT / "labels.json").read_text()) == {"0": "bad", "1": "good"}
     assert ("sampled by Cond P-Diff" in (OUT / "README.md").read_text()) == what.startswith("sample")
 
 
-def test_an_adapter_s_folder_goes_out_as_it_came_in(text_run: None) -> None:
-    save_adapters(Path("mine"), 1)
-    again, own = (load_file(folder / "adapter_model.safetensors") for folder in (out("mine/run-1"), Path("mine/run-1")))
-    assert again.keys() == own.keys() and all(torch.equal(again[key], own[key]) for key in own)
-    assert not (OUT / "labels.json").exists()
-
-
 def test_half_way_between_two_is_the_mean_of_their_weights(films: Zoo) -> None:
     found = read_adapter(out("checkpoint:films/1", between="checkpoint:films/2", at=0.25)).tensors
-    expected = unflatten(torch.lerp(films.theta[0], films.theta[1], 0.25), films.layout)
-    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    same(found, unflatten(torch.lerp(films.theta[0], films.theta[1], 0.25), films.layout) | films.head)
     assert "0.25 of the way from checkpoint 1 of `films` to checkpoint 2 of `films`" in (OUT / "README.md").read_text()
 
 
@@ -124,23 +115,13 @@ def test_merged_is_a_plain_model_with_labels_and_tokenizer_that_gives_the_adapte
 @pytest.mark.parametrize("form", ["peft", "diffusers", "kohya"])
 def test_a_style_goes_out_in_every_format_and_comes_back(form: str, waves: Zoo) -> None:
     found = read_adapter(out("sample:waves/1", form))
-    expected = unflatten(-waves.theta[0], waves.layout)
-    assert found.tensors.keys() == expected.keys() and (found.config["rank"], found.config["alpha"]) == (2, 4.0)
-    assert all(torch.equal(found.tensors[key], expected[key]) for key in expected)
+    same(found.tensors, unflatten(-waves.theta[0], waves.layout))
+    assert (found.config["rank"], found.config["alpha"]) == (2, 4.0)
     if form == "kohya":
         state, name = load_file(OUT / "pytorch_lora_weights.safetensors"), "transformer_blocks_0_attn1_to_out_0"
         ends = ("lora_down.weight", "lora_up.weight", "alpha")
         assert {f"lora_unet_{name}.{end}" for end in ends} <= state.keys()  # as its scripts name them
         assert {float(tensor) for key, tensor in state.items() if key.endswith(".alpha")} == {4.0}
-
-
-def test_diffusers_loader_takes_its_file_with_its_alpha(waves: Zoo) -> None:
-    model = style_transformer(1)
-    model.load_lora_adapter(out("sample:waves/1", "diffusers"), prefix="transformer", use_safetensors=True)
-    assert model.peft_config["default_1"].lora_alpha == 4
-    for key, tensor in unflatten(-waves.theta[0], waves.layout).items():
-        name = key.removeprefix("base_model.model.").replace(".weight", ".default_1.weight")
-        assert torch.equal(model.get_parameter(name), tensor)
 
 
 def test_what_can_not_be_exported_is_one_line(films: Zoo) -> None:
@@ -210,8 +191,7 @@ def test_adapters_of_a_causal_language_model_are_a_zoo_and_leave_again(
     assert zoo.theta.shape[0] == 3 and not zoo.head and zoo.config["task_type"] == "CAUSAL_LM"
 
     export("checkpoint:poems/3", Path("out"), "peft", None, 0.5)
-    own, again = (load_file(Path(folder) / "adapter_model.safetensors") for folder in ("mine/run-3", "out"))
-    assert own.keys() == again.keys() and all(torch.equal(own[key], again[key]) for key in own)
+    same(*(load_file(Path(folder, "adapter_model.safetensors")) for folder in ("mine/run-3", "out")))
 
 
 def test_commands_of_the_page_say_what_it_says(text_run: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,13 +212,15 @@ def test_commands_of_the_page_say_what_it_says(text_run: None, monkeypatch: pyte
         assert result.exit_code == ("error: " in said), result.output
         for line in said.strip().splitlines():
             assert re.sub(r"[\d,]+", "N", line) in re.sub(r"[\d,]+", "N", result.output)
+    same(*(load_file(Path(folder, "adapter_model.safetensors")) for folder in ("data/adapters/mine", "out/best")))
 
 
-def test_the_page_s_way_into_diffusers_works(style_run: None) -> None:
-    style_transformer(1).save_lora_adapter("source")
-    result = CliRunner().invoke(app, ["export", "source", "out/lora", "--format", "diffusers"])
-    assert result.exit_code == 0, result.output
+def test_the_page_s_way_into_diffusers_works(waves: Zoo) -> None:
+    out("sample:waves/1", "diffusers")
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(code, names)
-    assert names["model"].peft_config["default_0"].lora_alpha == 4  # type: ignore[attr-defined]
+    assert names["model"].peft_config["default_0"].lora_alpha == 4
+    for key, tensor in unflatten(-waves.theta[0], waves.layout).items():
+        name = key.removeprefix("base_model.model.").replace(".weight", ".default_0.weight")
+        assert torch.equal(names["model"].get_parameter(name), tensor)

@@ -31,6 +31,7 @@ from tests.adapters.conftest import (
     ROOT,
     peft_model,
     randomise,
+    same,
     save_adapters,
     style_transformer,
     train_with_trainer,
@@ -64,9 +65,8 @@ def test_a_folder_of_peft_adapters_is_a_zoo_in_the_order_of_their_names(text_run
     said, zoo = bring(), load_zoo(OUT)
     assert len(zoo.theta) == 11 and zoo.theta.dtype == torch.float32
     for row, model in zip(zoo.theta, models, strict=True):
-        state, found = get_peft_model_state_dict(model), {**unflatten(row, zoo.layout), **zoo.head}
-        assert found.keys() == state.keys()
-        assert all(torch.equal(found[key], state[key].to(dtype).float()) for key in state)
+        state = {key: tensor.to(dtype).float() for key, tensor in get_peft_model_state_dict(model).items()}
+        same(unflatten(row, zoo.layout) | zoo.head, state)
     assert said == [
         f"inputs/films: 11 checkpoints of {zoo.layout.K:,} weights, run-1 to run-11",
         "now set `zoo: inputs/films` in configs/tasks/films.yaml, and track inputs/films with `dvc add` or `git add`",
@@ -213,8 +213,7 @@ def test_files_of_diffusers_and_kohya_are_one_zoo(style_run: None) -> None:
     bring(task="waves")
     theta, zoo = read_tensors(Path("inputs/waves") / THETA)["theta"], load_zoo(Path("inputs/waves/0"))
     assert theta.shape[:2] == (4, 1) and (theta == theta[0]).all() and not zoo.head
-    found = unflatten(zoo.theta[0], zoo.layout)
-    assert all(torch.equal(found[f"base_model.model.{key}"], tensor) for key, tensor in bare.items())
+    same(unflatten(zoo.theta[0], zoo.layout), {f"base_model.model.{key}": tensor for key, tensor in bare.items()})
 
 
 def test_files_of_other_models_and_kinds_are_refused_by_name(style_run: None) -> None:
@@ -279,7 +278,7 @@ def test_the_zoo_is_the_last_states_of_the_imported_one(imported: None) -> None:
     folder, own = Path("data/zoo/films"), load_zoo(Path("inputs/films"))
     zoo = load_zoo(folder)
     assert torch.equal(zoo.theta, own.theta[-3:]) and zoo.layout == own.layout and zoo.config == own.config
-    assert all(torch.equal(zoo.head[key], own.head[key]) for key in own.head)
+    same(zoo.head, own.head)
     assert list(pd.read_csv(folder / "loss.csv")) == ["task", "step", "loss"]
     assert list(pd.read_csv(folder / "validation.csv")) == ["task", "step", "score"]
     assert read_config(folder / THETA)["task"] == "films"
@@ -298,6 +297,10 @@ def test_a_zoo_of_another_run_is_one_line_and_leaves_nothing(imported: None) -> 
 
 
 def test_settings_hold_the_zoo_and_a_hash_of_its_files_and_without_one_nothing(imported: None) -> None:
+    params, tasks = load_params()
+    alone = {"films": tasks["films"].model_copy(update={"zoo": None})}
+    assert "zoo" not in alone["films"].model_dump(mode="json")  # nor does its fingerprint change
+    assert fingerprint(params, tasks) != fingerprint(params, alone)
     path = SETTINGS / "films/finetune.json"
     first, files = read_json(path), {file.name for file in path.parent.iterdir()}
     assert first["zoo"] == "inputs/films" and first["lr"] and load_task("films").zoo == "inputs/films"
@@ -310,10 +313,3 @@ def test_settings_hold_the_zoo_and_a_hash_of_its_files_and_without_one_nothing(i
     for zoo in ("inputs/none", "elsewhere", "inputs"):
         line = message_of(set_zoo, zoo)
         assert line.startswith(f"configs/tasks/films.yaml: zoo: found '{zoo}', allowed: a folder inputs/NAME that ")
-
-
-def test_a_task_without_a_zoo_keeps_its_fingerprint(text_run: None) -> None:
-    params, tasks = load_params()
-    assert "zoo" not in tasks["films"].model_dump(mode="json")
-    own = tasks["films"].model_copy(update={"zoo": "inputs/films"})
-    assert fingerprint(params, tasks) != fingerprint(params, {"films": own})
