@@ -6,12 +6,10 @@ What is imported is held against params.yaml: a checkpoint that the pipeline can
 import json
 import re
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from condpdiff.adapters.formats import Adapter, is_adapter, read_adapter
 from condpdiff.adapters.place import architecture, expected
@@ -35,7 +33,7 @@ class Found(NamedTuple):
 
     name: str
     step: int
-    read: Callable[[], Adapter]
+    where: Path | Adapter
     description: str | None = None
 
 
@@ -63,7 +61,7 @@ def import_zoo(source: Path, name: str, skip_odd: bool, say: Callable[[str], Non
     kept: list[tuple[Found, Adapter]] = []
     for each in checkpoints(source, params.collect.alpha):
         try:
-            adapter = each.read()
+            adapter = read_adapter(each.where) if isinstance(each.where, Path) else each.where
             check(adapter, want, base)
             kept.append((each, adapter))
         except UserError as error:
@@ -123,7 +121,7 @@ def checkpoints(source: Path, alpha: float) -> list[Found]:
     if not found:
         raise UserError(f"{source}: no adapter in its folders, allowed: one adapter a folder, or checkpoint-N folders")
     found.sort(key=lambda path: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)])
-    return [Found(path.name, _step(path) or i, partial(read_adapter, path)) for i, path in enumerate(found, 1)]
+    return [Found(path.name, _step(path) or i, path) for i, path in enumerate(found, 1)]
 
 
 def _step(path: Path) -> int:
@@ -138,8 +136,7 @@ def _listed(source: Path) -> list[Found]:
     for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), 1):
         try:
             item = json.loads(line)
-            read = partial(read_adapter, source.parent / item["path"])
-            found.append(Found(str(item["id"]), number, read, item.get("description")))
+            found.append(Found(str(item["id"]), number, source.parent / item["path"], item.get("description")))
         except (json.JSONDecodeError, KeyError, TypeError):
             raise UserError(f"{source}: line {number}: allowed: {{id, description, path}} in JSON") from None
     return found
@@ -161,11 +158,9 @@ def _stacked(path: Path, alpha: float) -> list[Found]:
     head = read_tensors(path.parent / HEAD) if (path.parent / HEAD).is_file() else {}
     steps = tensors.get("steps", torch.arange(1, len(theta) + 1)).tolist()
     about = {"rank": min(layout.entries[0].shape), "alpha": float(config.get("alpha", alpha))}
-
-    def row(values: Tensor) -> Adapter:
-        return Adapter({k: t.float() for k, t in (unflatten(values, layout) | head).items()}, about)
-
-    return [Found(f"{path.name}[{i}]", steps[i], partial(row, values)) for i, values in enumerate(theta)]
+    rows = ((unflatten(row, layout) | head).items() for row in theta)
+    found = [Adapter({key: tensor.float() for key, tensor in row}, about) for row in rows]
+    return [Found(f"{path.name}[{i}]", steps[i], adapter) for i, adapter in enumerate(found)]
 
 
 def check(adapter: Adapter, want: Zoo, base: Base) -> None:

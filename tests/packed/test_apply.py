@@ -99,19 +99,18 @@ def test_generated_adapters_stand_beside_others_in_a_table_and_in_json(base, ada
 def test_texts_come_of_lines_tables_and_pairs(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one, two\n\n three\n", encoding="utf-8")
     assert of.read_texts(tmp_path / "a.txt").to_numpy().tolist() == [["one, two", ""], [" three", ""]]
+    frame = pd.DataFrame({"text": ["a", "b"], "label": [0, 1], "text_pair": ["c", ""]})
+    frame.to_csv(tmp_path / "b.tsv", sep="\t", index=False)
+    frame.to_json(tmp_path / "b.jsonl", orient="records", lines=True)
+    frame.to_parquet(tmp_path / "b.parquet")
     for suffix in ("tsv", "jsonl", "parquet"):
-        frame, path = pd.DataFrame({"text": ["a", "b"], "label": [0, 1], "text_pair": ["c", ""]}), tmp_path / suffix
-        path = path.with_suffix(f".{suffix}")
-        if suffix == "tsv":
-            frame.to_csv(path, sep="\t", index=False)
-        else:
-            frame.to_json(path, orient="records", lines=True) if suffix == "jsonl" else frame.to_parquet(path)
-        assert of.read_texts(path).to_numpy().tolist() == [["a", "c"], ["b", ""]]
+        assert of.read_texts(tmp_path / f"b.{suffix}").to_numpy().tolist() == [["a", "c"], ["b", ""]]
     (tmp_path / "b.csv").write_text("words\na\n")
     assert message_of(of.read_texts, tmp_path / "b.csv").endswith("found 1 rows of words; allowed: rows of text")
     (tmp_path / "c.jsonl").write_text('{"text": "a"}\n{"text": 1}\n')
     assert message_of(of.read_texts, tmp_path / "c.jsonl").endswith("row 2: text: found 1, allowed: text")
-    assert "found suffix '.doc', allowed: .csv, .tsv" in message_of(of.read_texts, _touch(tmp_path / "d.doc"))
+    (tmp_path / "d.doc").touch()
+    assert "found suffix '.doc', allowed: .csv, .tsv" in message_of(of.read_texts, tmp_path / "d.doc")
 
 
 def test_what_does_not_fit_is_one_line(base, adapter: Adapter, tmp_path: Path, no_hub: None) -> None:
@@ -133,8 +132,3 @@ def test_what_does_not_fit_is_one_line(base, adapter: Adapter, tmp_path: Path, n
     assert "adapter_model.safetensors: no such file" in message_of(of.apply, folder, rows)
     write_json(folder / "adapter_config.json", settings | {"task_type": "CAUSAL_LM"})
     assert "task_type: found 'CAUSAL_LM', allowed: 'SEQ_CLS'" in message_of(of.apply, folder, rows)
-
-
-def _touch(path: Path) -> Path:
-    path.touch()
-    return path
