@@ -38,8 +38,8 @@ def export(what: str, out: Path, form: str, between: str | None, at: float) -> N
         form: peft, diffusers, kohya, or merged: a plain model folder of transformers.
         between: a second one, as `what`; the LoRA is the first one's weights (1 - at) and the second one's at.
 
-    Raises a UserError if there is no such LoRA; the two differ in more than their values; the format is not for such
-    models; `out` is there already; loaded again, it is not what was written.
+    Raises a UserError if there is no such LoRA, the two differ in more than their values, the format is not for such
+    models, `out` is there already, or what is loaded again is not what was written.
     """
     if form not in (allowed := FORMATS[kind := domain()]):
         raise UserError(f"--format: found {form!r}, allowed: {', '.join(allowed)} (domain: {kind})")

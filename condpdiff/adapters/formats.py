@@ -84,7 +84,7 @@ def read_adapter(path: Path) -> Adapter:
 
     An adapter of another name than `default` lies in a folder of that name: where it is the only one it is found.
 
-    Raises a UserError if there is no adapter; it is a pickle; it can't be read; it is more than W0 + (alpha / r) B A.
+    Raises a UserError if there is none, it is a pickle, can't be read, or is more than W0 + (alpha / r) B A.
     """
     if path.is_dir() and not is_adapter(path):
         inside = [each for each in path.iterdir() if each.is_dir() and is_adapter(each)]

@@ -38,13 +38,10 @@ class Found(NamedTuple):
 
 
 def import_zoo(source: Path, name: str, skip_odd: bool, say: Callable[[str], None]) -> None:
-    """Write `inputs/<name>/` from a source, and say what else is to do; an earlier import of that name is replaced.
+    """Write `inputs/<name>/` from a source (`checkpoints`), and say what else is to do; replaces an earlier import.
 
-    Args:
-        source: as `checkpoints` takes it.
-        skip_odd: leave adapters that don't fit out, and say which and why.
-
-    Raises a UserError if there is no such task; an adapter can't be read or does not fit; nothing is written then.
+    With `skip_odd` adapters that don't fit are left out, and named. Raises a UserError, and writes nothing, if there is
+    no such task, or an adapter can't be read or does not fit.
     """
     params, tasks = load_params()
     task = tasks[name] if name in tasks else read_task(name, module("task", params.domain).Task)

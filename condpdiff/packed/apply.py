@@ -70,7 +70,7 @@ def apply(adapter: Path, rows: pd.DataFrame, base: Path | None = None) -> pd.Dat
     Returns:
         float32 [V, C] with a column a class: its probabilities; or [V, 1]: values.
 
-    Raises a UserError if there is no such adapter, or it is of another kind; its base can't be had; the two do not fit.
+    Raises a UserError if there is no such adapter, it is of another kind, or its base can't be had or does not fit.
     """
     settings = read_json(adapter / CONFIG)
     if (kind := settings.get("task_type")) != "SEQ_CLS":
