@@ -4,15 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from condpdiff.packed.generator import Generator as Generator
-    from condpdiff.packed.lora import Lora as Lora
-
-_NAMES = {"Generator": "condpdiff.packed.generator", "Lora": "condpdiff.packed.lora"}
+    from condpdiff.packed.generator import Lora as Lora
 
 
 def __getattr__(name: str) -> Any:
     """The public classes; torch is imported when one of them is asked for."""
-    if name not in _NAMES:
+    if name not in ("Generator", "Lora"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    from condpdiff.packed import generator
 
-    return getattr(import_module(_NAMES[name]), name)
+    return getattr(generator, name)

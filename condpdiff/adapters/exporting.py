@@ -6,16 +6,15 @@ Every export is loaded again by the library that it is for before it takes its n
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from condpdiff.adapters.formats import PEFT_FILE, Adapter, read_adapter, write_diffusers, write_kohya
+from condpdiff.adapters.formats import PEFT_FILE, Adapter, head_width, read_adapter, write_diffusers, write_kohya
 from condpdiff.common.errors import UserError, first_line
-from condpdiff.common.files import new_directory, read_json, read_tensors, write_json
+from condpdiff.common.files import new_directory, read_tensors, write_json
 from condpdiff.common.pretrained import cannot_load, loads_as
 from condpdiff.common.settings import domain, section
 from condpdiff.common.task import grouped
@@ -39,44 +38,43 @@ def export(what: str, out: Path, form: str, between: str | None, at: float) -> N
         form: peft, diffusers, kohya, or merged: a plain model folder of transformers.
         between: a second one, as `what`; the LoRA is the first one's weights (1 - at) and the second one's at.
 
-    Raises:
-        UserError: there is no such LoRA; the two differ in more than their values; the format is not for such models;
-            `out` is there already; loaded again, it is not what was written.
+    Raises a UserError if there is no such LoRA, the two differ in more than their values, the format is not for such
+    models, `out` is there already, or what is loaded again is not what was written.
     """
     if form not in (allowed := FORMATS[kind := domain()]):
         raise UserError(f"--format: found {form!r}, allowed: {', '.join(allowed)} (domain: {kind})")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out}: is there already, allowed: a new folder")
-    module("models")  # silences what libraries say of a head that is loaded after the base
+    models: Any = module("models")  # silences what libraries say of a head that is loaded after the base
     adapter, said = load(what)
     if between is not None:
         other, more = load(between)
-        adapter = interpolated(adapter, other, at)
-        said = f"{at:g} of the way from {said} to {more}"
-    labels = adapter.labels or []
-    about = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+        adapter, said = interpolated(adapter, other, at), f"{at:g} of the way from {said} to {more}"
+    # The base is the run's own where it is that, or where a file names none.
+    run = loads_as(DATA / "base") if (DATA / "base").is_dir() else ""
+    named, config, labels = adapter.base or run, adapter.config, adapter.labels or []
+    base = str(DATA / "base") if named == run else named
     with new_directory(out) as folder, tempfile.TemporaryDirectory() as scratch:
         if form in WRITERS:
             WRITERS[form](adapter, folder)
-            again, scale = read_adapter(folder), [adapter.rank, adapter.alpha]
-            _same(adapter.part(lora=True), again.tensors, *["alpha"] * (scale != [again.rank, again.alpha]))
+            again = read_adapter(folder)
+            changed = [key for key in ("rank", "alpha") if config[key] != again.config[key]]
+            _same(adapter.part(lora=True), again.tensors, *changed)
         where = folder if form == "peft" else Path(scratch)
-        settings = adapter.config | {"rank": adapter.rank, "alpha": adapter.alpha}
-        named, base = _base(adapter)
-        write_adapter(where, adapter.tensors, settings, named, card(settings, named, out, [f"{said}."], labels), labels)
-        loaded = _loaded(adapter, base, about if labels else {}, kind, where)
+        write_adapter(where, adapter.tensors, config, named, card(config, named, out, [f"{said}."], labels), labels)
+        loaded = _loaded(adapter, base, kind, where)
         if form == "merged":
-            _write_merged(loaded.merge_and_unload(), base, folder)
+            plain = loaded.merge_and_unload()
+            plain.save_pretrained(folder)
+            models.load_tokenizer(Path(base)).save_pretrained(folder)
+            again, info = type(plain).from_pretrained(folder, output_loading_info=True)
+            _same(plain.state_dict(), again.state_dict(), *[key for keys in info.values() for key in keys])
         elif form in WRITERS and labels:
             write_json(folder / LABELS, dict(enumerate(labels)))
 
 
 def push(out: Path, repository: str) -> str:
-    """Upload a folder to the hub with huggingface_hub's own login, and give its address.
-
-    Raises:
-        UserError: the hub can't be reached, or refuses; the folder stays.
-    """
+    """Upload a folder with huggingface_hub's own login, and give its address; raises a UserError if the hub refuses."""
     from huggingface_hub import HfApi
 
     try:
@@ -99,10 +97,11 @@ def load(what: str) -> tuple[Adapter, str]:
     name, _, number = (rest, "", "1") if kind == "soup" else rest.rpartition("/")
     n = section("normalize", Normalize).n_checkpoints if kind == "soup" else None
     zoo = load_zoo(DATA / "zoo" / name, n)
-    rows, said = zoo.theta, f"{kind} {number} of `{name}`" + ", sampled by Cond P-Diff" * (kind == "sample")
+    rows, said = zoo.theta, f"{kind} {number} of `{name}`"
     if kind == "soup":
-        rows, said = soup(zoo.theta), f"the average of the last {n} checkpoints of `{name}`"
+        rows, said = soup(rows), f"the average of the last {n} checkpoints of `{name}`"
     elif kind == "sample":
+        said += ", sampled by Cond P-Diff"
         family, _, member = name.partition("/")
         rows = read_tensors(DATA / "samples" / f"{family}.safetensors")["theta"]
         if member:
@@ -114,62 +113,41 @@ def load(what: str) -> tuple[Adapter, str]:
         raise UserError(f"{what}: found number {number!r}, allowed: 1 to {len(rows)}")
     task = module("task").load_task(name.partition("/")[0])
     tensors = unflatten(rows[int(number) - 1], zoo.layout) | zoo.head
-    labels = getattr(task.data, "labels", None)
-    return Adapter(tensors, zoo.config["rank"], zoo.config["alpha"], loads_as(DATA / "base"), zoo.config, labels), said
+    return Adapter(tensors, zoo.config, loads_as(DATA / "base"), getattr(task.data, "labels", None)), said
 
 
 def interpolated(one: Adapter, other: Adapter, at: float) -> Adapter:
-    """The matrices A and B, and the heads, at `at` from 0 (one) to 1 (other).
-
-    Raises:
-        UserError: their bases, ranks, alphas, labels, tensors or shapes differ.
-    """
-    shapes = [{key: tensor.shape for key, tensor in each.tensors.items()} for each in (one, other)]
-    same = {key: getattr(one, key) == getattr(other, key) for key in ("base", "rank", "alpha", "labels")}
-    for key, holds in {**same, "tensors or shapes": shapes[0] == shapes[1]}.items():
-        if not holds:
+    """A, B and head at `at` from 0 (one) to 1 (other); raises a UserError if they differ in more than their values."""
+    about = [
+        {"base": each.base, "rank": each.config["rank"], "alpha": each.config["alpha"], "labels": each.labels}
+        | {"tensors or shapes": {key: tensor.shape for key, tensor in each.tensors.items()}}
+        for each in (one, other)
+    ]
+    for key, value in about[0].items():
+        if value != about[1][key]:
             raise UserError(f"--between: the two have other {key}, allowed: two that differ in their values alone")
     return replace(one, tensors={key: torch.lerp(t, other.tensors[key], at) for key, t in one.tensors.items()})
 
 
-def _base(adapter: Adapter) -> tuple[str, str]:
-    """What the base model is called, and where it is: the run's own where it is that, or where a file names none."""
-    own = DATA / "base"
-    run = loads_as(own) if own.is_dir() else ""
-    named = adapter.base or run
-    return named, str(own) if named == run else named
-
-
-def _loaded(adapter: Adapter, base: str, labels: Mapping[str, Any], kind: str, folder: Path) -> Any:
+def _loaded(adapter: Adapter, base: str, kind: str, folder: Path) -> Any:
     """The PEFT model that a folder gives on its base."""
     from peft import PeftModel, get_peft_model_state_dict
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+    models: Any = module("models")
     try:
         if kind == "style":
-            model: Any = import_module("condpdiff.style.models").load_transformer(Path(base))
-        elif read_json(folder / "adapter_config.json")["task_type"] == "CAUSAL_LM":
-            model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+            model = models.load_transformer(Path(base))
         else:
-            ends = ("classifier.weight", "proj.weight", "score.weight")
-            last = [tensor for key, tensor in adapter.part(lora=False).items() if key.endswith(ends)]
-            outputs = labels or {"num_labels": len(last[-1]) if last else 2}
-            model = AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float32, **outputs)
+            outputs = 0 if adapter.config["task_type"] == "CAUSAL_LM" else head_width(adapter.tensors) or 2
+            model, _ = models.load_model(Path(base), outputs)
+        if adapter.labels:
+            model.config.id2label = dict(enumerate(adapter.labels))
+            model.config.label2id = {label: i for i, label in enumerate(adapter.labels)}
         loaded = PeftModel.from_pretrained(model, folder).eval()
     except (KeyError, OSError, RuntimeError, ValueError) as error:
         raise cannot_load("export", f"the adapter on base model {base!r}", error, "allowed: its own base") from None
     _same(read_tensors(folder / PEFT_FILE), get_peft_model_state_dict(loaded))
     return loaded
-
-
-def _write_merged(model: Any, base: str, folder: Path) -> None:
-    """A plain model of transformers, with its base's tokenizer."""
-    from transformers import AutoTokenizer
-
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
-    again, found = type(model).from_pretrained(folder, output_loading_info=True)
-    _same(model.state_dict(), again.state_dict(), *[key for keys in found.values() for key in keys])
 
 
 def _same(written: Mapping[str, Tensor], found: Mapping[str, Tensor], *wrong: str) -> None:

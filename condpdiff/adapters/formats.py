@@ -10,7 +10,7 @@ Pickles are never opened. What a merge W0 + (alpha / r) B A does not hold is an 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from condpdiff.zoo.adapters import LABELS
 from condpdiff.zoo.placed import PREFIX
 
 CONFIG, PEFT_FILE, ONE_FILE = "adapter_config.json", "adapter_model.safetensors", "pytorch_lora_weights.safetensors"
-PICKLED = ("adapter_model.bin", "pytorch_lora_weights.bin")
+FILES = (PEFT_FILE, ONE_FILE, "adapter_model.bin", "pytorch_lora_weights.bin")
+PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 METADATA = "lora_adapter_metadata"
 """Where diffusers keeps PEFT's configuration inside its file."""
 IGNORED = (
@@ -34,6 +35,8 @@ IGNORED = (
 """Keys of PEFT's configuration, as words, that change nothing of W0 + (alpha / r) B A; any other one must be empty."""
 STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
 """Ways of drawing A and B that leave W0 as it is."""
+HEADS = ("classifier", "classifier.out_proj", "classification_head.out_proj", "score", "logits_proj")
+"""What transformers calls the last layer of a classifier."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,10 @@ class Adapter:
 
     tensors: dict[str, Tensor]
     """LoRA matrices and head by PEFT key, without an adapter's name: float32."""
-    rank: int
-    alpha: float
+    config: dict[str, Any]
+    """`rank` and `alpha`; `target_modules`, `modules_to_save` and `task_type` as PEFT has them."""
     base: str | None = None
     """What the base model is called; None where a file does not say."""
-    config: dict[str, Any] = field(default_factory=dict)
-    """`target_modules`, `modules_to_save`, `task_type`, as PEFT has them."""
     labels: list[str] | None = None
     """Class names in the order of their indices."""
 
@@ -58,8 +59,24 @@ class Adapter:
 
 def is_adapter(path: Path) -> bool:
     """Whether a file or folder looks like one adapter, readable or not."""
-    inside = any((path / name).is_file() for name in (CONFIG, PEFT_FILE, ONE_FILE, *PICKLED))
+    inside = any((path / name).is_file() for name in (CONFIG, *FILES))
     return inside or (path.suffix == ".safetensors" and path.is_file())
+
+
+def head_width(tensors: Mapping[str, Tensor]) -> int | None:
+    """C of a classifier's last layer [C, d]; None without one."""
+    found = (tensors.get(f"{PREFIX}{head}.weight") for head in HEADS)
+    return next((len(weight) for weight in found if weight is not None), None)
+
+
+def read_labels(folder: Path) -> list[str] | None:
+    """Class names of an adapter's `labels.json`, in order; None without one. Raises a UserError if it is odd."""
+    if not (file := folder / LABELS).is_file():
+        return None
+    found = read_json(file)
+    if not isinstance(found, dict) or set(found) != {str(i) for i in range(len(found))}:
+        raise UserError(f"{file}: found labels of {', '.join(found)}, allowed: of 0, 1 and so on")
+    return [str(found[str(i)]) for i in range(len(found))]
 
 
 def read_adapter(path: Path) -> Adapter:
@@ -67,29 +84,26 @@ def read_adapter(path: Path) -> Adapter:
 
     An adapter of another name than `default` lies in a folder of that name: where it is the only one it is found.
 
-    Raises:
-        UserError: there is no adapter; it is a pickle; it can't be read; it is more than W0 + (alpha / r) B A.
+    Raises a UserError if there is none, it is a pickle, can't be read, or is more than W0 + (alpha / r) B A.
     """
     if path.is_dir() and not is_adapter(path):
         inside = [each for each in path.iterdir() if each.is_dir() and is_adapter(each)]
         if len(inside) != 1:
             raise UserError(f"{path}: no adapter in it, allowed: {CONFIG} with {PEFT_FILE}, or {ONE_FILE}")
         path = inside[0]
-    safe = [path / name for name in (PEFT_FILE, ONE_FILE) if (path / name).is_file()]
-    for pickled in (path, *(path / name for name in PICKLED)):
-        if not safe and pickled.suffix in (".bin", ".ckpt", ".pkl", ".pt", ".pth") and pickled.is_file():
-            raise UserError(f"{pickled}: a pickle, which may run code when it is opened; allowed: safetensors")
+    file = next((path / name for name in FILES if (path / name).is_file()), path)
+    if file.suffix in PICKLES and file.is_file():
+        raise UserError(f"{file}: a pickle, which may run code when it is opened; allowed: safetensors")
     if (path / CONFIG).is_file():
         config = read_json(path / CONFIG)
         _check_config(config, path / CONFIG)
         return _adapter(read_tensors(path / PEFT_FILE), config, {}, path)
-    file = path / ONE_FILE if path.is_dir() else path
     with open_tensors(file) as opened:
         tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
         metadata = json.loads((opened.metadata() or {}).get(METADATA, "{}"))
     config = {re.sub(r"^(transformer|unet)\.", "", key): value for key, value in metadata.items()}
     _check_config(config, file)
-    return _adapter(*_as_peft(tensors, file, config), file)
+    return _adapter(_as_peft(tensors, file), config, tensors, file)
 
 
 def _check_config(config: Any, where: Path) -> None:
@@ -103,8 +117,8 @@ def _check_config(config: Any, where: Path) -> None:
             raise UserError(f"{where}: {key}: found {value!r}, allowed: a LoRA without it; B A alone is merged")
 
 
-def _adapter(found: Mapping[str, Tensor], config: Mapping[str, Any], alphas: Mapping[str, float], at: Path) -> Adapter:
-    """Rank and alpha as the file says, else as its tensors do; alpha is the rank where nothing says it."""
+def _adapter(found: Mapping[str, Tensor], config: Mapping[str, Any], own: Mapping[str, Tensor], at: Path) -> Adapter:
+    """Rank and alpha as the file says, else as its `own` tensors do; alpha is the rank where nothing says it."""
     tensors = {}
     for key, tensor in found.items():
         if not tensor.is_floating_point():
@@ -116,45 +130,42 @@ def _adapter(found: Mapping[str, Tensor], config: Mapping[str, Any], alphas: Map
         raise UserError(f"{at}: no LoRA matrix in it, found: {', '.join([*tensors][:2]) or 'nothing'}")
     if ranks != [rank := config.get("r", ranks[0])]:
         raise UserError(f"{at}: found matrices of rank {', '.join(map(str, ranks))}, allowed: {rank} for all")
-    if len(of := set(alphas.values())) > 1 or (of and len(alphas) != sum(".lora_A." in key for key in tensors)):
-        raise UserError(f"{at}: found alphas {sorted(of)} on {len(alphas)} modules, allowed: one for all")
+    alphas = [tensor.item() for key, tensor in own.items() if key.endswith(".alpha")]
+    if len(set(alphas)) > 1 or (alphas and len(alphas) != sum(".lora_A." in key for key in tensors)):
+        raise UserError(f"{at}: found alphas {sorted(set(alphas))} on {len(alphas)} modules, allowed: one for all")
     names = sorted({key.removeprefix(PREFIX).split(".lora_")[0] for key in tensors if ".lora_" in key})
     about = {key: config.get(key) for key in ("modules_to_save", "task_type")}
+    about |= {"rank": int(rank), "alpha": float(config.get("lora_alpha", min(alphas, default=rank)))}
     about["target_modules"] = config.get("target_modules") or names
-    labels = (at if at.is_dir() else at.parent) / LABELS
-    named = read_json(labels) if labels.is_file() else {}
-    in_order = [named[number] for number in sorted(named, key=int)] or None
-    alpha = config.get("lora_alpha", min(of, default=rank))
-    return Adapter(tensors, int(rank), float(alpha), config.get("base_model_name_or_path"), about, in_order)
+    labels = read_labels(at if at.is_dir() else at.parent)
+    return Adapter(tensors, about, config.get("base_model_name_or_path"), labels)
 
 
-def _as_peft(tensors: dict[str, Tensor], path: Path, config: Any) -> tuple[dict[str, Tensor], Any, dict[str, float]]:
-    """Keys of diffusers or kohya -> PEFT's keys, the configuration, and the alphas of modules, where there are any."""
+def _as_peft(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Keys of diffusers or kohya -> PEFT's keys, without alphas."""
     from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_lora_to_diffusers
     from diffusers.utils.state_dict_utils import convert_unet_state_dict_to_peft
 
     # OneTrainer calls a transformer what it is, kohya's scripts call it a U-Net.
     found = {re.sub("^lora_transformer_", "lora_unet_", key): tensor for key, tensor in tensors.items()}
-    alphas = {key: tensor.item() for key, tensor in found.items() if key.endswith(".alpha")}
     if any(key.startswith(("lora_unet_", "lora_te")) for key in found):
         try:
             found, _ = _convert_non_diffusers_lora_to_diffusers(found)
         except (KeyError, ValueError) as error:
-            raise UserError(
-                f"{path}: keys that diffusers can't convert: {' '.join(str(error).split())[:200]}"
-            ) from None
-    found = {key: tensor for key, tensor in found.items() if key not in alphas}
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"{path}: keys that diffusers can't convert: {reason}") from None
+    found = {key: tensor for key, tensor in found.items() if not key.endswith(".alpha")}
     if not any(".lora_A." in key for key in found):
         found = convert_unet_state_dict_to_peft(found)
-    bare = {re.sub(r"^(transformer|unet|base_model\.model)\.", "", key): tensor for key, tensor in found.items()}
-    return {PREFIX + key: tensor for key, tensor in bare.items()}, config, alphas
+    return {PREFIX + re.sub(r"^(transformer|unet|base_model\.model)\.", "", key): t for key, t in found.items()}
 
 
 def write_diffusers(adapter: Adapter, folder: Path) -> None:
     """Write `pytorch_lora_weights.safetensors` as diffusers does: keys `transformer.<module>.lora_A.weight`."""
     from diffusers.loaders.lora_base import LoraBaseMixin
 
-    config = {"r": adapter.rank, "lora_alpha": adapter.alpha, "target_modules": adapter.config["target_modules"]}
+    about = adapter.config
+    config = {"r": about["rank"], "lora_alpha": about["alpha"], "target_modules": about["target_modules"]}
     layers: Any = {key.removeprefix(PREFIX): tensor for key, tensor in adapter.part(lora=True).items()}
     LoraBaseMixin._save_lora_weights(folder, {"transformer": layers}, {"transformer": config}, weight_name=ONE_FILE)
     (folder / ONE_FILE).chmod(0o644)
@@ -164,8 +175,7 @@ def write_kohya(adapter: Adapter, folder: Path) -> None:
     """Write the same file under kohya's keys."""
     from diffusers.utils.state_dict_utils import convert_state_dict_to_kohya
 
-    found = convert_state_dict_to_kohya(
-        {key.replace(PREFIX, "unet.", 1): t for key, t in adapter.part(lora=True).items()}
-    )
-    alphas = {key: torch.tensor(adapter.alpha) for key in found if key.endswith(".alpha")}  # diffusers': the rank
+    layers = {key.replace(PREFIX, "unet.", 1): tensor for key, tensor in adapter.part(lora=True).items()}
+    found = convert_state_dict_to_kohya(layers)
+    alphas = {key: torch.tensor(adapter.config["alpha"]) for key in found if key.endswith(".alpha")}  # diffusers': rank
     write_tensors(folder / ONE_FILE, found | alphas)

@@ -6,13 +6,10 @@ What is imported is held against params.yaml: a checkpoint that the pipeline can
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from condpdiff.adapters.formats import Adapter, is_adapter, read_adapter
 from condpdiff.adapters.place import architecture, expected
@@ -31,81 +28,71 @@ NAMES = "adapters.json"
 """Beside an imported zoo: what each of its checkpoints was called."""
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """One checkpoint of a source."""
 
     name: str
     step: int
-    read: Callable[[], Adapter]
+    where: Path | Adapter
     description: str | None = None
 
 
 def import_zoo(source: Path, name: str, skip_odd: bool, say: Callable[[str], None]) -> None:
-    """Write `inputs/<name>/` from a source, and say what else is to do; an earlier import of that name is replaced.
+    """Write `inputs/<name>/` from a source (`checkpoints`), and say what else is to do; replaces an earlier import.
 
-    Args:
-        source: as `checkpoints` takes it.
-        skip_odd: leave adapters that don't fit out, and say which and why.
-
-    Raises:
-        UserError: there is no such task; an adapter can't be read or does not fit; nothing is written then.
+    With `skip_odd` adapters that don't fit are left out, and named. Raises a UserError, and writes nothing, if there is
+    no such task, or an adapter can't be read or does not fit.
     """
     params, tasks = load_params()
     task = tasks[name] if name in tasks else read_task(name, module("task", params.domain).Task)
     if task.members is not None and (skip_odd or params.domain == "text"):
         why = "--skip-odd would move members" if skip_odd else "its head is no adapter's"
         raise UserError(f"{task_path(name)}: a family, allowed: a task, or a family of styles whole ({why})")
-    want = expected(name, task, params.collect, _base_config(params.base, params.domain))
-    kept: list[Found] = []
-    rows, heads = [], []
+    base, here = params.base, BASE / SOURCE
+    # The run's own base model, where it is the one that params.yaml names.
+    own = here.is_file() and read_json(here).items() >= base.model_dump(include={"source", "name"}).items()
+    config = architecture(BASE) if own else model_config(base, params.domain)
+    if config is None:
+        raise UserError(f"params.yaml: base.name: {base.name!r} is not here yet; run `dvc repro prepare-base` first")
+    want = expected(name, task, params.collect, config)
+    kept: list[tuple[Found, Adapter]] = []
     for each in checkpoints(source, params.collect.alpha):
         try:
-            adapter = each.read()
-            check(adapter, want, params.base)
+            adapter = read_adapter(each.where) if isinstance(each.where, Path) else each.where
+            check(adapter, want, base)
+            kept.append((each, adapter))
         except UserError as error:
             line = str(error) if str(source) in str(error) else f"{each.name}: {error}"
             if not skip_odd:
                 raise UserError(f"{line}; --skip-odd leaves such adapters out") from None
             say(f"skipped: {line}")
-            continue
-        kept.append(each)
-        rows.append(flatten(adapter.tensors, want.layout))
-        heads.append(adapter.part(lora=False))
     if not kept:
         raise UserError(f"{source}: none of its adapters fits params.yaml")
-    apart = max((float((h[key] - heads[0][key]).abs().max()) for h in heads for key in h), default=0.0)
+    out, theta = INPUTS / name, torch.stack([flatten(adapter.tensors, want.layout) for _, adapter in kept])
+    if task.members is not None:
+        if len(theta) % (q := task.members.total):
+            allowed = f"a multiple of {q}, one member's after another's"
+            raise UserError(f"{source}: found {len(theta)} adapters, allowed: {allowed}")
+        theta = theta.unflatten(0, (q, -1))
+    head, apart = {}, 0.0
+    for key in sorted(want.head):
+        rows = torch.stack([adapter.tensors[key] for _, adapter in kept])
+        off = float((rows - rows[0]).abs().max())
+        head[key], apart = rows.mean(0) if off else rows[0], max(apart, off)
     if apart:
         say(f"the adapters' heads differ, by up to {apart:.2g}: their mean is the head of every checkpoint")
-    head = {key: torch.stack([h[key] for h in heads]).mean(0) if apart else heads[0][key] for key in sorted(want.head)}
-    out, theta = INPUTS / name, torch.stack(rows)
-    if task.members is not None:
-        if len(rows) % (q := task.members.total):
-            raise UserError(
-                f"{source}: found {len(rows)} adapters, allowed: a multiple of {q}, one member's after another's"
-            )
-        theta = theta.unflatten(0, (q, -1))
+    found = [each for each, _ in kept]
     with new_directory(out) as folder:
-        steps = torch.tensor([each.step for each in kept]).reshape(theta.shape[:-1])
+        steps = torch.tensor([each.step for each in found]).reshape(theta.shape[:-1])
         write_tensors(folder / THETA, {"theta": theta, "steps": steps}, want.config)
         write_tensors(folder / HEAD, head)
         want.layout.save(folder)
-        write_json(folder / NAMES, [{"id": each.name, "description": each.description} for each in kept])
+        write_json(folder / NAMES, [{"id": each.name, "description": each.description} for each in found])
     n, n_max = theta.shape[-2], params.collect.max_checkpoints
-    say(f"{out}: {len(kept)} checkpoints of {want.layout.K:,} weights, {kept[0].name} to {kept[-1].name}")
+    say(f"{out}: {len(found)} checkpoints of {want.layout.K:,} weights, {found[0].name} to {found[-1].name}")
     if n < n_max:
         say(f"params.yaml: collect.max_checkpoints is {n_max}: set it, and normalize.n_checkpoints, to at most {n}")
     say(f"now set `zoo: {out}` in {task_path(name)}, and track {out} with `dvc add` or `git add`")
-
-
-def _base_config(base: Base, domain: str) -> dict[str, Any]:
-    """The base model's architecture: the run's own, where it is the one that params.yaml names."""
-    source = BASE / SOURCE
-    if source.is_file() and read_json(source).items() >= base.model_dump(include={"source", "name"}).items():
-        return architecture(BASE)
-    if (config := model_config(base, domain)) is None:
-        raise UserError(f"params.yaml: base.name: {base.name!r} is not here yet; run `dvc repro prepare-base` first")
-    return config
 
 
 def checkpoints(source: Path, alpha: float) -> list[Found]:
@@ -116,8 +103,7 @@ def checkpoints(source: Path, alpha: float) -> list[Found]:
             [N, K] and layout.json beside it; or a `.jsonl` of `{id, description, path}`.
         alpha: of a stacked file that does not say it.
 
-    Raises:
-        UserError: it is nothing that can be imported.
+    Raises a UserError if it is nothing that can be imported.
     """
     if not source.exists():
         allowed = "a folder of adapters, a Trainer's folder, a safetensors of theta [N, K], or a .jsonl"
@@ -132,7 +118,7 @@ def checkpoints(source: Path, alpha: float) -> list[Found]:
     if not found:
         raise UserError(f"{source}: no adapter in its folders, allowed: one adapter a folder, or checkpoint-N folders")
     found.sort(key=lambda path: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)])
-    return [Found(path.name, _step(path) or i, partial(read_adapter, path)) for i, path in enumerate(found, 1)]
+    return [Found(path.name, _step(path) or i, path) for i, path in enumerate(found, 1)]
 
 
 def _step(path: Path) -> int:
@@ -147,8 +133,7 @@ def _listed(source: Path) -> list[Found]:
     for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), 1):
         try:
             item = json.loads(line)
-            read = partial(read_adapter, source.parent / item["path"])
-            found.append(Found(str(item["id"]), number, read, item.get("description")))
+            found.append(Found(str(item["id"]), number, source.parent / item["path"], item.get("description")))
         except (json.JSONDecodeError, KeyError, TypeError):
             raise UserError(f"{source}: line {number}: allowed: {{id, description, path}} in JSON") from None
     return found
@@ -156,40 +141,40 @@ def _listed(source: Path) -> list[Found]:
 
 def _stacked(path: Path, alpha: float) -> list[Found]:
     """theta [N, K] with layout.json beside it, and head.safetensors where there is one, as a zoo folder has them."""
-    tensors = read_tensors(path)
     with open_tensors(path) as file:
         config = json.loads((file.metadata() or {}).get("config", "{}"))
     try:
         layout = Layout.load(path.parent)
     except (TypeError, KeyError):
         raise UserError(f"{path.parent / LAYOUT}: not a layout: a list of key, shape, offset, layer, module") from None
+    tensors = read_tensors(path)
     theta = tensors.get("theta", torch.empty(0))
     if theta.ndim != 2 or theta.shape[1] != layout.K or not layout.K:
-        raise UserError(
-            f"{path}: theta: found {list(theta.shape)}, allowed: [N, {layout.K}], as {LAYOUT} beside it says"
-        )
+        allowed = f"[N, {layout.K}], as {LAYOUT} beside it says"
+        raise UserError(f"{path}: theta: found {list(theta.shape)}, allowed: {allowed}")
     head = read_tensors(path.parent / HEAD) if (path.parent / HEAD).is_file() else {}
     steps = tensors.get("steps", torch.arange(1, len(theta) + 1)).tolist()
-    rank, alpha = config.get("rank") or min(layout.entries[0].shape), float(config.get("alpha", alpha))
-
-    def row(values: Tensor) -> Adapter:
-        return Adapter({k: t.float() for k, t in {**unflatten(values, layout), **head}.items()}, rank, alpha)
-
-    return [Found(f"{path.name}[{i}]", steps[i], partial(row, values)) for i, values in enumerate(theta)]
+    about = {"rank": min(layout.entries[0].shape), "alpha": float(config.get("alpha", alpha))}
+    rows = ((unflatten(row, layout) | head).items() for row in theta)
+    found = [Adapter({key: tensor.float() for key, tensor in row}, about) for row in rows]
+    return [Found(f"{path.name}[{i}]", steps[i], adapter) for i, adapter in enumerate(found)]
 
 
 def check(adapter: Adapter, want: Zoo, base: Base) -> None:
     """Raise a UserError unless the adapter is one of the run's: its base, rank, alpha, modules, shapes and head."""
-    if adapter.base and not _same_base(adapter.base, base):
-        tail = "where it is the same model, name it so in adapter_config.json"
-        raise UserError(f"base model: found {adapter.base}, allowed: {base.name} (params.yaml: base.name); {tail}")
+    if adapter.base:
+        # By its last name: folders and hub ids may hold one model, and a package's name has more in it.
+        one, other = Path(adapter.base).name.lower(), Path(base.name).name.lower()
+        if one != other and not (base.source == "package" and one in other) and Path(adapter.base) != BASE:
+            tail = "where it is the same model, name it so in adapter_config.json"
+            raise UserError(f"base model: found {adapter.base}, allowed: {base.name} (params.yaml: base.name); {tail}")
     shapes = {entry.key: entry.shape for entry in want.layout.entries}
     shapes |= {key: tuple(tensor.shape) for key, tensor in want.head.items()}
     for key in sorted(adapter.tensors.keys() - shapes.keys()):
         raise UserError(f"{key}: outside the run's modules (params.yaml: collect.target_modules), and no head")
-    for key, found in (("rank", adapter.rank), ("alpha", adapter.alpha)):
-        if found != want.config[key]:
-            raise UserError(f"{key}: found {found:g}, allowed: {want.config[key]:g} (params.yaml: collect.{key})")
+    for key in ("rank", "alpha"):
+        if (found := adapter.config[key]) != (allowed := want.config[key]):
+            raise UserError(f"{key}: found {found:g}, allowed: {allowed:g} (params.yaml: collect.{key})")
     for key, shape in shapes.items():
         if (tensor := adapter.tensors.get(key)) is None:
             asks = "collect.target_modules" if ".lora_" in key else "base: the head, PEFT's modules_to_save"
@@ -198,10 +183,3 @@ def check(adapter: Adapter, want: Zoo, base: Base) -> None:
             raise UserError(f"{key}: found shape {list(tensor.shape)}, allowed: {list(shape)}")
         if not tensor.isfinite().all():
             raise UserError(f"{key}: holds values that are no numbers")
-
-
-def _same_base(found: str, base: Base) -> bool:
-    """Whether an adapter's base is the run's, by its last name: folders and hub ids may hold one model."""
-    one, other = Path(found).name.lower(), Path(base.name).name.lower()
-    packaged = base.source == "package" and one in other  # a package's name has more in it than the model's
-    return one == other or packaged or Path(found) == BASE

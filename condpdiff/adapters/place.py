@@ -27,8 +27,7 @@ def expected(name: str, task: Task, collect: Collect, model: Mapping[str, Any]) 
     Args:
         model: the base model's configuration.
 
-    Raises:
-        UserError: the model has no such target modules; not all matrices are trained.
+    Raises a UserError if the model has no such target modules, or not all matrices are trained.
     """
     if collect.factors != "both":
         raise UserError(f"params.yaml: collect.factors: found {collect.factors!r}, allowed: both with an imported zoo")
@@ -59,8 +58,7 @@ def described(zoo: Zoo) -> dict[str, Any]:
 def place(name: str, task: Task, collect: Collect, base: Path, out: Path) -> None:
     """Write the last N_max checkpoints of the task's own zoo as its zoo folder; the curves of training are empty.
 
-    Raises:
-        UserError: there are fewer; they are of another rank, alpha, base or head than the run's.
+    Raises a UserError if there are fewer, or they are of another rank, alpha, base or head than the run's.
     """
     if rank() > 0:
         return

@@ -5,67 +5,61 @@ import functools
 import html
 import os
 import re
+import shutil
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import numpy as np
+import torch
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from torch import Tensor
 
 from condpdiff.common.errors import UserError, first_line
-from condpdiff.common.files import read_json
-from condpdiff.packed import trying
-from condpdiff.packed.generator import MOST_PICTURES, Generator
-from condpdiff.packed.trying import GENERATED, NO_LORA
-from condpdiff.style.images import SUFFIXES, encode_png
+from condpdiff.common.files import read_json, read_tensors
+from condpdiff.common.task import number
+from condpdiff.evaluate.settings import Scoring
+from condpdiff.packed import refine
+from condpdiff.packed.config import CHECKPOINTS, table
+from condpdiff.packed.generator import MOST_PICTURES, Generator, Lora
+from condpdiff.packed.refine import GENERATED, NO_LORA
+from condpdiff.style.images import NEUTRAL, SUFFIXES, encode_png
+from condpdiff.zoo.normalized import load_frame
 
-HOST = "127.0.0.1"
-MOST_BYTES = "20mb"
-"""Of one upload."""
-MOST_PROMPTS = 8
+HOST, MOST_BYTES, MOST_PROMPTS = "127.0.0.1", "20mb", 8
+"""MOST_BYTES: of one upload."""
 PROMPTS = ["a photograph of a cat, whole", "a photograph of a temple, whole", "a photograph of a flower, close-up"]
 """Where the base model brings no captions of its own."""
 DESCRIBED = ""
 """The choice of a task that the generator does not know."""
-ARMS = {
-    "majority": "the most frequent label, or the mean",
-    "no_lora": "no LoRA",
-    "soup": "soup: the mean of the task's checkpoints",
-    "original": "the best checkpoint",
-    "condpdiff": "the best generated LoRA",
-}
 CSS = """
 .gradio-container {max-width: 1200px !important}
 .images {display: grid; gap: 6px; align-items: end}
 .images b, .images span {font-size: .85em; line-height: 1.25; overflow-wrap: anywhere}
 .images span {grid-column: 1 / -1; margin-top: 8px}
 .images img {width: 100%; border-radius: 4px; display: block}
-.numbers {border-collapse: collapse; width: 100%}
-.numbers, .numbers tr {border: none !important}
-.numbers :is(td, th) {border: solid var(--border-color-primary) !important; border-width: 0 0 1px !important}
-.numbers :is(td, th) {padding: 4px 8px; text-align: right}
-.numbers :is(td, th):first-child {text-align: left}
 """
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'none'"
 """The browser itself refuses to ask anyone else."""
+SCALE: dict[str, Any] = {"label": "Scale of the generated LoRA", "info": "0: none of its effect", "step": 0.1}
 
 
 def start(generator: Generator, base: Path, port: int | None, browser: bool = False) -> Any:
     """Serve the page on the loopback interface, and give Gradio's Blocks, which go on in a thread of their own.
 
-    Raises:
-        UserError: the port is taken.
+    Raises a UserError if the port is taken.
     """
-    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
     # What is uploaded and made lies in a folder of the page's own: no other file can be asked for.
     scratch = tempfile.TemporaryDirectory(prefix="condpdiff-app-")
-    os.environ["GRADIO_TEMP_DIR"] = scratch.name
-    import gradio as gr
-    from starlette.middleware import Middleware
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
-
-    page = build(generator, base, Path(scratch.name))
+    os.environ |= {"GRADIO_TEMP_DIR": scratch.name, "GRADIO_ANALYTICS_ENABLED": "False"}
+    page: Any
+    with gr.Blocks(title="condpdiff", analytics_enabled=False) as page:
+        gr.Markdown(f"# LoRAs for {html.escape(generator.config.base.name)}")
+        {"style": _style_page, "text": _text_page}[generator.config.domain](generator, base)
     page.scratch = scratch  # lives as long as the page
     own = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # none is loaded
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])  # no other site's name leads here
@@ -74,45 +68,29 @@ def start(generator: Generator, base: Path, port: int | None, browser: bool = Fa
             server_name=HOST, server_port=port, inbrowser=browser, share=False, quiet=True, prevent_thread_lock=True,
             max_file_size=MOST_BYTES, footer_links=[], run_history=False, enable_monitoring=False, mcp_server=False,
             ssr_mode=False, pwa=False, theme=own, css=CSS,
-            app_kwargs={"middleware": [hosts, Middleware(_Policy)]},
+            app_kwargs={"middleware": [hosts, Middleware(_with_policy)]},
         )  # fmt: skip
     except OSError:
         raise UserError(f"--port: {port or 'those from 7860'} in use, allowed: a free one") from None
     return page
 
 
-class _Policy:
+def _with_policy(app: Any) -> Any:
     """Adds POLICY to every answer."""
 
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def run(scope: Any, receive: Any, send: Any) -> None:
         async def sent(message: Any) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"content-security-policy", POLICY.encode())]
             await send(message)
 
-        await self.app(scope, receive, sent)
+        await app(scope, receive, sent)
 
-
-def build(generator: Generator, base: Path, scratch: Path) -> Any:
-    """The page, as Gradio's Blocks.
-
-    Args:
-        scratch: folder of what it makes.
-    """
-    import gradio as gr
-
-    with gr.Blocks(title="condpdiff", analytics_enabled=False) as page:
-        gr.Markdown(f"# LoRAs for {html.escape(generator.config.base.name)}")
-        {"style": _style_page, "text": _text_page}[generator.config.domain](generator, base, scratch)
-    return page
+    return run
 
 
 def _readable(function: Callable[..., Any]) -> Callable[..., Any]:
     """Errors as one line on the page; those that are not the user's to mend also in the terminal."""
-    import gradio as gr
 
     @functools.wraps(function)
     def run(*given: Any) -> Any:
@@ -129,49 +107,47 @@ def _readable(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _title(name: str, scale: float) -> str:
-    return name + f" × {scale:g}" * (scale != 1)
+    return name + f" × {scale:g}" * (scale != 1 and name.startswith(GENERATED))
 
 
-def _zip(lora: Any, name: str, scale: float, scratch: Path) -> Any:
-    """The button for an adapter."""
-    import gradio as gr
-
-    file = trying.zipped(lora, scale, Path(tempfile.mkdtemp(dir=scratch)), "adapter")
-    return gr.DownloadButton(f"Adapter as a zip ({_title(name, scale)})", value=str(file), visible=True)
+def _zip(lora: Lora, name: str, scale: float) -> gr.DownloadButton:
+    """The button for an adapter, at that scale."""
+    out = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]), "adapter")
+    how = {} if scale == 1 else {"Scale": f"its effect times {scale:g}, in the weights"}
+    lora.with_theta(lora.scaled(scale), lora.head, **how).save_pretrained(out)
+    card = out / "README.md"
+    card.write_text(card.read_text(encoding="utf-8").replace(str(out), out.name), encoding="utf-8")
+    file = shutil.make_archive(str(out), "zip", out.parent, out.name)
+    return gr.DownloadButton(f"Adapter as a zip ({_title(name, scale)})", value=file, visible=True)
 
 
 # --- styles -------------------------------------------------------------------------------------
 
 
-def _style_page(generator: Generator, base: Path, scratch: Path) -> None:
-    import gradio as gr
-
-    trained = set(generator.trained)
-    names = sorted(generator.generated, key=lambda name: (name.partition("/")[0], int(name.partition("/")[2] or 0)))
-    choices = [("", "")]
-    for name in names:
-        what = generator.config.tasks[name.partition("/")[0]].settings["condition"]["description"]
+def _style_page(generator: Generator, base: Path) -> None:
+    choices, trained = [("", "")], generator.trained
+    for name in sorted(generator.tasks, key=lambda name: (name.partition("/")[0], number(name))):
+        what = generator.known(name).settings["condition"]["description"]
         choices.append((f"{name}: {what}" + " (not trained on)" * (name not in trained), name))
 
     def style(which: str) -> list[Any]:
-        known = f"{'Or ' * (not generator.numbered)}{which} style that is known"
-        if generator.numbered:
-            return [gr.Dropdown(choices, value="", label=known)]
-        gr.Markdown(f"1 to {MOST_PICTURES} pictures of {which} style, of any content")
-        look: dict[str, Any] = {"columns": 5, "fit_columns": False, "height": 150, "show_label": False, "buttons": []}
-        pictures = gr.Gallery(file_types=list(SUFFIXES), interactive=True, sources=["upload"], type="filepath", **look)
-        return [pictures, gr.Dropdown(choices, value="", label=known)]
+        shown, told = not generator.numbered, f"1 to {MOST_PICTURES} pictures of {which} style, of any content"
+        look: dict[str, Any] = {"columns": 5, "fit_columns": False, "height": 150, "visible": shown, "buttons": []}
+        pictures = gr.Gallery(
+            label=told, file_types=list(SUFFIXES), interactive=True, sources=["upload"], type="filepath", **look
+        )
+        return [pictures, gr.Dropdown(choices, value="", label=f"{'Or ' * shown}{which} style that is known")]
 
     captions = base / "captions.json"
     prompts = read_json(captions)[:3] if captions.is_file() else PROMPTS
     with gr.Row():
         with gr.Column(scale=2):
-            first = style("a")
+            one = style("a")
             with gr.Accordion("Mix with a second style", open=False):
-                second = style("a second")
+                two = style("a second")
                 share = gr.Slider(0, 1, 0.5, step=0.05, label="Share of the second style")
             asked = gr.Textbox("\n".join(prompts), lines=3, label=f"Prompts, one a line (up to {MOST_PROMPTS})")
-            scale = gr.Slider(0, 2, 1, step=0.1, label="Scale of the generated LoRA", info="0: none of its effect")
+            scale = gr.Slider(0, 2, 1, **SCALE)
             with gr.Accordion("More", open=False):
                 seed = gr.Number(0, precision=0, label="Seed of the LoRA's noise")
                 steps = gr.Slider(0, 200, 0, step=5, label="Then train it on the pictures for so many steps")
@@ -179,54 +155,100 @@ def _style_page(generator: Generator, base: Path, scratch: Path) -> None:
                 guidance = gr.Slider(1, 10, 1, step=0.5, label="Guidance of the base model", info="1: none")
         with gr.Column(scale=3):
             button = gr.Button("Generate", variant="primary")
-            images = gr.HTML(_hint("Images without a LoRA and with the generated one will be here."), min_height=240)
+            images = gr.HTML("Images without a LoRA and with the generated one will be here.", min_height=240)
             adapter = gr.DownloadButton("Adapter as a zip", visible=False)
             notes = gr.Markdown()
     loras = gr.State()
     shown = [asked, scale, denoising, guidance]
 
-    def paint(loras: dict[str, Any] | None, text: str, scale: float, *how: float) -> tuple[Any, Any]:
+    @_readable
+    def repaint(loras: dict[str, Lora] | None, text: str, scale: float, steps: float, guidance: float) -> Any:
         if not loras:
             return gr.skip(), gr.skip()
         prompts = [line.strip() for line in text.splitlines() if line.strip()]
         if not 1 <= len(prompts) <= MOST_PROMPTS:
             raise UserError(f"prompts: found {len(prompts)}, allowed: 1 to {MOST_PROMPTS}")
-        ours = [name for name in loras if name.startswith(GENERATED)]
-        theta = [trying.scaled(lora, scale if name in ours else 1) for name, lora in loras.items()]
-        made = trying.paint(theta, loras[GENERATED], base, prompts, int(how[0]), how[1])
-        titles = [_title(name, scale if name in ours else 1) for name in (NO_LORA, *loras)]
-        return _grid(titles, prompts, made), _zip(loras[ours[-1]], ours[-1], scale, scratch)
+        theta = [lora.scaled(scale if name.startswith(GENERATED) else 1) for name, lora in loras.items()]
+        made = paint(generator, base, theta, prompts, int(steps), guidance)
+        last = [name for name in loras if name.startswith(GENERATED)][-1]
+        titles = [_title(name, scale) for name in (NO_LORA, *loras)]
+        return _grid(titles, prompts, made), _zip(loras[last], last, scale)
 
-    def generate(*given: Any, progress: Any = gr.Progress()) -> Any:  # noqa: B008  (where Gradio looks for it)
-        *styles, share, seed, steps, text, scale, denoising, guidance = given
-        one, other = (_style(part) for part in (styles[: len(first)], styles[len(first) :]))
+    @_readable
+    def generate(
+        pictures: Any, name: str, more_pictures: Any, second: str, share: float, seed: float | None, steps: float,
+        *shown: Any, progress: Any = gr.Progress(),  # noqa: B008  (where Gradio looks for it)
+    ) -> Any:  # fmt: skip
+        one, two = _style(pictures, name), _style(more_pictures, second)
         progress(0.1, "generating")
-        found = trying.style_loras(generator, one, other, share, int(seed or 0))
+        found = style_loras(generator, one, two, share, int(seed or 0))
         if steps:
+            if two or "task" in one:
+                what = "a mixture of two styles" if two else f"the known style {name}"
+                raise UserError(f"steps: found {what}, allowed: pictures of one style, which training needs")
             progress(0.3, f"training {steps} steps")
-            trained = trying.trained_on(generator, found[GENERATED], one, bool(other), int(steps), base)
+            read = generator.read_pictures(one["pictures"])
+            trained, _ = refine.train_on_pictures(found[GENERATED], read, [NEUTRAL] * len(read), base, int(steps))
             found[f"{GENERATED}, then trained {steps} steps"] = trained
         progress(0.7, "images")
-        note = generator.note(one if isinstance(one, str) and not other else None, found[GENERATED])
-        near = "“Nearest training style” is what this generator makes for it, not the LoRA that was trained."
-        return (
-            found,
-            " ".join([near, f"Measured before: {note}." if note else ""]),
-            *paint(found, text, scale, denoising, guidance),
-        )
+        said = "“Nearest training style” is what this generator makes for it, not the LoRA that was trained."
+        if note := generator.note(None if two else name or None, found[GENERATED]):
+            said += f" Measured before: {note}."
+        return found, said, *repaint(found, *shown)
 
-    every = [*first, *second, share, seed, steps, *shown]
+    every = [*one, *two, share, seed, steps, *shown]
     for event in (button.click, share.release):
-        event(_readable(generate), every, [loras, notes, images, adapter], show_progress_on=[images])
-    scale.release(_readable(paint), [loras, *shown], [images, adapter], show_progress_on=[images])
+        event(generate, every, [loras, notes, images, adapter], show_progress_on=[images])
+    scale.release(repaint, [loras, *shown], [images, adapter], show_progress_on=[images])
 
 
-def _style(given: Sequence[Any]) -> trying.Style:
-    """What was given of one style: pictures, a known one, or nothing."""
-    name, pictures = given[-1], [Path(path) for path, _ in (given[0] or [])] if len(given) > 1 else []
+def _style(pictures: Any, name: str) -> dict[str, Any]:
+    """What was given of one style, as `Generator.condition` takes it: pictures, a known one, or nothing."""
     if name and pictures:
         raise UserError("style: found pictures and a known style, allowed: one of them")
-    return str(name) if name else pictures
+    return {"task": name} if name else {"pictures": [Path(path) for path, _ in pictures]} if pictures else {}
+
+
+def style_loras(
+    generator: Generator, one: dict[str, Any], two: dict[str, Any], share: float, seed: int
+) -> dict[str, Lora]:
+    """What is generated for a style, or between two, and what for the nearest style that was trained on.
+
+    Args:
+        one: as `Generator.condition` takes it; `two` is empty for none.
+        share: of the second, 0 to 1: the conditions are mixed, not the weights.
+
+    Raises a UserError if there is no style, or one that can't be read.
+    """
+    if not one:
+        raise UserError("style: found nothing, allowed: pictures, or a style that is known")
+    y, how = generator.condition(**one)
+    if two:
+        other, its = generator.condition(**two)
+        y, how = torch.lerp(y.mean(0), other.mean(0), share)[None], f"{1 - share:.0%} {how}, {share:.0%} {its}"
+    given = one.get("task"), two.get("task")
+    near = generator.nearest(y, [name for name in generator.trained if name not in given])
+    return {
+        GENERATED: generator.from_condition(y, generator.nearest(y), {"Asked with": how}, seed=seed)[0],
+        f"nearest training style, {near}": generator.generate(near, seed=seed)[0],
+    }
+
+
+def paint(
+    generator: Generator, base: Path, theta: Sequence[Tensor], prompts: Sequence[str], steps: int, guidance: float = 1.0
+) -> np.ndarray:
+    """Images uint8 [1 + S, U, H, W, 3] of U prompts: without a LoRA, then with each of S vectors [K]."""
+    painter = _painter(generator, base, tuple(prompts))
+    painter.scoring = Scoring(batch_tokens=1, image_steps=steps, image_guidance=guidance)
+    return painter(torch.stack([torch.zeros(generator.layout.K), *theta]))
+
+
+@functools.lru_cache(maxsize=1)
+def _painter(generator: Generator, base: Path, prompts: tuple[str, ...]) -> Any:
+    from condpdiff.style.unseen.score import Painter
+
+    lora, scoring = generator.config.lora, Scoring(batch_tokens=1, image_guidance=1.0)
+    return Painter(base, generator.layout, lora.alpha / lora.rank, list(prompts), scoring)
 
 
 def _grid(titles: Sequence[str], prompts: Sequence[str], made: np.ndarray) -> str:
@@ -244,10 +266,8 @@ def _grid(titles: Sequence[str], prompts: Sequence[str], made: np.ndarray) -> st
 # --- text ---------------------------------------------------------------------------------------
 
 
-def _text_page(generator: Generator, base: Path, scratch: Path) -> None:
-    import gradio as gr
-
-    choices = [(name, name) for name in generator.generated]
+def _text_page(generator: Generator, base: Path) -> None:
+    choices = [(name, name) for name in generator.tasks]
     if not generator.numbered:
         choices.append(("another one, in words", DESCRIBED))
     with gr.Row():
@@ -258,82 +278,72 @@ def _text_page(generator: Generator, base: Path, scratch: Path) -> None:
                 examples = []
                 for i in (1, 2):
                     with gr.Row():
-                        text = gr.Textbox("", label=f"Example {i}", scale=2, min_width=120)
-                        examples += [text, gr.Textbox("", label=f"Its label {i}", scale=1, min_width=80)]
+                        examples.append(gr.Textbox("", label=f"Example {i}", scale=2, min_width=120))
+                        examples.append(gr.Textbox("", label=f"Its label {i}", scale=1, min_width=80))
             seed = gr.Number(0, precision=0, label="Seed of the LoRA's noise")
         with gr.Column(scale=3):
             button = gr.Button("Generate", variant="primary")
-            about = gr.HTML(_hint("What is known of the generated LoRA will be here."), min_height=120)
+            about = gr.Markdown("What is known of the generated LoRA will be here.", min_height=120)
             adapter = gr.DownloadButton("Adapter as a zip", visible=False)
             with gr.Column(visible=False) as trial:
                 text = gr.Textbox("", label="A sentence")
                 pair = gr.Textbox("", label="The second sentence", visible=False)
-                scale = gr.Slider(0, 2, 1, step=0.1, label="Scale of the generated LoRA", info="0: none of its effect")
+                scale = gr.Slider(0, 2, 1, **SCALE)
                 ask = gr.Button("Compare")
-                answers = gr.HTML(min_height=80)
+                said = gr.Markdown(min_height=80)
     lora = gr.State()
     task.change(lambda name: gr.Column(visible=name == DESCRIBED), task, words)
 
+    @_readable
     def generate(name: str, description: str, *more: Any) -> Any:
         *examples, seed, scale = more
         given = [(a.strip(), b.strip()) for a, b in zip(examples[::2], examples[1::2], strict=True)]
         if any(bool(a) != bool(b) for a, b in given):
             raise UserError("example: found one without a label, or a label alone, allowed: both or neither")
-        in_words = {"description": description.strip(), "examples": [one for one in given if all(one)]}
-        asked: dict[str, Any] = {"task": name} if name != DESCRIBED else in_words
+        described = {"description": description.strip(), "examples": [one for one in given if all(one)]}
+        asked: dict[str, Any] = {"task": name} if name != DESCRIBED else described
         made = generator.generate(**asked, seed=int(seed or 0))[0]
-        columns = generator.config.tasks[made.task.partition("/")[0]].settings["data"].get("columns", {})
-        second = gr.Textbox(visible=bool(columns.get("text_pair")))
-        about = _about(generator, made, name or None)
-        return made, about, gr.Column(visible=True), second, "", _zip(made, GENERATED, scale, scratch)
+        second = gr.Textbox(visible=bool(generator.known(made.task).settings["data"]["columns"].get("text_pair")))
+        return made, _about(generator, made, name), gr.Column(visible=True), second, "", _zip(made, GENERATED, scale)
 
-    def compare(made: Any, text: str, pair: str, scale: float) -> Any:
+    @_readable
+    def compare(made: Lora | None, text: str, pair: str, scale: float) -> Any:
         if made is None or not text.strip():
             return gr.skip(), gr.skip()
-        found = trying.answers(generator, made, base, scale, text, pair)
-        labels = made.labels or []
-        rows = []
-        for name, output in found.items():
-            said = labels[int(output.argmax())] if labels else f"{float(output):.2f}"
-            rows.append(
-                [_title(name, scale if name == GENERATED else 1), said, *(f"{float(p):.1%}" for p in output if labels)]
-            )
-        return _table(["", "answer", *labels], rows), _zip(made, GENERATED, scale, scratch)
+        labels, rows = made.labels or [], []
+        for name, output in refine.answers(generator, made, base, scale, text, pair).items():
+            answer = labels[int(output.argmax())] if labels else f"{float(output):.2f}"
+            rows.append([_title(name, scale), answer, *(f"{float(p):.1%}" for p in output if labels)])
+        return table(["", "answer", *labels], rows), _zip(made, GENERATED, scale)
 
     given = [task, description, *examples, seed, scale]
-    button.click(_readable(generate), given, [lora, about, trial, pair, answers, adapter], show_progress_on=[about])
-    asked = [lora, text, pair, scale]
+    button.click(generate, given, [lora, about, trial, pair, said, adapter], show_progress_on=[about])
     for event in (ask.click, text.submit, pair.submit, scale.release):
-        event(_readable(compare), asked, [answers, adapter], show_progress_on=[answers])
+        event(compare, [lora, text, pair, scale], [said, adapter], show_progress_on=[said])
 
 
-def _about(generator: Generator, lora: Any, task: str | None) -> str:
-    """What is known of a generated LoRA."""
-    far, length = trying.distances(generator, lora)
+def _about(generator: Generator, lora: Lora, task: str) -> str:
+    """What is known of a LoRA that was generated for a task, or (DESCRIBED) for another one, in Markdown."""
+    soup, known = load_frame(generator.folder / "normalized", lora.task).soup, generator.known(lora.task)
     parts = [
-        f"<p>Its weights are {far:.2f} (L2) from the soup of {html.escape(lora.task)}, the mean of that task's "
-        f"checkpoints; without a LoRA it would be {length:.2f}.</p>"
+        f"Its weights are {float((lora.theta - soup).norm()):.2f} (L2) from the soup of {lora.task}, the mean of that "
+        f"task's checkpoints; without a LoRA it would be {float(soup.norm()):.2f}."
     ]
-    if near := trying.nearest_checkpoint(generator, lora):
-        far, between = near
-        parts.append(
-            f"<p>The nearest checkpoint is {far:.2f} away; from one checkpoint to its nearest: {between:.2f}.</p>"
-        )
-    if note := generator.note(task, lora):
-        parts.append(f"<p>Not trained on: {html.escape(note)}.</p>")
-    known = generator.config.tasks[lora.task.partition("/")[0]]
+    if near := nearest_checkpoint(generator, lora):
+        parts.append("The nearest checkpoint is {:.2f} away; from one checkpoint to its nearest: {:.2f}.".format(*near))
+    if note := generator.note(task or None, lora):
+        parts.append(f"Not trained on: {note}.")
     if task and known.scores:
-        rows = [[what, f"{known.scores[arm]:.1f}"] for arm, what in ARMS.items() if arm in known.scores]
-        parts.append(_table([f"measured when the generator was trained: {known.settings['metrics'][0]}", "%"], rows))
-    return "".join(parts)
+        parts.append(f"Measured when the generator was trained:\n{known.table()}")
+    return "\n\n".join(parts)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def row(cells: Sequence[str], kind: str) -> str:
-        return f"<tr>{''.join(f'<{kind}>{html.escape(cell)}</{kind}>' for cell in cells)}</tr>"
-
-    return f'<table class="numbers">{row(head, "th")}{"".join(row(cells, "td") for cells in rows)}</table>'
-
-
-def _hint(text: str) -> str:
-    return f'<p style="opacity: .6">{text}</p>'
+def nearest_checkpoint(generator: Generator, lora: Lora) -> tuple[float, float] | None:
+    """L2 from the LoRA to the nearest checkpoint of its task, and the median of that between checkpoints; None where
+    the generator has no checkpoints."""
+    file = generator.folder / "zoo" / lora.task / CHECKPOINTS
+    if not file.is_file():
+        return None
+    theta = read_tensors(file)["theta"].float()
+    between = torch.cdist(theta, theta).fill_diagonal_(float("inf")).min(1).values.median()
+    return float((theta - lora.theta).norm(dim=1).min()), float(between)

@@ -1,16 +1,11 @@
 """The commands around a generator's folder; each imports what it needs."""
 
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from condpdiff.common.errors import UserError
-
-if TYPE_CHECKING:
-    from condpdiff.packed.generator import Generator
-    from condpdiff.packed.lora import Lora
 
 From = Annotated[str, typer.Argument(metavar="GENERATOR", help="Folder of a generator, or its id on the hub.")]
 Pictures = Annotated[list[Path] | None, typer.Argument(metavar="[PICTURE]...", help="More pictures of the style.")]
@@ -34,10 +29,9 @@ def pack(
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 2**20
     typer.echo(f"{out}: a generator for {', '.join(config.tasks)} ({size:.0f} MB)")
     if push_to_hub is not None:
-        from condpdiff.packed.generator import Generator
+        from condpdiff.adapters.exporting import push
 
-        Generator(out).push(push_to_hub)
-        typer.echo(f"uploaded to {push_to_hub}")
+        typer.echo(f"pushed to {push(out, push_to_hub)}")
 
 
 def generate(
@@ -70,7 +64,7 @@ def generate(
       condpdiff generate generator --description "Is it spam?" --example "win a prize => yes"
       condpdiff generate generator --style-image one.jpg two.jpg --steps 20
     """
-    from condpdiff.packed.generator import Generator
+    from condpdiff.packed.generator import Generator, Lora
 
     pictures = _pictures([*(style_image or []), *(more or [])])
     if select_on is None and count_passes:
@@ -80,21 +74,35 @@ def generate(
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: found a folder that is not empty, allowed: a new one (--out)")
     made_by = Generator.from_pretrained(generator)
+    if select_on is not None and made_by.config.domain != "text":
+        raise UserError("--select-on: found with a generator of styles, allowed: with a generator of text tasks")
+    examples = [_example(text) for text in example or []]
     loras = made_by.generate(
-        task,
-        description=description,
-        examples=[_example(text) for text in example or []],
-        pictures=pictures,
-        samples=samples,
-        seed=seed,
+        task, description=description, examples=examples, pictures=pictures, samples=samples, seed=seed
     )
     if note := made_by.note(task, loras[0]):
         typer.echo(f"note: {note}", err=True)
-    if select_on is not None or steps:
-        loras = _refined(made_by, loras, select_on, count_passes, pictures, steps, base)
-    for i, lora in enumerate(loras):
+    made: list[tuple[Lora, str]] = [(lora, "") for lora in loras]
+    if select_on is not None:
+        from condpdiff.packed import refine
+        from condpdiff.text.data import read_labelled
+
+        rows = read_labelled(select_on, refine.text_task(loras[0]).data)
+        where = made_by.base(base)  # reads its weights, to hold them against the generator's
+        best, better, saved = refine.select(loras, rows, where)
+        typer.echo(f"{better}\n{saved}" if count_passes else better)
+        made = [refine.train_on_rows(best, rows, where, steps) if steps else (best, "")]
+    elif steps:
+        from condpdiff.packed import refine
+        from condpdiff.style.data import captions_of
+
+        read, captions, where = made_by.read_pictures(pictures), captions_of(pictures), made_by.base(base)
+        made = [refine.train_on_pictures(lora, read, captions, where, steps) for lora in loras]
+    for i, (lora, said) in enumerate(made):
+        if said:
+            typer.echo(said)
         lora.save_pretrained(out / str(i))
-    typer.echo(f"{out}: {len(loras)} adapter{'s' * (len(loras) > 1)}")
+    typer.echo(f"{out}: {len(made)} adapter{'s' * (len(made) > 1)}")
 
 
 def apply(
@@ -141,8 +149,6 @@ def app(
       condpdiff app generator
       condpdiff app generator --port 8000 --no-browser
     """
-    if find_spec("gradio") is None:
-        raise UserError("gradio: not installed; `pip install 'condpdiff[app]'`")
     from condpdiff.packed.app import start
     from condpdiff.packed.generator import Generator
 
@@ -152,68 +158,17 @@ def app(
     page.block_thread()
 
 
-def _refined(
-    made_by: "Generator",
-    loras: "list[Lora]",
-    select_on: Path | None,
-    count_passes: bool,
-    pictures: list[Path],
-    steps: int,
-    base: Path | None,
-) -> "list[Lora]":
-    """The best of them, and what training on makes of them."""
-    from condpdiff.packed import refine
-
-    rows, where = None, None
-    if select_on is not None:
-        if made_by.config.domain != "text":
-            raise UserError("--select-on: found with a generator of styles, allowed: with a generator of text tasks")
-        from condpdiff.text.data import read_labelled
-
-        rows = read_labelled(select_on, refine.text_task(loras[0]).data)
-        where = made_by.base(base)  # reads its weights, to hold them against the generator's
-        found = refine.select(loras, rows, where)
-        typer.echo(
-            f"sample {found.index} of {len(loras)}: {found.metric} {found.best:.2f} on {len(rows)} rows, "
-            f"{found.best - found.others:+.2f} against the mean of those that were scored on all"
-        )
-        if count_passes:
-            saved = 1 - found.passes / found.full
-            typer.echo(f"{found.passes} of {found.full} rows went through the model: racing saved {saved:.0%}")
-        loras = [loras[found.index]]
-    if not steps:
-        return loras
-    where, done = where or made_by.base(base), []
-    if rows is not None:
-        results, of = (refine.train_on_rows(lora, rows, where, steps) for lora in loras), "held-out rows"
-    else:
-        read, captions, of = made_by.read_pictures(pictures), captions_of(pictures), "pictures"
-        results = (refine.train_on_pictures(lora, read, captions, where, steps) for lora in loras)
-    for trained in results:
-        typer.echo(f"{steps} steps: loss {trained.before:.4f} -> {trained.after:.4f} on {trained.rows} {of}")
-        done.append(trained.lora)
-    return done
-
-
 def _pictures(given: list[Path]) -> list[Path]:
     """The pictures, and of each folder those in it, by name."""
-    from condpdiff.style.images import SUFFIXES
+    from condpdiff.style.images import SUFFIXES, pictures_in
 
     found: list[Path] = []
     for path in given:
-        inside = [p for p in sorted(path.iterdir()) if p.suffix.lower() in SUFFIXES] if path.is_dir() else [path]
+        inside = pictures_in(path) if path.is_dir() else [path]
         if not inside:
             raise UserError(f"{path}: no pictures in this folder; allowed: {', '.join(SUFFIXES)}")
         found += inside
     return found
-
-
-def captions_of(pictures: list[Path]) -> list[str]:
-    """Of each picture what the `.txt` file of its name says, or a neutral caption."""
-    from condpdiff.style.images import NEUTRAL
-
-    texts = [path.with_suffix(".txt") for path in pictures]
-    return [text.read_text(encoding="utf-8").strip() if text.is_file() else NEUTRAL for text in texts]
 
 
 def _example(text: str) -> tuple[str, str]:

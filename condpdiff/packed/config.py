@@ -1,7 +1,10 @@
 """`config.json` of a generator's folder: what it takes, what it makes, what it was trained on and what it scored."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import read_json
@@ -12,6 +15,11 @@ from condpdiff.zoo.settings import Collect, Normalize
 
 FILE, BASE, CHECKPOINTS = "config.json", "base", "checkpoints.safetensors"
 """And the folder of the base model, where nobody else has it; and a task's checkpoints, in float16."""
+ARMS = {
+    **{"condpdiff": "best generated LoRA", "original": "best checkpoint", "soup": "soup"},
+    **{"gaussian": "best draw from a normal distribution", "no_lora": "no LoRA"},
+}
+"""Of a table of scores: ours, and what it is held against."""
 
 
 class BaseModel(Section):
@@ -21,7 +29,7 @@ class BaseModel(Section):
     name: str
     load: str
     """What `from_pretrained` takes for it: the hub's id, or the folder that it was in."""
-    sha256: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
     """Of its weights: `load` may be another folder elsewhere."""
 
 
@@ -44,6 +52,11 @@ class Known(Section):
     scores: dict[str, float] = {}
     """Arm -> its selected candidate's score on validation, of the run that trained the generator."""
 
+    def table(self) -> str:
+        """The scores in Markdown, "" without any."""
+        rows = [[what, f"{self.scores[arm]:.2f}"] for arm, what in ARMS.items() if arm in self.scores]
+        return table(["arm", f"{self.settings['metrics'][0]} on validation"], rows) if rows else ""
+
 
 class Config(Section):
     format: Literal[1]
@@ -54,7 +67,8 @@ class Config(Section):
     normalize: Normalize
     condition: Condition
     sample: Sample
-    tasks: dict[str, Known]
+    tasks: dict[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], Known]
+    """By name, which is also that of its folders."""
     measured: dict[str, Any] = {}
     """What the run's report measured, as its metrics.json has it."""
 
@@ -64,3 +78,9 @@ class Config(Section):
         if not (folder / FILE).is_file():
             raise UserError(f"{folder}: no {FILE}; allowed: the folder of a generator, as `condpdiff pack` writes it")
         return parse(Config, read_json(folder / FILE), str(folder / FILE))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, the first column on the left and numbers on the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(["", *(f"| {' | '.join(cells)} |" for cells in lines)])

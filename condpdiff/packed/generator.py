@@ -2,33 +2,34 @@
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub import ModelHubMixin
+from huggingface_hub import HfApi, ModelHubMixin, constants, snapshot_download
 from torch import Tensor
 
 from condpdiff.common.errors import UserError, first_line, nearest
-from condpdiff.common.files import read_tensors
+from condpdiff.common.files import new_directory, read_tensors
 from condpdiff.common.hardware import without_module
 from condpdiff.common.packages import cache_folder
 from condpdiff.common.pretrained import SOURCE, weights_digest
 from condpdiff.common.task import Base, Members
 from condpdiff.diffusion.conditions import FILE, projected
-from condpdiff.packed.config import BASE, Config
-from condpdiff.packed.lora import Lora
+from condpdiff.domain import module
+from condpdiff.packed.config import BASE, Config, Known
+from condpdiff.zoo.adapters import card, write_adapter
 from condpdiff.zoo.checkpoints import HEAD
-from condpdiff.zoo.layout import Layout
+from condpdiff.zoo.layout import Layout, unflatten
 from condpdiff.zoo.normalized import load_frame
 from condpdiff.zoo.settings import SHARED
 
 # diffusers asks for torch's compiler, which takes two seconds to import, and does without where there is none.
 with without_module("torch._dynamo"):
     from condpdiff.generate import generator as parts
-
 
 MOST_PICTURES = 10
 """Pictures of a condition that generators are trained with at most."""
@@ -40,6 +41,54 @@ Picture = Any
 """A path, a PIL image, or an array uint8 [H, W, 3]."""
 
 
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA with its head, where it has one, and with what it was made from."""
+
+    theta: Tensor
+    """[K] float32."""
+    layout: Layout
+    head: dict[str, Tensor]
+    """The head's tensors by PEFT key; empty where nothing but the LoRA is generated."""
+    labels: list[str] | None
+    """Class names in the order of their indices."""
+    config: Config
+    """Of the generator that made it."""
+    task: str
+    """The task whose head and statistics it has."""
+    base: str
+    """What it names as its base model."""
+    how: dict[str, str]
+    """What it was made from, in words."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Its tensors by PEFT key."""
+        return {**unflatten(self.theta, self.layout), **self.head}
+
+    def with_theta(self, theta: Tensor, head: dict[str, Tensor], **how: str) -> "Lora":
+        """The same with other weights [K] and another head; `how` says what was done."""
+        return replace(self, theta=theta, head=head, how={**self.how, **how})
+
+    def scaled(self, scale: float) -> Tensor:
+        """theta [K] with `scale` times its effect on the base model."""
+        factor = [torch.full((e.size,), scale if ".lora_B." in e.key else 1.0) for e in self.layout.entries]
+        return self.theta * torch.cat(factor)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a PEFT adapter that `PeftModel.from_pretrained` loads, with `labels.json` and a card."""
+        base, lora = self.config.base, self.config.lora.model_dump()
+        said = [
+            "Sampled by Cond P-Diff; nothing was fine-tuned unless it says so below.\n",
+            *(f"- {key}: {value}" for key, value in self.how.items()),
+            f"- Base model: {base.name}, SHA-256 of its weights {base.sha256[:16]}",
+        ]
+        if self.how.get("Asked with") == f"task `{self.task}`":
+            said.append(self.config.tasks[self.task.partition("/")[0]].table())
+        text = card(lora, self.base, folder, said, self.labels)
+        with new_directory(Path(folder)) as scratch:
+            write_adapter(scratch, self.state_dict(), lora, self.base, text, self.labels)
+
+
 class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
     """Turns a task's name or description, or a style's pictures, into LoRAs for one base model.
 
@@ -48,11 +97,7 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
     """
 
     def __init__(self, folder: str | Path) -> None:
-        """Read `config.json`; weights are read when they are needed.
-
-        Raises:
-            UserError: the folder is no generator's.
-        """
+        """Read `config.json`; weights are read when they are needed. Raises a UserError if it is no generator's."""
         self.folder = Path(folder)
         self.config = Config.load(self.folder)
 
@@ -61,47 +106,24 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
             raise UserError(f"{save_directory}: is the generator's own folder")
         shutil.copytree(self.folder, save_directory, dirs_exist_ok=True, copy_function=shutil.copyfile)
 
-    def push(self, repo_id: str) -> None:
-        """`push_to_hub`, whose errors are one line.
-
-        Raises:
-            UserError: no network, no login, or no right to write there; the folder stays.
-        """
-        try:
-            self.push_to_hub(repo_id)
-        except Exception as error:  # the hub's client raises dozens of kinds
-            raise UserError(f"{repo_id}: not uploaded ({first_line(error)}); {self.folder} stays as it is") from None
-
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> "Generator":
-        """The generator of a folder, or of an id `owner/name` of the hub; `options` as ModelHubMixin's.
+        """The generator of a folder, or of an id `owner/name` of the hub; `options` as `snapshot_download`'s.
 
-        Raises:
-            UserError: it can't be had, or is no generator.
+        Raises a UserError if it can't be had, or is no generator.
         """
         name = str(pretrained_model_name_or_path)
         if Path(name).is_dir():
             return cls(name)
         if Path(name).is_absolute() or name.count("/") != 1 or name.startswith("."):
             raise UserError(f"{name}: no such folder; allowed: a folder, or an id owner/name of the hub")
-        from huggingface_hub import HfApi, constants
-
         try:
             if not constants.HF_HUB_OFFLINE and not options.get("local_files_only"):
                 HfApi(token=options.get("token")).model_info(name, timeout=10)  # downloads would try six times
-            return super().from_pretrained(name, **options)
-        except UserError:
-            raise
+            folder = snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"], **options)
         except Exception as error:  # the hub's client raises dozens of kinds
             raise UserError(f"{name}: no such folder, and the hub can't give it ({first_line(error)})") from None
-
-    @classmethod
-    def _from_pretrained(cls, *, model_id: str, **options: Any) -> "Generator":
-        from huggingface_hub import snapshot_download
-
-        known = ("revision", "cache_dir", "force_download", "local_files_only", "token")
-        asked = {key: options[key] for key in known if key in options}
-        return cls(snapshot_download(model_id, allow_patterns=["*.json", "*.safetensors", "*.md"], **asked))
+        return cls(folder)
 
     # --- what it knows --------------------------------------------------------------------------
 
@@ -118,41 +140,42 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
     @cached_property
     def conditions(self) -> dict[str, Tensor]:
         """y [V, d_cond] of every task that a run had; of a family, of each member `<family>/<q>`."""
-        return read_tensors(self.folder / "conditions" / FILE)
+        found = read_tensors(file := self.folder / "conditions" / FILE)
+        for name in found:
+            family, of_family, member = name.partition("/")
+            if family not in self.config.tasks or (of_family and not member.isdigit()):
+                raise UserError(f"{file}: found {name!r}, allowed: the tasks of config.json, and <family>/<q>")
+        return found
 
     @property
     def tasks(self) -> list[str]:
         """What `generate(task=...)` takes: the tasks by name, and members of families as `<family>/<q>`."""
         return list(self.conditions)
 
-    @property
-    def generated(self) -> list[str]:
-        """Those of `tasks` that have what turns a generated vector into a LoRA."""
-        return [name for name in self.tasks if (self.folder / "normalized" / name.partition("/")[0]).is_dir()]
+    def known(self, task: str) -> Known:
+        """What is known of a task, or of the family of a member."""
+        return self.config.tasks[task.partition("/")[0]]
 
     @property
     def trained(self) -> list[str]:
-        """Those whose LoRAs it was trained on; of the others it knows the condition alone."""
+        """Those of `tasks` whose LoRAs it was trained on; of the others it knows the condition alone."""
         found = []
-        for name in self.generated:
-            family, _, member = name.partition("/")
-            members = self.config.tasks[family].settings.get("members")
+        for name in self.tasks:
+            members = self.known(name).settings.get("members")
             of = Members(**members).trained_on(self.config.normalize.train_members) if members else None
-            if of is None or int(member) in of.of("train"):
+            if of is None or int(name.partition("/")[2]) in of.of("train"):
                 found.append(name)
         return found
 
     @property
-    def base_name(self) -> str:
-        """What an adapter names as its base model: the hub's id, or a folder."""
-        inside = self.folder / BASE
-        return str(inside.resolve()) if inside.is_dir() else self.config.base.load
+    def numbered(self) -> bool:
+        """Whether conditions are numbers, that say nothing of a task: no other tasks can be asked for."""
+        return self.config.condition.kind in ("one_hot", "learnable")
 
     def base(self, own: Path | None = None) -> Path:
         """A folder of the base model: the user's own, the generator's, a run's, or what its source gives once more.
 
-        Raises:
-            UserError: it can't be had, or its weights are not those that the generator was trained with.
+        Raises a UserError if it can't be had, or its weights are not those that the generator was trained with.
         """
         asked, inside = self.config.base, self.folder / BASE
         found = own or (inside if inside.is_dir() else Path(asked.load))
@@ -161,18 +184,11 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
                 raise UserError(f"base model: no folder {asked.load!r} here; give it with --base FOLDER")
             found = cache_folder() / "bases" / asked.sha256[:16]
             if not found.is_dir():
-                from condpdiff.domain import module
-
                 source: Any = {"source": asked.source, "name": asked.name}
                 module("base", self.config.domain).prepare_base(Base(**source), found)
         if (digest := weights_digest(found)) != asked.sha256:
             raise UserError(f"{found}: found weights of SHA-256 {digest[:16]}, allowed: {asked.sha256[:16]}")
         return found
-
-    @property
-    def numbered(self) -> bool:
-        """Whether conditions are numbers, that say nothing of a task: no other tasks can be asked for."""
-        return self.config.condition.kind in ("one_hot", "learnable")
 
     # --- generating -----------------------------------------------------------------------------
 
@@ -199,14 +215,12 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
         Returns:
             `samples` LoRAs.
 
-        Raises:
-            UserError: not exactly one of task, description and pictures; an unknown task; what this generator can't
-                be asked with; a picture that can't be read; a condition's encoder that can't be had.
+        Raises a UserError unless exactly one of task, description and pictures is given and this generator can be asked
+        with it; if a task is unknown, a picture can't be read, or a condition's encoder can't be had.
         """
-        y = self.condition(task, description, examples, pictures)
-        name = task if task is not None else self.nearest(y)
-        how = {"Asked with": self._asked(task, description, examples, pictures)}
-        if task is None and self.config.domain == "text":
+        y, words = self.condition(task, description, examples, pictures)
+        name, how = task or self.nearest(y), {"Asked with": words}
+        if not task and self.config.domain == "text":
             how["Stands in"] = f"head and labels are those of the nearest task, `{name}`"
         return self.from_condition(y, name, how, samples, seed)
 
@@ -221,8 +235,11 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
         settings, random = self.config.sample, torch.Generator().manual_seed(seed)
         z, _ = self.parts.latents(y, settings.performance, samples, settings, random, None)
         theta = self.parts.to_theta(z, load_frame(self.folder / "normalized", name))
-        how = {**how, "Seed": str(seed)}
-        return [self._lora(name, each, {**how, "Sample": f"{i} of {samples}"}) for i, each in enumerate(theta)]
+        head = read_tensors(self.folder / "zoo" / name.partition("/")[0] / HEAD)
+        labels, inside = self.known(name).settings["data"].get("labels"), self.folder / BASE
+        base = str(inside.resolve()) if inside.is_dir() else self.config.base.load
+        about = [{**how, "Seed": str(seed), "Sample": f"{i} of {samples}"} for i in range(samples)]
+        return [Lora(theta[i], self.layout, head, labels, self.config, name, base, about[i]) for i in range(samples)]
 
     def condition(
         self,
@@ -230,48 +247,35 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
         description: str | None = None,
         examples: Sequence[tuple[str, str]] = (),
         pictures: Sequence[Picture] = (),
-    ) -> Tensor:
-        """y [V, d_cond] of a task that is known, described, or shown; raises as `generate`."""
-        given = [key for key, value in (("task", task), ("description", description), ("pictures", list(pictures)))
-                 if value]  # fmt: skip
+    ) -> tuple[Tensor, str]:
+        """y [V, d_cond] of a task that is known, described, or shown, and which in words; raises as `generate`."""
+        asked = {"task": task, "description": description, "pictures": list(pictures)}
+        given = [key for key, value in asked.items() if value]
         if len(given) != 1:
             raise UserError(f"found {' and '.join(given) or 'nothing'}, allowed: one of task, description and pictures")
-        if task is not None:
+        if task:
             if task not in self.conditions:
-                known = self.tasks
-                raise UserError(f"task: unknown task {task!r}{nearest(task, known)}; allowed: {', '.join(known)}")
-            return self.conditions[task]
+                allowed = ", ".join(self.tasks)
+                raise UserError(f"task: unknown task {task!r}{nearest(task, self.tasks)}; allowed: {allowed}")
+            return self.conditions[task], f"task `{task}`"
         wanted = {"text": "description", "style": "pictures"}[self.config.domain]
         if self.numbered or given != [wanted]:
             allowed = "task" if self.numbered else f"task or {wanted}"
             raise UserError(f"found {given[0]}, allowed with this generator: {allowed}")
-        return self._encode(self._input(description, examples, pictures))
+        if description:
+            from condpdiff.text.conditions import example_line
 
-    def nearest(self, y: Tensor, among: Sequence[str] | None = None) -> str:
-        """The task, or the member, whose mean condition has the largest cosine to the mean of y [V, d_cond]."""
-        names = list(among or self.generated)
-        means = torch.stack([self.conditions[name].mean(0) for name in names])
-        return names[int(torch.cosine_similarity(means, y.mean(0, keepdim=True)).argmax())]
+            lines = [description, *(example_line(text, label) for text, label in examples)]
+            beside = f" and {len(examples)} examples" if examples else ""
+            return self._encoder(["\n".join(lines)]), f"“{description}”{beside}"
+        if len(pictures) > MOST_PICTURES:
+            raise UserError(f"pictures: found {len(pictures)}, allowed: 1 to {MOST_PICTURES}")
+        return self._encoder([self.read_pictures(pictures)]), f"{len(pictures)} picture{'s' * (len(pictures) > 1)}"
 
     @cached_property
     def _encoder(self) -> Any:
-        from condpdiff.domain import module
-
         load = module("encoder", self.config.domain).load_encoder
         return projected(load(self.config.condition), self.config.condition, self.folder)
-
-    def _encode(self, one: Any) -> Tensor:
-        return self._encoder([one])
-
-    def _input(self, description: str | None, examples: Sequence[tuple[str, str]], pictures: Sequence[Picture]) -> Any:
-        """What the encoder takes."""
-        if self.config.domain == "text":
-            from condpdiff.text.conditions import example_line
-
-            return "\n".join([str(description), *(example_line(text, label) for text, label in examples)])
-        if len(pictures) > MOST_PICTURES:
-            raise UserError(f"pictures: found {len(pictures)}, allowed: 1 to {MOST_PICTURES}")
-        return self.read_pictures(pictures)
 
     def read_pictures(self, pictures: Sequence[Picture]) -> np.ndarray:
         """Pictures of any size as the generator takes them: uint8 [n, H, W, 3]; raises as `generate`."""
@@ -280,34 +284,20 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
         size = next(iter(self.config.tasks.values())).settings["data"]["size"]
         return np.stack([read_picture(picture, size) for picture in pictures])
 
-    def _asked(
-        self, task: str | None, description: str | None, examples: Sequence[Any], pictures: Sequence[Any]
-    ) -> str:
-        if task is not None:
-            return f"task `{task}`"
-        if description is not None:
-            return f"“{description}”" + (f" and {len(examples)} examples" if examples else "")
-        return f"{len(pictures)} picture{'s' * (len(pictures) > 1)}"
-
-    def _lora(self, name: str, theta: Tensor, how: dict[str, str]) -> Lora:
-        family = name.partition("/")[0]
-        head = read_tensors(self.folder / "zoo" / family / HEAD)
-        labels = self.config.tasks[family].settings["data"].get("labels")
-        return Lora(theta, self.layout, head, labels, self.config, name, self.base_name, how)
+    def nearest(self, y: Tensor, among: Sequence[str] | None = None) -> str:
+        """The task, or the member, whose mean condition has the largest cosine to the mean of y [V, d_cond]."""
+        names = among or self.tasks
+        means = torch.stack([self.conditions[name].mean(0) for name in names])
+        return names[int(torch.cosine_similarity(means, y.mean(0, keepdim=True)).argmax())]
 
     def note(self, task: str | None, lora: Lora) -> str | None:
         """For a task that was never trained on: what stands in for its head and statistics, and what was measured."""
         if task is not None:
             return None
-        measured = self.config.measured
-        if self.config.domain == "style":
-            parts = [
-                f"{measured[tier]['condpdiff']:.0f} % {of}"
-                for tier, of in (("known", "on styles of known families"), ("held_out", "on families held out"))
-                if "condpdiff" in measured.get(tier, {})
-            ]
-            return (
-                "of the way from the mean soup to a style's own LoRA it went " + " and ".join(parts) if parts else None
-            )
-        own = " and statistics" * (self.config.normalize.method not in SHARED)
-        return f"the head{own} and the labels are those of `{lora.task}`, the nearest task; {UNSEEN_TEXT}"
+        if self.config.domain == "text":
+            own = " and statistics" * (self.config.normalize.method not in SHARED)
+            return f"the head{own} and the labels are those of `{lora.task}`, the nearest task; {UNSEEN_TEXT}"
+        tiers = {"known": "on styles of known families", "held_out": "on families held out"}
+        measured = {of: self.config.measured.get(tier, {}).get("condpdiff") for tier, of in tiers.items()}
+        far = " and ".join(f"{share:.0f} % {of}" for of, share in measured.items() if share is not None)
+        return f"of the way from the mean soup to a style's own LoRA it went {far}" if far else None

@@ -2,22 +2,22 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from condpdiff.autoencoder import models as autoencoder
+from condpdiff.autoencoder.latents import SCALE
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import new_directory, read_config, read_json, write_json, write_tensors
 from condpdiff.common.matrices import whole
 from condpdiff.common.pretrained import SOURCE, weights_digest
 from condpdiff.common.settings import domain, section, tasks
-from condpdiff.diffusion import conditions
+from condpdiff.diffusion import conditions, process
 from condpdiff.diffusion.settings import Condition
 from condpdiff.domain import module
 from condpdiff.generate.settings import Sample
-from condpdiff.packed import config as packed
-from condpdiff.packed.card import generator_card
-from condpdiff.packed.config import Config
+from condpdiff.packed.config import BASE, CHECKPOINTS, FILE, BaseModel, Config, Known, Lora
 from condpdiff.zoo.checkpoints import HEAD, THETA, open_zoo
 from condpdiff.zoo.layout import LAYOUT
 from condpdiff.zoo.normalized import STATISTICS
@@ -31,10 +31,9 @@ ARMS, METRICS = Path("report/plots/arms.csv"), Path("report/metrics.json")
 def pack(data: Path, out: Path) -> Config:
     """Write the generator that `dvc repro` trained to the folder `out`.
 
-    Raises:
-        UserError: a stage has not run, or `out` is there and is no generator's folder.
+    Raises a UserError if a stage has not run, or `out` is there and is no generator's folder.
     """
-    if out.exists() and not (out / packed.FILE).is_file() and any(out.iterdir()):
+    if out.exists() and not (out / FILE).is_file() and any(out.iterdir()):
         raise UserError(f"{out}: found a folder that is no generator's, allowed: a new folder")
     names = tasks()
     with new_directory(out) as folder:
@@ -45,59 +44,74 @@ def pack(data: Path, out: Path) -> Config:
             shutil.copyfile(data / file, folder / file)
         if read_json(data / "base" / SOURCE)["source"] == "trained":  # nobody else has it
             ignored = shutil.ignore_patterns("*.csv", "*.png")
-            shutil.copytree(data / "base", folder / packed.BASE, ignore=ignored, copy_function=shutil.copyfile)
+            shutil.copytree(data / "base", folder / BASE, ignore=ignored, copy_function=shutil.copyfile)
         shutil.copyfile(data / "zoo" / names[0] / LAYOUT, folder / LAYOUT)
         config = _config(data, names)
         for name in (name for name, known in config.tasks.items() if known.settings.get("members") is None):
             rows, _ = open_zoo(data / "zoo" / name, config.normalize.n_checkpoints)
             if rows.shape[0] * rows.shape[1] <= MOST_KEPT:
-                write_tensors(folder / "zoo" / name / packed.CHECKPOINTS, {"theta": whole(rows).half()})
-        write_json(folder / packed.FILE, config.model_dump(mode="json"))
-        (folder / "README.md").write_text(generator_card(config), encoding="utf-8")
+                write_tensors(folder / "zoo" / name / CHECKPOINTS, {"theta": whole(rows).half()})
+        write_json(folder / FILE, config.model_dump(mode="json"))
+        (folder / "README.md").write_text(_card(config), encoding="utf-8")
     return config
 
 
 def _files(data: Path, names: list[str]) -> list[Path]:
     """What generating reads, relative to `data`."""
-    found = [Path("ldm/ldm.safetensors"), Path("conditions") / conditions.FILE]
     # The task loss trains a decoder of its own, with the latents' scale inside.
-    own = Path("ldm") / autoencoder.FILE
-    found += [own] if (data / own).is_file() else [Path("autoencoder") / autoencoder.FILE]
-    found.append((Path("ldm") if (data / own).is_file() else Path("latents")) / "scale.safetensors")
+    own = (data / "ldm" / autoencoder.FILE).is_file()
     projection = Path("conditions") / conditions.PROJECTION
-    found += [projection] if (data / projection).is_file() else []
-    for name in names:
-        found += [Path("normalized") / name / STATISTICS, Path("zoo") / name / HEAD]
-    return found
+    return [
+        Path("ldm") / process.FILE,
+        Path("ldm" if own else "autoencoder") / autoencoder.FILE,
+        Path("ldm" if own else "latents") / SCALE,
+        Path("conditions") / conditions.FILE,
+        *([projection] if (data / projection).is_file() else []),
+        *(Path("normalized") / name / STATISTICS for name in names),
+        *(Path("zoo") / name / HEAD for name in names),
+    ]
 
 
 def _config(data: Path, names: list[str]) -> Config:
     zoo = read_config(data / "zoo" / names[0] / THETA)
-    base = {**read_json(data / "base" / SOURCE), "sha256": weights_digest(data / "base")}
-    scores = _scores()
+    scores: dict[Any, dict[str, float]] = {}
+    if ARMS.is_file():
+        for task, rows in pd.read_csv(ARMS).dropna(subset=["score"]).groupby("task"):
+            scores[task] = dict(zip(rows["arm"], rows["score"], strict=True))
+    settings = {name: module("task").load_task(name).model_dump(mode="json", exclude_none=True) for name in names}
     return Config(
         format=1,
         domain=domain(),  # type: ignore[arg-type]
-        base=packed.BaseModel(**base),
-        lora=packed.Lora(**{key: zoo.get(key) for key in packed.Lora.model_fields}),
+        base=BaseModel(**read_json(data / "base" / SOURCE), sha256=weights_digest(data / "base")),
+        lora=Lora(**{key: zoo.get(key) for key in Lora.model_fields}),
         collect=section("collect", Collect),
         normalize=section("normalize", Normalize),
         condition=section("condition", Condition),
         sample=section("sample", Sample),
-        tasks={
-            name: packed.Known(
-                settings=module("task").load_task(name).model_dump(mode="json", exclude_none=True),
-                scores=scores.get(name, {}),
-            )
-            for name in names
-        },
+        tasks={name: Known(settings=settings[name], scores=scores.get(name, {})) for name in names},
         measured=read_json(METRICS) if METRICS.is_file() else {},
     )
 
 
-def _scores() -> dict[str, dict[str, float]]:
-    """Task -> arm -> score, where a report is there."""
-    if not ARMS.is_file():
-        return {}
-    arms = pd.read_csv(ARMS).dropna(subset=["score"])
-    return {str(task): dict(zip(rows["arm"], rows["score"], strict=True)) for task, rows in arms.groupby("task")}
+def _card(config: Config) -> str:
+    """The model card of a generator's folder."""
+    example = 'pictures=["one.jpg", "two.jpg"]'
+    if config.domain == "text":
+        example = f'task="{next(iter(config.tasks))}", samples=8, seed=0'
+    lines = [
+        *("---", "library_name: condpdiff", "tags: [lora, peft, condpdiff]", f"base_model: {config.base.load}", "---"),
+        "# A generator of LoRAs",
+        f"\nIt makes LoRAs (rank {config.lora.rank}) for {config.base.name} by conditional latent diffusion (Cond "
+        "P-Diff, arXiv 2408.01415).\n",
+        "```python\nfrom condpdiff import Generator\n",
+        'generator = Generator.from_pretrained("FOLDER")',
+        f"loras = generator.generate({example})",
+        'loras[0].save_pretrained("adapter")\n```',
+        f"\n- Trained on: {', '.join(config.tasks)}",
+        f"- SHA-256 of the base's weights: {config.base.sha256}",
+        f"- Condition: {config.condition.kind} ({config.condition.encoder})",
+    ]
+    for name, known in config.tasks.items():
+        if known.scores:
+            lines += [f"\n## {name}", known.table()]
+    return "\n".join([*lines, ""])

@@ -1,8 +1,7 @@
-"""What labelled rows or pictures of one's own make of generated LoRAs: the best of them, and one that is trained on."""
+"""What rows, pictures or a sentence of one's own make of generated LoRAs: the best, one trained on, what it answers."""
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +11,12 @@ import torch
 from torch import Tensor
 
 from condpdiff.common.errors import UserError
-from condpdiff.packed.config import Config
-from condpdiff.packed.lora import Lora
+from condpdiff.packed.generator import Generator, Lora
 from condpdiff.zoo.checkpoints import Zoo
-from condpdiff.zoo.settings import Collect
+from condpdiff.zoo.normalized import load_frame
 
 if TYPE_CHECKING:  # the domain's libraries take seconds
+    from condpdiff.text.score import Scorer
     from condpdiff.text.task import Task
 
 TOKENS = 512
@@ -26,107 +25,113 @@ HELD_OUT = 0.2
 """Share of the labelled rows that fine-tuning does not see, and its losses are taken on."""
 DRAWS = 8
 """Batches of noise that a style's losses are the mean over."""
+GENERATED, NO_LORA = "generated", "no LoRA"
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """The winner of a race on labelled rows."""
+def text_task(lora: Lora) -> "Task":
+    """The text task whose head a LoRA has; raises a UserError if that is a family's, whose members have none."""
+    from condpdiff.text.task import Task
 
-    index: int
-    metric: str
-    best: float
-    """Its score on all rows, in percent."""
-    others: float
-    """Mean score of all samples on all rows, or of those that stayed to the end of the race."""
-    passes: int
-    """Rows that went through the model; without the race it would have been `full`."""
-    full: int
+    settings = lora.config.tasks[lora.task.partition("/")[0]].settings
+    if settings.get("members") is not None:
+        raise UserError(f"{lora.task}: found a member of a family, allowed: a task with a head of its own")
+    return Task(**settings)
 
 
-def select(loras: Sequence[Lora], rows: pd.DataFrame, base: Path, seed: int = 0, z: float = 1.0) -> Chosen:
-    """Race generated LoRAs of one text task on labelled rows (`evaluate.racing`).
-
-    Args:
-        rows: columns text, text_pair, label (class index, or value), as `text.data.read_labelled` gives them.
-        base: folder of the base model.
-        z: standard errors within which a sample of the worse half stays.
-
-    Raises:
-        UserError: base and LoRAs do not fit.
-    """
-    from condpdiff.evaluate import racing
+def scorer_of(lora: Lora, base: Path, splits: Mapping[str, pd.DataFrame]) -> "Scorer":
+    """What scores text LoRAs with this one's head, on rows as `text.data.read_labelled` gives them."""
     from condpdiff.text.score import Scorer
 
-    shuffled = rows.sample(frac=1, random_state=seed).reset_index(drop=True)
-    splits = {"select": shuffled, **racing.parts("select", shuffled)}
-    one, task = loras[0], text_task(loras[0])
-    scorer = Scorer(base, zoo_of(one), task, splits, TOKENS)
-    seen = racing.race(scorer, torch.stack([lora.theta for lora in loras]), "select", z, "select")
+    zoo = Zoo(lora.theta[None], lora.layout, lora.head, lora.config.lora.model_dump())
+    return Scorer(base, zoo, text_task(lora), splits, TOKENS)
+
+
+def select(loras: Sequence[Lora], rows: pd.DataFrame, base: Path) -> tuple[Lora, str, str]:
+    """Race generated LoRAs of one text task (`evaluate.racing`) on rows as `text.data.read_labelled` gives them.
+
+    Gives the winner, by how much it is better, and what racing saved; raises a UserError if the base does not fit.
+    """
+    from condpdiff.evaluate import racing
+
+    shuffled = rows.sample(frac=1, random_state=0).reset_index(drop=True)
+    scorer = scorer_of(loras[0], base, {"select": shuffled, **racing.parts("select", shuffled)})
+    seen = racing.race(scorer, torch.stack([lora.theta for lora in loras]), "select", 1.0, "select")
     scores = [scorer.select_score(made) if len(made) == len(rows) else np.nan for made in seen]
-    best = int(np.nanargmax(scores))
-    passes = sum(scorer.passes.values())
-    metric = str(task.metrics[0])
-    everyone = float(np.nanmean(scores))
-    return Chosen(best, metric, scores[best], everyone, passes, len(loras) * len(rows))
+    best, passes, full = int(np.nanargmax(scores)), sum(scorer.passes.values()), len(loras) * len(rows)
+    better = (
+        f"sample {best} of {len(loras)}: {scorer.task.metrics[0]} {scores[best]:.2f} on {len(rows)} rows, "
+        f"{scores[best] - np.nanmean(scores):+.2f} against the mean of those that were scored on all"
+    )
+    saved = f"{passes} of {full} rows went through the model: racing saved {1 - passes / full:.0%}"
+    return loras[best], better, saved
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A LoRA that was trained on, and its loss before and after."""
+def answers(generator: Generator, lora: Lora, base: Path, scale: float, text: str, pair: str) -> dict[str, Tensor]:
+    """Probabilities [classes] of a sentence, or a value [1], of the task's head with no LoRA, the soup, and the LoRA.
 
-    lora: Lora
-    before: float
-    after: float
-    rows: int
-    """Rows, or pictures, that the losses are the mean over."""
+    Raises a UserError if the task is of two sentences and there is one, or has no head of its own.
+    """
+    data = text_task(lora).data
+    pairs = data.columns.text_pair is not None
+    if pairs and not pair.strip():
+        raise UserError("sentence: found one, allowed: two")
+    texts = {"text": [" ".join(text.split())], "text_pair": [" ".join(pair.split()) if pairs else ""]}
+    scorer = scorer_of(lora, base, {"asked": pd.DataFrame({**texts, "label": [0.0]})})
+    soup, found = load_frame(generator.folder / "normalized", lora.task).soup, {}
+    loras = {NO_LORA: None, f"soup of {lora.task}": soup, GENERATED: lora.scaled(scale)}
+    for name, theta in loras.items():
+        scorer.merge(theta)
+        output = torch.from_numpy(scorer.outputs("asked")[0])
+        found[name] = output if data.kind == "regression" else output.softmax(0)
+    return found
 
 
-def train_on_rows(lora: Lora, rows: pd.DataFrame, base: Path, steps: int) -> Trained:
+def train_on_rows(lora: Lora, rows: pd.DataFrame, base: Path, steps: int) -> tuple[Lora, str]:
     """Fine-tune a text LoRA and its head for some steps on labelled rows, as finetune-collect does.
 
-    Raises:
-        UserError: fewer than 2 steps; base and LoRA do not fit.
+    Gives the LoRA, and its loss before and after; raises a UserError for fewer than 2 steps, or another base.
     """
     from condpdiff.text.finetune import TextFinetuning
-    from condpdiff.text.score import Scorer, load_head
+    from condpdiff.text.score import load_head
     from condpdiff.zoo.collect import train_from
 
-    check_steps(steps)
-    task, collect = text_task(lora), _collect(lora.config, steps)
+    if steps < 2:
+        raise UserError(f"steps: found {steps}, allowed: at least 2")
+    # One state, after so many steps.
+    one = {"steps": steps - 1, "max_checkpoints": 1, "every": 1, "validate_every": steps}
+    collect = lora.config.collect.model_copy(update=one)
     shuffled = rows.sample(frac=1, random_state=collect.seed).reset_index(drop=True)
-    held_out = max(1, round(HELD_OUT * len(rows)))
+    count = max(1, round(HELD_OUT * len(rows)))
+    held_out, kept = shuffled[:count], shuffled[count:]
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch)
-        shuffled[held_out:].to_parquet(data / "train.parquet", index=False)
-        shuffled[:held_out].to_parquet(data / "validation.parquet", index=False)
-        finetuning = TextFinetuning(lora.task, task, collect, data, base)
+        kept.to_parquet(data / "train.parquet", index=False)
+        held_out.to_parquet(data / "validation.parquet", index=False)
+        finetuning = TextFinetuning(lora.task, text_task(lora), collect, data, base)
         theta, head = train_from(finetuning, lora.theta, lora.head)
-    scorer, found = Scorer(base, zoo_of(lora), task, {"rows": shuffled[:held_out]}, TOKENS), []
+    scorer, losses = scorer_of(lora, base, {"rows": held_out}), []
     for each, its in ((lora.theta, lora.head), (theta, head)):
         load_head(scorer.model, its)
         scorer.merge(each)
-        found.append(float(scorer.losses("rows").mean()))
-    trained = lora.with_theta(theta, head, **_how(steps, f"{len(rows) - held_out} labelled rows"))
-    return Trained(trained, found[0], found[1], held_out)
+        losses.append(float(scorer.losses("rows").mean()))
+    before, after = losses
+    said = {"Trained on": f"{steps} steps of fine-tuning on {len(kept)} labelled rows"}
+    of = f"{count} held-out rows"
+    return lora.with_theta(theta, head, **said), f"{steps} steps: loss {before:.4f} -> {after:.4f} on {of}"
 
 
-def train_on_pictures(lora: Lora, pictures: np.ndarray, captions: Sequence[str], base: Path, steps: int) -> Trained:
-    """Fine-tune a style's LoRA for some steps on pictures uint8 [n, H, W, 3], as finetune-collect does.
-
-    Args:
-        captions: of each picture.
-
-    Raises:
-        UserError: base and LoRA do not fit.
-    """
+def train_on_pictures(
+    lora: Lora, pictures: np.ndarray, captions: Sequence[str], base: Path, steps: int
+) -> tuple[Lora, str]:
+    """The same of a style's LoRA, on pictures uint8 [n, H, W, 3] and their captions."""
     from condpdiff.style.families.losses import Family
     from condpdiff.style.images import encode_png
     from condpdiff.style.task import Task
     from condpdiff.zoo.many import RATING_SEED, finetune_many
 
-    check_steps(steps)
-    settings = next(iter(lora.config.tasks.values())).settings
-    task = Task(**settings)
+    if steps < 2:
+        raise UserError(f"steps: found {steps}, allowed: at least 2")
+    task = Task(**next(iter(lora.config.tasks.values())).settings)
     rows = pd.DataFrame({"member": 0, "caption": list(captions), "image": [encode_png(p) for p in pictures]})
     with tempfile.TemporaryDirectory() as scratch:
         rows.to_parquet(Path(scratch) / "train.parquet", index=False)
@@ -141,36 +146,6 @@ def train_on_pictures(lora: Lora, pictures: np.ndarray, captions: Sequence[str],
     finetune = task.finetune.model_copy(update={"steps": steps})
     losses = family.losses([0], size, lora.config.collect.seed)
     theta = finetune_many(losses, lora.theta[None], family.trained, finetune, "fine-tuning")
-    trained = lora.with_theta(theta[0], lora.head, **_how(steps, f"{len(pictures)} pictures"))
-    return Trained(trained, loss(lora.theta[None]), loss(theta), len(pictures))
-
-
-def check_steps(steps: int) -> None:
-    """Raise a UserError unless so many steps can be trained."""
-    if steps < 2:
-        raise UserError(f"steps: found {steps}, allowed: at least 2")
-
-
-def _how(steps: int, what: str) -> dict[str, str]:
-    return {"Trained on": f"{steps} steps of fine-tuning on {what}"}
-
-
-def text_task(lora: Lora) -> "Task":
-    """The text task whose head a LoRA has."""
-    from condpdiff.text.task import Task
-
-    settings = lora.config.tasks[lora.task.partition("/")[0]].settings
-    if settings.get("members") is not None:
-        raise UserError(f"{lora.task}: found a member of a family, allowed: a task with a head of its own")
-    return Task(**settings)
-
-
-def zoo_of(lora: Lora) -> Zoo:
-    """A LoRA as a zoo of one, which scorers take."""
-    return Zoo(lora.theta[None], lora.layout, lora.head, lora.config.lora.model_dump())
-
-
-def _collect(config: Config, steps: int) -> Collect:
-    """One state, after so many steps."""
-    one = {"steps": steps - 1, "max_checkpoints": 1, "every": 1, "validate_every": steps}
-    return config.collect.model_copy(update=one)
+    of, before, after = f"{len(pictures)} pictures", loss(lora.theta[None]), loss(theta)
+    trained = lora.with_theta(theta[0], lora.head, **{"Trained on": f"{steps} steps of fine-tuning on {of}"})
+    return trained, f"{steps} steps: loss {before:.4f} -> {after:.4f} on {of}"

@@ -18,10 +18,8 @@ from condpdiff.common.sources import own_path
 from condpdiff.common.splits import save_splits
 from condpdiff.common.tables import is_missing, read_table, shown
 from condpdiff.common.task import FAMILIES, Data
-from condpdiff.style import rendering
 from condpdiff.style.conditions import draws_of
-from condpdiff.style.families import drawing
-from condpdiff.style.images import NEUTRAL, SUFFIXES, encode_png, read_rgb, shrink, square
+from condpdiff.style.images import NEUTRAL, SUFFIXES, encode_png, pictures_in, read_rgb, shrink, square
 from condpdiff.style.photographs import photographs
 from condpdiff.style.task import DrawnSource, FoldersSource, Task
 
@@ -57,6 +55,8 @@ def prepare_data(name: str, task: Task, limits: Data, out: Path) -> None:
 
 def needs(task: Task) -> list[tuple[str, str]]:
     """As `domain.DataModule`."""
+    from condpdiff.style import rendering  # with scipy, which captions need not wait for
+
     source = task.data.source
     if isinstance(source, FoldersSource):
         own = [("folder", f"{source.path}/{folder}") for folder in source.folders]
@@ -66,6 +66,8 @@ def needs(task: Task) -> list[tuple[str, str]]:
 
 
 def _drawn(source: DrawnSource, size: int, count: int, name: str) -> tuple[dict[str, Rows], list[Any]]:
+    from condpdiff.style.families import drawing
+
     scored, told = drawing.contents(source.seed)
     captions = [photograph.caption for photograph in photographs()]
     rows: dict[str, Rows] = {"train": [], "held_out": [], "validation": []}
@@ -110,9 +112,22 @@ def _pictures(source: FoldersSource, folder: str, place: str) -> list[tuple[str,
     """Path and content of every picture of a folder, by name."""
     if source.package is None:
         base = own_path(f"{source.path}/{folder}", place, folder=True)
-        return [(str(p), p.read_bytes()) for p in sorted(base.iterdir()) if p.suffix.lower() in SUFFIXES]
+        return [(str(path), path.read_bytes()) for path in pictures_in(base)]
     found = packages.read_folder(source.package, f"{source.path}/{folder}")
     return [(f"{place}/{k}", v) for k, v in sorted(found.items()) if Path(k).suffix.lower() in SUFFIXES]
+
+
+def captions_of(pictures: list[Path]) -> list[str]:
+    """The caption of each picture, from the files of its folder; the neutral one where a folder has none.
+
+    Raises:
+        UserError: as prepare-data's, of a folder's pictures.
+    """
+    found = {}
+    for folder in {path.parent for path in pictures}:
+        names = {_spelt(path.name) for path in (*pictures_in(folder), *pictures) if path.parent == folder}
+        found[folder] = _captions(folder, sorted(names), folder)
+    return [found[path.parent][_spelt(path.name)] for path in pictures]
 
 
 def _captions(folder: Path, names: list[str], root: Path) -> dict[str, str]:

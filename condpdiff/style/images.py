@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,11 @@ NEUTRAL = "a picture"
 """Caption of a picture that comes without one."""
 SAMPLE_FORMAT = 339
 """TIFF's tag that says whether values have a sign."""
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures of a folder, by name."""
+    return [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES]
 
 
 def read_rgb(opened: Callable[[], Image.Image], place: str) -> np.ndarray:

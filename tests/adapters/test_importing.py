@@ -1,31 +1,46 @@
-"""What others trained becomes a zoo: every weight in its place, and what does not fit is named."""
+"""What others trained becomes a zoo: every weight in its place, and what does not fit is named; and is a task's own."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
+import yaml
 from peft import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from condpdiff.adapters.importing import import_zoo
-from condpdiff.common.files import read_json, read_tensors, write_json
+from condpdiff.adapters.place import place
+from condpdiff.common.files import read_config, read_json, read_tensors, write_json
+from condpdiff.common.task import SETTINGS, save_sections
+from condpdiff.experiments.params import fingerprint, load_params
+from condpdiff.text.task import load_task
 from condpdiff.zoo.checkpoints import THETA, load_zoo
 from condpdiff.zoo.layout import unflatten
-from tests.adapters.stand_ins_adapters import (
+from tests.adapters.conftest import (
+    ALPHA,
+    RANK,
+    ROOT,
     peft_model,
     randomise,
+    same,
     save_adapters,
     style_transformer,
     train_with_trainer,
 )
 from tests.messages import message_of
+from tests.stand_ins import make_collect
 
 SOURCE, OUT, WEIGHTS = Path("mine"), Path("inputs/films"), "adapter_model.safetensors"
+FILE = Path("configs/tasks/films.yaml")
 TAIL = "; --skip-odd leaves such adapters out"
 
 
@@ -50,9 +65,8 @@ def test_a_folder_of_peft_adapters_is_a_zoo_in_the_order_of_their_names(text_run
     said, zoo = bring(), load_zoo(OUT)
     assert len(zoo.theta) == 11 and zoo.theta.dtype == torch.float32
     for row, model in zip(zoo.theta, models, strict=True):
-        state, found = get_peft_model_state_dict(model), {**unflatten(row, zoo.layout), **zoo.head}
-        assert found.keys() == state.keys()
-        assert all(torch.equal(found[key], state[key].to(dtype).float()) for key in state)
+        state = {key: tensor.to(dtype).float() for key, tensor in get_peft_model_state_dict(model).items()}
+        same(unflatten(row, zoo.layout) | zoo.head, state)
     assert said == [
         f"inputs/films: 11 checkpoints of {zoo.layout.K:,} weights, run-1 to run-11",
         "now set `zoo: inputs/films` in configs/tasks/films.yaml, and track inputs/films with `dvc add` or `git add`",
@@ -100,9 +114,8 @@ def test_adapters_of_any_name_are_found(text_run: None) -> None:
 
 
 def config(**changes: object) -> Callable[[Path], Any]:
-    return lambda folder: write_json(
-        folder / "adapter_config.json", read_json(folder / "adapter_config.json") | changes
-    )
+    file = "adapter_config.json"
+    return lambda folder: write_json(folder / file, read_json(folder / file) | changes)
 
 
 def tensors(change: Callable[[dict[str, Tensor]], object]) -> Callable[[Path], None]:
@@ -134,10 +147,7 @@ ODD: list[tuple[Callable[[Path], object], str]] = [
     (tensors(lambda found: found.update({"word.lora_embedding_A": torch.ones(2)})), "word.lora_embedding_A: outside"),
     (tensors(lambda found: found.update({"x": torch.ones(2).long()})), "x: found torch.int64, allowed: float32"),
     (tensors(lambda found: found[A].fill_(torch.nan)), f"{A}: holds values that are no numbers"),
-    (
-        lambda folder: (folder / WEIGHTS).rename(folder / "adapter_model.bin"),
-        "run-2/adapter_model.bin: a pickle, which",
-    ),
+    (lambda folder: (folder / WEIGHTS).rename(folder / "adapter_model.bin"), "adapter_model.bin: a pickle, which"),
     (lambda folder: (folder / WEIGHTS).write_bytes(b"x"), "not a readable safetensors file"),
 ]
 
@@ -155,7 +165,9 @@ def test_an_odd_adapter_is_named_and_refused_or_left_out(change: Any, says: str,
     change(SOURCE / "run-2")
     line = refusal()
     assert says in line and line.endswith(TAIL)
-    assert bring(skip_odd=True)[0] == f"skipped: {line.removesuffix(TAIL)}"
+    said = bring(skip_odd=True)
+    assert said[0] == f"skipped: {line.removesuffix(TAIL)}"
+    assert said[2] == "params.yaml: collect.max_checkpoints is 3: set it, and normalize.n_checkpoints, to at most 2"
     assert [item["id"] for item in read_json(OUT / "adapters.json")] == ["run-1", "run-3"]
 
 
@@ -177,11 +189,6 @@ def test_what_is_no_zoo_of_the_run_is_one_line(text_run: None) -> None:
     save_file({"theta": torch.ones(3, 7)}, SOURCE / THETA)
     (SOURCE / "layout.json").write_text("[]")
     assert refusal().startswith("mine/theta.safetensors: theta: found [3, 7], allowed: [N, 0]")
-
-
-def test_fewer_checkpoints_than_the_run_asks_for_are_told(text_run: None) -> None:
-    save_adapters(SOURCE, 2)
-    assert bring()[1] == "params.yaml: collect.max_checkpoints is 3: set it, and normalize.n_checkpoints, to at most 2"
 
 
 def kohya(bare: dict[str, Tensor], alpha: float = 4, prefix: str = "lora_unet_") -> dict[str, Tensor]:
@@ -206,8 +213,7 @@ def test_files_of_diffusers_and_kohya_are_one_zoo(style_run: None) -> None:
     bring(task="waves")
     theta, zoo = read_tensors(Path("inputs/waves") / THETA)["theta"], load_zoo(Path("inputs/waves/0"))
     assert theta.shape[:2] == (4, 1) and (theta == theta[0]).all() and not zoo.head
-    found = unflatten(zoo.theta[0], zoo.layout)
-    assert all(torch.equal(found[f"base_model.model.{key}"], tensor) for key, tensor in bare.items())
+    same(unflatten(zoo.theta[0], zoo.layout), {f"base_model.model.{key}": tensor for key, tensor in bare.items()})
 
 
 def test_files_of_other_models_and_kinds_are_refused_by_name(style_run: None) -> None:
@@ -216,10 +222,7 @@ def test_files_of_other_models_and_kinds_are_refused_by_name(style_run: None) ->
     SOURCE.mkdir()
     for found, says in (
         (kohya(bare, 2), "lora.safetensors: alpha: found 2, allowed: 4 (params.yaml: collect.alpha)"),
-        (
-            kohya(bare, prefix="lora_te_"),
-            "base_model.model.text_encoder.transformer.blocks.0.attn1.to.k.lora_A.weight: out",
-        ),
+        (kohya(bare, prefix="lora_te_"), "base_model.model.text_encoder.transformer.blocks.0.attn1.to.k.lora_A.weight"),
         ({"lora_unet_x.hada_w1_a": torch.ones(2)}, "keys that diffusers can't convert"),
         ({f"double_blocks.0.{key}": tensor for key, tensor in bare.items()}, "outside the run's modules"),
         ({"lokr_w1": torch.ones(2)}, "no LoRA matrix in it, found: "),
@@ -239,3 +242,74 @@ def test_a_family_of_styles_takes_its_members_adapters_one_after_the_other(style
     shutil.rmtree("inputs/waves")
     assert "found 7 adapters, allowed: a multiple of 4, one member's after another's" in refusal(task="waves")
     assert "--skip-odd would move members" in refusal(task="waves", skip_odd=True)
+
+
+# --- finetune-collect over an imported zoo --------------------------------------------------------
+
+
+def set_zoo(zoo: str | None) -> None:
+    """In the task's file, and in what check-params makes of it."""
+    FILE.write_text(yaml.safe_dump(yaml.safe_load(FILE.read_text()) | {"zoo": zoo}))
+    shutil.rmtree(SETTINGS, ignore_errors=True)
+    save_sections(SETTINGS / "films", "films")
+
+
+def no_place(**collect: Any) -> str:
+    task, base, out = load_task("films"), Path("data/base"), Path("data/zoo/films")
+    settings = make_collect(**{"rank": RANK, "alpha": ALPHA, "max_checkpoints": 3} | collect)
+    line = message_of(place, "films", task, settings, base, out)
+    assert not list(Path("data").glob("zoo/*"))
+    return line
+
+
+@pytest.fixture
+def imported(text_run: None) -> None:
+    """A run whose task has a zoo of four adapters."""
+    save_adapters(Path("mine"), 4)
+    import_zoo(Path("mine"), "films", False, print)
+    set_zoo("inputs/films")
+
+
+def test_the_zoo_is_the_last_states_of_the_imported_one(imported: None) -> None:
+    command, path = [sys.executable, "-m", "stages.finetune_collect", "films"], {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, text=True, capture_output=True, check=False, env=os.environ | path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "films: the last 3 of 4 checkpoints of inputs/films, in place of fine-tuning\n"
+    folder, own = Path("data/zoo/films"), load_zoo(Path("inputs/films"))
+    zoo = load_zoo(folder)
+    assert torch.equal(zoo.theta, own.theta[-3:]) and zoo.layout == own.layout and zoo.config == own.config
+    same(zoo.head, own.head)
+    assert list(pd.read_csv(folder / "loss.csv")) == ["task", "step", "loss"]
+    assert list(pd.read_csv(folder / "validation.csv")) == ["task", "step", "score"]
+    assert read_config(folder / THETA)["task"] == "films"
+
+
+def test_a_zoo_of_another_run_is_one_line_and_leaves_nothing(imported: None) -> None:
+    for changes, says in (
+        ({"max_checkpoints": 5}, "params.yaml: collect.max_checkpoints: found 5, allowed: at most 4, as in inputs"),
+        ({"alpha": 8.0}, "configs/tasks/films.yaml: zoo: inputs/films: alpha: found 4.0, allowed: 8.0 (params.yaml: "),
+        ({"target_modules": ["query"]}, "target_modules: found ['attention.output.dense', 'key', 'query', 'value'],"),
+        ({"factors": "B"}, "params.yaml: collect.factors: found 'B', allowed: both with an imported zoo"),
+    ):
+        assert says in no_place(**changes)
+    write_json(Path("data/base/config.json"), read_json(Path("data/base/config.json")) | {"num_hidden_layers": 1})
+    assert "inputs/films: layout.json: differs (params.yaml: collect, base); run `condpdiff import` again" in no_place()
+
+
+def test_settings_hold_the_zoo_and_a_hash_of_its_files_and_without_one_nothing(imported: None) -> None:
+    params, tasks = load_params()
+    alone = {"films": tasks["films"].model_copy(update={"zoo": None})}
+    assert "zoo" not in alone["films"].model_dump(mode="json")  # nor does its fingerprint change
+    assert fingerprint(params, tasks) != fingerprint(params, alone)
+    path = SETTINGS / "films/finetune.json"
+    first, files = read_json(path), {file.name for file in path.parent.iterdir()}
+    assert first["zoo"] == "inputs/films" and first["lr"] and load_task("films").zoo == "inputs/films"
+    (Path("inputs/films") / "adapters.json").write_text("[]")
+    set_zoo("inputs/films")
+    assert {key for key, value in read_json(path).items() if first[key] != value} == {"sha256"}
+    set_zoo(None)
+    assert read_json(path).keys() == first.keys() - {"zoo", "sha256"} and load_task("films").zoo is None
+    assert files == {f"{name}.json" for name in ("condition", "data", "finetune", "members", "metrics")}
+    for zoo in ("inputs/none", "elsewhere", "inputs"):
+        line = message_of(set_zoo, zoo)
+        assert line.startswith(f"configs/tasks/films.yaml: zoo: found '{zoo}', allowed: a folder inputs/NAME that ")

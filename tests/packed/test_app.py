@@ -7,6 +7,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,16 @@ from typer.testing import CliRunner
 
 from condpdiff.cli import app
 from condpdiff.common.files import read_tensors
-from condpdiff.packed import trying
 from condpdiff.packed.config import CHECKPOINTS
 from condpdiff.packed.generator import Generator
+from condpdiff.packed.refine import answers
 from condpdiff.style.images import SUFFIXES, encode_png
 from tests.packed.tiny_generators import SCORES, style_generator, text_generator
 from tests.style.stand_ins_style import CAPTIONS, SIZE, make_images, save_style_base
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytest.importorskip("gradio", reason="`pip install 'condpdiff[app]'`")
+ours = import_module("condpdiff.packed.app")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -53,7 +57,7 @@ def style(style_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Generat
 
 def test_half_the_scale_is_half_the_effect(text: Generator) -> None:
     lora = text.generate("films")[0]
-    half = {**lora.state_dict(), **lora.with_theta(trying.scaled(lora, 0.5), {}).state_dict()}
+    half = {**lora.state_dict(), **lora.with_theta(lora.scaled(0.5), {}).state_dict()}
     whole = lora.state_dict()
     for key in (key for key in whole if ".lora_B." in key):
         a = key.replace(".lora_B.", ".lora_A.")
@@ -62,36 +66,33 @@ def test_half_the_scale_is_half_the_effect(text: Generator) -> None:
 
 def test_no_lora_soup_and_generated_answer_and_scale_0_is_no_lora(text: Generator, text_base: Path) -> None:
     lora = text.generate("films")[0]
-    found = trying.answers(text, lora, text_base, 0.0, "the plot was  lovely", "")
+    found = answers(text, lora, text_base, 0.0, "the plot was  lovely", "")
     none, soup, generated = found.values()
     assert list(found) == ["no LoRA", "soup of films", "generated"]
     assert none.allclose(generated) and not none.allclose(soup)
     assert float(soup.sum()) == pytest.approx(1)
-    assert not trying.answers(text, lora, text_base, 1.0, "the plot was lovely", "")["generated"].allclose(none)
+    assert not answers(text, lora, text_base, 1.0, "the plot was lovely", "")["generated"].allclose(none)
 
 
 def test_conditions_are_mixed_and_the_nearest_style_is_another_that_was_trained_on(style: Generator) -> None:
     assert style.trained == ["waves/2", "waves/3"]  # the first two were held out
-    ends = {
-        share: trying.style_loras(style, "waves/2", "waves/0", share, 0)["generated"].theta for share in (0, 0.5, 1)
-    }
-    assert ends[0].equal(trying.style_loras(style, "waves/2", "", 0.5, 0)["generated"].theta)
-    assert ends[1].equal(trying.style_loras(style, "waves/0", "", 0.5, 0)["generated"].theta)
+    two, none = {"task": "waves/2"}, {"task": "waves/0"}
+    ends = {share: ours.style_loras(style, two, none, share, 0)["generated"].theta for share in (0, 0.5, 1)}
+    assert ends[0].equal(ours.style_loras(style, two, {}, 0.5, 0)["generated"].theta)
+    assert ends[1].equal(ours.style_loras(style, none, {}, 0.5, 0)["generated"].theta)
     assert not ends[0.5].allclose(ends[0]) and not ends[0.5].allclose(ends[1])
-    assert list(trying.style_loras(style, "waves/2", "", 0, 0)) == ["generated", "nearest training style, waves/3"]
+    assert list(ours.style_loras(style, two, {}, 0, 0)) == ["generated", "nearest training style, waves/3"]
 
 
 def test_without_a_lora_images_are_those_of_scale_0(style: Generator, style_base: Path) -> None:
     lora = style.generate("waves/2")[0]
-    theta = [trying.scaled(lora, scale) for scale in (0, 1)]
-    none, nothing, whole = trying.paint(theta, lora, style_base, CAPTIONS[:2], 2)
+    theta = [lora.scaled(scale) for scale in (0, 1)]
+    none, nothing, whole = ours.paint(style, style_base, theta, CAPTIONS[:2], 2)
     assert none.shape == (2, SIZE, SIZE, 3) and np.array_equal(none, nothing) and not np.array_equal(none, whole)
 
 
 # --- the page ---------------------------------------------------------------------------------------
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-gradio = pytest.importorskip("gradio", reason="`pip install 'condpdiff[app]'`")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path: `apt install chromium`")
 
 
@@ -111,16 +112,17 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @contextmanager
-def served(generator: Generator, base: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    from condpdiff.packed.app import start
-
-    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):
+def served(generator: Generator, base: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The page; it asks nobody but this machine."""
+    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED"):
         monkeypatch.setenv(name, "")  # so that they are put back
-    served = start(generator, base, None)
+    served = ours.start(generator, base, None)
     try:
         yield served
     finally:
         served.close(verbose=False)
+    own = (served.local_url, "data:", "blob:", "127.0.0.1", "localhost", "::1")
+    assert all(each.startswith(own) for each in asked), asked
 
 
 @contextmanager
@@ -146,10 +148,6 @@ def adapter_of(page: Any, label: str) -> dict[str, Any]:
     return {Path(name).name: archive.read(name) for name in archive.namelist()}
 
 
-def is_local(asked: list[str], url: str) -> bool:
-    return all(each in ("127.0.0.1", "localhost", "::1") or each.startswith((url, "data:", "blob:")) for each in asked)
-
-
 def refusal(page: Any) -> str:
     """What the page says is wrong, which is then closed."""
     toast = page.get_by_test_id("toast-body")
@@ -164,15 +162,15 @@ def refusal(page: Any) -> str:
 def test_text_from_the_task_to_the_adapter(
     text: Generator, text_base: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with served(text, text_base, monkeypatch) as server, opened(server.local_url, asked, 390) as page:
+    with served(text, text_base, asked, monkeypatch) as server, opened(server.local_url, asked, 390) as page:
         page.get_by_role("button", name="Generate", exact=True).click()
-        scores = page.locator("table.numbers").first
+        scores = page.locator("table").first
         scores.wait_for()
-        assert f"{SCORES['condpdiff']:.1f}" in scores.inner_text() and "accuracy" in scores.inner_text()
+        assert f"{SCORES['condpdiff']:.2f}" in scores.inner_text() and "accuracy" in scores.inner_text()
         assert "The nearest checkpoint is " in page.inner_text("body")
         page.get_by_label("A sentence").fill("the film was lovely")
         page.get_by_role("button", name="Compare").click()
-        answers = page.locator("table.numbers").nth(1)
+        answers = page.locator("table").nth(1)
         answers.wait_for()
         assert [row.split("\t")[0] for row in answers.inner_text().splitlines()[1:]] == [
             "no LoRA", "soup of films", "generated",
@@ -194,7 +192,6 @@ def test_text_from_the_task_to_the_adapter(
         page.get_by_role("button", name="Generate", exact=True).click()
         page.get_by_text("Not trained on").wait_for()
         assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-        assert is_local(asked, server.local_url)
 
 
 @needs_chromium
@@ -204,7 +201,7 @@ def test_styles_from_pictures_to_the_adapter(
     def file(name: str, content: bytes) -> Any:
         return {"name": name, "mimeType": "image/png", "buffer": content}
 
-    with served(style, style_base, monkeypatch) as server, opened(server.local_url, asked) as page:
+    with served(style, style_base, asked, monkeypatch) as server, opened(server.local_url, asked) as page:
         upload = page.locator("input[type=file]").first
         upload.set_input_files([file("torn.png", b"no picture")])
         page.get_by_role("button", name="Generate", exact=True).click()
@@ -234,7 +231,6 @@ def test_styles_from_pictures_to_the_adapter(
         assert b"2 pictures" in files["README.md"] and b"5 steps" in files["README.md"]
         (weights := tmp_path / "adapter.safetensors").write_bytes(files["adapter_model.safetensors"])
         assert load_file(weights).keys() == style.generate("waves/2")[0].state_dict().keys()
-        assert is_local(asked, server.local_url)
 
 
 def test_nobody_else_reaches_it_and_it_serves_no_file_of_the_machine(
@@ -242,7 +238,7 @@ def test_nobody_else_reaches_it_and_it_serves_no_file_of_the_machine(
 ) -> None:
     import httpx
 
-    with served(text, text_base, monkeypatch) as server:
+    with served(text, text_base, asked, monkeypatch) as server:
         port, url = server.server_port, server.local_url
         listening = [at.laddr for at in psutil.Process().net_connections() if at.status == psutil.CONN_LISTEN]
         assert [at.ip for at in listening if at.port == port] == ["127.0.0.1"]
@@ -256,19 +252,19 @@ def test_nobody_else_reaches_it_and_it_serves_no_file_of_the_machine(
         assert httpx.post(f"{url}gradio_api/upload", files=large).status_code == 413
         taken = CliRunner().invoke(app, ["app", str(text.folder), "--base", str(text_base), "--port", str(port)])
         assert taken.exit_code == 1 and "in use" in str(taken.exception)
-        assert is_local(asked, url)
 
 
 def test_without_gradio_one_line_says_how_to_get_it(
     text: Generator, text_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.delitem(sys.modules, "condpdiff.packed.app")
     found = CliRunner().invoke(app, ["app", str(text.folder), "--base", str(text_base)])
-    assert str(found.exception) == "error: gradio: not installed; `pip install 'condpdiff[app]'`"
+    assert str(found.exception) == "error: this needs gradio: pip install 'condpdiff[app]'"
 
 
 def test_the_nearest_checkpoint_is_told_from_the_packed_ones(text: Generator) -> None:
     lora = text.generate("films")[0]
     theta = read_tensors(text.folder / "zoo/films" / CHECKPOINTS)["theta"].float()
-    found = trying.nearest_checkpoint(text, lora.with_theta(theta[1], lora.head))
+    found = ours.nearest_checkpoint(text, lora.with_theta(theta[1], lora.head))
     assert found is not None and found[0] == 0 and found[1] > 1

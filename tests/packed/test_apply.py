@@ -54,8 +54,8 @@ def test_outputs_are_those_of_peft(base, adapter: Adapter, model_type: str, outp
     found = of.apply(folder, of.rows_of(TEXTS))
     logits = logits_of_peft(base(model_type), folder, outputs)
     expected = logits if outputs == 1 else logits.softmax(1)
-    torch.testing.assert_close(torch.from_numpy(found.outputs), expected)
-    assert found.labels == (None if outputs == 1 else [f"LABEL_{i}" for i in range(outputs)])
+    torch.testing.assert_close(torch.tensor(found.to_numpy()), expected)
+    assert list(found) == (["value"] if outputs == 1 else [f"LABEL_{i}" for i in range(outputs)])
 
 
 def test_labels_are_the_adapters_or_the_bases(base, adapter: Adapter, tmp_path: Path) -> None:
@@ -63,12 +63,13 @@ def test_labels_are_the_adapters_or_the_bases(base, adapter: Adapter, tmp_path: 
     model = AutoModelForSequenceClassification.from_pretrained(base("bert"), id2label={0: "no", 1: "yes"})
     model.save_pretrained(own)
     AutoTokenizer.from_pretrained(base("bert")).save_pretrained(own)
-    assert of.apply(folder, of.rows_of(TEXTS), own).labels == ["no", "yes"]
-    assert of.apply(adapter(outputs=3), of.rows_of(TEXTS), own).labels == ["LABEL_0", "LABEL_1", "LABEL_2"]
+    assert list(of.apply(folder, of.rows_of(TEXTS), own)) == ["no", "yes"]
+    assert list(of.apply(adapter(outputs=3), of.rows_of(TEXTS), own)) == ["LABEL_0", "LABEL_1", "LABEL_2"]
     write_json(folder / LABELS, {"0": "bad", "1": "good"})
-    assert of.apply(folder, of.rows_of(TEXTS), own).labels == ["bad", "good"]
+    assert list(of.apply(folder, of.rows_of(TEXTS), own)) == ["bad", "good"]
     write_json(folder / LABELS, {"0": "bad"})
-    assert "labels.json: found labels of 0, allowed: of 0 to 1" in message_of(of.apply, folder, of.rows_of(TEXTS), own)
+    said = message_of(of.apply, folder, of.rows_of(TEXTS), own)
+    assert said.endswith("labels.json: found 1 labels, allowed: 2, as the classifier has")
 
 
 def test_generated_adapters_stand_beside_others_in_a_table_and_in_json(base, adapter: Adapter, tmp_path: Path) -> None:
@@ -98,19 +99,18 @@ def test_generated_adapters_stand_beside_others_in_a_table_and_in_json(base, ada
 def test_texts_come_of_lines_tables_and_pairs(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one, two\n\n three\n", encoding="utf-8")
     assert of.read_texts(tmp_path / "a.txt").to_numpy().tolist() == [["one, two", ""], [" three", ""]]
+    frame = pd.DataFrame({"text": ["a", "b"], "label": [0, 1], "text_pair": ["c", ""]})
+    frame.to_csv(tmp_path / "b.tsv", sep="\t", index=False)
+    frame.to_json(tmp_path / "b.jsonl", orient="records", lines=True)
+    frame.to_parquet(tmp_path / "b.parquet")
     for suffix in ("tsv", "jsonl", "parquet"):
-        frame, path = pd.DataFrame({"text": ["a", "b"], "label": [0, 1], "text_pair": ["c", ""]}), tmp_path / suffix
-        path = path.with_suffix(f".{suffix}")
-        if suffix == "tsv":
-            frame.to_csv(path, sep="\t", index=False)
-        else:
-            frame.to_json(path, orient="records", lines=True) if suffix == "jsonl" else frame.to_parquet(path)
-        assert of.read_texts(path).to_numpy().tolist() == [["a", "c"], ["b", ""]]
+        assert of.read_texts(tmp_path / f"b.{suffix}").to_numpy().tolist() == [["a", "c"], ["b", ""]]
     (tmp_path / "b.csv").write_text("words\na\n")
     assert message_of(of.read_texts, tmp_path / "b.csv").endswith("found 1 rows of words; allowed: rows of text")
     (tmp_path / "c.jsonl").write_text('{"text": "a"}\n{"text": 1}\n')
     assert message_of(of.read_texts, tmp_path / "c.jsonl").endswith("row 2: text: found 1, allowed: text")
-    assert "found suffix '.doc', allowed: .txt, .csv" in message_of(of.read_texts, _touch(tmp_path / "d.doc"))
+    (tmp_path / "d.doc").touch()
+    assert "found suffix '.doc', allowed: .csv, .tsv" in message_of(of.read_texts, tmp_path / "d.doc")
 
 
 def test_what_does_not_fit_is_one_line(base, adapter: Adapter, tmp_path: Path, no_hub: None) -> None:
@@ -132,8 +132,3 @@ def test_what_does_not_fit_is_one_line(base, adapter: Adapter, tmp_path: Path, n
     assert "adapter_model.safetensors: no such file" in message_of(of.apply, folder, rows)
     write_json(folder / "adapter_config.json", settings | {"task_type": "CAUSAL_LM"})
     assert "task_type: found 'CAUSAL_LM', allowed: 'SEQ_CLS'" in message_of(of.apply, folder, rows)
-
-
-def _touch(path: Path) -> Path:
-    path.touch()
-    return path
