@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from condpdiff.autoencoder.latents import load_latents
+from condpdiff.autoencoder.models import load_latents
 from condpdiff.common.errors import run
 from condpdiff.common.files import new_directory
 from condpdiff.common.hardware import rank, shared

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from condpdiff.autoencoder.latents import Scale, load_latents, load_scale, save_latents
+from condpdiff.autoencoder.models import Scale, load_latents, load_scale, save_latents
 
 
 def make_latents() -> dict[str, torch.Tensor]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from condpdiff.diffusion.mean import Mean
+from condpdiff.diffusion.denoiser import Mean
 
 SHAPE, SPREAD = (2, 4), 0.05
 

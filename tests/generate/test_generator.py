@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from condpdiff.autoencoder.latents import Scale
-from condpdiff.autoencoder.models import Autoencoder, build
+from condpdiff.autoencoder.models import Autoencoder, Scale, build
 from condpdiff.common.errors import UserError
 from condpdiff.common.settings import parse
 from condpdiff.diffusion.denoiser import Denoiser
@@ -16,8 +15,7 @@ from condpdiff.diffusion.process import Process, train
 from condpdiff.diffusion.settings import Ldm
 from condpdiff.generate.generator import Generator, generate
 from condpdiff.generate.settings import DOSES, Sample
-from condpdiff.zoo.normalization import Moments, statistics_of
-from condpdiff.zoo.normalized import Frame
+from condpdiff.zoo.normalized import Frame, Moments, statistics_of
 from tests.stand_ins import make_layout
 
 LAYOUT = make_layout()
