@@ -1,27 +1,73 @@
-"""The arithmetic of the cost calculator, against cases worked out by hand; no test asserts a time of this machine."""
+"""What the benchmarks count, and the cost calculator's arithmetic, against operations worked out by hand.
+
+No test asserts a time.
+"""
 
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from torch import nn
 
 from benchmarks import scale
-from benchmarks.counting import counted
+from benchmarks.counting import counted, repeated
+from benchmarks.counting import passes as counted_passes
 from benchmarks.scale import EXACT, HOST, MIXED, Machine, Passes, Setting, Text, Work
 from condpdiff.autoencoder import models as autoencoder
 from condpdiff.autoencoder.settings import Autoencoder
 from condpdiff.experiments.params import Params
 from condpdiff.experiments.presets import load_preset
+from condpdiff.text.models import empty_peft_model
 from tests.stand_ins import COUNTED_BERT
 
-S, R = 5, 1  # tokens, rank
+B, S, R, O = 3, 5, 2, 4  # noqa: E741  rows, tokens, rank, outputs
 H, I = COUNTED_BERT["hidden_size"], COUNTED_BERT["intermediate_size"]  # noqa: E741
-# A row's forward pass: four H x H projections with their LoRA, Q K and A V, the feed-forward pair; pooler and head.
-FORWARD = 2 * S * (4 * H * H + 4 * 2 * H * R + 2 * S * H + 2 * H * I) + 2 * (H * H + 2 * H)
-MERGE = 4 * 2 * H * R * H
 MACHINE = Machine("m", {MIXED: 100, EXACT: 10, HOST: 1}, issue=0.5, start=1, disk=100, price=2, reached={"known": 0.5})
 SMALL = {"latent_channels": 1, "latent_length": 4, "patch": 4, "width": 2, "depth": 0, "steps": 7, "batch_size": 3}
+
+
+def forward(rows: int, rank: int, outputs: int) -> int:
+    """One layer: four H x H projections with their LoRA, Q K and A V, the feed-forward pair; pooler and head of one
+    token."""
+    return 2 * rows * (S * (4 * H * H + 4 * 2 * H * rank + 2 * S * H + 2 * H * I) + H * H + H * outputs)
+
+
+# Backward through the frozen weights gives their inputs' gradients alone, and q, k, v (on the embeddings) need none.
+BACKWARD = 2 * B * S * (H * H + 2 * H * I + 4 * S * H) + 2 * B * (H * H + 2 * H * O)
+BACKWARD += 2 * B * S * H * R * (3 * 3 + 4)  # LoRA: A's and B's gradients and B's inputs'; the output's A also has its
+FORWARD = forward(1, 1, 2)  # of a row, in the calculator's setting
+MERGE = 4 * 2 * H * H
+
+
+@pytest.fixture(scope="module")
+def classifier() -> nn.Module:
+    return empty_peft_model(COUNTED_BERT | {"num_labels": O}, R, 1.0, "auto")
+
+
+def test_a_classifier_s_passes_are_counted(classifier: nn.Module) -> None:
+    once = forward(B, R, O)
+    assert counted_passes(classifier, [S] * B, B, backward=False) == once
+    assert counted_passes(classifier, [S] * B, B, backward=True) == once + BACKWARD
+    assert counted_passes(classifier, [1, S, 2] + [S] * B, B, backward=False) == 2 * once  # padded to the longest
+
+
+def test_steps_are_counted_beside_what_comes_once() -> None:
+    a = torch.ones(2, 2)
+
+    def work(steps: int) -> None:
+        for _ in range(3 + steps):
+            a @ a
+
+    assert repeated(work, 1) == 16 * 4
+    assert repeated(work, 100) == 16 * 103
+
+
+def test_the_autoencoder_is_counted() -> None:
+    patch, width, count = 4, 2, 3
+    model = autoencoder.PatchedAutoencoder(K=count * patch, C=1, L=4, patch=patch, width=width, depth=1)
+    maps, convolutions, bottleneck = count * patch * width, 2 * 5 * width * width * count, count * width * 4
+    assert counted(model.encode, torch.ones(B, model.K)) == 2 * B * (maps + convolutions + bottleneck)
 
 
 @pytest.fixture(scope="module")

@@ -20,12 +20,9 @@ from condpdiff.zoo.normalized import Frame, Moments, load_frame, normalise, save
 from condpdiff.zoo.placed import batched_loras
 from tests.diffusion.test_process import make_settings
 from tests.stand_ins import make_toy
+from tests.tensors import random
 
 TASKS, C, L, D = ["a", "b", "c"], 2, 4, 5
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture
