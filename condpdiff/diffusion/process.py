@@ -29,14 +29,11 @@ LINEAR: dict[str, Any] = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta
 class Process:
     """What a sampler must know of how the denoiser was trained."""
 
-    prediction: str
-    """epsilon | v_prediction | sample"""
-    residual: str = "diffusion"
-    """diffusion | none: latents are mu(y)"""
+    prediction: str  # epsilon | v_prediction | sample
+    residual: str = "diffusion"  # diffusion | none: latents are mu(y)
 
 
-Predict = Callable[[Tensor, Tensor], Tensor]
-"""(z_t [B, C, L], t [B]) -> prediction [B, C, L]."""
+Predict = Callable[[Tensor, Tensor], Tensor]  # (z_t [B, C, L], t [B]) -> prediction [B, C, L]
 
 
 def train(
@@ -122,11 +119,7 @@ def guided(
     """Classifier-free guidance, twice: from the average toward the good, then from the null condition toward y's.
 
     asked = average + performance_guidance * (asked - average), null + guidance * (asked - null); a scale of 1 is
-    the conditional model alone, and costs no further pass.
-
-    Args:
-        y: conditions [S, d_cond].
-        p: performance asked for [S]; None asks for none.
+    the conditional model alone, and costs no further pass. Conditions are y [S, d_cond], performances p [S].
     """
 
     def predict(z_t: Tensor, t: Tensor) -> Tensor:

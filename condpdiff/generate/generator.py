@@ -16,8 +16,7 @@ from condpdiff.diffusion.process import Process, guided, sample
 from condpdiff.generate.settings import DOSES, Sample
 from condpdiff.zoo.normalized import Frame
 
-Asked = float | tuple[float, float] | None
-"""A performance in 0..1, a range of which each sample draws its own, or none."""
+Asked = float | tuple[float, float] | None  # a performance in 0..1, a range that each sample draws from, or none
 
 
 @dataclass(frozen=True)

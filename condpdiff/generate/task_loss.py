@@ -36,12 +36,11 @@ ONE, ONE_STEPS, ONE_LR = "one_for_all.safetensors", 200, 2e-3  # one LoRA for al
 
 
 class Draw(Protocol):
-    """Draws the tasks of a step."""
+    """Draws the tasks of a step: its number -> conditions y [S, d_cond], and theta [S, K] -> the tasks' losses [S]."""
 
     trained: Tensor  # [K]: 0 where fine-tuning leaves theta as it is, as `ManyFinetuning.trained`
 
-    def __call__(self, step: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """A step's number -> conditions y [S, d_cond], and theta [S, K] -> the tasks' losses [S]."""
+    def __call__(self, step: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]: ...
 
 
 class Through(nn.Module):

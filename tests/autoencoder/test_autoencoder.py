@@ -97,14 +97,6 @@ def test_conv1d_starts_as_a_linear_autoencoder_with_whitened_latents_unless_told
     assert reconstruction_error(pca, w) < 0.5 * reconstruction_error(other, w)
 
 
-def test_training_lowers_the_loss_of_conv1d() -> None:
-    w, start = random(30, 64), untrained(64)
-    model, _, curve = train(w, make_settings(steps=200))
-    assert curve["loss"].iloc[-1] < curve["loss"].iloc[0]
-    start.fit_closed_form(w)
-    assert reconstruction_error(model, w) < reconstruction_error(start, w)
-
-
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_training_is_reproducible_by_its_seed_and_what_is_saved_computes_the_same(arch: str, tmp_path: Path) -> None:
     w = random(10, 50)
@@ -120,7 +112,7 @@ def test_training_is_reproducible_by_its_seed_and_what_is_saved_computes_the_sam
 def test_loss_is_the_mean_squared_error_and_noise_falls_on_the_latent() -> None:
     w = random(30, 40)
     model, _, _ = train(w, make_settings(arch="pca", latent_channels=1, latent_length=40))
-    assert float(model(w, 0.0, 0.0)) < 1e-8
+    assert float(model(w, 0.0, 0.0)) < 1e-8  # the latent holds the rank
     torch.manual_seed(0)
     noisy = float(model(w, 0.5, 0.0))  # 29 orthonormal axes in 40 coordinates
     assert noisy == pytest.approx(0.25 * 29 / 40, rel=0.15)
@@ -210,13 +202,6 @@ def test_rows_that_a_closed_form_looks_at_are_spread_over_all() -> None:
 
 
 # --- pca ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("count", "width", "latent"), [(5, 60, 4), (8, 200, 8), (8, 200, 16), (30, 50, 60)])
-def test_pca_is_exact_when_the_latent_holds_the_rank(count: int, width: int, latent: int) -> None:
-    w = random(count, width)
-    model, _, _ = train(w, make_settings(arch="pca", latent_channels=1, latent_length=latent))
-    torch.testing.assert_close(decode_all(model, encode_all(model, w)), w, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("latent", [4, 12, 24])
