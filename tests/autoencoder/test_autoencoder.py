@@ -10,22 +10,9 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from condpdiff.autoencoder import models as autoencoder
 from condpdiff.autoencoder import train as train_autoencoder
-from condpdiff.autoencoder.models import (
-    ARCHITECTURES,
-    Autoencoder,
-    Scale,
-    build,
-    config_of,
-    decode_all,
-    encode_all,
-    load,
-    load_latents,
-    load_scale,
-    principal_axes,
-    save,
-    save_latents,
-)
+from condpdiff.autoencoder.models import ARCHITECTURES, Autoencoder, Scale, build, config_of, decode_all, encode_all
 from condpdiff.autoencoder.settings import Autoencoder as Settings
 from condpdiff.autoencoder.train import batches, reconstruction_error, train
 from condpdiff.common import axes
@@ -102,8 +89,8 @@ def test_training_is_reproducible_by_its_seed_and_what_is_saved_computes_the_sam
     w = random(10, 50)
     one, two, other = (train(w, make_settings(arch=arch, steps=10, seed=seed)) for seed in (0, 0, 1))
     assert same(one[0], two[0]) and same(one[0], other[0]) == (arch == "pca")
-    save(tmp_path / "a.safetensors", *one[:2])
-    found, z = load(tmp_path / "a.safetensors"), encode_all(one[0], w)
+    autoencoder.save(tmp_path / "a.safetensors", *one[:2])
+    found, z = autoencoder.load(tmp_path / "a.safetensors"), encode_all(one[0], w)
     assert type(found) is ARCHITECTURES[arch]
     assert not found.training and not any(p.requires_grad for p in found.parameters())
     assert torch.equal(encode_all(found, w), z) and torch.equal(decode_all(found, z), decode_all(one[0], z))
@@ -218,10 +205,10 @@ def test_pca_error_equals_that_of_sklearn(latent: int) -> None:
 @pytest.mark.parametrize("spread", [1.0, 1e-2])
 def test_principal_axes_are_orthonormal_even_when_more_are_asked_than_the_rank(spread: float) -> None:
     w = 1 + spread * random(10, 300)
-    found = principal_axes(w - w.mean(0), 16)
+    found = axes.principal_axes(w - w.mean(0), 16)
     assert 9 <= len(found) <= 10
     torch.testing.assert_close(found @ found.T, torch.eye(len(found)), rtol=0, atol=1e-4)
-    assert principal_axes(torch.zeros(1, 20), 4).shape == (0, 20)  # of one row there are none
+    assert axes.principal_axes(torch.zeros(1, 20), 4).shape == (0, 20)  # of one row there are none
 
 
 # --- latents ------------------------------------------------------------------------------------
@@ -229,12 +216,12 @@ def test_principal_axes_are_orthonormal_even_when_more_are_asked_than_the_rank(s
 
 def test_normalised_latents_have_mean_0_and_std_1_over_all_tasks_and_the_scale_is_undone(tmp_path: Path) -> None:
     latents = {q: 5 * random(20, 2, 4, seed=i) + i for i, q in enumerate("ab")}
-    save_latents(tmp_path, latents)
-    found = load_latents(tmp_path, ["a", "b"])
+    autoencoder.save_latents(tmp_path, latents)
+    found = autoencoder.load_latents(tmp_path, ["a", "b"])
     z = torch.cat(list(found.values()))
     torch.testing.assert_close(z.mean(0), torch.zeros(2, 4), rtol=0, atol=1e-5)
     torch.testing.assert_close(z.std(0, correction=0), torch.ones(2, 4), rtol=1e-4, atol=0)
-    torch.testing.assert_close(load_scale(tmp_path).undo(found["b"]), latents["b"], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(autoencoder.load_scale(tmp_path).undo(found["b"]), latents["b"], rtol=1e-5, atol=1e-5)
 
 
 def test_position_that_never_varies_becomes_0_and_comes_back() -> None:

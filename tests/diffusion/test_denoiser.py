@@ -55,12 +55,6 @@ def test_dropped_rows_all_get_the_null_condition_and_the_others_keep_theirs() ->
     torch.testing.assert_close(model(Z, T, Y, torch.zeros(3, dtype=torch.bool)), plain)
 
 
-def test_rows_of_a_batch_do_not_see_each_other() -> None:
-    model = make()
-    z, t, y = random(5, 2, 8), torch.arange(5) * 100, random(5, 6)
-    torch.testing.assert_close(model(z, t, y)[3:4], model(z[3:4], t[3:4], y[3:4]), rtol=1e-4, atol=1e-5)
-
-
 def test_learnable_condition_is_an_index_into_learned_vectors() -> None:
     model = make(tasks=3)
     out = model(Z, T, INDICES)
@@ -98,9 +92,7 @@ def made(tasks: int, learnable: bool) -> tuple[dict[str, Tensor], dict[str, Tens
     return z, {q: torch.tensor([[float(q)]]) for q in z} if learnable else y, centres
 
 
-def fitted(
-    z: dict[str, Tensor], y: dict[str, Tensor], tasks: int = 0, network: bool = False, ridge: float = 1e-6
-) -> Mean:
+def fitted(z: dict[str, Tensor], y: dict[str, Tensor], tasks: int = 0, network: bool = False, ridge=1e-6) -> Mean:
     mean = Mean(12, SHAPE, tasks, network)
     mean.fit(z, y, ridge)
     return mean

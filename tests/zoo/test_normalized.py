@@ -11,20 +11,8 @@ from torch import Tensor
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import write_tensors
 from condpdiff.common.matrices import Resident, whole
-from condpdiff.zoo.normalized import (
-    EPS,
-    Frame,
-    Moments,
-    Statistics,
-    W,
-    denormalise,
-    load_frame,
-    load_rows,
-    normalise,
-    save_frame,
-    save_rows,
-    statistics_of,
-)
+from condpdiff.zoo import normalized as files
+from condpdiff.zoo.normalized import EPS, Frame, Moments, Statistics, denormalise, normalise, statistics_of
 from condpdiff.zoo.settings import SHARED, Normalize
 from tests.stand_ins import make_layout
 from tests.tensors import random
@@ -143,14 +131,14 @@ def test_saved_rows_and_frame_come_back_equal_and_parts_are_written_as_the_whole
     LAYOUT.select_layers((0, 1))[0].save(tmp_path)
     write_tensors(tmp_path / "expected", {"w": w})
     monkeypatch.setattr("condpdiff.common.matrices.PART_BYTES", 2 * 4 * LAYOUT.K)
-    save_rows(tmp_path / "a", Resident(theta), frame)
-    save_frame(tmp_path / "a", frame)
-    assert (tmp_path / "a" / W).read_bytes() == (tmp_path / "expected").read_bytes()
-    assert torch.equal(whole(load_rows(tmp_path, ["a"])["a"]), w)
+    files.save_rows(tmp_path / "a", Resident(theta), frame)
+    files.save_frame(tmp_path / "a", frame)
+    assert (tmp_path / "a" / files.W).read_bytes() == (tmp_path / "expected").read_bytes()
+    assert torch.equal(whole(files.load_rows(tmp_path, ["a"])["a"]), w)
     for name in ("a", "a/3"):  # a member's frame is its family's
-        found = load_frame(tmp_path, name)
+        found = files.load_frame(tmp_path, name)
         assert torch.equal(found.to_theta(w), frame.to_theta(w))
         assert torch.equal(found.positions, frame.positions)
-    write_tensors(tmp_path / "a" / W, {"w": w[:, :-1]})
+    write_tensors(tmp_path / "a" / files.W, {"w": w[:, :-1]})
     with pytest.raises(UserError, match="w.safetensors: found 39 weights, allowed: the layout's K = 40"):
-        load_rows(tmp_path, ["a"])
+        files.load_rows(tmp_path, ["a"])

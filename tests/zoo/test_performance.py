@@ -8,15 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from condpdiff.zoo.performance import (
-    load_performance,
-    loss_rows,
-    performance_of,
-    rate,
-    rated,
-    read_performance,
-    select_rows,
-)
+from condpdiff.zoo.performance import load_performance, loss_rows, performance_of, rate, rated, select_rows
 from condpdiff.zoo.settings import Performance
 from tests.messages import message_of
 
@@ -44,14 +36,11 @@ def test_every_so_many_th_checkpoint_is_rated_and_the_last_one(count: int, every
     assert rated(count, every) == expected
 
 
-def test_between_rated_checkpoints_the_loss_is_interpolated_and_all_have_a_row(tmp_path: Path) -> None:
-    table([4, 9, 9, 9, 0, 3], 4).to_csv(tmp_path / "a.csv", index=False)
-    found = read_performance(tmp_path / "a.csv")
-    assert found.to_dict("list") == {
-        "checkpoint": [0, 1, 2, 3, 4, 5],
-        "loss": [4, 3, 2, 1, 0, 3],
-        "rated": [1, 0, 0, 0, 1, 1],
-    }
+def test_between_rated_checkpoints_the_loss_is_interpolated_and_all_have_a_row() -> None:
+    found = table([4, 9, 9, 9, 0, 3], 4)
+    assert found["checkpoint"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert found["loss"].tolist() == [4, 3, 2, 1, 0, 3]
+    assert found["rated"].tolist() == [1, 0, 0, 0, 1, 1]
 
 
 @pytest.mark.parametrize(
