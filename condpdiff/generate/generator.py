@@ -51,21 +51,15 @@ class Generator:
             The latents, and z_t at every step, noise first, all on the CPU.
         """
         on = self.model.device
-        noise = torch.randn(count, self.model.config["C"], self.model.config["L"], generator=random)
+        noise = torch.randn(count, *self.model.mean.shape, generator=random)
         drawn = y[torch.randint(len(y), (count,), generator=random)].to(on)
         asked = None
         if p is not None:
             low, high = p if isinstance(p, tuple) else (p, p)
             asked = (low + (high - low) * torch.rand(count, generator=random)).to(on)  # [count]
-        z, path = sample(
-            guided(self.model, drawn, settings.guidance, asked, settings.performance_guidance),
-            noise.to(on),
-            self.process,
-            scheduler=settings.scheduler,
-            steps=settings.steps,
-            seed=settings.seed,
-            what=what,
-        )
+        predict = guided(self.model, drawn, settings.guidance, asked, settings.performance_guidance)
+        options = settings.model_dump(include={"scheduler", "steps", "seed"})
+        z, path = sample(predict, noise.to(on), self.process, **options, what=what)
         z_0, *path = (self.model.mean.latent(r, drawn).cpu() for r in (z, *path))
         return z_0, path
 

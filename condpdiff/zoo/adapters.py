@@ -49,16 +49,10 @@ image = pipe("a photograph of a cat, whole", use_resolution_binning=False).image
 
 
 def export_adapter(
-    folder: Path,
-    theta: Tensor,
-    zoo: Zoo,
-    base: str,
-    shown_as: str,
-    labels: Sequence[str] | None = None,
-    said: str = SAMPLED,
+    folder: Path, theta: Tensor, zoo: Zoo, base: str, shown_as: str, labels: Sequence[str] | None = None
 ) -> None:
-    """`write_adapter` of theta [K] with its zoo's head and config; the card says how it was made and its final path."""
-    readme = card(zoo.config, base, shown_as, [f"{said} Task: `{zoo.config['task']}`."], labels)
+    """`write_adapter` of a sampled theta [K] with its zoo's head and config; `shown_as` is the folder on the card."""
+    readme = card(zoo.config, base, shown_as, [f"{SAMPLED} Task: `{zoo.config['task']}`."], labels)
     write_adapter(folder, unflatten(theta, zoo.layout) | zoo.head, zoo.config, base, readme, labels)
 
 

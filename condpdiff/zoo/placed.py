@@ -1,7 +1,7 @@
 """LoRAs in their place: the linear modules that a layout names, and many LoRAs on one base model at once."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -52,15 +52,11 @@ def batched_loras(model: nn.Module, layout: Layout, scale: float, theta: Tensor)
     # Split at once: of a slice each, every gradient would be a whole theta of zeros.
     split = theta.split([e.size for e in layout.entries], dim=1)
     parts = {e.key: part.unflatten(1, e.shape) for e, part in zip(layout.entries, split, strict=True)}  # [S, *shape]
-    handles = []
-    for name, module in merge_targets(model, layout).items():
-        a, b = (parts[f"{PREFIX}{name}.lora_{m}.weight"] for m in "AB")  # [S, r, in], [S, out, r]
-        handles.append(module.register_forward_hook(_adds(a, b, scale)))
-    try:
+    with ExitStack() as hooks:
+        for name, module in merge_targets(model, layout).items():
+            a, b = (parts[f"{PREFIX}{name}.lora_{m}.weight"] for m in "AB")  # [S, r, in], [S, out, r]
+            hooks.enter_context(module.register_forward_hook(_adds(a, b, scale)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _adds(a: Tensor, b: Tensor, scale: float) -> Any:
