@@ -27,7 +27,7 @@ from condpdiff.common.axes import evenly_spaced
 from condpdiff.common.errors import run
 from condpdiff.common.matrices import RowFile, row_writer
 from condpdiff.common.settings import section
-from condpdiff.zoo.normalization import Statistics, denormalise
+from condpdiff.zoo.normalized import Statistics, denormalise
 
 SIZES = (18_432, 73_728, 294_912, 1_179_648)  # MiniLM's K at r = 1; BERT-base's at r = 1, 4, 16
 N, RANK, NOISE = 750, 48, 0.05  # rows of a made zoo: a random walk of low rank, plus noise

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from condpdiff.autoencoder import models as autoencoder
-from condpdiff.autoencoder.latents import save_latents
+from condpdiff.autoencoder.models import save_latents
 from condpdiff.common.files import new_directory
 from condpdiff.common.stage import run
 from condpdiff.common.task import members

@@ -7,8 +7,7 @@ from condpdiff.common.settings import section, tasks
 from condpdiff.common.stage import run
 from condpdiff.common.task import members
 from condpdiff.zoo.checkpoints import open_zoos
-from condpdiff.zoo.normalization import Moments, statistics_of
-from condpdiff.zoo.normalized import Frame, save_frame, save_rows
+from condpdiff.zoo.normalized import Frame, Moments, save_frame, save_rows, statistics_of
 from condpdiff.zoo.settings import Normalize
 
 ZOO = Path("data/zoo")

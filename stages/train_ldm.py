@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from condpdiff.autoencoder.latents import load_latents
+from condpdiff.autoencoder.models import load_latents
 from condpdiff.common.files import new_directory
 from condpdiff.common.hardware import rank, shared
 from condpdiff.common.settings import section

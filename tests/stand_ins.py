@@ -12,7 +12,7 @@ import torch
 from peft import PeftModel
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
-from transformers import AutoModel, BertConfig, DebertaConfig, PreTrainedTokenizerFast, RobertaConfig
+from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from condpdiff.common import task as tasks
 from condpdiff.common.files import write_json
@@ -42,12 +42,7 @@ _SHARED = {
     "type_vocab_size": 2,
     "pad_token_id": 0,
 }
-_CONFIGS = {
-    "bert": lambda: BertConfig(**_SHARED),
-    "roberta": lambda: RobertaConfig(**_SHARED),
-    "deberta": lambda: DebertaConfig(**_SHARED, relative_attention=True, pos_att_type=["c2p", "p2c"]),
-}
-
+_OF_DEBERTA = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
 COUNTED_BERT = {  # one small layer, whose operations tests count by hand
     "model_type": "bert",
     "hidden_size": 8,
@@ -60,8 +55,12 @@ COUNTED_BERT = {  # one small layer, whose operations tests count by hand
 
 def save_base(model_type: str, folder: Path) -> Path:
     """A random encoder of a family with its word tokenizer, as prepare-base leaves a real one."""
+    return save_model(model_type, _SHARED | (_OF_DEBERTA if model_type == "deberta" else {}), folder)
+
+
+def save_model(model_type: str, config: dict[str, Any], folder: Path, auto: Any = AutoModel) -> Path:
     torch.manual_seed(0)
-    model = AutoModel.from_config(_CONFIGS[model_type]())
+    model = auto.from_config(AutoConfig.for_model(model_type, **config))
     for parameter in model.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.3)  # far enough from 0 that logits differ from row to row
@@ -133,41 +132,33 @@ def make_zoo(base: Path, count: int = 6, num_outputs: int = 2) -> tuple[Zoo, Pef
     layout = layout_of(model)
     theta = 0.3 * torch.randn(count, layout.K, generator=generator)
     head = {key: torch.randn(value.shape, generator=generator) for key, value in head_state(model).items()}
-    lora = model.peft_config["default"]
-    config = {
-        "rank": 2,
-        "alpha": 4.0,
-        "target_modules": sorted(lora.target_modules),
-        "modules_to_save": head_modules(model),
-        "task_type": task_type_of(model),
-        "task": "films",
-        "num_outputs": num_outputs,
-    }
+    placed = {"target_modules": sorted(model.peft_config["default"].target_modules)}
+    placed |= {"modules_to_save": head_modules(model), "task_type": task_type_of(model)}
+    config = {"rank": 2, "alpha": 4.0, "task": "films", "num_outputs": num_outputs, **placed}
     return Zoo(theta, layout, head, config), model
 
 
 def make_layout(layers: int = 3, rank: int = 2, width: int = 5) -> Layout:
     """One module a layer, and one tensor outside all layers in front."""
-    entries, offset = [], 0
-    for layer in range(-1, layers):
-        name = "base_model.model.embeddings.word" if layer < 0 else f"base_model.model.encoder.layer.{layer}.query"
-        for matrix, shape in (("A", (rank, width)), ("B", (width, rank))):
-            module = "embeddings.word" if layer < 0 else "query"
-            entries.append(Entry(f"{name}.lora_{matrix}.weight", shape, offset, layer, module))
-            offset += rank * width
-    return Layout(tuple(entries))
+    names = {-1: "embeddings.word"} | {layer: f"encoder.layer.{layer}.query" for layer in range(layers)}
+    entries = [
+        Entry(f"base_model.model.{name}.lora_{matrix}.weight", shape, 0, layer, "query" if layer >= 0 else name)
+        for layer, name in names.items()
+        for matrix, shape in (("A", (rank, width)), ("B", (width, rank)))
+    ]
+    return Layout.of(entries)
 
 
 def make_toy() -> tuple[nn.Sequential, Layout]:
     """A base model of two linear modules, and the layout of their LoRA of rank 2."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).requires_grad_(False)
-    entries, offset = [], 0
-    for name, (i, o) in {"0": (6, 5), "2": (5, 3)}.items():
-        for matrix, shape in (("A", (2, i)), ("B", (o, 2))):
-            entries.append(Entry(f"base_model.model.{name}.lora_{matrix}.weight", shape, offset, -1, name))
-            offset += shape[0] * shape[1]
-    return model, Layout(tuple(entries))
+    entries = [
+        Entry(f"base_model.model.{name}.lora_{matrix}.weight", shape, 0, -1, name)
+        for name, (i, o) in {"0": (6, 5), "2": (5, 3)}.items()
+        for matrix, shape in (("A", (2, i)), ("B", (o, 2)))
+    ]
+    return model, Layout.of(entries)
 
 
 def collect_with_two_processes(name: str, task: tasks.Task, collect: Collect) -> str:

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoConfig, AutoModel
+from transformers import AutoModel
 
-from tests.stand_ins import VOCABULARY, save_tokenizer
+from tests.stand_ins import VOCABULARY, save_model
 
 _SMALL = {"vocab_size": len(VOCABULARY), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 _SMALL |= {"intermediate_size": 32, "max_position_embeddings": 66, "pad_token_id": 0}
@@ -40,11 +39,4 @@ CAUSAL = ("gpt2", "llama", "qwen2")
 
 
 def save_random(model_type: str, folder: Path, auto: Any = AutoModel) -> Path:
-    torch.manual_seed(0)
-    model = auto.from_config(AutoConfig.for_model(model_type, **MODELS[model_type][0]))
-    for parameter in model.parameters():
-        if parameter.dim() > 1:
-            torch.nn.init.normal_(parameter, std=0.3)
-    model.save_pretrained(folder)
-    save_tokenizer(folder)
-    return folder
+    return save_model(model_type, MODELS[model_type][0], folder, auto)

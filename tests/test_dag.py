@@ -12,9 +12,8 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -73,8 +72,7 @@ CHANGES: list[tuple[str, str, Any, set[str]]] = [
 ]
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One command in a clone."""
 
     status: int
@@ -85,31 +83,36 @@ class Step:
         return stages_run(self.output)
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A copy of the clone after a scenario's commands."""
 
     clone: Path
     steps: list[Step]
 
 
+Scenario = Callable[[Path], list[Step]]
+
+
+def offline(clone: Path) -> dict[str, str]:
+    """Variables of an environment of one core, without network."""
+    empty = {"CONDPDIFF_CACHE": str(clone / "tmp/no-packages"), "PIP_NO_INDEX": "1", "HF_HUB_OFFLINE": "1"}
+    return {**empty, "OMP_NUM_THREADS": "1"}
+
+
 def call(clone: Path, *command: str) -> Step:
-    """A command in a clone on one core, without network."""
-    done = run(clone, *command, check=False, **_offline(clone))
+    done = run(clone, *command, check=False, **offline(clone))
     return Step(done.returncode, done.stdout)
 
 
-def _offline(clone: Path) -> dict[str, str]:
-    empty = {"CONDPDIFF_CACHE": str(clone / "tmp/no-packages"), "PIP_NO_INDEX": "1", "HF_HUB_OFFLINE": "1"}
-    return {**empty, "OMP_NUM_THREADS": "1"}
+def repro(clone: Path) -> Step:
+    return call(clone, "dvc", "repro")
 
 
 def set_key(clone: Path, file: str, key: str, value: Any) -> None:
     """Change one key of a YAML file."""
     path = clone / file
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    section = content = yaml.safe_load(path.read_text(encoding="utf-8"))
     *parents, leaf = key.split(".")
-    section = content
     for parent in parents:
         section = section[parent]
     section[leaf] = value
@@ -154,74 +157,6 @@ def would_run(clone: Path) -> set[str]:
         return {names[stage] for one in changed for stage in {one, *ancestors(graph, one)}}
 
 
-def after_description(clone: Path) -> list[Step]:
-    set_key(clone, FILMS, "condition.description", "Tell great films from awful ones.")
-    return [call(clone, "dvc", "repro")]
-
-
-def after_nothing(clone: Path) -> list[Step]:
-    return [call(clone, "dvc", "repro")]
-
-
-def after_change_and_back(clone: Path) -> list[Step]:
-    before = (clone / "params.yaml").read_bytes()
-    set_key(clone, "params.yaml", "report.seed", 1)
-    changed = call(clone, "dvc", "repro")
-    (clone / "params.yaml").write_bytes(before)
-    return [changed, call(clone, "dvc", "repro")]
-
-
-def after_report_code(clone: Path) -> list[Step]:
-    path = clone / "condpdiff/report/render.py"
-    path.write_text(path.read_text(encoding="utf-8") + "# A changed caption.\n", encoding="utf-8")
-    return [call(clone, "dvc", "repro")]
-
-
-def after_misspelt_key(clone: Path) -> list[Step]:
-    set_key(clone, "params.yaml", "ae.nois", 0.01)
-    return [call(clone, "dvc", "repro")]
-
-
-def experiment(clone: Path) -> list[Step]:
-    return [
-        call(clone, "dvc", "exp", "run", "-S", "ae.noise=0.01", "-n", "noise"),
-        call(clone, "dvc", "exp", "show", "--csv"),
-    ]
-
-
-def after_truncation(clone: Path) -> list[Step]:
-    path = clone / "data/zoo/films/theta.safetensors"
-    path.write_bytes(path.read_bytes()[:100])
-    return [call(clone, "python", "-m", "stages.normalize"), call(clone, "dvc", "repro")]
-
-
-def after_kill(clone: Path) -> list[Step]:
-    """Kill DVC and a stage at the first thing that it leaves, run it again, and compare with an undisturbed run."""
-    for key in ("ae.steps", "ldm.steps"):
-        set_key(clone, "params.yaml", key, 400)
-    steps = [call(clone, "dvc", "repro")]
-    for stage in KILLED:
-        whole = kill.outs(clone, stage)
-        frequent = {**_offline(clone), "CONDPDIFF_SAVE_AFTER": "0"}
-        kill.end(clone, stage, lambda stage=stage: bool(kill.left(clone, stage)), signal.SIGKILL, **frequent)
-        assert not any((clone / out).exists() for out in whole)
-        steps.append(call(clone, *kill.command(stage)))
-        assert kill.outs(clone, stage) == whole and not kill.left(clone, stage), steps[-1].output
-    return [*steps, call(clone, "dvc", "status")]
-
-
-SCENARIOS: dict[str, Callable[[Path], list[Step]]] = {
-    "description": after_description,
-    "experiment": experiment,
-    "killed": after_kill,
-    "truncated": after_truncation,
-    "changed and back": after_change_and_back,
-    "report code": after_report_code,
-    "misspelt": after_misspelt_key,
-    "nothing": after_nothing,
-}
-
-
 @pytest.fixture(scope="module")
 def pool() -> Iterator[ThreadPoolExecutor]:
     pool = ThreadPoolExecutor(max_workers=min(2, len(os.sched_getaffinity(0))))
@@ -233,13 +168,13 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 def clones(pool: ThreadPoolExecutor, tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
     """Two clones with a cache each, after `dvc repro` and `git status`."""
 
-    def repro(folder: Path) -> Outcome:
-        steps = [call(folder, "dvc", "repro"), call(folder, "git", "status", "--porcelain", "--untracked-files=all")]
+    def finished(folder: Path) -> Outcome:
+        steps = [repro(folder), call(folder, "git", "status", "--porcelain", "--untracked-files=all")]
         commit(folder, "results")
         return Outcome(folder, steps)
 
     made = [small_clone(tmp_path_factory.mktemp(name)) for name in ("clone", "twin")]
-    return list(pool.map(repro, made))
+    return list(pool.map(finished, made))
 
 
 @pytest.fixture(scope="module")
@@ -248,27 +183,26 @@ def futures(
     clones: list[Outcome],
     tmp_path_factory: pytest.TempPathFactory,
     request: pytest.FixtureRequest,
-) -> dict[str, Future[Outcome]]:
+) -> dict[Scenario, Future[Outcome]]:
     """All scenarios that the selected tests ask for, begun."""
     assert clones[0].steps[0].status == 0, clones[0].steps[0].output
 
-    def play(name: str) -> Outcome:
+    def play(commands: Scenario) -> Outcome:
         folder = tmp_path_factory.mktemp("scenario") / "clone"
         shutil.copytree(clones[0].clone, folder, symlinks=True)
-        return Outcome(folder, SCENARIOS[name](folder))
+        return Outcome(folder, commands(folder))
 
     params = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
-    wanted = [name for name in SCENARIOS if any(p.get("outcome") == name for p in params)]
-    return {name: pool.submit(play, name) for name in wanted}
+    return {p["outcome"]: pool.submit(play, p["outcome"]) for p in params if "outcome" in p}
 
 
 @pytest.fixture
-def outcome(request: pytest.FixtureRequest, futures: dict[str, Future[Outcome]]) -> Outcome:
+def outcome(request: pytest.FixtureRequest, futures: dict[Scenario, Future[Outcome]]) -> Outcome:
     return futures[request.param].result()
 
 
-def scenario(name: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("outcome", [name], indirect=True)
+def scenario(commands: Scenario) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("outcome", [commands], indirect=True, ids=[commands.__name__])
 
 
 def test_whole_dag_runs_every_stage_without_network(clones: list[Outcome]) -> None:
@@ -295,78 +229,81 @@ def test_stages_import_the_clone(clones: list[Outcome]) -> None:
     assert Path(call(clone, "python", "-c", where).output.strip()).parent.parent == clone
 
 
-@scenario("nothing")
+def after_nothing(clone: Path) -> list[Step]:
+    return [repro(clone)]
+
+
+@scenario(after_nothing)
 def test_second_repro_runs_nothing(outcome: Outcome) -> None:
     assert outcome.steps[0].ran == set()
     assert "up to date" in outcome.steps[0].output
 
 
 @pytest.fixture(scope="module")
-def idle(clones: list[Outcome], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the finished clone in which keys are changed, and nothing is run."""
+def copy(clones: list[Outcome], tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert clones[0].steps[0].status == 0, clones[0].steps[0].output
     folder = tmp_path_factory.mktemp("idle") / "clone"
     shutil.copytree(clones[0].clone, folder, symlinks=True)
     return folder
 
 
+@pytest.fixture
+def idle(copy: Path) -> Iterator[Path]:
+    """A copy of the finished clone in which files are changed, and nothing is run; then it is as before."""
+    yield copy
+    run(copy, "git", "checkout", "--quiet", "--", "params.yaml", "configs")
+    run(copy, "git", "clean", "--quiet", "-d", "-f", "-x", "--", "configs", "inputs")
+
+
 @pytest.mark.parametrize(("file", "key", "value", "stages"), CHANGES, ids=[key for _, key, *_ in CHANGES])
 def test_changed_key_reruns_exactly_these_stages(file: str, key: str, value: Any, stages: set[str], idle: Path) -> None:
-    before = (idle / file).read_bytes()
-    try:
-        set_key(idle, file, key, value)
-        assert would_run(idle) == stages
-    finally:
-        (idle / file).write_bytes(before)
+    set_key(idle, file, key, value)
+    assert would_run(idle) == stages
 
 
 def test_added_task_reruns_nothing_of_the_others_up_to_normalize(idle: Path) -> None:
-    before = (idle / "params.yaml").read_bytes()
-    try:
-        shutil.copy(idle / FILMS, idle / "configs/tasks/plays.yaml")
-        set_key(idle, "params.yaml", "tasks", [*TASKS, "plays"])
-        own = {f"{stage}@plays" for stage in ("prepare-data", "finetune-collect", "score-zoo", "merge-eval")}
-        assert would_run(idle) == own | FROM_NORMALIZE | FROM_CONDITIONS
-    finally:
-        (idle / "params.yaml").write_bytes(before)
-        (idle / "configs/tasks/plays.yaml").unlink()
+    shutil.copy(idle / FILMS, idle / "configs/tasks/plays.yaml")
+    set_key(idle, "params.yaml", "tasks", [*TASKS, "plays"])
+    own = {f"{stage}@plays" for stage in ("prepare-data", "finetune-collect", "score-zoo", "merge-eval")}
+    assert would_run(idle) == own | FROM_NORMALIZE | FROM_CONDITIONS
 
 
 def test_a_zoo_of_one_s_own_reruns_its_task_and_so_does_a_changed_file_of_it(idle: Path) -> None:
-    before, own = (idle / FILMS).read_bytes(), {"finetune-collect@films", "score-zoo@films"} | FROM_NORMALIZE
     (idle / "inputs/films").mkdir()
-    try:
-        (idle / "inputs/films/theta.safetensors").touch()
-        assert would_run(idle) == set()
-        set_key(idle, FILMS, "zoo", "inputs/films")
-        assert would_run(idle) == own
-    finally:
-        (idle / FILMS).write_bytes(before)
-        shutil.rmtree(idle / "inputs/films")
+    (idle / "inputs/films/theta.safetensors").touch()
+    assert would_run(idle) == set()
+    set_key(idle, FILMS, "zoo", "inputs/films")
+    assert would_run(idle) == {"finetune-collect@films", "score-zoo@films"} | FROM_NORMALIZE
 
 
 def test_a_changed_file_of_rows_reruns_its_task_alone(idle: Path) -> None:
-    before, rows = (idle / FILMS).read_bytes(), idle / "inputs/films.csv"
-    try:
-        shutil.copy(idle / "train.csv", rows) if (idle / "train.csv").is_file() else rows.write_text("text,label\n")
-        set_key(idle, FILMS, "data.source.train", "inputs/films.csv")
-        changed = would_run(idle)
-        rows.write_text("text,label\nother,good\n")
-        assert would_run(idle) == changed and "prepare-data@films" in changed
-        assert not any(stage.startswith("prepare-data@") and stage != "prepare-data@films" for stage in changed)
-    finally:
-        (idle / FILMS).write_bytes(before)
-        rows.unlink()
+    rows = idle / "inputs/films.csv"
+    rows.write_text("text,label\n")
+    set_key(idle, FILMS, "data.source.train", "inputs/films.csv")
+    changed = would_run(idle)
+    rows.write_text("text,label\nother,good\n")
+    assert would_run(idle) == changed
+    assert {stage for stage in changed if stage.startswith("prepare-data@")} == {"prepare-data@films"}
 
 
-@scenario("description")
+def after_description(clone: Path) -> list[Step]:
+    set_key(clone, FILMS, "condition.description", "Tell great films from awful ones.")
+    return [repro(clone)]
+
+
+@scenario(after_description)
 def test_description_reruns_its_task_s_rows_and_no_fine_tuning(outcome: Outcome) -> None:
     (step,) = outcome.steps
     assert step.status == 0, step.output
     assert step.ran == {"check-params", "prepare-data@films"} | FROM_CONDITIONS
 
 
-@scenario("experiment")
+def experiment(clone: Path) -> list[Step]:
+    ran = call(clone, "dvc", "exp", "run", "-S", "ae.noise=0.01", "-n", "noise")
+    return [ran, call(clone, "dvc", "exp", "show", "--csv")]
+
+
+@scenario(experiment)
 def test_experiment_runs_from_train_ae_and_shows_the_arms(outcome: Outcome) -> None:
     ran, shown = outcome.steps
     assert ran.status == 0, ran.output
@@ -378,14 +315,28 @@ def test_experiment_runs_from_train_ae_and_shows_the_arms(outcome: Outcome) -> N
         assert -100 <= float(row[f"average.{arm}"]) <= 100
 
 
-@scenario("report code")
+def after_report_code(clone: Path) -> list[Step]:
+    path = clone / "condpdiff/report/render.py"
+    path.write_text(path.read_text(encoding="utf-8") + "# A changed caption.\n", encoding="utf-8")
+    return [repro(clone)]
+
+
+@scenario(after_report_code)
 def test_report_code_runs_report_alone(outcome: Outcome) -> None:
     (step,) = outcome.steps
     assert step.status == 0, step.output
     assert step.ran == {"report"}
 
 
-@scenario("changed and back")
+def after_change_and_back(clone: Path) -> list[Step]:
+    before = (clone / "params.yaml").read_bytes()
+    set_key(clone, "params.yaml", "report.seed", 1)
+    changed = repro(clone)
+    (clone / "params.yaml").write_bytes(before)
+    return [changed, repro(clone)]
+
+
+@scenario(after_change_and_back)
 def test_a_change_taken_back_runs_nothing(outcome: Outcome) -> None:
     changed, back = outcome.steps
     assert changed.ran == {"check-params", "report"}
@@ -393,7 +344,12 @@ def test_a_change_taken_back_runs_nothing(outcome: Outcome) -> None:
     assert call(outcome.clone, "git", "status", "--porcelain").output == ""
 
 
-@scenario("misspelt")
+def after_misspelt_key(clone: Path) -> list[Step]:
+    set_key(clone, "params.yaml", "ae.nois", 0.01)
+    return [repro(clone)]
+
+
+@scenario(after_misspelt_key)
 def test_misspelt_key_stops_at_check_params_with_one_line(outcome: Outcome) -> None:
     (step,) = outcome.steps
     assert step.status != 0
@@ -403,7 +359,22 @@ def test_misspelt_key_stops_at_check_params_with_one_line(outcome: Outcome) -> N
     assert "Traceback" not in step.output
 
 
-@scenario("killed")
+def after_kill(clone: Path) -> list[Step]:
+    """Kill DVC and a stage at the first thing that it leaves, run it again, and compare with an undisturbed run."""
+    for key in ("ae.steps", "ldm.steps"):
+        set_key(clone, "params.yaml", key, 400)
+    steps = [call(clone, "dvc", "repro")]
+    for stage in KILLED:
+        whole = kill.outs(clone, stage)
+        frequent = {**offline(clone), "CONDPDIFF_SAVE_AFTER": "0"}
+        kill.end(clone, stage, lambda stage=stage: bool(kill.left(clone, stage)), signal.SIGKILL, **frequent)
+        assert not any((clone / out).exists() for out in whole)
+        steps.append(call(clone, *kill.command(stage)))
+        assert kill.outs(clone, stage) == whole and not kill.left(clone, stage), steps[-1].output
+    return [*steps, call(clone, "dvc", "status")]
+
+
+@scenario(after_kill)
 def test_killed_stage_goes_on_to_the_same_bytes(outcome: Outcome) -> None:
     first, *again, status = outcome.steps
     assert first.status == 0, first.output
@@ -413,7 +384,13 @@ def test_killed_stage_goes_on_to_the_same_bytes(outcome: Outcome) -> None:
     assert "up to date" in status.output
 
 
-@scenario("truncated")
+def after_truncation(clone: Path) -> list[Step]:
+    path = clone / "data/zoo/films/theta.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    return [call(clone, "python", "-m", "stages.normalize"), repro(clone)]
+
+
+@scenario(after_truncation)
 def test_truncated_artifact_is_named_and_then_restored(outcome: Outcome) -> None:
     normalize, repro = outcome.steps
     assert normalize.status == 1

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pandas as pd
@@ -123,11 +124,8 @@ def with_tasks(name: str) -> list[str]:
         studies = [path.stem for path in Path("docs/studies").glob("*.csv")]
         return [name.replace("<study>", study).replace("<size>", "embedded") for study in studies]
     name = name.replace("<one>", TASKS[0]).replace("<other>", TASKS[1])
-    tasks = (
-        [t for t in TASKS if load_task(t).data.kind == "classification"]
-        if "/mistakes-" in name or "labels.json" in name
-        else TASKS
-    )
+    of_classes = "/mistakes-" in name or "labels.json" in name
+    tasks = [t for t in TASKS if not of_classes or load_task(t).data.kind == "classification"]
     return [name.replace("<task>", task) for task in tasks] if "<task>" in name else [name]
 
 
@@ -181,6 +179,15 @@ def generator(clone: Path) -> Path:
     return clone / "generator"
 
 
+def generate(*options: str, check: bool = True) -> CompletedProcess[str]:
+    return run(Path.cwd(), "condpdiff", "generate", "generator", *options, check=check)
+
+
+def classification() -> tuple[str, list[str]]:
+    """A task of classes, and their names."""
+    return next((task, labels) for task in TASKS if (labels := load_task(task).data.labels))
+
+
 def test_a_packed_generator_makes_the_samples_of_the_run_and_holds_no_code(generator: Path, tmp_path: Path) -> None:
     suffixes = {path.suffix for path in generator.rglob("*") if path.is_file()}
     assert suffixes == {".json", ".safetensors", ".md"}
@@ -196,33 +203,27 @@ def test_a_packed_generator_makes_the_samples_of_the_run_and_holds_no_code(gener
 
 
 def test_generate_writes_adapters_that_peft_loads_with_labels_and_a_card(generator: Path, tmp_path: Path) -> None:
-    task = next(task for task in TASKS if load_task(task).data.labels)
-    said = run(
-        Path.cwd(), "condpdiff", "generate", "generator", "--task", task, "--samples", "3", "--out", str(tmp_path / "a")
-    )
+    task, labels = classification()
+    said = generate("--task", task, "--samples", "3", "--out", str(tmp_path / "a"))
     assert said.stdout.splitlines() == [f"{tmp_path / 'a'}: 3 adapters"]
-    labels = load_task(task).data.labels
-    assert labels is not None
     base = AutoModelForSequenceClassification.from_pretrained("data/base", num_labels=len(labels))
     for number, lora in enumerate(Generator.from_pretrained(generator).generate(task, samples=3)):
         model = PeftModel.from_pretrained(base, tmp_path / f"a/{number}")
         tensors = read_tensors(tmp_path / f"a/{number}/adapter_model.safetensors")
         assert all(torch.equal(tensors[key], value) for key, value in lora.state_dict().items())
         model.unload()
-        assert json.loads((tmp_path / f"a/{number}/labels.json").read_text()) == {
-            str(i): v for i, v in enumerate(labels)
-        }
+        written = json.loads((tmp_path / f"a/{number}/labels.json").read_text())
+        assert written == {str(i): label for i, label in enumerate(labels)}
         card = (tmp_path / f"a/{number}/README.md").read_text()
         assert f"task `{task}`" in card and f"Sample: {number} of 3" in card and "| soup |" in card
 
 
 def test_generate_races_on_labelled_rows_trains_on_and_says_by_how_much(generator: Path, tmp_path: Path) -> None:
-    task = next(task for task in TASKS if load_task(task).data.labels)
+    task, names = classification()
     rows = pd.read_parquet(f"data/tasks/{task}/validation.parquet")
-    names = load_task(task).data.labels or []
     rows.assign(label=[names[int(label)] for label in rows["label"]])[["text", "label"]].to_csv(tmp_path / "rows.csv")
     options = ("--samples", "6", "--select-on", str(tmp_path / "rows.csv"), "--count-passes", "--steps", "4")
-    said = run(Path.cwd(), "condpdiff", "generate", "generator", "--task", task, *options, "--out", str(tmp_path / "b"))
+    said = generate("--task", task, *options, "--out", str(tmp_path / "b"))
     assert re.search(r"sample \d of 6: accuracy \d+\.\d\d on 24 rows, [+-]\d+\.\d\d against the mean", said.stdout)
     passes, full = map(int, re.search(r"(\d+) of (\d+) rows went through", said.stdout).groups())  # type: ignore[union-attr]
     assert full == 6 * 24 and 0 < passes < full
@@ -233,13 +234,12 @@ def test_generate_races_on_labelled_rows_trains_on_and_says_by_how_much(generato
 
 def test_a_task_in_words_has_the_nearest_tasks_head_and_says_so(generator: Path, tmp_path: Path) -> None:
     words = ["--description", "Is the film good?", "--example", "I loved it => positive"]
-    said = run(Path.cwd(), "condpdiff", "generate", "generator", *words, "--out", str(tmp_path / "c")).stdout
-    lora = Generator.from_pretrained(generator).generate(
-        description="Is the film good?", examples=[("I loved it", "positive")]
-    )
-    assert said.startswith(f"note: the head and the labels are those of `{lora[0].task}`, the nearest task")
+    said = generate(*words, "--out", str(tmp_path / "c")).stdout
+    made_by, examples = Generator.from_pretrained(generator), [("I loved it", "positive")]
+    lora = made_by.generate(description="Is the film good?", examples=examples)[0]
+    assert said.startswith(f"note: the head and the labels are those of `{lora.task}`, the nearest task")
     written = read_tensors(tmp_path / "c/0/adapter_model.safetensors")
-    assert all(torch.equal(written[key], value) for key, value in lora[0].state_dict().items())
+    assert all(torch.equal(written[key], value) for key, value in lora.state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_a_task_in_words_has_the_nearest_tasks_head_and_says_so(generator: Path,
     ],
 )
 def test_a_wrong_question_is_one_line_and_writes_nothing(generator: Path, options: list[str], says: str) -> None:
-    said = run(Path.cwd(), "condpdiff", "generate", "generator", *options, check=False)
+    said = generate(*options, check=False)
     assert said.returncode == 1 and said.stdout.startswith(f"error: {says}") and said.stdout.count("\n") == 1
     assert not Path("adapters").exists()
 

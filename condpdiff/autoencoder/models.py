@@ -1,10 +1,12 @@
 """The autoencoder E, D: z = E(w), w_hat = D(z + xi), loss = mean squared error (Eq. 6-7).
 
 Three shapes behind one interface: `conv1d` (ours), `pdiff` (p-diff v2's, for comparison), `pca` (the linear floor).
+Then the folder `data/latents/`: z [N, C, L] of every task, and the scale that diffusion works in.
 """
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from condpdiff.common.axes import CLOSED_FORM_ROWS, column_groups, evenly_spaced
 from condpdiff.common.files import read_config, read_tensors, write_tensors
 from condpdiff.common.matrices import Rows, as_rows
 
-FILE = "autoencoder.safetensors"
+FILE, SCALE = "autoencoder.safetensors", "scale.safetensors"
 
 
 class Autoencoder(nn.Module):
@@ -61,7 +63,7 @@ class PatchLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(P, 1, o))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.baddbmm(self.bias, x.transpose(0, 1), self.weight).transpose(0, 1)  # [B, P, o]
+        return torch.baddbmm(self.bias, x.transpose(0, 1), self.weight).transpose(0, 1)
 
 
 class ResidualConv(nn.Module):
@@ -76,8 +78,8 @@ class ResidualConv(nn.Module):
         nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm(x)))  # [B, c, 1, P]
-        return x + self.conv2(F.silu(h))  # [B, c, 1, P]
+        h = self.conv1(F.silu(self.norm(x)))
+        return x + self.conv2(F.silu(h))
 
 
 class PatchedAutoencoder(Autoencoder):
@@ -89,11 +91,10 @@ class PatchedAutoencoder(Autoencoder):
     def __init__(self, K: int, C: int, L: int, patch: int, width: int, depth: int) -> None:  # noqa: N803
         super().__init__(K, C, L)
         self.patch, self.width, self.P = patch, width, math.ceil(K / patch)
-        flat = width * self.P
         self.fold = PatchLinear(self.P, patch, width)
         self.down = nn.Sequential(*(ResidualConv(width) for _ in range(depth)))
-        self.to_latent = nn.Linear(flat, C * L)
-        self.from_latent = nn.Linear(C * L, flat)
+        self.to_latent = nn.Linear(width * self.P, C * L)
+        self.from_latent = nn.Linear(C * L, width * self.P)
         self.up = nn.Sequential(*(ResidualConv(width) for _ in range(depth)))
         self.unfold = PatchLinear(self.P, width, patch)
 
@@ -101,13 +102,12 @@ class PatchedAutoencoder(Autoencoder):
         x = F.pad(w, (0, self.P * self.patch - self.K)) if self.K % self.patch else w  # zeros behind the end
         x = self.fold(x.unflatten(1, (self.P, self.patch))).contiguous()  # [B, P, width]
         x = x.transpose(1, 2).unsqueeze(2)  # [B, width, 1, P], in channels-last memory
-        return self.to_latent(self.down(x).flatten(1)).unflatten(1, (self.C, self.L))  # [B, C, L]
+        return self.to_latent(self.down(x).flatten(1)).unflatten(1, (self.C, self.L))
 
     def decode(self, z: Tensor) -> Tensor:
         x = self.from_latent(z.flatten(1)).unflatten(1, (-1, 1, self.P))  # [B, width, 1, P]
         x = self.up(x.contiguous(memory_format=torch.channels_last)).squeeze(2)  # [B, width, P]
-        x = self.unfold(x.transpose(1, 2)).flatten(1)  # [B, P patch]
-        return x[:, : self.K] if x.shape[1] > self.K else x  # [B, K]
+        return self.unfold(x.transpose(1, 2)).flatten(1)[:, : self.K]
 
     @torch.no_grad()
     def fit_closed_form(self, w: Rows | Tensor) -> bool:
@@ -128,25 +128,22 @@ class PatchedAutoencoder(Autoencoder):
         return False
 
     def _start_patch_maps(self, rows: Rows, picked: Tensor) -> Tensor:
-        """Each patch map at its patch's principal axes; gives the folded weights [n, width, P]."""
+        """Each patch map at its patch's principal axes, few at a time; gives the folded rows [n, width, P]."""
         fold, unfold = self.fold, self.unfold
         folded = torch.empty(len(picked), self.width, self.P)
         width = min(self.width, len(picked), self.patch)
         fold.weight.zero_(), unfold.weight.zero_()
-        for part, x in self._patches(rows, picked):
+        for columns in column_groups(self.P * self.patch, len(picked), self.patch):
+            x = rows.columns(picked, columns.start, min(columns.stop, self.K))
+            x = F.pad(x, (0, columns.stop - columns.start - x.shape[1]))
+            x = x.unflatten(1, (-1, self.patch)).transpose(0, 1)  # [p, n, patch]
+            part = slice(columns.start // self.patch, columns.stop // self.patch)
             mean = x.mean(1, keepdim=True)  # [p, 1, patch]
             _, _, axes = torch.pca_lowrank(x - mean, q=width, center=False)  # [p, patch, width]
             fold.weight[part, :, :width], unfold.weight[part, :width] = axes, axes.transpose(1, 2)
             fold.bias[part, :, :width], unfold.bias[part] = -mean @ axes, mean
             folded[:, :, part] = torch.baddbmm(fold.bias[part], x, fold.weight[part]).permute(1, 2, 0)
         return folded
-
-    def _patches(self, rows: Rows, picked: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """A few patches of the picked rows at a time: which they are, and their weights [p, n, patch]."""
-        for columns in column_groups(self.P * self.patch, len(picked), self.patch):
-            x = rows.columns(picked, columns.start, min(columns.stop, self.K))
-            x = F.pad(x, (0, columns.stop - columns.start - x.shape[1])).unflatten(1, (-1, self.patch))
-            yield slice(columns.start // self.patch, columns.stop // self.patch), x.transpose(0, 1)
 
 
 class PdiffAutoencoder(Autoencoder):
@@ -156,32 +153,29 @@ class PdiffAutoencoder(Autoencoder):
     the decoder mirrors it with ELU.
     """
 
-    CHANNELS = (1, 64, 128, 256, 256, 32)
+    PAIRS = ((1, 64), (64, 128), (128, 256), (256, 256), (256, 32))
 
     def __init__(self, K: int, C: int, L: int) -> None:  # noqa: N803
         super().__init__(K, C, L)
-        pairs = list(zip(self.CHANNELS, self.CHANNELS[1:], strict=False))
-        self.halved = math.ceil(K / 2 ** len(pairs))
-        self.padded = self.halved * 2 ** len(pairs)
-        flat = self.halved * self.CHANNELS[-1]
-        self.down = nn.Sequential(
-            *(nn.Sequential(nn.Conv1d(i, o, 7, 2, 3), nn.BatchNorm1d(o), nn.LeakyReLU()) for i, o in pairs)
-        )
-        self.to_latent = nn.Linear(flat, C * L)
-        self.from_latent = nn.Linear(C * L, flat)
+        self.halved = math.ceil(K / 2 ** len(self.PAIRS))
+        down = [(nn.Conv1d(i, o, 7, 2, 3), nn.BatchNorm1d(o), nn.LeakyReLU()) for i, o in self.PAIRS]
+        self.down = nn.Sequential(*(nn.Sequential(*layers) for layers in down))
+        self.to_latent = nn.Linear(32 * self.halved, C * L)
+        self.from_latent = nn.Linear(C * L, 32 * self.halved)
         up: list[nn.Module] = []
-        for i, o in reversed(pairs):
+        for i, o in reversed(self.PAIRS):
             up += [nn.ConvTranspose1d(o, i, 7, 2, 3, output_padding=1)]
             up += [nn.BatchNorm1d(i), nn.ELU()] if i > 1 else []
         self.up = nn.Sequential(*up)
 
     def encode(self, w: Tensor) -> Tensor:
-        x = self.down(F.pad(w, (0, self.padded - self.K)).unsqueeze(1))  # [B, 32, K / 32]
-        return self.to_latent(x.flatten(1)).unflatten(1, (self.C, self.L))  # [B, C, L]
+        padded = F.pad(w, (0, self.halved * 2 ** len(self.PAIRS) - self.K))
+        x = self.down(padded.unsqueeze(1))  # [B, 32, K / 32]
+        return self.to_latent(x.flatten(1)).unflatten(1, (self.C, self.L))
 
     def decode(self, z: Tensor) -> Tensor:
         x = self.from_latent(z.flatten(1)).unflatten(1, (-1, self.halved))  # [B, 32, K / 32]
-        return self.up(x).squeeze(1)[:, : self.K]  # [B, K]
+        return self.up(x).squeeze(1)[:, : self.K]
 
 
 class PcaAutoencoder(Autoencoder):
@@ -193,10 +187,10 @@ class PcaAutoencoder(Autoencoder):
         self.axes = nn.Parameter(torch.zeros(C * L, K), requires_grad=False)
 
     def encode(self, w: Tensor) -> Tensor:
-        return ((w - self.mean) @ self.axes.T).unflatten(1, (self.C, self.L))  # [B, C, L]
+        return ((w - self.mean) @ self.axes.T).unflatten(1, (self.C, self.L))
 
     def decode(self, z: Tensor) -> Tensor:
-        return z.flatten(1) @ self.axes + self.mean  # [B, K]
+        return z.flatten(1) @ self.axes + self.mean
 
     @torch.no_grad()
     def fit_closed_form(self, w: Rows | Tensor) -> bool:
@@ -218,18 +212,23 @@ class PcaAutoencoder(Autoencoder):
         return True
 
 
-def build(config: dict[str, Any]) -> Autoencoder:
-    """An untrained autoencoder of a config that `config_of` made."""
-    config = dict(config)
-    return ARCHITECTURES[config.pop("arch")](**config)
+ARCHITECTURES: dict[str, type[Autoencoder]] = {
+    "conv1d": PatchedAutoencoder,
+    "pdiff": PdiffAutoencoder,
+    "pca": PcaAutoencoder,
+}
 
 
 def config_of(settings: Settings, K: int) -> dict[str, Any]:  # noqa: N803
     """What `build` needs; it travels inside the weights file."""
     config = {"arch": settings.arch, "K": K, "C": settings.latent_channels, "L": settings.latent_length}
-    if settings.arch == "conv1d":
-        config |= {"patch": settings.patch, "width": settings.width, "depth": settings.depth}
-    return config
+    return config | settings.model_dump(include={"patch", "width", "depth"} if settings.arch == "conv1d" else set())
+
+
+def build(config: dict[str, Any]) -> Autoencoder:
+    """An untrained autoencoder of a config that `config_of` made."""
+    sizes = dict(config)
+    return ARCHITECTURES[sizes.pop("arch")](**sizes)
 
 
 def save(path: Path, model: Autoencoder, config: dict[str, Any]) -> None:
@@ -256,8 +255,47 @@ def decode_all(model: Autoencoder, z: Tensor) -> Tensor:
     return torch.cat([model.decode(part) for part in z.split(64)])
 
 
-ARCHITECTURES: dict[str, type[Autoencoder]] = {
-    "conv1d": PatchedAutoencoder,
-    "pdiff": PdiffAutoencoder,
-    "pca": PcaAutoencoder,
-}
+@dataclass(frozen=True)
+class Scale:
+    """Brings latents to mean 0 and std 1, position by position, before diffusion; [C, L] each."""
+
+    shift: Tensor
+    scale: Tensor
+
+    @staticmethod
+    def of(z: Tensor) -> "Scale":
+        """Scale of latents [M, C, L] of all tasks together."""
+        return Scale(z.mean(0), z.std(0, correction=0).clamp_min(1e-8))
+
+    def apply(self, z: Tensor) -> Tensor:
+        """z -> normalised z; `undo` is its inverse."""
+        return (z - self.shift) / self.scale
+
+    def undo(self, z: Tensor) -> Tensor:
+        """normalised z -> z; `apply` is its inverse."""
+        return z * self.scale + self.shift
+
+
+def save_scale(folder: Path, scale: Scale) -> None:
+    """Write `scale.safetensors`; `load_scale` is its inverse."""
+    write_tensors(folder / SCALE, vars(scale))
+
+
+def load_scale(folder: Path) -> Scale:
+    """The scale of a latents folder."""
+    return Scale(**read_tensors(folder / SCALE))
+
+
+def save_latents(folder: Path, z: dict[str, Tensor]) -> None:
+    """Write `<task>.safetensors` (z) and `scale.safetensors` (shift, scale)."""
+    save_scale(folder, Scale.of(torch.cat(list(z.values()))))
+    for task, latents in z.items():
+        path = folder / f"{task}.safetensors"
+        path.parent.mkdir(exist_ok=True)  # of a family
+        write_tensors(path, {"z": latents})
+
+
+def load_latents(folder: Path, tasks: list[str]) -> dict[str, Tensor]:
+    """Normalised latents [N, C, L] of every task."""
+    scale = load_scale(folder)
+    return {task: scale.apply(read_tensors(folder / f"{task}.safetensors")["z"]) for task in tasks}

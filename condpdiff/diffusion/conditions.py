@@ -4,7 +4,7 @@ The folder `data/conditions/`: y [V, d_cond] of every task, and what it was made
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ from condpdiff.common.axes import principal_axes
 from condpdiff.common.files import read_tensors, write_tensors
 from condpdiff.diffusion.settings import Condition
 
+FILE, PROJECTION, SHOWN = "conditions.safetensors", "projection.safetensors", "shown.json"
 Encode = Callable[[Sequence[Any]], Tensor]
 
 
 def conditions(
     settings: Condition, inputs: Mapping[str, Sequence[Any]], load_encoder: Callable[[Condition], Encode]
 ) -> dict[str, Tensor]:
-    """Conditions of every task (Table 4b).
+    """y [V, d_cond] float32 of every task (Table 4b); of `learnable` conditions the task's index [1, 1].
 
     A task has as many conditions as it has inputs (descriptions times two-shot draws, or draws of style images): the
     condition is a distribution, of which training draws one a row.
@@ -30,28 +31,27 @@ def conditions(
     Args:
         inputs: what each task's conditions are encoded from; read for kinds that have an encoder alone.
         load_encoder: the domain's; its encoder takes inputs and gives [V, d_cond].
-
-    Returns:
-        y [V, d_cond] float32 of each task (`learnable`: task indices [1, 1]).
     """
     if settings.kind == "one_hot":
-        eye = torch.eye(len(inputs))
-        return {name: eye[q : q + 1] for q, name in enumerate(inputs)}
+        return dict(zip(inputs, torch.eye(len(inputs)).split(1), strict=True))
     if settings.kind == "learnable":
         return {name: torch.tensor([[float(q)]]) for q, name in enumerate(inputs)}
     encode = load_encoder(settings)
     return {name: encode(each) for name, each in tqdm(inputs.items(), desc="conditions", unit="task", mininterval=1)}
 
 
+def unit_variance(vectors: Tensor) -> Tensor:
+    """Give each row [V, d] the length sqrt(d): a standard deviation of 1 a coordinate, as every encoder leaves them."""
+    return torch.nn.functional.normalize(vectors, dim=1) * vectors.shape[1] ** 0.5
+
+
 @dataclass(frozen=True)
 class Projection:
     """From an encoder's vectors [V, D] to y [V, d]: their principal axes over training conditions, of unit variance."""
 
-    mean: Tensor
+    mean: Tensor  # [D], as std: an encoder's numbers have units of their own
     std: Tensor
-    """[D] each: an encoder's numbers have units of their own."""
-    axes: Tensor
-    """[d, D], each divided by the deviation along it."""
+    axes: Tensor  # [d, D], each divided by the deviation along it
 
     @staticmethod
     def fit(vectors: Tensor, count: int) -> "Projection":
@@ -66,7 +66,7 @@ class Projection:
 
     def save(self, path: Path) -> None:
         """`load` is its inverse."""
-        write_tensors(path, asdict(self))
+        write_tensors(path, vars(self))
 
     @staticmethod
     def load(path: Path) -> "Projection":
@@ -74,24 +74,11 @@ class Projection:
 
 
 def projected(encode: Encode, settings: Condition, data: Path) -> Encode:
-    """An encoder of vectors, and behind it the projection that encode-conditions left in `data/conditions/`, if any.
-
-    Raises:
-        UserError: the projection can't be read.
-    """
+    """An encoder of vectors, and behind it the projection that encode-conditions left in `data/conditions/`, if any."""
     if settings.axes is None:
         return encode
     projection = Projection.load(data / "conditions" / PROJECTION)
     return lambda inputs: projection(encode(inputs))
-
-
-def unit_variance(vectors: Tensor) -> Tensor:
-    """Give each row [V, d] the length sqrt(d): a standard deviation of 1 a coordinate, as every encoder leaves them."""
-    return torch.nn.functional.normalize(vectors, dim=1) * vectors.shape[1] ** 0.5
-
-
-FILE, PROJECTION = "conditions.safetensors", "projection.safetensors"
-SHOWN = "shown.json"
 
 
 def save_conditions(path: Path, y: dict[str, Tensor]) -> None:

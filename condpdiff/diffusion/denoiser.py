@@ -4,11 +4,18 @@ Beside the paper's condition y it may take a checkpoint's performance p, as G.pt
 takes the loss: a sampler that is merely faithful to the zoo scores like the zoo, so something must tell it which
 checkpoints are good.
 
+mu(y) tells where a condition's LoRAs lie, so that diffusion has the spread round it to learn and nothing else. Latents
+of tasks lie many times farther apart than a task's own are spread. A denoiser whose error is small against the whole is
+then off by many spreads, so the mean is regressed and diffusion generates the residual r, z = mu(y) + s r, as in
+CorrDiff (arXiv 2309.15214).
+
 Signals of length l are images of one row, [B, c, 1, l] in channels-last memory: convolutions on a CPU run several
 times faster so than in one dimension, forward and backward.
 """
 
 import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -16,7 +23,24 @@ import torch.nn.functional as F  # noqa: N812
 from diffusers.models.embeddings import Timesteps
 from torch import Tensor, nn
 
-from condpdiff.diffusion.mean import Mean
+WIDTH = 512
+"""Of the two hidden layers of mu's network."""
+
+
+def conv(i: int, o: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    """A 1-D convolution over the last axis of [B, i, 1, l]."""
+    return nn.Conv2d(i, o, (1, kernel), stride=(1, stride), padding=(0, kernel // 2))
+
+
+def perceptron(i: int, o: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(i, o), nn.SiLU(), nn.Linear(o, o))
+
+
+def zeroed(layer: nn.Module) -> nn.Module:
+    """The layer, which gives 0 until it is trained."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
 
 
 class Tau(nn.Module):
@@ -28,7 +52,7 @@ class Tau(nn.Module):
     def __init__(self, d_cond: int, d: int, tasks: int) -> None:
         super().__init__()
         self.table = nn.Embedding(tasks, d_cond) if tasks else None
-        self.project = nn.Sequential(nn.Linear(d_cond, d), nn.SiLU(), nn.Linear(d, d))
+        self.project = perceptron(d_cond, d)
         self.null = nn.Parameter(torch.zeros(d))
 
     def forward(self, y: Tensor, drop: Tensor | None) -> Tensor:
@@ -43,7 +67,7 @@ class Performance(nn.Module):
 
     def __init__(self, d: int) -> None:
         super().__init__()
-        self.embed = nn.Sequential(nn.Linear(1, d), nn.SiLU(), nn.Linear(d, d))
+        self.embed = perceptron(1, d)
         self.null = nn.Parameter(torch.zeros(d))
 
     def forward(self, p: Tensor) -> Tensor:
@@ -51,9 +75,64 @@ class Performance(nn.Module):
         return torch.where(p.isnan()[:, None], self.null, asked)
 
 
-def conv(i: int, o: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    """A 1-D convolution over the last axis of [B, i, 1, l]."""
-    return nn.Conv2d(i, o, (1, kernel), stride=(1, stride), padding=(0, kernel // 2))
+class Mean(nn.Module):
+    """mu(y) = b + W (y - y_mean) + f(y), and the spread s of latents round it.
+
+    W, b and s are fitted in closed form: W = b = 0 and s = 1 until then. f is a network that the task loss trains
+    (`generate.task_loss`), 0 until then. `learnable` conditions are task indices [B, 1] in place of vectors; W is then
+    a table of the tasks' means.
+    """
+
+    def __init__(self, d_cond: int, shape: tuple[int, int], tasks: int, network: bool) -> None:
+        super().__init__()
+        self.shape, self.tasks = shape, tasks
+        d, width = tasks or d_cond, shape[0] * shape[1]
+        self.centre, self.bias = (nn.Parameter(torch.zeros(n), requires_grad=False) for n in (d, width))
+        self.weight = nn.Parameter(torch.zeros(width, d), requires_grad=False)
+        self.spread = nn.Parameter(torch.ones(shape), requires_grad=False)
+        self.network = None
+        if network:
+            layers = nn.Sequential(*perceptron(d, WIDTH), nn.SiLU(), zeroed(nn.Linear(WIDTH, width)))
+            self.network = layers.requires_grad_(False)  # reconstruction leaves it alone
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Conditions y [B, d_cond] -> mean latents [B, C, L]."""
+        x = nn.functional.one_hot(y[:, 0].long(), self.tasks).to(self.weight) if self.tasks else y
+        mean = self.bias + (x - self.centre) @ self.weight.T  # [B, C L]
+        return (mean if self.network is None else mean + self.network(x)).unflatten(1, self.shape)
+
+    @torch.no_grad()
+    def residual(self, z: Tensor, y: Tensor) -> Tensor:
+        """Latents z [B, C, L] -> r of unit spread; `latent` is its inverse."""
+        return (z - self(y)) / self.spread
+
+    def latent(self, r: Tensor, y: Tensor) -> Tensor:
+        """r [B, C, L] -> z [B, C, L]; `residual` is its inverse."""
+        return self(y) + self.spread * r
+
+    @torch.no_grad()
+    def fit(self, z: Mapping[str, Tensor], y: Mapping[str, Tensor], ridge: float) -> None:
+        """Ridge regression from the conditions [V, d_cond] of every task to the mean of its latents z [N, C, L].
+
+        Each task weighs the same. The penalty is `ridge` times the conditions' mean squared distance from their mean.
+        """
+        eye = torch.eye(max(self.tasks, 1), dtype=torch.float64)
+        x = {k: eye[each[:, 0].long()] if self.tasks else each.double() for k, each in y.items()}
+        means = {k: each.double().mean(0).flatten() for k, each in z.items()}
+        inputs = torch.cat(list(x.values()))  # [sum V, d]
+        targets = torch.cat([means[k].expand(len(each), -1) for k, each in x.items()])  # [sum V, C L]
+        weights = torch.cat([eye.new_full((len(e),), 1 / len(e) / len(x)) for e in x.values()])
+        centre, bias = weights @ inputs, weights @ targets
+        root = weights.sqrt()[:, None]
+        a, b = root * (inputs - centre), root * (targets - bias)
+        gram = a @ a.T  # the same solution as in d dimensions, of which there may be more than rows
+        penalty = (ridge * gram.trace()).clamp_min(1e-12)  # W = 0 where there is one condition alone
+        weight = a.T @ torch.linalg.solve(gram + penalty * torch.eye(len(a)), b)  # [d, C L]
+        for parameter, value in ((self.centre, centre), (self.bias, bias), (self.weight, weight.T)):
+            parameter.copy_(value)
+        within = torch.stack([each.double().var(0, correction=0) for each in z.values()]).mean(0)  # [C, L]
+        off = (root * (targets - bias - (inputs - centre) @ weight)).square().sum(0)
+        self.spread.copy_((within + off.unflatten(0, self.shape)).sqrt().clamp_min(1e-8))
 
 
 class Block(nn.Module):
@@ -65,10 +144,8 @@ class Block(nn.Module):
         self.conv1 = conv(i, o, 3)
         self.film = nn.Linear(d, 2 * o)
         self.norm2 = nn.GroupNorm(math.gcd(8, o), o)
-        self.conv2 = conv(o, o, 3)
+        self.conv2 = zeroed(conv(o, o, 3))  # every block starts as its skip
         self.skip = conv(i, o, 1) if i != o else nn.Identity()
-        nn.init.zeros_(self.conv2.weight)  # every block starts as its skip
-        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))  # [B, o, 1, l]
@@ -108,7 +185,7 @@ class Denoiser(nn.Module):
         self.config |= {"tasks": tasks, "performance": performance, "network": network}
         d = 4 * channels[0]
         self.time_features = Timesteps(channels[0], flip_sin_to_cos=True, downscale_freq_shift=0)
-        self.time = nn.Sequential(nn.Linear(channels[0], d), nn.SiLU(), nn.Linear(d, d))
+        self.time = perceptron(channels[0], d)
         self.tau = Tau(d_cond, d, tasks)
         self.mean = Mean(d_cond, (C, L), tasks, network)
         self.embed_p = Performance(d) if performance else None
@@ -116,25 +193,19 @@ class Denoiser(nn.Module):
         self.enter = conv(C, channels[0], 3)
         self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
         self.up, self.grow = nn.ModuleList(), nn.ModuleList()
+        before = channels[0]
         for level, width in enumerate(channels):
-            before = channels[max(level - 1, 0)]
             self.shrink.append(conv(before, before, 3, stride=2) if level else nn.Identity())
-            widths = [before] + [width] * blocks
-            self.down.append(nn.ModuleList(Block(i, o, d) for i, o in zip(widths, widths[1:], strict=False)))
-        for level in reversed(range(len(channels))):
-            width = channels[level]
-            below = channels[min(level + 1, len(channels) - 1)]
-            deepest = level == len(channels) - 1
-            self.grow.append(nn.Identity() if deepest else nn.Upsample(scale_factor=(1, 2)))
-            widths = [width if deepest else below + width] + [width] * blocks
-            self.up.append(nn.ModuleList(Block(i, o, d) for i, o in zip(widths, widths[1:], strict=False)))
-        self.leave = conv(channels[0], C, 3)
-        nn.init.zeros_(self.leave.weight)  # the first prediction is 0, the mean of eps
-        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
+            self.down.append(_stack([before] + [width] * blocks, d))
+            before = width
+        for height, width in enumerate(reversed(channels)):
+            self.grow.append(nn.Upsample(scale_factor=(1, 2)) if height else nn.Identity())
+            self.up.append(_stack([before + width if height else width] + [width] * blocks, d))
+            before = width
+        self.leave = zeroed(conv(channels[0], C, 3))  # the first prediction is 0, the mean of eps
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
         return self.position.device
 
     def forward(self, z_t: Tensor, t: Tensor, y: Tensor, drop: Tensor | None = None, p: Tensor | None = None) -> Tensor:
@@ -159,8 +230,12 @@ class Denoiser(nn.Module):
                 h = block(h, emb)  # [B, channels[level], 1, L / 2^level]
             skips.append(h)
         h = skips.pop()
-        for depth, (grow, blocks) in enumerate(zip(self.grow, self.up, strict=True)):
-            h = grow(h) if depth == 0 else torch.cat([grow(h), skips.pop()], dim=1)
+        for height, (grow, blocks) in enumerate(zip(self.grow, self.up, strict=True)):
+            h = torch.cat([grow(h), skips.pop()], dim=1) if height else grow(h)
             for block in blocks:  # type: ignore[attr-defined]
                 h = block(h, emb)
         return self.leave(F.silu(h)).squeeze(2)  # [B, C, L]
+
+
+def _stack(widths: Sequence[int], d: int) -> nn.ModuleList:
+    return nn.ModuleList(Block(i, o, d) for i, o in pairwise(widths))

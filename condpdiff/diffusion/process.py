@@ -2,27 +2,23 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from condpdiff.common.files import read_config, read_tensors, write_tensors
-from condpdiff.common.hardware import device, share, without_module
+from condpdiff.common.hardware import device, share
 from condpdiff.common.stage import folder_of
 from condpdiff.common.training import adamw, fit
 from condpdiff.diffusion.denoiser import Denoiser
 from condpdiff.diffusion.settings import Ldm
-
-# diffusers asks for torch's compiler, which takes two seconds to import, and does without where there is none.
-with without_module("torch._dynamo"):
-    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
 FILE = "ldm.safetensors"
 
@@ -30,32 +26,15 @@ FILE = "ldm.safetensors"
 LINEAR: dict[str, Any] = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 2e-2, "beta_schedule": "linear"}
 
 
-def _dpm(**options: Any) -> Any:
-    from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler  # half a second
-
-    return DPMSolverMultistepScheduler(timestep_spacing="trailing", **options)
-
-
-_SAMPLERS: dict[str, Callable[..., Any]] = {
-    # x_0 is not clipped: normalised latents are not bounded by 1.
-    "ddpm": partial(DDPMScheduler, clip_sample=False),
-    "ddim": partial(DDIMScheduler, clip_sample=False, timestep_spacing="trailing"),
-    "dpm++": _dpm,
-}
-
-
 @dataclass(frozen=True)
 class Process:
     """What a sampler must know of how the denoiser was trained."""
 
-    prediction: str
-    """epsilon | v_prediction | sample"""
-    residual: str = "diffusion"
-    """diffusion | none: latents are mu(y)"""
+    prediction: str  # epsilon | v_prediction | sample
+    residual: str = "diffusion"  # diffusion | none: latents are mu(y)
 
 
-Predict = Callable[[Tensor, Tensor], Tensor]
-"""(z_t [B, C, L], t [B]) -> prediction [B, C, L]."""
+Predict = Callable[[Tensor, Tensor], Tensor]  # (z_t [B, C, L], t [B]) -> prediction [B, C, L]
 
 
 def train(
@@ -148,11 +127,7 @@ def guided(
     """Classifier-free guidance, twice: from the average toward the good, then from the null condition toward y's.
 
     asked = average + performance_guidance * (asked - average), null + guidance * (asked - null); a scale of 1 is
-    the conditional model alone, and costs no further pass.
-
-    Args:
-        y: conditions [S, d_cond].
-        p: performance asked for [S]; None asks for none.
+    the conditional model alone, and costs no further pass. Conditions are y [S, d_cond], performances p [S].
     """
 
     def predict(z_t: Tensor, t: Tensor) -> Tensor:
@@ -176,7 +151,6 @@ def sample(
 
     Args:
         predict: the network, with condition and guidance inside.
-        process: what the network predicts.
         seed: of the noise that DDPM adds at every step.
         what: what a progress bar is called; None shows none.
 
@@ -185,16 +159,26 @@ def sample(
     """
     if process.residual == "none":
         return torch.zeros_like(noise), [torch.zeros_like(noise)]
-    sampler = _SAMPLERS[scheduler](**LINEAR, prediction_type=process.prediction)
+    sampler = _sampler(scheduler, LINEAR | {"prediction_type": process.prediction})
     sampler.set_timesteps(steps, device=noise.device)
     generator = torch.Generator(noise.device).manual_seed(seed)
     extra = {} if scheduler == "dpm++" else {"generator": generator}
     z_t, path = noise, [noise]
     for t in tqdm(sampler.timesteps, desc=what, unit="step", leave=False, mininterval=1, disable=what is None):
-        prediction_ = predict(z_t, t.expand(len(z_t)))
-        z_t = sampler.step(prediction_, t, z_t, **extra).prev_sample
+        z_t = sampler.step(predict(z_t, t.expand(len(z_t))), t, z_t, **extra).prev_sample
         path.append(z_t)
     return z_t, path
+
+
+def _sampler(name: str, options: dict[str, Any]) -> Any:
+    """A scheduler that does not clip x_0: normalised latents are not bounded by 1."""
+    if name == "ddpm":
+        return DDPMScheduler(**options, clip_sample=False)
+    if name == "ddim":
+        return DDIMScheduler(**options, clip_sample=False, timestep_spacing="trailing")
+    from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler  # half a second
+
+    return DPMSolverMultistepScheduler(**options, timestep_spacing="trailing")
 
 
 @torch.inference_mode()

@@ -15,8 +15,7 @@ from condpdiff.evaluate import controls
 from condpdiff.evaluate.scorer import first_best
 from condpdiff.evaluate.settings import Eval
 from condpdiff.zoo.checkpoints import Zoo
-from condpdiff.zoo.normalization import normalise
-from condpdiff.zoo.normalized import Frame, load_frame
+from condpdiff.zoo.normalized import Frame, load_frame, normalise
 
 SOUP_OF = 16
 

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from condpdiff.autoencoder import models as autoencoder
-from condpdiff.autoencoder.latents import Scale, load_scale, save_scale
-from condpdiff.autoencoder.models import PcaAutoencoder
+from condpdiff.autoencoder.models import PcaAutoencoder, Scale, load_scale, save_scale
 from condpdiff.common.files import write_tensors
 from condpdiff.common.hardware import device
 from condpdiff.common.stage import folder_of
@@ -27,43 +26,35 @@ from condpdiff.diffusion.denoiser import Denoiser
 from condpdiff.diffusion.process import Process, sample
 from condpdiff.diffusion.settings import Ldm
 from condpdiff.zoo.many import Loras
-from condpdiff.zoo.normalization import denormalise, normalise
-from condpdiff.zoo.normalized import Frame, load_frame
+from condpdiff.zoo.normalized import Frame, denormalise, load_frame, normalise
 
-TRAINED = 0.05
-"""Of the rate: for the denoiser, which at the rate of the mean's fresh network breaks apart."""
+TRAINED = 0.05  # of the rate: for the denoiser, which at the rate of the mean's fresh network breaks apart
+# Of Adam, and the gradient's largest norm, which is what it mostly is: at 0.999 and 1 one bad step throws the weights
+# about for hundreds more.
 BETAS, CLIP = (0.9, 0.95), 0.1
-"""Of Adam, and the gradient's largest norm, which is what it mostly is: at 0.999 and 1 one bad step throws the weights
-about for hundreds more."""
-SPARE = 0.05
-"""Length of axes that the zoo does not have, in mean lengths of those that it has: the task loss may use them."""
-ONE, ONE_STEPS, ONE_LR = "one_for_all.safetensors", 200, 2e-3
-"""One LoRA for all tasks; steps and rate of its training."""
+SPARE = 0.05  # mean lengths of the zoo's axes that an axis has which the zoo lacks, for the task loss to use
+ONE, ONE_STEPS, ONE_LR = "one_for_all.safetensors", 200, 2e-3  # one LoRA for all tasks; steps and rate of its training
 
 
 class Draw(Protocol):
-    """Draws the tasks of a step."""
+    """Draws the tasks of a step: its number -> conditions y [S, d_cond], and theta [S, K] -> the tasks' losses [S]."""
 
-    trained: Tensor
-    """[K]: 0 where fine-tuning leaves theta as it is, as `ManyFinetuning.trained`."""
+    trained: Tensor  # [K]: 0 where fine-tuning leaves theta as it is, as `ManyFinetuning.trained`
 
-    def __call__(self, step: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """A step's number -> conditions y [S, d_cond], and theta [S, K] -> the tasks' losses [S]."""
+    def __call__(self, step: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]: ...
 
 
 class Through(nn.Module):
-    """The generator as one differentiable map from conditions to weights."""
+    """The generator as one differentiable map from conditions to weights; its decoder gives theta itself."""
 
     def __init__(self, model: Denoiser, process: Process, decoder: PcaAutoencoder, steps: int) -> None:
-        """Args: decoder: of theta itself; steps: of the sampler."""
         super().__init__()
         self.model, self.decoder = model, decoder
         self.process, self.steps = process, steps
 
     def forward(self, y: Tensor) -> Tensor:
         """Conditions [S, d_cond] -> theta [S, K], each from a noise of its own."""
-        C, L = self.model.config["C"], self.model.config["L"]  # noqa: N806
-        r = torch.zeros(len(y), C, L, device=y.device)
+        r = torch.zeros(len(y), *self.model.mean.shape, device=y.device)
         if self.process.residual == "diffusion":
             r = self._residual(y, torch.randn_like(r))
         return self.decoder.decode(self.model.mean.latent(r, y))
@@ -104,29 +95,25 @@ def folded(decoder: PcaAutoencoder, frame: Frame) -> tuple[PcaAutoencoder, Scale
     found = copy.deepcopy(decoder)
     found.axes.copy_(decoder.axes / frame.statistics.std)
     found.mean.copy_(normalise(decoder.mean[None], frame.statistics)[0])
-    shape = decoder.C, decoder.L
-    return found, Scale(torch.zeros(shape), torch.ones(shape))
+    return found, Scale(torch.zeros(decoder.C, decoder.L), torch.ones(decoder.C, decoder.L))
 
 
 @dataclass(frozen=True)
 class TrainedOn:
     """What lies beside a denoiser that the task loss trained on."""
 
-    one: Tensor
-    """[K], of `unconditional`."""
-    curve: pd.DataFrame
-    """Columns step, loss; none where the task loss has no steps."""
-    decoder: PcaAutoencoder | None = None
-    scale: Scale | None = None
-    """What `Generator.load` takes in place of the autoencoder's and the latents' own."""
+    one: Tensor  # [K], of `unconditional`
+    trained: tuple[PcaAutoencoder, Scale, pd.DataFrame] | None = None
+    """What `Generator.load` takes in place of the autoencoder's and the latents' own, and the curve (step, loss)."""
 
     def save(self, folder: Path) -> None:
-        """Write all that is there."""
         write_tensors(folder / ONE, {"theta": self.one})
-        if (d := self.decoder) is not None and self.scale is not None:
-            autoencoder.save(folder / autoencoder.FILE, d, {"arch": "pca", "K": d.K, "C": d.C, "L": d.L})
-            save_scale(folder, self.scale)
-            self.curve.to_csv(folder / "task_loss.csv", index=False)
+        if self.trained is not None:
+            decoder, scale, curve = self.trained
+            config = {"arch": "pca", "K": decoder.K, "C": decoder.C, "L": decoder.L}
+            autoencoder.save(folder / autoencoder.FILE, decoder, config)
+            save_scale(folder, scale)
+            curve.to_csv(folder / "task_loss.csv", index=False)
 
 
 def through_base(model: Denoiser, process: Process, data: Path, draw: Draw, settings: Ldm) -> TrainedOn:
@@ -140,7 +127,7 @@ def through_base(model: Denoiser, process: Process, data: Path, draw: Draw, sett
     frame, task_loss = load_frame(data / "normalized", members("train")[0]), settings.task_loss
     one = unconditional(draw, frame.statistics.mean)
     if not task_loss.steps:
-        return TrainedOn(one, pd.DataFrame())
+        return TrainedOn(one)
     decoder = autoencoder.load(data / "autoencoder" / autoencoder.FILE)
     assert isinstance(decoder, PcaAutoencoder)
     decoder = unfolded(decoder, load_scale(data / "latents"), frame)
@@ -153,8 +140,7 @@ def through_base(model: Denoiser, process: Process, data: Path, draw: Draw, sett
     for weights in decoder.parameters():  # what fine-tuning leaves alone stays as it is
         weights.register_hook(lambda gradient: gradient * part)
     model.mean.spread.requires_grad_(False)
-    inside = {id(p) for p in model.mean.parameters()}
-    trained = [p for p in model.parameters() if id(p) not in inside]  # reconstruction has brought these near
+    trained = [p for name, p in model.named_parameters() if not name.startswith("mean.")]  # these are near already
     groups = [
         {"params": list(model.mean.parameters()), "lr": task_loss.lr},
         {"params": trained, "lr": task_loss.lr * TRAINED},
@@ -169,7 +155,7 @@ def through_base(model: Denoiser, process: Process, data: Path, draw: Draw, sett
     what: Any = {"steps": task_loss.steps, "what": "task loss", "rate": "ldm.task_loss.lr"}
     curve = fit(through, loss, optimizer, **what, clip=CLIP, resume=folder_of("task loss"))
     through.cpu().eval().requires_grad_(False)
-    return TrainedOn(one, curve, *folded(decoder, frame))
+    return TrainedOn(one, (*folded(decoder, frame), curve))
 
 
 def unconditional(draw: Draw, start: Tensor) -> Tensor:

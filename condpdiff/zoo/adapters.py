@@ -12,24 +12,23 @@ from condpdiff.zoo.layout import unflatten
 
 LABELS = "labels.json"
 SAMPLED = "Sampled by Cond P-Diff from its condition; its weights were not fine-tuned."
-TAGS = {"SEQ_CLS": "text-classification", "CAUSAL_LM": "text-generation", "FEATURE_EXTRACTION": "feature-extraction"}
-"""By PEFT's task type; a LoRA without one is a text-to-image model's."""
-USE = {
-    "SEQ_CLS": """from peft import PeftModel
+# By PEFT's task type, a tag of the card and how to load the adapter; a LoRA without one is a text-to-image model's.
+KINDS = {
+    "SEQ_CLS": ("text-classification", """from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 base = AutoModelForSequenceClassification.from_pretrained("{base}", num_labels={outputs})
 model = PeftModel.from_pretrained(base, "{folder}").eval()
 tokenizer = AutoTokenizer.from_pretrained("{base}")
-""",
-    "CAUSAL_LM": """from peft import PeftModel
+"""),
+    "CAUSAL_LM": ("text-generation", """from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "{folder}").eval()
 tokenizer = AutoTokenizer.from_pretrained("{base}")
-""",
+"""),
     # Of a family of text tasks: a text's class is the nearer, by cosine, of two fixed directions to its embedding.
-    "FEATURE_EXTRACTION": """from peft import PeftModel
+    "FEATURE_EXTRACTION": ("feature-extraction", """from peft import PeftModel
 from transformers import AutoModel, AutoTokenizer
 
 from condpdiff.text.families.losses import fixed_head
@@ -38,35 +37,23 @@ base = AutoModel.from_pretrained("{base}")
 model = PeftModel.from_pretrained(base, "{folder}").eval()
 tokens = AutoTokenizer.from_pretrained("{base}")(TEXT, return_tensors="pt")
 scores = model(**tokens).last_hidden_state.mean(1) @ fixed_head(base.config.hidden_size).T  # no, yes
-""",
-    None: """from diffusers import PixArtAlphaPipeline
+"""),
+    None: ("text-to-image", """from diffusers import PixArtAlphaPipeline
 from peft import PeftModel
 
 pipe = PixArtAlphaPipeline.from_pretrained("{base}")
 pipe.transformer = PeftModel.from_pretrained(pipe.transformer, "{folder}").eval()
 image = pipe("a photograph of a cat, whole", use_resolution_binning=False).images[0]
-""",
-}
+"""),
+}  # fmt: skip
 
 
 def export_adapter(
-    folder: Path,
-    theta: Tensor,
-    zoo: Zoo,
-    base: str,
-    shown_as: str,
-    labels: Sequence[str] | None = None,
-    said: str = SAMPLED,
+    folder: Path, theta: Tensor, zoo: Zoo, base: str, shown_as: str, labels: Sequence[str] | None = None
 ) -> None:
-    """`write_adapter` of theta [K] with the head, and as its zoo's config has it.
-
-    Args:
-        shown_as: the folder's final path, for the card.
-        said: how it was made, for the card.
-    """
-    said = f"{said} Task: `{zoo.config['task']}`."
-    tensors = {**unflatten(theta, zoo.layout), **zoo.head}
-    write_adapter(folder, tensors, zoo.config, base, card(zoo.config, base, shown_as, [said], labels), labels)
+    """`write_adapter` of a sampled theta [K] with its zoo's head and config; `shown_as` is the folder on the card."""
+    readme = card(zoo.config, base, shown_as, [f"{SAMPLED} Task: `{zoo.config['task']}`."], labels)
+    write_adapter(folder, unflatten(theta, zoo.layout) | zoo.head, zoo.config, base, readme, labels)
 
 
 def write_adapter(
@@ -85,7 +72,6 @@ def write_adapter(
         tensors: by PEFT key.
         config: rank, alpha, target_modules, modules_to_save, and PEFT's task_type or None.
         base: what `from_pretrained` takes for the base model.
-        readme: the card.
         labels: class names in the order of their indices.
     """
     write_tensors(folder / "adapter_model.safetensors", tensors)
@@ -110,20 +96,15 @@ def write_adapter(
 def card(
     config: Mapping[str, Any], base: str, folder: str | Path, said: Sequence[str], labels: Sequence[str] | None
 ) -> str:
-    """The model card: the base, how the adapter was made, its labels, and how to load it.
-
-    Args:
-        config: as `write_adapter`'s.
-        said: lines of Markdown.
-    """
-    kind = config["task_type"]
+    """The model card: the base, how the adapter was made (lines of Markdown), its labels, and how to load it."""
+    tag, use = KINDS[config["task_type"]]
     lines = [
         *("---", f"base_model: {base}", "library_name: peft"),
-        *(f"tags: [lora, condpdiff, {TAGS.get(kind, 'text-to-image')}]", "---", "# A LoRA made by condpdiff\n"),
+        *(f"tags: [lora, condpdiff, {tag}]", "---", "# A LoRA made by condpdiff\n"),
         f"Rank {config['rank']}, alpha {config['alpha']:g}.\n",
         *said,
     ]
     if labels:
         lines.append(f"\nLabels: {', '.join(f'{i} {label}' for i, label in enumerate(labels))}")
-    use = USE[kind].format(base=base, folder=folder, outputs=len(labels) if labels else 1)
+    use = use.format(base=base, folder=folder, outputs=len(labels) if labels else 1)
     return "\n".join([*lines, f"\n```python\n{use}```", ""])

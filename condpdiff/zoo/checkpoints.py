@@ -23,21 +23,14 @@ HEAD = "head.safetensors"
 class Zoo:
     """The checkpoints of one task."""
 
-    theta: Tensor
-    """[N, K] float32, oldest first."""
+    theta: Tensor  # [N, K] float32, oldest first
     layout: Layout
-    head: dict[str, Tensor]
-    """The head's tensors by PEFT key; the same for every checkpoint."""
-    config: dict[str, Any]
-    """rank, alpha, target_modules, modules_to_save, task, num_outputs."""
+    head: dict[str, Tensor]  # by PEFT key; the same for every checkpoint
+    config: dict[str, Any]  # rank, alpha, target_modules, modules_to_save, task, num_outputs
 
 
 def load_zoo(folder: Path, last: int | None = None) -> Zoo:
-    """Read the last N = `last` checkpoints of a zoo folder, by default all of them.
-
-    Raises:
-        UserError: fewer checkpoints than asked for; layout and weights disagree; a file can't be read.
-    """
+    """The last N = `last` checkpoints of a zoo folder, by default all of them; raises as `open_zoo`."""
     theta, layout = open_zoo(folder, last)
     return Zoo(whole(theta), layout, read_tensors(theta.path.parent / HEAD), read_config(theta.path))
 
@@ -46,32 +39,26 @@ def open_zoo(folder: Path, last: int | None = None) -> tuple[RowFile, Layout]:
     """theta [N, K] of the last N = `last` checkpoints, to be read in parts, and its layout.
 
     Raises:
-        UserError: as `load_zoo`.
+        UserError: fewer checkpoints than asked for; layout and weights disagree; a file can't be read.
     """
     block = None
     if not folder.is_dir() and folder.name.isdigit():
         folder, block = folder.parent, int(folder.name)
     layout, theta = Layout.load(folder), RowFile(folder / THETA, "theta", block=block)
     if last is not None:
-        count = theta.shape[0]
-        if last > count:
-            raise UserError(f"params.yaml: normalize.n_checkpoints: found {last}, allowed: at most {count} ({folder})")
+        if last > (n := theta.shape[0]):
+            raise UserError(f"params.yaml: normalize.n_checkpoints: found {last}, allowed: at most {n} ({folder})")
         theta = RowFile(folder / THETA, "theta", last, block)
     check_length(theta, layout, str(folder / THETA))
     return theta, layout
 
 
 def open_zoos(folder: Path, names: Sequence[str], last: int | None = None) -> tuple[dict[str, RowFile], Layout]:
-    """The same of several tasks of a folder, and the layout that they share.
-
-    Raises:
-        UserError: as `load_zoo`; two tasks have not the same layout.
-    """
+    """The same of several tasks of a folder, and the layout that they share; a UserError where they share none."""
     zoos = {name: open_zoo(folder / name, last) for name in names}
-    first, (_, layout) = next(iter(zoos.items()))
+    layout = zoos[names[0]][1]
     for name, (_, other) in zoos.items():
         if other != layout:
-            raise UserError(
-                f"{folder / name}/layout.json: found another layout than {folder / first}'s; same base and rank?"
-            )
+            first = folder / names[0]
+            raise UserError(f"{folder / name}/layout.json: found another layout than {first}'s; same base and rank?")
     return {name: theta for name, (theta, _) in zoos.items()}, layout

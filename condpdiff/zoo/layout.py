@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,11 @@ _LAYER = re.compile(r"\.(?:layer|layers|h|block|blocks|transformer_blocks)\.(\d+
 class Entry:
     """One LoRA tensor: theta[offset : offset + size] reshaped to `shape`."""
 
-    key: str
-    """Key in a PEFT adapter file, e.g. `base_model.model.bert...query.lora_A.weight`."""
+    key: str  # in a PEFT adapter file, e.g. `base_model.model.bert...query.lora_A.weight`
     shape: tuple[int, ...]
     offset: int
-    layer: int
-    """Index of the transformer layer; -1 outside all layers."""
-    module: str
-    """Name inside the layer, e.g. `attention.self.query`."""
+    layer: int  # of the transformer; -1 outside all layers
+    module: str  # its name inside the layer, e.g. `attention.self.query`
 
     @property
     def size(self) -> int:
@@ -45,27 +43,24 @@ class Layout:
 
     entries: tuple[Entry, ...]
 
+    @staticmethod
+    def of(entries: Sequence[Entry]) -> "Layout":
+        """The entries one behind the other, whatever their offsets were."""
+        ends = accumulate(entry.size for entry in entries)
+        return Layout(tuple(replace(e, offset=end - e.size) for e, end in zip(entries, ends, strict=True)))
+
     @property
     def K(self) -> int:  # noqa: N802  the paper's letter
         """Length of theta."""
         return sum(entry.size for entry in self.entries)
 
     def select_layers(self, layers: tuple[int, int] | None) -> tuple["Layout", Tensor]:
-        """The entries of layers first..last (both included), re-offset, and their positions [K'] in the full theta.
-
-        Raises:
-            UserError: no LoRA tensor lies in those layers.
-        """
+        """The entries of layers first..last (both included), re-offset, and their positions [K'] in the full theta."""
         chosen = [e for e in self.entries if layers is None or layers[0] <= e.layer <= layers[1]]
         last = max(e.layer for e in self.entries)
         if layers is not None and (layers[1] > last or not chosen):
             raise UserError(f"params.yaml: normalize.layers: found {list(layers)}, allowed: layers 0 to {last}")
-        positions = torch.cat([torch.arange(e.offset, e.offset + e.size) for e in chosen])
-        offset, moved = 0, []
-        for e in chosen:
-            moved.append(Entry(e.key, e.shape, offset, e.layer, e.module))
-            offset += e.size
-        return Layout(tuple(moved)), positions
+        return Layout.of(chosen), torch.cat([torch.arange(e.offset, e.offset + e.size) for e in chosen])
 
     def save(self, folder: Path) -> None:
         """Write `layout.json`: a list of entries."""
@@ -74,31 +69,23 @@ class Layout:
     @staticmethod
     def load(folder: Path) -> "Layout":
         """Read `layout.json` of a folder."""
-        entries = (Entry(**{**item, "shape": tuple(item["shape"])}) for item in read_json(folder / LAYOUT))
-        return Layout(tuple(entries))
+        return Layout(tuple(Entry(**item | {"shape": tuple(item["shape"])}) for item in read_json(folder / LAYOUT)))
 
 
 def layout_of(model: nn.Module) -> Layout:
     """Layout of a PEFT model's LoRA tensors, in the order of `named_parameters` (works on the meta device)."""
-    entries, offset = [], 0
+    entries = []
     for name, parameter in model.named_parameters():
-        if ".lora_A." not in name and ".lora_B." not in name:
-            continue
-        key = name.replace(".default.", ".")
-        layer = _LAYER.search(key)
-        module = key[layer.end() if layer else 0 :].split(".lora_")[0]
-        entry = Entry(key, tuple(parameter.shape), offset, int(layer[1]) if layer else -1, module)
-        entries.append(entry)
-        offset += entry.size
-    return Layout(tuple(entries))
+        if ".lora_A." in name or ".lora_B." in name:
+            key = name.replace(".default.", ".")
+            layer = _LAYER.search(key)
+            module = key[layer.end() if layer else 0 :].split(".lora_")[0]
+            entries.append(Entry(key, tuple(parameter.shape), 0, int(layer[1]) if layer else -1, module))
+    return Layout.of(entries)
 
 
 def flatten(tensors: Mapping[str, Tensor], layout: Layout) -> Tensor:
-    """LoRA tensors by key -> theta [K], float32; `unflatten` is its inverse.
-
-    Raises:
-        UserError: a tensor of the layout is missing or has another shape.
-    """
+    """LoRA tensors by key -> theta [K], float32; a UserError where one is missing or has another shape."""
     parts = []
     for entry in layout.entries:
         found = tensors.get(entry.key)
@@ -110,11 +97,7 @@ def flatten(tensors: Mapping[str, Tensor], layout: Layout) -> Tensor:
 
 
 def unflatten(theta: Tensor, layout: Layout) -> dict[str, Tensor]:
-    """theta [K] -> LoRA tensors by key; `flatten` is its inverse.
-
-    Raises:
-        UserError: theta has another length than the layout.
-    """
+    """theta [K] -> LoRA tensors by key: the inverse of `flatten`; a UserError where theta has another length."""
     check_length(theta, layout, "theta")
     return {entry.key: theta[entry.slice].reshape(entry.shape) for entry in layout.entries}
 

@@ -5,9 +5,8 @@ training rows that fine-tuning never saw, since the loss on rows that it did see
 Validation rows play no part, and candidates are selected on other rows than these.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,9 @@ from tqdm import tqdm
 
 from condpdiff.common.errors import UserError
 from condpdiff.zoo.settings import Performance
+
+if TYPE_CHECKING:
+    from condpdiff.evaluate.scorer import Scorer
 
 
 def loss_rows(held_out: pd.DataFrame, settings: Performance) -> pd.DataFrame:
@@ -33,40 +35,22 @@ def rated(count: int, every: int) -> list[int]:
     return sorted({*range(0, count, every), count - 1})
 
 
-class Rates(Protocol):
-    """What rates a checkpoint: a `Scorer` whose rows are called `loss`."""
+def rate(scorer: "Scorer", theta: Tensor, every: int, what: str) -> pd.DataFrame:
+    """Columns checkpoint, loss, rated (0 or 1) of theta [N, K]: the mean loss on the scorer's rows called `loss`.
 
-    def merge(self, theta: Tensor | None) -> None: ...
-    def losses(self, split: str) -> np.ndarray: ...
-
-
-def rate(scorer: Rates, theta: Tensor, every: int, what: str) -> pd.DataFrame:
-    """The mean loss of theta [N, K], of every so many-th checkpoint, as `losses_of_all` has it."""
-    losses = {}
-    for checkpoint in tqdm(rated(len(theta), every), desc=what, unit="checkpoint"):
-        scorer.merge(theta[checkpoint])
-        losses[checkpoint] = float(scorer.losses("loss").mean())
-    return losses_of_all(losses, len(theta))
-
-
-def losses_of_all(losses: Mapping[int, float], count: int) -> pd.DataFrame:
-    """Columns checkpoint, loss, rated (0 or 1), a row for each of `count` checkpoints.
-
-    Between rated ones the loss is interpolated linearly.
-
-    Args:
-        losses: of the rated checkpoints, the first and the last among them.
+    Between rated checkpoints the loss is interpolated linearly.
     """
-    loss = np.interp(range(count), sorted(losses), [losses[i] for i in sorted(losses)])
-    return pd.DataFrame({"checkpoint": range(count), "loss": loss, "rated": [int(i in losses) for i in range(count)]})
+    checkpoints, losses = rated(len(theta), every), []
+    for checkpoint in tqdm(checkpoints, desc=what, unit="checkpoint"):
+        scorer.merge(theta[checkpoint])
+        losses.append(float(scorer.losses("loss").mean()))
+    every_one = np.arange(len(theta))
+    loss, is_rated = np.interp(every_one, checkpoints, losses), np.isin(every_one, checkpoints)
+    return pd.DataFrame({"checkpoint": every_one, "loss": loss, "rated": is_rated.astype(int)})
 
 
 def read_performance(path: Path) -> pd.DataFrame:
-    """Columns checkpoint and loss, and others, one row for each of the N_max checkpoints, oldest first.
-
-    Raises:
-        UserError: the file is absent, broken or holds losses that are not numbers.
-    """
+    """The table of a file that `rate` made, oldest first; a UserError where it is absent, broken or has no numbers."""
     try:
         frame = pd.read_csv(path)
     except FileNotFoundError:
@@ -74,17 +58,15 @@ def read_performance(path: Path) -> pd.DataFrame:
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a readable table ({error})") from None
     if not {"checkpoint", "loss"} <= set(frame.columns) or frame.isna().any(axis=None):
-        raise UserError(
-            f"{path}: found columns {', '.join(frame.columns)}, needed: checkpoint, loss, all of them numbers"
-        )
+        found = ", ".join(frame.columns)
+        raise UserError(f"{path}: found columns {found}, needed: checkpoint, loss, all of them numbers")
     return frame
 
 
 def performance_of(loss: np.ndarray, kind: str) -> np.ndarray:
     """loss [N] of a task's checkpoints -> p [N] float32 in 0..1, 1 the best.
 
-    Args:
-        kind: `rank`: evenly spaced by order, equal losses sharing their mean; `loss`: linear in the loss.
+    By `rank` evenly spaced, equal losses sharing their mean; by `loss` linear in it.
     """
     if len(loss) == 1 or (kind == "loss" and loss.max() == loss.min()):
         return np.ones(len(loss), np.float32)  # the only one is the best
@@ -96,8 +78,7 @@ def performance_of(loss: np.ndarray, kind: str) -> np.ndarray:
 def load_performance(folder: Path, counts: dict[str, int], kind: str) -> dict[str, np.ndarray] | None:
     """p [N] of the last N = `counts[task]` checkpoints of every task; None for `kind: none`, which reads nothing.
 
-    Raises:
-        UserError: a table can't be read or has fewer checkpoints.
+    Raises a UserError where a table can't be read or has fewer checkpoints.
     """
     if kind == "none":
         return None

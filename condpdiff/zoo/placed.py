@@ -1,7 +1,7 @@
 """LoRAs in their place: the linear modules that a layout names, and many LoRAs on one base model at once."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -11,12 +11,8 @@ from transformers.pytorch_utils import Conv1D
 from condpdiff.common.errors import UserError
 from condpdiff.zoo.layout import Layout
 
-PREFIX = "base_model.model."
-"""What PEFT puts before the base model's own names."""
-
-
-LINEAR = (nn.Linear, Conv1D)
-"""Modules that a LoRA can be merged into; Conv1D (GPT-2's) is a linear module whose weight is turned round."""
+PREFIX = "base_model.model."  # what PEFT puts before the base model's own names
+LINEAR = (nn.Linear, Conv1D)  # what a LoRA can be merged into; Conv1D (GPT-2's) has its weight turned round
 
 
 def weight_of(module: nn.Module) -> Tensor:
@@ -26,11 +22,7 @@ def weight_of(module: nn.Module) -> Tensor:
 
 
 def merge_targets(model: nn.Module, layout: Layout) -> dict[str, nn.Module]:
-    """The linear modules that a layout names, by name.
-
-    Raises:
-        UserError: the base model lacks such a module, or its weight has another shape.
-    """
+    """The linear modules that a layout names, by name; a UserError where one lacks or has another shape."""
     names = sorted({e.key.removeprefix(PREFIX).split(".lora_")[0] for e in layout.entries})
     shapes = {e.key: e.shape for e in layout.entries}
     found: dict[str, nn.Module] = {}
@@ -39,9 +31,8 @@ def merge_targets(model: nn.Module, layout: Layout) -> dict[str, nn.Module]:
         try:
             module = model.get_submodule(name)
         except AttributeError:
-            raise UserError(
-                f"data/base: no module {name!r}, which the zoo's layout names; rerun finetune-collect"
-            ) from None
+            says = f"data/base: no module {name!r}, which the zoo's layout names; rerun finetune-collect"
+            raise UserError(says) from None
         if not isinstance(module, LINEAR):
             raise UserError(f"data/base: {name}: found {type(module).__name__}, allowed: Linear (the layout's)")
         shape, expected = list(weight_of(module).shape), [b[0], a[1]]
@@ -55,24 +46,17 @@ def merge_targets(model: nn.Module, layout: Layout) -> dict[str, nn.Module]:
 def batched_loras(model: nn.Module, layout: Layout, scale: float, theta: Tensor) -> Iterator[None]:
     """Inside, the model works under S LoRAs at once: of a batch of S V rows, rows s V to (s + 1) V - 1 under the s-th.
 
-    Differentiable in theta. One pass costs what a pass of the bare model does, and S products of rank r a module.
-
-    Args:
-        scale: alpha / r.
-        theta: [S, K].
+    Differentiable in theta [S, K]; the scale is alpha / r. One pass costs what a pass of the bare model does, and S
+    products of rank r a module.
     """
     # Split at once: of a slice each, every gradient would be a whole theta of zeros.
     split = theta.split([e.size for e in layout.entries], dim=1)
     parts = {e.key: part.unflatten(1, e.shape) for e, part in zip(layout.entries, split, strict=True)}  # [S, *shape]
-    handles = []
-    for name, module in merge_targets(model, layout).items():
-        a, b = (parts[f"{PREFIX}{name}.lora_{m}.weight"] for m in "AB")  # [S, r, in], [S, out, r]
-        handles.append(module.register_forward_hook(_adds(a, b, scale)))
-    try:
+    with ExitStack() as hooks:
+        for name, module in merge_targets(model, layout).items():
+            a, b = (parts[f"{PREFIX}{name}.lora_{m}.weight"] for m in "AB")  # [S, r, in], [S, out, r]
+            hooks.enter_context(module.register_forward_hook(_adds(a, b, scale)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _adds(a: Tensor, b: Tensor, scale: float) -> Any:

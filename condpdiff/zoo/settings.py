@@ -40,7 +40,7 @@ SHARED = ("shared", "batch", "none")
 
 class Normalize(Section):
     method: Literal["shared", "task", "task_tensor", "task_scalar", "batch", "none"]
-    """Which z-score (DESIGN of the paper's Table 4a); see `condpdiff.zoo.normalization`."""
+    """Which z-score (DESIGN of the paper's Table 4a); see `condpdiff.zoo.normalized`."""
     n_checkpoints: PositiveInt
     """N: the last N of the collected checkpoints (Table 3)."""
     train_members: PositiveInt | None = None

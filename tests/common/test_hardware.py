@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from condpdiff.autoencoder.latents import save_latents
+from condpdiff.autoencoder.models import save_latents
 from condpdiff.common.errors import UserError
 from condpdiff.common.hardware import (
     COMPILE,

@@ -1,86 +1,139 @@
-"""The denoiser: shapes, and an output that depends on time, condition and null condition."""
+"""The denoiser: shapes, and an output that depends on time, condition and null condition; mu(y) and its spread."""
+
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from condpdiff.diffusion.denoiser import Denoiser
+from condpdiff.diffusion.denoiser import Denoiser, Mean
+from tests.tensors import random
+
+SIZES: dict[str, Any] = {"C": 2, "L": 8, "channels": (8, 12, 16), "blocks": 1, "d_cond": 6}
 
 
-def make(tasks: int = 0, **changes: object) -> Denoiser:
+def make(**changes: object) -> Denoiser:
     """A denoiser whose zeroed last layers got random weights, as a few training steps would give."""
     torch.manual_seed(0)
-    model = Denoiser(**{"C": 2, "L": 8, "channels": (8, 12, 16), "blocks": 1, "d_cond": 6, "tasks": tasks, **changes})
+    model = Denoiser(**SIZES | changes)
     for parameter in model.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.2)
     return model.eval()
 
 
-def inputs(rows: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    z = torch.randn(1, 2, 8, generator=generator).expand(rows, -1, -1)
-    return z, torch.full((rows,), 500), torch.randn(rows, 6, generator=generator)
+def near(one: Tensor, two: Tensor) -> bool:
+    return torch.allclose(one, two, atol=1e-3)
+
+
+Z, T, Y = random(1, 2, 8).expand(3, -1, -1), torch.full((3,), 500), random(3, 6)
+INDICES = torch.tensor([[0.0], [1.0], [0.0]])
 
 
 @pytest.mark.parametrize(("C", "L", "blocks"), [(1, 4, 1), (4, 32, 2), (3, 12, 1)])
 def test_prediction_has_the_shape_of_the_latent_and_is_zero_before_training(C: int, L: int, blocks: int) -> None:  # noqa: N803
-    z, t, y = torch.randn(2, C, L), torch.tensor([0, 999]), torch.randn(2, 6)
-    assert make(C=C, L=L, blocks=blocks)(z, t, y).shape == z.shape
-    assert not Denoiser(C, L, (8, 12, 16), blocks, 6)(z, t, y).any()
+    z, t, sizes = random(2, C, L), torch.tensor([0, 999]), {"C": C, "L": L, "blocks": blocks}
+    assert make(**sizes)(z, t, Y[:2]).shape == z.shape
+    assert not Denoiser(**SIZES | sizes)(z, t, Y[:2]).any()
 
 
 def test_other_condition_or_timestep_gives_another_prediction_row_by_row() -> None:
     model = make()
-    z, t, y = inputs()
-    out = model(z, t, y)
-    assert not torch.allclose(out[0], out[1], atol=1e-3)
-    assert not torch.allclose(out[1], out[2], atol=1e-3)
-    out = model(z, torch.tensor([10, 900, 10]), y[:1].expand(3, -1))
-    assert not torch.allclose(out[0], out[1], atol=1e-3)
+    out = model(Z, T, Y)
+    assert not near(out[0], out[1]) and not near(out[1], out[2])
+    out = model(Z, torch.tensor([10, 900, 10]), Y[:1].expand(3, -1))
+    assert not near(out[0], out[1])
     torch.testing.assert_close(out[0], out[2])
 
 
 def test_dropped_rows_all_get_the_null_condition_and_the_others_keep_theirs() -> None:
     model = make()
-    z, t, y = inputs()
-    plain, mixed = model(z, t, y), model(z, t, y, torch.tensor([True, False, True]))
-    assert not torch.allclose(mixed[0], plain[0], atol=1e-3)
+    plain, mixed = model(Z, T, Y), model(Z, T, Y, torch.tensor([True, False, True]))
+    assert not near(mixed[0], plain[0])
     torch.testing.assert_close(mixed[1], plain[1])
     torch.testing.assert_close(mixed[0], mixed[2])
-    torch.testing.assert_close(model(z, t, y, torch.zeros(3, dtype=torch.bool)), plain)
-
-
-def test_rows_of_a_batch_do_not_see_each_other() -> None:
-    model = make()
-    z, t, y = torch.randn(5, 2, 8), torch.arange(5) * 100, torch.randn(5, 6)
-    torch.testing.assert_close(model(z, t, y)[3:4], model(z[3:4], t[3:4], y[3:4]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model(Z, T, Y, torch.zeros(3, dtype=torch.bool)), plain)
 
 
 def test_learnable_condition_is_an_index_into_learned_vectors() -> None:
     model = make(tasks=3)
-    z, t, _ = inputs()
-    out = model(z, t, torch.tensor([[0.0], [1.0], [0.0]]))
-    assert not torch.allclose(out[0], out[1], atol=1e-3)
+    out = model(Z, T, INDICES)
+    assert not near(out[0], out[1])
     torch.testing.assert_close(out[0], out[2])
     out[0].sum().backward()
-    gradient = model.tau.table.weight.grad.abs().sum(1) > 0
-    assert gradient.tolist() == [True, False, False]
+    assert (model.tau.table.weight.grad.abs().sum(1) > 0).tolist() == [True, False, False]
 
 
 def test_config_builds_the_same_network() -> None:
     model = make(tasks=3, performance=True)
     again = Denoiser(**model.config)
     again.load_state_dict(model.state_dict())
-    z, t, _ = inputs()
-    y = torch.tensor([[0.0], [1.0], [2.0]])
-    assert torch.equal(again.eval()(z, t, y), model(z, t, y))
+    assert torch.equal(again.eval()(Z, T, INDICES), model(Z, T, INDICES))
 
 
 def test_performance_not_a_number_asks_for_none_row_by_row() -> None:
-    model = make(performance=True)
-    z, t, y = inputs()
-    y = y[:1].expand(3, -1)
-    none, mixed = model(z, t, y), model(z, t, y, p=torch.tensor([torch.nan, 0.0, 1.0]))
+    model, y = make(performance=True), Y[:1].expand(3, -1)
+    none, mixed = model(Z, T, y), model(Z, T, y, p=torch.tensor([torch.nan, 0.0, 1.0]))
     torch.testing.assert_close(mixed[0], none[0])
-    assert not torch.allclose(mixed[1], mixed[0], atol=1e-3)
-    assert not torch.allclose(mixed[1], mixed[2], atol=1e-3)
+    assert not near(mixed[1], mixed[0]) and not near(mixed[1], mixed[2])
+
+
+# --- mu(y) --------------------------------------------------------------------------------------
+
+SHAPE, SPREAD = (2, 4), 0.05
+
+
+def made(tasks: int, learnable: bool) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+    """Latents a hundred spreads apart, three conditions a task (or its index), and the tasks' means."""
+    centres = 5 * random(tasks, *SHAPE, seed=1)
+    z = {str(q): centres[q] + SPREAD * random(50, *SHAPE, seed=q) for q in range(tasks)}
+    where = random(tasks, 12, seed=2)
+    y = {q: where[int(q)] + 1e-3 * random(3, 12, seed=int(q)) for q in z}
+    return z, {q: torch.tensor([[float(q)]]) for q in z} if learnable else y, centres
+
+
+def fitted(z: dict[str, Tensor], y: dict[str, Tensor], tasks: int = 0, network: bool = False, ridge=1e-6) -> Mean:
+    mean = Mean(12, SHAPE, tasks, network)
+    mean.fit(z, y, ridge)
+    return mean
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_means_of_tasks_are_recovered_within_their_spread_and_residuals_of_unit_spread_lead_back(
+    learnable: bool,
+) -> None:
+    z, y, _ = made(6, learnable)
+    mean = fitted(z, y, 6 if learnable else 0)
+    off = [(mean(y[q]) - z[q].mean(0)).square().mean().sqrt() for q in z]
+    assert max(off) < 0.25 * SPREAD
+    r = torch.stack([mean.residual(z[q], y[q][:1].expand(50, -1)) for q in z])
+    torch.testing.assert_close(r.std((0, 1)), torch.ones(SHAPE), rtol=0.1, atol=0)
+    torch.testing.assert_close(r.mean((0, 1)), torch.zeros(SHAPE), rtol=0, atol=0.1)
+    torch.testing.assert_close(mean.latent(r[1], y["1"][:1].expand(50, -1)), z["1"], rtol=1e-5, atol=1e-5)
+
+
+def test_a_mean_between_conditions_lies_between_tasks_and_a_penalty_draws_it_to_all() -> None:
+    z, y, centres = made(2, False)
+    mean, drawn = fitted(z, y), fitted(z, y, ridge=1e3)
+    middle = centres.mean(0).expand(3, -1, -1)
+    torch.testing.assert_close(mean((y["0"] + y["1"]) / 2), middle, rtol=0, atol=0.05)
+    torch.testing.assert_close(drawn(y["0"]), middle, rtol=0, atol=0.05)
+    assert float(drawn.spread.mean()) > 20 * float(mean.spread.mean())  # what the mean misses is spread
+
+
+@pytest.mark.parametrize("conditions", [1, 3])
+@pytest.mark.parametrize("learnable", [False, True])
+def test_one_task_has_its_mean_whatever_is_asked(learnable: bool, conditions: int) -> None:
+    z, y = 3 + SPREAD * random(50, *SHAPE), random(1, 12).expand(conditions, -1)
+    mean = fitted({"a": z}, {"a": torch.zeros(1, 1) if learnable else y}, int(learnable), ridge=1e-3)
+    asked = torch.zeros(1, 1) if learnable else random(1, 12, seed=9)
+    torch.testing.assert_close(mean(asked)[0], z.mean(0))
+    torch.testing.assert_close(mean.spread.data, z.std(0, correction=0))
+
+
+def test_network_starts_at_zero_and_stands_still_in_reconstruction() -> None:
+    z, y, _ = made(3, False)
+    plain, mean = fitted(z, y), fitted(z, y, network=True)
+    assert torch.equal(mean(y["0"]), plain(y["0"]))
+    assert mean.network is not None
+    assert not any(p.requires_grad for each in (plain, mean) for p in each.parameters())

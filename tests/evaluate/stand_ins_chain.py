@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from condpdiff.autoencoder import models as autoencoder
-from condpdiff.autoencoder.latents import SCALE, Scale
+from condpdiff.autoencoder.models import SCALE, Scale
 from condpdiff.common.files import write_tensors
 from condpdiff.common.matrices import Resident
 from condpdiff.common.settings import parse
@@ -16,8 +16,7 @@ from condpdiff.diffusion.denoiser import Denoiser
 from condpdiff.evaluate.scorer import Panel
 from condpdiff.generate.generator import Generator
 from condpdiff.generate.settings import Sample
-from condpdiff.zoo.normalization import Moments, statistics_of
-from condpdiff.zoo.normalized import Frame, save_frame, save_rows
+from condpdiff.zoo.normalized import Frame, Moments, save_frame, save_rows, statistics_of
 from tests.stand_ins import make_layout
 
 LAYOUT = make_layout()

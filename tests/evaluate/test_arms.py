@@ -15,8 +15,7 @@ from condpdiff.common.files import read_json, read_tensors
 from condpdiff.common.settings import parse
 from condpdiff.evaluate.arms import Arm, build_arms, distance_to_zoo, winner, write_geometry, write_trajectories
 from condpdiff.evaluate.settings import Eval
-from condpdiff.zoo.normalization import Moments, normalise, statistics_of
-from condpdiff.zoo.normalized import Frame
+from condpdiff.zoo.normalized import Frame, Moments, normalise, statistics_of
 from tests.stand_ins import make_layout
 
 LAYOUT = make_layout()

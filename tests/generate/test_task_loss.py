@@ -9,25 +9,20 @@ import torch
 from torch import Tensor
 
 from condpdiff.autoencoder import models as autoencoder
-from condpdiff.autoencoder.latents import Scale, load_scale, save_latents
-from condpdiff.autoencoder.models import PcaAutoencoder
+from condpdiff.autoencoder.models import PcaAutoencoder, Scale, load_scale, save_latents
 from condpdiff.common.task import MEMBERS, save_members
 from condpdiff.diffusion import process as diffusion
 from condpdiff.diffusion.denoiser import Denoiser
 from condpdiff.diffusion.process import Process
 from condpdiff.generate.generator import Generator
 from condpdiff.generate.task_loss import SPARE, Through, folded, through_base, unfolded
-from condpdiff.zoo.normalization import Moments, normalise, statistics_of
-from condpdiff.zoo.normalized import Frame, load_frame, save_frame
+from condpdiff.zoo.normalized import Frame, Moments, load_frame, normalise, save_frame, statistics_of
 from condpdiff.zoo.placed import batched_loras
 from tests.diffusion.test_process import make_settings
 from tests.stand_ins import make_toy
+from tests.tensors import random
 
 TASKS, C, L, D = ["a", "b", "c"], 2, 4, 5
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture

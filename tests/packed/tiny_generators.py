@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from condpdiff.autoencoder import models as autoencoder
-from condpdiff.autoencoder.latents import SCALE
+from condpdiff.autoencoder.models import SCALE
 from condpdiff.common.files import write_json, write_tensors
 from condpdiff.common.pretrained import weights_digest
 from condpdiff.common.task import Task
@@ -18,8 +18,7 @@ from condpdiff.diffusion.settings import Condition
 from condpdiff.packed import config
 from condpdiff.packed.generator import Generator
 from condpdiff.zoo.checkpoints import HEAD, Zoo
-from condpdiff.zoo.normalization import Statistics
-from condpdiff.zoo.normalized import Frame, save_frame
+from condpdiff.zoo.normalized import Frame, Statistics, save_frame
 from tests.stand_ins import make_task, make_zoo
 
 SCORES = {"no_lora": 50.0, "soup": 71.25, "original": 72.0, "condpdiff": 73.5}

@@ -1,6 +1,5 @@
 """An exported adapter is a PEFT adapter: the same tensors, and the same logits as our own merge."""
 
-import copy
 import json
 from pathlib import Path
 
@@ -16,30 +15,25 @@ from condpdiff.zoo.checkpoints import Zoo
 from condpdiff.zoo.layout import unflatten
 from tests.stand_ins import make_rows, make_task, make_zoo
 
-FAMILIES = ["bert", "roberta", "deberta"]
+Exported = tuple[Path, Zoo, Path, PeftModel]
 
 
-def load_in_peft(base: Path, folder: Path) -> PeftModel:
-    """As the model card says."""
-    return PeftModel.from_pretrained(
-        AutoModelForSequenceClassification.from_pretrained(base, num_labels=2), str(folder)
-    ).eval()
-
-
-@pytest.fixture(params=FAMILIES, scope="module")
-def exported(request: pytest.FixtureRequest, base, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Zoo, Path]:
+@pytest.fixture(params=["bert", "roberta", "deberta"], scope="module")
+def exported(request: pytest.FixtureRequest, base, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A base's folder, a zoo, an adapter of it, and what PEFT makes of the adapter, as the model card says."""
     folder, out = base(request.param), tmp_path_factory.mktemp("adapter")
     zoo, _ = make_zoo(folder)
     export_adapter(out, zoo.theta[3], zoo, str(folder), "data/adapters/films", ["bad", "good"])
-    return folder, zoo, out
+    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
+    return folder, zoo, out, PeftModel.from_pretrained(model, str(out)).eval()
 
 
-def test_peft_loads_every_tensor_equal_lora_and_head(exported: tuple[Path, Zoo, Path]) -> None:
-    folder, zoo, adapter = exported
+def test_peft_loads_every_tensor_equal_lora_and_head(exported: Exported) -> None:
+    _, zoo, adapter, model = exported
     expected = {**unflatten(zoo.theta[3], zoo.layout), **zoo.head}
     found = {
         name.replace("modules_to_save.default.", "").replace(".default.", "."): parameter
-        for name, parameter in load_in_peft(folder, adapter).named_parameters()
+        for name, parameter in model.named_parameters()
         if ".lora_" in name or "modules_to_save" in name
     }
     written = load_file(adapter / "adapter_model.safetensors")
@@ -48,46 +42,40 @@ def test_peft_loads_every_tensor_equal_lora_and_head(exported: tuple[Path, Zoo, 
     assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
-def test_our_merge_peft_unmerged_and_peft_merged_give_the_same_logits(exported: tuple[Path, Zoo, Path]) -> None:
-    folder, zoo, adapter = exported
-    rows = make_rows(6, 5)
-    scorer = Scorer(folder, zoo, make_task(), {"validation": rows}, 1024)
-    scorer.merge(zoo.theta[3])
-    tokens = AutoTokenizer.from_pretrained(folder)(rows["text"].tolist(), padding=True, return_tensors="pt")
-    model = load_in_peft(folder, adapter)
-    with torch.inference_mode():
-        unmerged = model(**tokens).logits
-        ours = scorer.model.cpu()(**tokens).logits
-        merged = copy.deepcopy(model).merge_and_unload()(**tokens).logits
-        with model.disable_adapter():
-            plain = model(**tokens).logits
-    torch.testing.assert_close(ours, unmerged, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(ours, merged, rtol=1e-4, atol=1e-5)
-    assert (unmerged - plain).abs().max() > 0.05  # the adapter does something
-
-
-def test_config_has_no_sets_in_random_order_and_names_its_base(exported: tuple[Path, Zoo, Path]) -> None:
-    folder, zoo, adapter = exported
+def test_config_has_no_sets_in_random_order_and_names_its_base(exported: Exported) -> None:
+    folder, zoo, adapter, model = exported
     config = json.loads((adapter / "adapter_config.json").read_text())
     assert config["target_modules"] == sorted(zoo.config["target_modules"])
-    modules = {name.rpartition(".")[2]: module for name, module in load_in_peft(folder, adapter).named_modules()}
-    assert config["modules_to_save"] == sorted(set(config["modules_to_save"]) & set(modules))  # real ones, each once
+    modules = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    assert config["modules_to_save"] == sorted(set(config["modules_to_save"]) & modules)  # real ones, each once
     assert (config["r"], config["lora_alpha"], config["task_type"]) == (2, 4.0, "SEQ_CLS")
     assert config["base_model_name_or_path"] == str(folder)
 
 
-def test_same_weights_give_the_same_bytes(exported: tuple[Path, Zoo, Path], tmp_path: Path) -> None:
-    folder, zoo, adapter = exported
+def test_same_weights_give_the_same_bytes(exported: Exported, tmp_path: Path) -> None:
+    folder, zoo, adapter, _ = exported
     export_adapter(tmp_path, zoo.theta[3], zoo, str(folder), "data/adapters/films", ["bad", "good"])
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (adapter / path.name).read_bytes()
 
 
-def test_code_of_the_model_card_runs(exported: tuple[Path, Zoo, Path]) -> None:
-    _, _, adapter = exported
+def test_code_of_the_model_card_runs_and_peft_unmerged_and_merged_and_our_merge_give_the_same_logits(
+    exported: Exported,
+) -> None:
+    folder, zoo, adapter, _ = exported
     card = (adapter / "README.md").read_text()
     assert card.startswith("---\nbase_model: ")
-    code = card.partition("```python\n")[2].partition("```")[0].replace("data/adapters/films", str(adapter))
-    names: dict[str, object] = {}
-    exec(code, names)
-    assert isinstance(names["model"], PeftModel)
+    names: dict[str, PeftModel] = {}
+    exec(card.partition("```python\n")[2].partition("```")[0].replace("data/adapters/films", str(adapter)), names)
+    model, rows = names["model"], make_rows(6, 5)
+    scorer = Scorer(folder, zoo, make_task(), {"validation": rows}, 1024)
+    scorer.merge(zoo.theta[3])
+    tokens = AutoTokenizer.from_pretrained(folder)(rows["text"].tolist(), padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        ours, unmerged = scorer.model.cpu()(**tokens).logits, model(**tokens).logits
+        with model.disable_adapter():
+            plain = model(**tokens).logits
+        merged = model.merge_and_unload()(**tokens).logits
+    torch.testing.assert_close(ours, unmerged, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours, merged, rtol=1e-4, atol=1e-5)
+    assert (unmerged - plain).abs().max() > 0.05  # the adapter does something

@@ -18,13 +18,10 @@ from condpdiff.zoo.many import Losses, ManyFinetuning, collect_many, finetune_ma
 from condpdiff.zoo.placed import batched_loras
 from condpdiff.zoo.settings import Collect
 from tests.stand_ins import make_collect, make_toy
+from tests.tensors import random
 
 SETTINGS = parse(Finetune, {"steps": 30, "batch_size": 8, "lr": 0.02}, "task.yaml", "finetune")
 COLLECT = make_collect(every=2)
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 class Family(ManyFinetuning):
@@ -92,14 +89,8 @@ def test_zoo_holds_every_member_s_last_states_of_falling_loss(capsys: pytest.Cap
         assert losses(theta[q, -1:], 0) < 0.9 * losses(family.start[None], 0)
     zoo = load_zoo(Path("zoo/3"), 2)
     assert torch.equal(zoo.theta, theta[3, -2:]) and zoo.layout == family.layout and zoo.head == {}
-    assert zoo.config == {
-        "rank": 2,
-        "alpha": 4.0,
-        "factors": "both",
-        "modules_to_save": [],
-        "task": "toys",
-        "made": "up",
-    }
+    placed = {"rank": 2, "alpha": 4.0, "factors": "both", "modules_to_save": []}
+    assert zoo.config == {**placed, "task": "toys", "made": "up"}
     curve = pd.read_csv("zoo/loss.csv")
     assert curve["step"].tolist() == list(range(1, SETTINGS.steps + 2 * COLLECT.max_checkpoints + 1))
     assert curve["loss"].iloc[-5:].mean() < 0.9 * curve["loss"].iloc[:5].mean()
