@@ -173,7 +173,7 @@ def after_change_and_back(clone: Path) -> list[Step]:
 
 
 def after_report_code(clone: Path) -> list[Step]:
-    path = clone / "condpdiff/report/render.py"
+    path = clone / "condpdiff/report/page.py"
     path.write_text(path.read_text(encoding="utf-8") + "# A changed caption.\n", encoding="utf-8")
     return [call(clone, "dvc", "repro")]
 

@@ -68,7 +68,7 @@ def build(
         _passes(folder, "full", {"select": {"done": 3000, "full": 3000}})
         if racing:
             _race(folder)
-    _probe(root / "data/probe", tasks, effect)
+    write_probe(root / "data/probe", tasks, effect)
     return root
 
 
@@ -201,7 +201,7 @@ def _between(x: np.ndarray) -> np.ndarray:
     return np.linalg.norm(x[:, None] - x[None], axis=-1).astype(np.float32)
 
 
-def _probe(folder: Path, tasks: tuple[str, ...], effect: float) -> None:
+def write_probe(folder: Path, tasks: tuple[str, ...], effect: float) -> None:
     """Conditions and statistics swapped, the own condition `effect` better than another."""
     rng, swap = np.random.default_rng(4), []
     for task in tasks:

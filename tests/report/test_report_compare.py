@@ -8,9 +8,8 @@ import pytest
 from conftest import Made
 
 from condpdiff.report.compare import Comparison, Difference, correlation, number, signed, student
-from condpdiff.report.evaluation import Evaluation, selected
+from condpdiff.report.evaluation import Evaluation, selected, summarise
 from condpdiff.report.page import verdict
-from condpdiff.report.summary import summarise
 from condpdiff.text.resampling import METRICS, Outputs, compare, metric_of
 
 Run = tuple[list[Evaluation], Mapping[str, Outputs]]

@@ -1,5 +1,7 @@
 """Which candidate counts, what is flagged, and what is refused."""
 
+import base64
+import io
 import json
 import math
 from collections.abc import Callable
@@ -9,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Made, opened
+from conftest import Made, opened, tables
 from fake_run import build
 from PIL import Image
 from safetensors.numpy import load_file, save_file
@@ -17,12 +19,10 @@ from safetensors.numpy import load_file, save_file
 from condpdiff.common.errors import UserError
 from condpdiff.report import studies_section
 from condpdiff.report.blocks import Table, markdown_table
-from condpdiff.report.evaluation import Evaluation, selected
+from condpdiff.report.evaluation import Evaluation, metrics, pivot, read_csv, selected, summarise
+from condpdiff.report.images import LARGEST, Picture
 from condpdiff.report.page import build as build_page
 from condpdiff.report.page import selected_table
-from condpdiff.report.png import read_picture
-from condpdiff.report.readers import read_csv
-from condpdiff.report.summary import arms_frame, metrics, pivot, summarise
 
 
 def with_scores(e: Evaluation, **arms: float | list[float]) -> Evaluation:
@@ -58,10 +58,9 @@ def test_the_candidate_that_is_best_on_held_out_rows_is_selected(
 
 def test_summary_gives_mean_sample_std_best_and_worst(text: Made) -> None:
     e = with_scores(text.spec.evaluations[0], condpdiff=[80, 82, 84, 86, 88, 90])
-    row = next(s for s in summarise([e]) if s.arm == "condpdiff")
-    assert (row.candidates, row.mean, row.best, row.worst) == (6, 85, 90, 80)
-    assert row.std == pytest.approx(math.sqrt(14))
-    assert math.isnan(next(s for s in summarise([e]) if s.arm == "soup").std)
+    summary = summarise([e]).set_index("arm")
+    assert summary.loc["condpdiff", ["candidates", "mean", "best", "worst"]].tolist() == [6, 85, 90, 80]
+    assert summary["std"]["condpdiff"] == pytest.approx(math.sqrt(14)) and math.isnan(summary["std"]["soup"])
 
 
 def test_average_is_the_mean_over_tasks(text: Made) -> None:
@@ -72,7 +71,7 @@ def test_average_is_the_mean_over_tasks(text: Made) -> None:
     found = metrics(summary, {})
     means = [found[task]["condpdiff_mean"] for task in (one, other)]
     assert found["average"]["condpdiff_mean"] == pytest.approx(np.mean(means), abs=0.01)
-    frame = arms_frame(summary).set_index(["task", "arm"])
+    frame = pd.read_csv(text.report / "plots/arms.csv").set_index(["task", "arm"])
     assert frame["mean"][one, "condpdiff"] == pytest.approx(means[0], abs=0.01)
 
 
@@ -82,9 +81,8 @@ def test_the_best_control_is_the_one_of_the_best_average(text: Made) -> None:
 
 
 def test_the_best_of_each_column_is_bold(text: Made) -> None:
-    found = selected_table(
-        text.spec, summarise([with_scores(e, soup=99.9) for e in text.spec.evaluations]), "", shared=False
-    )
+    summary = summarise([with_scores(e, soup=99.9) for e in text.spec.evaluations])
+    found = selected_table(text.spec, summary, "", shared=False)
     assert found.columns == ["arm", "movies (accuracy)", "tweets (pearson)", "mean"]
     assert {found.rows[i][0] for i, _ in found.bold} == {"soup"} and len(found.bold) == 3
 
@@ -172,11 +170,10 @@ def raced(run: Path) -> Path:
 def test_in_racing_a_candidate_that_was_not_scored_does_not_count_as_zero(raced: Path) -> None:
     e = opened()[0].evaluations[0]
     assert e.racing and e.unscored == 0
-    row = next(s for s in summarise([e]) if s.arm == "condpdiff")
-    assert (e.scores["candidate"][selected(e.scores, "condpdiff")], row.candidates) == (2, 6)
-    assert row.selected > 0 and all(math.isnan(x) for x in (row.mean, row.std, row.best, row.worst))
-    soup = next(s for s in summarise([e]) if s.arm == "soup")
-    assert soup.selected == soup.mean == soup.best == soup.worst
+    ours, soup = (summarise([e]).set_index("arm").loc[arm] for arm in ("condpdiff", "soup"))
+    assert (e.scores["candidate"][selected(e.scores, "condpdiff")], ours["candidates"]) == (2, 6)
+    assert ours["selected"] > 0 and ours[["mean", "std", "best", "worst"]].isna().all()
+    assert soup["selected"] == soup["mean"] == soup["best"] == soup["worst"]
 
 
 def test_in_racing_a_winner_whose_score_is_no_number_counts_as_zero_and_flags_its_task(raced: Path) -> None:
@@ -200,20 +197,20 @@ def test_the_selected_candidates_of_a_race_are_those_of_full(
 
 
 def test_all_metrics_stand_in_a_table_where_a_task_has_several(run: Path, text: Made) -> None:
-    found = next(s for s in build_page(*opened()).sections if s.id == "candidates")
-    tables = [block for block in found.blocks if isinstance(block, Table)]
-    assert tables[-1].columns == ["arm", "movies accuracy", "movies f1", "tweets pearson", "tweets spearman"]
-    assert tables[1].rows[1][0] == "original, picked on validation (paper)"
+    _, rules, metrics = tables(build_page(*opened()), "candidates")
+    assert metrics.columns == ["arm", "movies accuracy", "movies f1", "tweets pearson", "tweets spearman"]
+    assert rules.rows[1][0] == "original, picked on validation (paper)"
     best = [e.values("original").max() for e in text.spec.evaluations]
-    assert [float(x) for x in tables[1].rows[1][1:]] == pytest.approx([*best, np.mean(best)], abs=0.051)
+    assert [float(x) for x in rules.rows[1][1:]] == pytest.approx([*best, np.mean(best)], abs=0.051)
 
 
-def test_large_images_are_shrunk_in_the_page_alone(tmp_path: Path) -> None:
-    Image.new("RGB", (600, 300), "teal").save(tmp_path / "large.png")
-    picture = read_picture(tmp_path / "large.png", "large", 'a "large" one', largest=100)
-    assert picture.png == (tmp_path / "large.png").read_bytes()
-    assert len(picture.inline) < len(picture.png) * 4 / 3
-    assert 'alt="a &#34;large&#34; one"' in picture.inline
+def test_large_images_are_shrunk_in_the_page_alone() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (4 * LARGEST, LARGEST), "teal").save(buffer, format="PNG")
+    picture = Picture("large", 'a "large" one', buffer.getvalue())
+    start, data = picture.inline.removesuffix('">').split('" src="data:image/png;base64,')
+    assert start == '<img alt="a &#34;large&#34; one'
+    assert Image.open(io.BytesIO(base64.b64decode(data))).size == (LARGEST, LARGEST // 4)
 
 
 @pytest.mark.parametrize("path", sorted(Path("configs/paper").glob("*.csv")), ids=lambda p: p.stem)
@@ -234,15 +231,16 @@ def test_the_papers_variant_stands_below_a_run_of_one_frame_where_a_study_has_it
     text: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Of the study `frame`: mean over seeds of the selected candidate."""
-    tasks = [e.name for e in text.spec.evaluations]
+    tasks, path = [e.name for e in text.spec.evaluations], tmp_path / "frame.csv"
     lines = [f"frame,embedded,paper,{seed},condpdiff,{task},{80 + seed}," for task in tasks for seed in (0, 2)]
-    path = tmp_path / "frame.csv"
-    path.write_text("\n".join([",".join(studies_section.COLUMNS), *lines]) + "\n")
     monkeypatch.setattr(studies_section, "FRAME", path)
-    summary = summarise(text.spec.evaluations)
-    found = selected_table(text.spec, summary, "", shared=True)
-    assert found.rows[-1] == ["condpdiff, paper's variant", *["81.0"] * (len(tasks) + 1)]
-    assert "mean over 2 seeds" in found.caption
-    assert selected_table(text.spec, summary, "", shared=False).rows[-1][0] == "condpdiff"
-    path.write_text("\n".join([",".join(studies_section.COLUMNS), *lines[:2]]) + "\n")  # of one task alone
-    assert selected_table(text.spec, summary, "", shared=True).rows[-1][0] == "condpdiff"
+
+    def last(rows: list[str], shared: bool) -> tuple[list[str], str]:
+        path.write_text("\n".join([",".join(studies_section.COLUMNS), *rows]) + "\n")
+        found = selected_table(text.spec, summarise(text.spec.evaluations), "", shared)
+        return list(map(str, found.rows[-1])), found.caption
+
+    row, caption = last(lines, shared=True)
+    assert row == ["condpdiff, paper's variant", *["81.0"] * (len(tasks) + 1)] and "mean over 2 seeds" in caption
+    assert last(lines, shared=False)[0][0] == "condpdiff"
+    assert last(lines[:2], shared=True)[0][0] == "condpdiff"  # of one task alone

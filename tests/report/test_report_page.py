@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -10,12 +11,15 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
-from conftest import Made, copy
+from conftest import Made
 from fake_run import build
 
 from condpdiff.common.errors import UserError
 from condpdiff.report import readme, show
+from condpdiff.report.page import revision
 from stages import report
+from tests.clone import commit
+from tests.clone import run as git
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -28,9 +32,9 @@ def words(page: str) -> str:
 
 
 def test_the_report_is_the_same_bytes_each_time(text: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    run = copy(text, tmp_path, monkeypatch)
-    (run / "docs/studies").mkdir(parents=True)
-    (run / "docs/studies/table4b.csv").write_bytes((text.root / "docs/studies/table4b.csv").read_bytes())
+    run = tmp_path / "run"
+    shutil.copytree(text.root, run, ignore=shutil.ignore_patterns("report"))
+    monkeypatch.chdir(run)
     plt.rcParams["font.size"] = 30  # a user's own Matplotlib settings must not show
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
     try:
@@ -200,8 +204,9 @@ def test_the_terminal_and_the_readme_show_the_results(
     readme.main()
     assert Path("README.md").read_text() == once
     assert "\nold\n" not in once and "| condpdiff" in once and once.endswith("<!-- /results -->\nend\n")
+    Path("README.md").write_text("# A\n")
     with pytest.raises(UserError, match="README.md: no lines"):
-        readme.refresh("# A\n", "x")
+        readme.main()
 
 
 def test_neither_the_stage_nor_the_domain_imports_what_is_slow() -> None:
@@ -210,3 +215,24 @@ def test_neither_the_stage_nor_the_domain_imports_what_is_slow() -> None:
     code += f"print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_revision_is_the_commit_and_whether_settings_or_code_differ_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert revision() == "unknown"
+    Path("params.yaml").write_text("a: 1\n")
+    for command in ("init --quiet", "config user.name test", "config user.email test@example.org"):
+        git(tmp_path, "git", *command.split())
+    commit(tmp_path, "one")
+    head = git(tmp_path, "git", "rev-parse", "HEAD").stdout[:12]
+    Path("dvc.lock").write_text("every run writes it\n")
+    assert revision() == f"`{head}`"
+    Path("condpdiff").mkdir()
+    for changed in ("condpdiff/new.py", "params.yaml"):
+        Path(changed).write_text("")
+        assert revision() == f"`{head}` with uncommitted changes"
+        git(tmp_path, "git", "clean", "--quiet", "-fd", "condpdiff")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert revision() == "unknown"

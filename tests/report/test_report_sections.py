@@ -17,16 +17,11 @@ from condpdiff.report.blocks import Figures, Section, Table
 from condpdiff.report.evaluation import Evaluation
 from condpdiff.text.report import wrong_overlaps
 
+STUDIES = Path("docs/studies")
+
 
 def tables(section: Section) -> list[Table]:
     return [block for block in section.blocks if isinstance(block, Table)]
-
-
-def drawn(section: Section) -> list[str]:
-    return [image.name for block in section.blocks if isinstance(block, Figures) for image in block.images]
-
-
-# Asked-for performance
 
 
 def with_losses(e: Evaluation, by_dose: dict[float, list[float]]) -> Evaluation:
@@ -35,64 +30,29 @@ def with_losses(e: Evaluation, by_dose: dict[float, list[float]]) -> Evaluation:
     return replace(e, doses=pd.DataFrame(rows, columns=["arm", "asked", "candidate", "loss", "validation"]))
 
 
-@pytest.fixture
-def movies(text: Made) -> Evaluation:
-    return text.spec.evaluations[0]
-
-
 @pytest.mark.parametrize(
-    ("kind", "losses", "p"),
+    ("losses", "expected"),
     [
-        ("rank", [0.2, 0.5, 0.1, 0.4], [0, 1 / 3, 2 / 3, 1]),
-        ("loss", [0.2, 0.5, 0.1, 0.4], [0, 0.25, 0.75, 1]),
-        ("rank", [0.3], [1]),
-        ("loss", [0.3, 0.3], [1, 1]),
-    ],
-)
-def test_the_checkpoints_curve_falls_from_the_worst_to_the_best(kind: str, losses: list[float], p: list[float]) -> None:
-    at, loss = doses_section.zoo_curve(np.array(losses), kind)
-    np.testing.assert_allclose(at, p)
-    assert loss.tolist() == sorted(losses, reverse=True)
-
-
-@pytest.mark.parametrize(
-    ("losses", "expected", "unscored"),
-    [
-        ({0.0: [3.0], 0.5: [2.0], 1.0: [1.0]}, 1, 0),
-        ({0.0: [1.0], 0.5: [2.0], 1.0: [3.0]}, -1, 0),
-        ({0.0: [1.0, 2.0], 1.0: [2.0, 1.0]}, 0, 0),
-        ({0.5: [1.0]}, np.nan, 0),
-        ({0.0: [3.0, np.nan], 0.5: [2.0], 1.0: [1.0]}, 1, 1),
+        ({0.0: [3.0], 0.5: [2.0], 1.0: [1.0]}, 1),
+        ({0.0: [1.0], 0.5: [2.0], 1.0: [3.0]}, -1),
+        ({0.0: [1.0, 2.0], 1.0: [2.0, 1.0]}, 0),
+        ({0.5: [1.0]}, np.nan),
+        ({0.0: [3.0, np.nan], 0.5: [2.0], 1.0: [1.0]}, 1),
     ],
 )
 def test_correlation_is_one_if_better_is_had_for_the_asking(
-    movies: Evaluation, losses: dict[float, list[float]], expected: float, unscored: int
+    movies: Evaluation, losses: dict[float, list[float]], expected: float
 ) -> None:
-    e = with_losses(movies, losses)
-    assert doses_section.correlation(e) == pytest.approx(expected, nan_ok=True)
-    assert doses_section.unscored(e) == unscored
+    assert doses_section.correlation(with_losses(movies, losses)) == pytest.approx(expected, nan_ok=True)
 
 
 def test_the_table_has_means_at_three_doses_and_a_dash_for_one_not_asked(movies: Evaluation) -> None:
     found = doses_section.table([with_losses(movies, {0.0: [0.6, 0.8], 1.0: [0.2, 0.4]})], scored=True)
     assert found.columns[2:6] == ["loss, p = 0", "loss, p = 0.5", "loss, p = 1", "loss, soup"]
     assert found.rows == [["movies", "0.89", "0.700", "–", "0.300", "0.300", "70.0", "–", "80.0"]]
-
-
-def test_in_racing_there_is_no_validation_score(movies: Evaluation) -> None:
-    assert not replace(movies, racing=True).doses_scored and movies.doses_scored
+    assert not doses_section.is_scored(replace(movies, racing=True)) and doses_section.is_scored(movies)
     found = doses_section.table([movies], scored=False)
     assert found.columns[-1] == "loss, soup" and "validation" not in found.caption
-
-
-def test_tasks_without_doses_are_left_out(movies: Evaluation) -> None:
-    none = replace(movies, name="tweets", doses=movies.doses[:0])
-    assert [e.name for e in doses_section.with_doses([none, movies])] == ["movies"]
-    frame = doses_section.frame([none, movies])
-    assert set(frame["task"]) == {"movies"} and frame["asked"].notna().all()
-
-
-# Where weights lie
 
 
 @pytest.mark.parametrize(
@@ -123,7 +83,8 @@ def test_figures_name_what_they_draw(text: Made, figure: str, labels: list[str],
 
 
 def test_a_narrow_spread_is_marked_and_one_step_of_fine_tuning_stands_below(text: Made, undrawn: None) -> None:
-    spread, distance, overlap = tables(novelty_section.sections(text.spec, text.params)[0])
+    found = novelty_section.section(text.spec, text.params, text.spec.novelty())
+    spread, distance, overlap = tables(found)
     assert spread.rows[-1] == ["condpdiff", "0.90", "0.31 (narrow)"]
     assert distance.rows[-1][0] == "one step of fine-tuning" and distance.foot == 1
     assert overlap.rows[-1][2] == "–"  # regression has no mistakes
@@ -133,26 +94,18 @@ def test_the_figures_say_how_distance_and_mistakes_go_with_the_score(movies: Eva
     scores = movies.scores.copy()
     ours = scores["arm"] == "condpdiff"
     scores.loc[ours, "distance"] = -scores.loc[ours, "validation"]
-    assert "condpdiff: ρ = −1.00" in novelty_section.novelty(replace(movies, scores=scores)).svg
+    assert "condpdiff: ρ = −1.00" in novelty_section.novelty(replace(movies, scores=scores)).content.decode()
 
 
-def test_overlap_of_mistakes_leaves_out_the_checkpoint_itself(movies: Evaluation) -> None:
+def test_overlap_of_mistakes_leaves_out_the_checkpoint_itself(text: Made, movies: Evaluation) -> None:
     rows = [("original", 0), ("original", 1), ("condpdiff", 0)]
     e = replace(movies, scores=pd.DataFrame(rows, columns=["arm", "candidate"]))
     predictions = np.array([[1, 1, 0, 0], [0, 1, 1, 0], [1, 1, 0, 0]])
     assert wrong_overlaps(e, predictions, np.zeros(4)) == pytest.approx([1 / 3, 1 / 3, 1])
     alone = wrong_overlaps(replace(e, scores=e.scores.drop(1).reset_index()), predictions[[0, 2]], np.zeros(4))
     assert np.isnan(alone[0]) and alone[1] == 1  # a lone checkpoint has no other to share mistakes with
-
-
-def test_overlaps_are_known_of_every_candidate_of_a_classification_task_alone(text: Made) -> None:
-    movies, tweets = (wrong_overlaps(e, *text.spec.outputs[e.name]) for e in text.spec.evaluations)
-    assert ((movies >= 0) & (movies <= 1)).all() and np.isnan(tweets).all()
-
-
-# Studies
-
-STUDIES = Path("docs/studies")
+    of_classes, of_numbers = (wrong_overlaps(e, *text.spec.outputs[e.name]) for e in text.spec.evaluations)
+    assert ((of_classes >= 0) & (of_classes <= 1)).all() and np.isnan(of_numbers).all()
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -161,10 +114,12 @@ def test_a_row_has_the_mean_over_seeds_of_the_average_and_the_papers_average(
 ) -> None:
     monkeypatch.chdir(text.root)
     (section,) = studies_section.sections()
-    (table,) = tables(section)
+    table, figure = section.blocks
+    assert isinstance(table, Table) and isinstance(figure, Figures)
     assert table.columns == ["row", "seeds", "condpdiff_mean", "std", "condpdiff", "minus soup", "paper"]
     assert table.rows[0] == ["one_hot", "2", "80.50", "0.71", "81.50", "+1.50", "79.17"]
-    assert drawn(section) == ["study-table4b-embedded"] and "`table4b` at the size `embedded`" in table.caption
+    assert "`table4b` at the size `embedded`" in table.caption
+    assert [image.name for image in figure.images] == ["study-table4b-embedded"]
 
 
 def test_every_study_and_size_has_its_table_and_what_is_missing_is_a_dash_or_named(run: Path) -> None:
@@ -174,9 +129,8 @@ def test_every_study_and_size_has_its_table_and_what_is_missing_is_a_dash_or_nam
     rows = rows[(rows["seed"] == 0) & (rows["arm"] == "condpdiff_mean")]
     rows.assign(size="paper").to_csv(STUDIES / "more.csv", index=False)
     (section,) = studies_section.sections()
-    assert len(tables(section)) == 2
-    table = next(table for table in tables(section) if "`paper`" in table.caption)
-    assert table.rows[0] == ["one_hot", "1", "80.00", "–", "–", "–", "–"]
+    more, _ = tables(section)
+    assert "`paper`" in more.caption and more.rows[0] == ["one_hot", "1", "80.00", "–", "–", "–", "–"]
     (STUDIES / "noise.csv").write_text("study,row\nnoise,a\n")
     with pytest.raises(UserError, match=r"docs/studies/noise.csv: no column 'size'"):
         studies_section.sections()

@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
+from conftest import tables
 from PIL import Image
 
-from condpdiff.common.task import Members, save_members
-from condpdiff.diffusion.conditions import FILE, save_conditions
-from condpdiff.report import render, unseen
-from condpdiff.report.blocks import Figures, Table, Text
+from condpdiff.common.task import Members
+from condpdiff.report import unseen
+from condpdiff.report.blocks import Figures, Report, Text
 from condpdiff.report.compare import WORDS
-from condpdiff.report.page import Report
 from condpdiff.report.unseen import ARMS, BEST, HELD_OUT, KNOWN, MEASURES, RIVALS, SHOWN
 
 MEAN, OWN, SAMPLES = 60.0, 20.0, 4
@@ -45,6 +43,8 @@ def rows(name: str, members: int, aligned: bool, seed: int, closed: dict[str, fl
 def write(name: str, members: int, aligned: bool = True, **closed: float) -> None:
     folder = Path("data/eval", name)
     (folder / "images").mkdir(parents=True)
+    Path("data/zoo", name).mkdir(parents=True)
+    Path("data/zoo", name, "loss.csv").write_text(f"task,step,loss\n{name},1,0.5\n{name},2,0.25\n")
     rows(name, members, aligned, len(name), CLOSED | closed).to_csv(folder / "arms.csv", index=False)
     strip = Image.fromarray(np.zeros((8, 32, 3), np.uint8))
     if aligned:
@@ -59,11 +59,6 @@ def write(name: str, members: int, aligned: bool = True, **closed: float) -> Non
 def built(**families: Members) -> Report:
     """Of families by name; of a task the page reads its members alone."""
     tasks: Any = {name: SimpleNamespace(members=members) for name, members in families.items()}
-    save_members(Path("data/members.json"), list(families), list(families.values()))
-    y = torch.randn(99, 4, 5, generator=torch.Generator().manual_seed(0))
-    Path("data/conditions").mkdir(exist_ok=True)
-    named = {f"{name}/{q}": y[q] + i for i, (name, m) in enumerate(families.items()) for q in range(m.total)}
-    save_conditions(Path("data/conditions", FILE), named)
     return unseen.build(tasks, Path("data"), 0)
 
 
@@ -84,8 +79,7 @@ def report() -> Report:
 
 def gaps(report: Report, group: str) -> tuple[pd.DataFrame, set[str]]:
     """The table of a group, and the arms that stand out in it."""
-    blocks = (b for s in report.sections for b in s.blocks if isinstance(b, Table))
-    found = next(block for block in blocks if block.columns[0] == group)
+    found = next(table for table in tables(report, "choose") if table.columns[0] == group)
     best = {str(found.rows[i][0]) for i, _ in found.bold}
     return pd.DataFrame(found.rows, columns=found.columns).set_index(group), best
 
@@ -102,13 +96,12 @@ def test_interval_holds_the_share_and_is_wider_the_more_members_differ() -> None
     numbers = rows("a", 6, True, 0, CLOSED).assign(group=KNOWN)
     even = numbers[numbers["tier"] == "unseen"]
     shifts = even["member"].map(dict(enumerate([-9, 9, -3, 3, -6, 6]))).where(even["arm"] == "ridge", 0)
-    for share, low, high in unseen._gaps(even, 0)["rmse"].values():
+    for share, low, high in unseen._gaps(even, 0)["rmse"].to_numpy():
         assert low == pytest.approx(share) == pytest.approx(high)
-    found = unseen._gaps(even.assign(rmse=even["rmse"] + shifts), 0)["rmse"]
-    share, low, high = found["ridge"]
+    found, again = (unseen._gaps(even.assign(rmse=even["rmse"] + shifts), 0)["rmse"] for _ in range(2))
+    share, low, high = found.loc["ridge"]
     assert share == pytest.approx(50) and 50 - 20 < low < 45 and 55 < high < 50 + 20
-    assert found == unseen._gaps(even.assign(rmse=even["rmse"] + shifts), 0)["rmse"]
-    assert found["condpdiff"][1:] == pytest.approx((75, 75))
+    assert found.equals(again) and found.loc["condpdiff"].tolist() == pytest.approx([75, 75, 75])
 
 
 def test_report_counts_how_often_the_style_that_came_out_is_the_one_asked_for(report: Report) -> None:
@@ -117,7 +110,7 @@ def test_report_counts_how_often_the_style_that_came_out_is_the_one_asked_for(re
     never = "LoRAs for styles never trained on, of"
     assert said[0].endswith(f"in the picture: 4 of 5 {never} {KNOWN}, 2 of 3 {never} {HELD_OUT}.")
     images = [image.name for block in section.blocks if isinstance(block, Figures) for image in block.images]
-    assert images == ["choices-gradings", "choices-strokes", "style-map"]
+    assert images == ["choices-gradings", "choices-strokes"]
 
 
 def test_folders_count_by_their_frechet_distance_and_leave_pixels_alone(report: Report) -> None:
@@ -130,7 +123,7 @@ def test_folders_count_by_their_frechet_distance_and_leave_pixels_alone(report: 
     assert all("–" not in row for row in report.table.rows)
     assert best == {BEST, "ridge"}  # own is no rival
     assert {j: report.table.rows[i][0] for i, j in report.table.bold} == {1: BEST, 2: BEST, 3: "ridge"}
-    arms = report.arms.set_index(["task", "arm"])["score"]
+    arms = report.plots["arms"].set_index(["task", "arm"])["score"]
     assert arms[HELD_OUT, "condpdiff"] == 40 and arms[f"tuning {KNOWN}", "own"] == 100
 
 
@@ -158,16 +151,11 @@ def test_group_of_folders_alone_is_told_by_its_frechet_distance() -> None:
 
 
 def test_page_and_brief_hold_tables_and_pictures(report: Report) -> None:
-    page, brief = render.html(report), render.brief(report)
-    assert all(f"{name}/1" in page for name in ("gradings", "strokes", "pictures"))
-    assert {"pictures-truth-1.png", "strokes-between.png"} <= {image.file for image in report.images}
-    assert brief.startswith("For 5 members never trained on") and "| ridge" in brief
+    assert all(f"{name}/1" in report.html for name in ("gradings", "strokes", "pictures"))
+    assert {"pictures-truth-1", "strokes-between"} <= {image.name for image in report.images}
+    assert report.brief.startswith("For 5 members never trained on") and "| ridge" in report.brief
 
 
-def test_frames_have_every_family_s_loss_and_no_validation() -> None:
-    for name in ("gradings", "strokes"):
-        Path("data/zoo", name).mkdir(parents=True)
-        Path("data/zoo", name, "loss.csv").write_text(f"task,step,loss\n{name},1,0.5\n{name},2,0.25\n")
-    found = unseen.frames(["gradings", "strokes"], Path("data"))
-    assert found["finetune_loss"]["task"].tolist() == ["gradings"] * 2 + ["strokes"] * 2
-    assert found["doses"].empty and list(found["finetune_validation"]) == ["task", "step", "score"]
+def test_frames_have_every_family_s_loss_and_no_validation(report: Report) -> None:
+    assert list(report.plots["finetune_loss"]["task"].unique()) == ["gradings", "strokes", "pictures"]
+    assert report.plots["doses"].empty and list(report.plots["finetune_validation"]) == ["task", "step", "score"]

@@ -1,10 +1,16 @@
-"""Matplotlib figures as SVG: the same bytes for the same figure, and colours that follow the page's theme."""
+"""Figures and pictures: files in `figures/`, and elements of the page; figures follow the page's theme."""
 
+import base64
 import io
 import re
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import matplotlib
+import numpy as np
+import pandas as pd
+import PIL.Image
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,56 +33,27 @@ THEME = {
 LIGHT = {name: light for name, (light, _) in THEME.items()}
 PANEL = 3.9
 """Inches: two abreast on a desktop, one on a phone, without unreadable text."""
+LARGEST = 320
+"""Pixels of a picture's longer side in the page; larger ones are shrunk there, and there alone."""
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-
-RC = {
-    "svg.fonttype": "none",  # text stays text: it can be searched, and takes the page's font
-    "svg.hashsalt": "condpdiff",  # ids from content, not at random
-    "font.family": "DejaVu Sans",  # ships with Matplotlib: the layout does not depend on the machine's fonts
-    "font.size": 8.5,
-    "text.color": LIGHT["ink"],
-    "text.parse_math": False,  # a task's name may hold a dollar sign
-    "axes.edgecolor": LIGHT["line"],
-    "axes.labelcolor": LIGHT["muted"],
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "grid.color": LIGHT["line"],
-    "grid.linewidth": 0.7,
-    "xtick.color": LIGHT["line"],
-    "ytick.color": LIGHT["line"],
-    "xtick.labelcolor": LIGHT["muted"],
-    "ytick.labelcolor": LIGHT["ink"],
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "figure.facecolor": LIGHT["panel"],
-    "savefig.facecolor": LIGHT["panel"],
-}
+DASHED = (0, (4, 3))
+styled = matplotlib.rc_context(fname=Path(__file__).with_name("report.mplstyle"))
+"""Decorator of functions that draw."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """One figure of the report, `figures/<name>.svg`."""
+    """One figure, the SVG `figures/<name>.svg`."""
 
     name: str
     alt: str
-    svg: str
-
-    @property
-    def file(self) -> str:
-        return f"{self.name}.svg"
+    content: bytes
+    suffix: ClassVar[str] = "svg"
 
     @property
     def inline(self) -> Markup:
         """The `<svg>` element for the page: themed, without prolog, and with ids that no other figure has."""
-        body = self.svg[self.svg.index("<svg") :]
+        body = re.sub(r"(?s)<!--.*?-->|^.*?(?=<svg)", "", self.content.decode())
         body = re.sub(r' xmlns(:\w+)?="[^"]*"', "", body)  # HTML knows both namespaces
         body = re.sub(r' (id="|xlink:href="#)', rf" \1{self.name}-", body).replace("url(#", f"url(#{self.name}-")
         body = re.sub(r' (width|height)="[\d.]+pt"', "", body, count=2)
@@ -87,8 +64,22 @@ class Image:
         return Markup(body)
 
 
-styled = matplotlib.rc_context(RC)  # type: ignore[arg-type]
-"""Decorator of functions that draw."""
+class Picture(Image):
+    """One generated or real image, the PNG `figures/<name>.png`."""
+
+    suffix = "png"
+
+    @property
+    def inline(self) -> Markup:
+        """The `<img>` element for the page, with the picture inside it."""
+        data, buffer = self.content, io.BytesIO()
+        with PIL.Image.open(io.BytesIO(data)) as image:
+            if max(image.size) > LARGEST:
+                image.thumbnail((LARGEST, LARGEST), PIL.Image.Resampling.LANCZOS)
+                image.save(buffer, format="PNG")
+                data = buffer.getvalue()
+        uri = "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+        return Markup('<img alt="{}" src="{}">').format(self.alt, uri)
 
 
 def figure(height: float, rows: int = 1, columns: int = 1, width: float = PANEL) -> tuple[Figure, list[Axes]]:
@@ -108,7 +99,27 @@ def image(fig: Figure, name: str, alt: str, legend: int = 0) -> Image:
         fig.legend(*handles, loc="outside lower left", ncols=legend, handletextpad=0.3, columnspacing=1)
     buffer = io.StringIO()
     fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    svg = re.sub(r"<!--.*?-->\s*|<!DOCTYPE[^>]*>\s*", "", buffer.getvalue(), flags=re.DOTALL)
-    svg = re.sub(r"'DejaVu Sans'(, [^;\"]*)?", FONT, svg)
-    svg = "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
-    return Image(name, alt, svg)
+    return Image(name, alt, re.sub(r"'DejaVu Sans'(, [^;\"]*)?", FONT, buffer.getvalue()).encode())
+
+
+def colour(arm: str) -> str:
+    return LIGHT.get(arm, LIGHT["muted"])
+
+
+def marker(arm: str) -> str:
+    return ARMS[arm].marker if arm in ARMS else "o"
+
+
+def jitter(numbers: np.ndarray | pd.Series) -> np.ndarray:
+    """-1 to 1: evenly spread by the golden ratio, and not at random."""
+    return ((np.asarray(numbers) * 0.618034) % 1) * 2 - 1
+
+
+def named_rows(ax: Axes, names: list[str], bold: int | None, pad: float = 0.6) -> None:
+    """Names in place of a y axis, the first one at the top."""
+    ax.set_ylim(len(names) - 1 + pad, -pad)
+    ax.set_yticks(range(len(names)), names)
+    if bold is not None:
+        ax.get_yticklabels()[bold].set_fontweight("bold")
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="y", visible=False)
