@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 
 WORDS = ("beats", "ties with", "loses to")
-FEWEST = 5
-"""Tasks of which an interval over tasks is given."""
+FEWEST = 5  # tasks of which an interval over tasks is given
 
 
 @dataclass(frozen=True)
@@ -17,8 +16,7 @@ class Difference:
 
     value: float
     low: float
-    high: float
-    """Both NaN where no interval is known."""
+    high: float  # both NaN where no interval is known
 
     @property
     def word(self) -> str:

@@ -14,8 +14,7 @@ from condpdiff.report.evaluation import read_csv
 from condpdiff.zoo.settings import SHARED
 
 OTHERS = "other tasks' conditions"
-ENOUGH = 3
-"""Tasks of which chance puts each one's own first in one case of 27."""
+ENOUGH = 3  # tasks of which chance puts each one's own first in one case of 27
 STATISTICS_OF_OTHERS = "other tasks' statistics"
 CONTRASTS = (OTHERS, NONSENSE, DROPPED, STATISTICS_OF_OTHERS)
 SWAP = (
@@ -72,11 +71,7 @@ class Probed:
 
 
 def read_probe(root: Path) -> Probed:
-    """Read and check `root/swap.csv`.
-
-    Raises:
-        UserError: the file is absent or broken, or a cell of the matrix is missing.
-    """
+    """Read `root/swap.csv`; a UserError if it is absent or broken, or a cell of the matrix is missing."""
     swap = read_csv(root / "swap.csv", ["condition", "statistics", "task", "sample", "score"])
     unscored = int(swap["score"].isna().sum())
     swap["score"] = swap["score"].fillna(0.0)
@@ -130,13 +125,7 @@ def verdict(found: Probed) -> list[str]:
 
 
 def sections(found: Probed, label: str, nonsense: str, method: str) -> list[Section]:
-    """Nothing where nothing was probed.
-
-    Args:
-        label: what is scored.
-        nonsense: what the condition `nonsense` is.
-        method: `normalize.method`.
-    """
+    """Nothing where nothing was probed; `label` says what is scored, `nonsense` what that condition is."""
     if not len(found.own):
         return []
     caption = SWAP.format(count=_counted(found.samples, "LoRA"), label=label)

@@ -13,8 +13,7 @@ from condpdiff.report.compare import number
 from condpdiff.report.evaluation import Evaluation, Spec, read_csv
 from condpdiff.report.images import DASHED, LIGHT, Image, colour, marker, styled
 
-SHOWN = [0.0, 0.5, 1.0]
-"""Doses of the table."""
+SHOWN = [0.0, 0.5, 1.0]  # doses of the table
 FIGURE = (
     "Loss of samples that were asked for performance p, 0 being the zoo's worst checkpoint and 1 its best: each sample "
     "(dots) and their mean (line), on the held-out training rows that p is measured on. Blue: the checkpoints "

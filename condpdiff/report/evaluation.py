@@ -20,13 +20,11 @@ from condpdiff.report.arms import ARMS, CONTROLS, OURS
 from condpdiff.report.blocks import Table
 from condpdiff.report.compare import Comparison
 
-AVERAGE = "average"
-"""In place of a task: the mean over tasks."""
-HEADLINE = {
+AVERAGE = "average"  # in place of a task: the mean over tasks
+HEADLINE = {  # arms of metrics.json: the selected candidate, or the mean over all
     AVERAGE: (OURS, f"{OURS}_mean", "original", "original_mean", "soup", "gaussian"),
     "task": (OURS, f"{OURS}_mean", "soup"),
 }
-"""Arms of metrics.json, of the average and of each task: the selected candidate, or the mean over all."""
 Summary = pd.DataFrame
 """task, arm, candidates (how many), selected, mean, std, best, worst, in the order of the tables: validation scores.
 
@@ -46,11 +44,7 @@ def _reading(path: Path, kind: str) -> Iterator[None]:
 
 
 def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
-    """A table that has at least `columns`; what follows a `#` is a comment.
-
-    Raises:
-        UserError: the file is absent or broken, or lacks a column.
-    """
+    """A table, or a UserError if it is absent or broken or lacks one of `columns`; what follows a `#` is a comment."""
     with _reading(path, "table"):
         frame = pd.read_csv(path, comment="#")
     if missing := [c for c in columns if c not in frame]:
@@ -145,11 +139,7 @@ class Evaluation:
 
 
 def read_evaluation(folder: Path, task: Any, scale: Scale) -> Evaluation:
-    """Read and check `folder`, which has the task's name.
-
-    Raises:
-        UserError: a file is absent or broken, a column or an arm is missing, or sizes disagree.
-    """
+    """Read `folder`, which has the task's name; a UserError if a file, column or arm is missing or sizes disagree."""
     passes, path = read_json(folder / "passes.json"), folder / "scores.csv"
     racing = passes["select"] == "racing"
     keys = ["validation", *(f"validation_{metric}" for metric in task.metrics)]
@@ -183,12 +173,11 @@ def selected(scores: pd.DataFrame, arm: str) -> int:
 
 
 class Spec:
-    """A run's evaluations."""
+    """A run's evaluations, `data/eval/<task>/` of every task."""
 
     scale: ClassVar[Scale]
 
     def __init__(self, tasks: Mapping[str, Any], data: Path) -> None:
-        """Read `data/eval/<task>/` of every task, as `read_evaluation` does."""
         self.data = data
         self.evaluations = [read_evaluation(data / "eval" / name, task, self.scale) for name, task in tasks.items()]
 
@@ -230,12 +219,11 @@ def columns_of(spec: Spec) -> list[str]:
 
 def summarise(evaluations: Sequence[Evaluation]) -> Summary:
     """Every arm of every task."""
-    rows: list[tuple[Any, ...]] = []
-    for e in evaluations:
-        for arm in e.arms:
-            v = e.values(arm)
-            std = v.std(ddof=1) if len(v) > 1 else np.nan
-            rows.append((e.name, arm, len(v), e.picked(arm), v.mean(), std, v.max(), v.min()))
+    rows = []
+    for e, arm in [(each, arm) for each in evaluations for arm in each.arms]:
+        v = e.values(arm)
+        std = v.std(ddof=1) if len(v) > 1 else np.nan
+        rows.append([e.name, arm, len(v), e.picked(arm), v.mean(), std, v.max(), v.min()])
     return pd.DataFrame(rows, columns=["task", "arm", "candidates", "selected", "mean", "std", "best", "worst"])
 
 

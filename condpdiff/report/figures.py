@@ -13,17 +13,13 @@ from condpdiff.report.evaluation import Evaluation, candidates
 from condpdiff.report.images import DASHED, LIGHT, Image, colour, figure, image, jitter, marker, named_rows, styled
 
 EARLY_LATE = LinearSegmentedColormap.from_list("steps", ["#a5c8ff", "#5b91f5", "#2b57cf"])
-FACTORS = (1.0, 0.5, 2.0)
-"""Of `report.perplexity`: what is seen at one perplexity alone is t-SNE's doing."""
+FACTORS = (1.0, 0.5, 2.0)  # of `report.perplexity`: what is seen at one perplexity alone is t-SNE's doing
 ITERATIONS = 1000
 
 
 @styled
 def arms(e: Evaluation) -> Image:
-    """One row an arm: its candidates as dots, their mean as a bar, the selected one as a ringed diamond.
-
-    What falls out of the range is an arrow at its edge, so that the rest keeps its resolution.
-    """
+    """One row an arm: candidates as dots, mean as a bar, the selected one as a diamond, or an arrow at the edge."""
     names = e.arms
     fig, (ax,) = figure(0.9 + 0.27 * len(names))
     values = {arm: v[~np.isnan(v)] for arm in names for v in (e.values(arm),)}
@@ -76,11 +72,7 @@ def forest(comparisons: Sequence[Comparison]) -> Image:
 
 @styled
 def against_score(e: Evaluation, x: np.ndarray, name: str, label: str, alt: str, step: float = math.nan) -> Image:
-    """Candidates [R] by arm; those whose x is NaN are left out.
-
-    Args:
-        step: x of a dotted line.
-    """
+    """Candidates, x [R], by arm; those whose x is NaN are left out. `step` is x of a dotted line."""
     fig, (ax,) = figure(3.3)
     for arm in e.arms:
         rows = candidates(e.scores, arm).index

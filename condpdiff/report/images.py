@@ -31,14 +31,11 @@ THEME = {
     **{name: arm.colours for name, arm in ARMS.items()},
 }
 LIGHT = {name: light for name, (light, _) in THEME.items()}
-PANEL = 3.9
-"""Inches: two abreast on a desktop, one on a phone, without unreadable text."""
-LARGEST = 320
-"""Pixels of a picture's longer side in the page; larger ones are shrunk there, and there alone."""
+PANEL = 3.9  # inches: two abreast on a desktop, one on a phone, without unreadable text
+LARGEST = 320  # pixels of a picture's longer side in the page; larger ones are shrunk there, and there alone
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 DASHED = (0, (4, 3))
-styled = matplotlib.rc_context(fname=Path(__file__).with_name("report.mplstyle"))
-"""Decorator of functions that draw."""
+styled = matplotlib.rc_context(fname=Path(__file__).with_name("report.mplstyle"))  # decorator of functions that draw
 
 
 @dataclass(frozen=True)
@@ -89,14 +86,9 @@ def figure(height: float, rows: int = 1, columns: int = 1, width: float = PANEL)
 
 
 def image(fig: Figure, name: str, alt: str, legend: int = 0) -> Image:
-    """Render a figure: no date, no version of the software, no random ids.
-
-    Args:
-        legend: columns of the legend below, which is of the first axes; 0: none.
-    """
+    """Render a figure without date, version or random ids; `legend` columns below it are of the first axes."""
     if legend:
-        handles = fig.axes[0].get_legend_handles_labels()
-        fig.legend(*handles, loc="outside lower left", ncols=legend, handletextpad=0.3, columnspacing=1)
+        fig.legend(*fig.axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=legend)
     buffer = io.StringIO()
     fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return Image(name, alt, re.sub(r"'DejaVu Sans'(, [^;\"]*)?", FONT, buffer.getvalue()).encode())

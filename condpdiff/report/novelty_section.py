@@ -14,8 +14,7 @@ from condpdiff.report.compare import number
 from condpdiff.report.evaluation import Evaluation, Spec, arm_table
 from condpdiff.report.images import Image
 
-HEALTHY = 0.5
-"""Spread of the samples over the zoo's below which they are near copies of one vector."""
+HEALTHY = 0.5  # spread of the samples over the zoo's below which they are near copies of one vector
 SPREAD = (
     "Spread of an arm's candidates (root mean square distance to their own mean) over that of the zoo. From "
     f"{HEALTHY:g} up it is healthy; below, the candidates are near copies of one vector."
@@ -30,7 +29,6 @@ NOVELTY = (
     "not novelty."
 )
 CORRELATION = " ρ: Spearman's correlation of the two over condpdiff's candidates."
-RACING = " The selected candidates alone: no other was scored."
 TSNE = (
     "t-SNE of the distances between weight vectors. Consecutive checkpoints are near copies, so they form a thread; "
     "anything off the thread, soup and Gaussian noise included, may form a cluster of its own: a separate cluster is "
@@ -48,7 +46,7 @@ def section(spec: Spec, params: Params, more: Sequence[Block]) -> Section:
     evaluations, view = spec.evaluations, (params.report.perplexity, params.report.seed)
     distance = arm_table(spec, DISTANCE, ("original", "soup", *MADE), _distance)
     step = ["one step of fine-tuning", *(number(e.step) for e in evaluations)]
-    caption = NOVELTY.format(label=spec.label) + CORRELATION + (RACING if spec.racing else "")
+    caption = NOVELTY.format(label=spec.label) + CORRELATION
     blocks: list[Block] = [
         arm_table(spec, SPREAD, MADE, _spread),
         replace(distance, rows=[*distance.rows, step], foot=1),

@@ -24,20 +24,17 @@ if TYPE_CHECKING:
 FOREST = "condpdiff minus the other arm, selected candidates: **right of 0 condpdiff is better**. "
 DIFFERENCES = " The best control was picked with hindsight, which favours it."
 DIFFERENCES_MEAN = " The last column compares means over all candidates, so that no selection enters."
-ARMS = {
-    True: "Score of each arm's selected candidate (diamond, and the figure at the right), the only one scored.",
-    False: "Scores of all candidates (dots), their mean (bar) and the selected one (diamond, and figure at the right).",
-}
-"""Racing or not -> caption."""
+ARMS = (
+    "Scores of all candidates that have one (dots), their mean (bar) and the selected one (diamond, and figure at the "
+    "right). Dashed: soup. Arms out of the range are arrows."
+)
 VARIANT = f"{OURS}, paper's variant"
 VARIANT_IS = " Last row: a task's own statistics choose it (study `frame`, mean over {seeds} seeds)."
-OUT_OF_RANGE = " Dashed: soup. Arms out of the range are arrows."
 CANDIDATES = "{label}: mean ± sample standard deviation over an arm's candidates (best in brackets)."
 RACING = (
     "Candidates were selected by racing (`eval.select`). {why} {done:,} rows went through the models in place of "
     "{full:,}."
 )
-REVISION = "Git revision that the report was made at: {}."
 WATCHED = ("condpdiff", "stages", "configs", "params.yaml", "dvc.yaml")
 """What a result depends on; dvc.lock and the metrics change with every run."""
 
@@ -92,8 +89,8 @@ def _tasks(spec: "TextSpec") -> Table:
 
 def settings_section(*blocks: Block) -> Section:
     """Git revision and params.yaml, with other blocks between them."""
-    text = Text(PARAMS.read_text(encoding="utf-8").strip(), file="params.yaml")
-    return Section("settings", "Settings", [Text(REVISION.format(revision())), *blocks, text])
+    made, text = f"Git revision that the report was made at: {revision()}.", PARAMS.read_text(encoding="utf-8")
+    return Section("settings", "Settings", [Text(made), *blocks, Text(text.strip(), file="params.yaml")])
 
 
 def revision() -> str:
@@ -109,11 +106,7 @@ def revision() -> str:
 
 
 def write(out: Path, report: Report, settings: str) -> None:
-    """Write page, table, figures, plots and metrics.json to `out`, and the report's warnings to stderr.
-
-    Args:
-        settings: fingerprint of params.yaml and the tasks' files, by which studies find the run.
-    """
+    """Write a report's files to `out`, and its warnings to stderr; `settings` is the fingerprint in metrics.json."""
     for warning in report.warnings:
         sys.stderr.write(f"warning: {warning}\n")
     out.mkdir(exist_ok=True)
@@ -184,17 +177,16 @@ def _results(spec: "TextSpec", params: Params, comparisons: Mapping[str, Compari
         Figures(FOREST + spec.interval, [figures.forest(shown)], wide=True),
         table,
         _differences(spec, shown, comparisons.get("mean")),
-        Figures(ARMS[spec.racing] + OUT_OF_RANGE, [figures.arms(e) for e in spec.evaluations]),
+        Figures(ARMS, [figures.arms(e) for e in spec.evaluations]),
         Table("What each arm is.", ["arm", "what it is"], list(spec.scale.arms.items()), numeric=False),
     ]
     return Section("results", "What beats what", blocks)
 
 
 def selected_table(spec: Spec, summary: Summary, caption: str, shared: bool) -> Table:
-    """Arms x tasks, the selected candidates; the README shows it too.
+    """Arms x tasks, the selected candidates, for page and README.
 
-    Args:
-        shared: all tasks have one frame; then the paper's variant stands below, where a study has it.
+    Where all tasks share one frame, the paper's variant stands below, if a study has it.
     """
     names, tasks, picked = [e.name for e in spec.evaluations], columns_of(spec), pivot(summary, "selected")
     rows = [[arm, *(number(row[task], 1) for task in tasks)] for arm, row in picked.items()]

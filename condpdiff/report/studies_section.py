@@ -12,8 +12,7 @@ from condpdiff.report.images import LIGHT, Image, colour, figure, image, marker,
 COLUMNS = ["study", "size", "row", "seed", "arm", "task", "value", "paper"]
 STUDIES = Path("docs/studies")
 FRAME = STUDIES / "frame.csv"
-OF_FAMILIES = ("styles",)
-"""Their values are shares of a gap, which docs/studies.md alone shows."""
+OF_FAMILIES = ("styles",)  # their values are shares of a gap, which docs/studies.md alone shows
 CAPTION = (
     "`{study}` at the size `{size}`, over the mean of its tasks: condpdiff_mean is the mean over all generated "
     "candidates, then over seeds, and std its sample standard deviation over seeds; condpdiff is the selected "

@@ -16,17 +16,12 @@ from condpdiff.report.images import LIGHT, PANEL, Image, Picture, figure, image,
 from condpdiff.report.page import settings_section, training_curve
 
 MEASURES = {
-    "rmse": "pixels (RMSE)",
-    "rmse_16": "pixels at 16 x 16",
-    "lpips_lite0": "LPIPS-Lite0",
-    "fd_lite0": "FD-Lite0",
-    "fid": "FID",
-    "accuracy": "accuracy, percent",
-}
+    "rmse": "pixels (RMSE)", "rmse_16": "pixels at 16 x 16", "lpips_lite0": "LPIPS-Lite0", "fd_lite0": "FD-Lite0",
+    "fid": "FID", "accuracy": "accuracy, percent",
+}  # fmt: skip
 MAINS = ("rmse", "accuracy", "fd_lite0")
-"""What a family is judged by: the first that its rows have. Without true images the Fréchet distance alone is known."""
-HIGHER = ("accuracy",)
-"""Measures that are better the higher they are."""
+"""What rows are judged by: the first that they have. Without true images the Fréchet distance alone is known."""
+HIGHER = ("accuracy",)  # measures that are better the higher they are
 BEST = "condpdiff_best"
 ARMS = {
     "no_lora": "the base model without LoRA",
@@ -62,16 +57,11 @@ SHOWN = ("condition", "no_lora", "nearest", "ridge", "condpdiff", "own", "truth"
 STARTS = {"zero": "original", "mean_soup": "soup", "nearest": "soup_16", "ridge": "gaussian", "condpdiff": "condpdiff"}
 """Starts of fine-tuning, each in the colour of an arm."""
 KNOWN, HELD_OUT, SEEN = "known families", "held-out families", "members that were trained on"
-GROUPS = {
-    KNOWN: "known",
-    HELD_OUT: "held_out",
-    SEEN: "seen",
-    f"tuning {KNOWN}": "tuning_known",  # what settings are chosen by
-    f"tuning {HELD_OUT}": "tuning_held_out",
-}
-"""Groups of members, and their keys of metrics.json; the first two were never trained on."""
-DRAWS = 2000
-"""Of the bootstrap over members."""
+GROUPS = {  # of members, and their keys of metrics.json; settings are chosen by the tuning ones
+    KNOWN: "known", HELD_OUT: "held_out", SEEN: "seen",
+    f"tuning {KNOWN}": "tuning_known", f"tuning {HELD_OUT}": "tuning_held_out",
+}  # fmt: skip
+DRAWS = 2000  # of the bootstrap over members
 GAP = (
     "Share of the gap between mean soup and a member's own LoRA that each arm closes, in percent, {what}: (mean soup − "
     "arm) / (mean soup − own), of means over members; 100 is as near as the own LoRA, 0 no nearer than the mean soup. "
@@ -92,16 +82,12 @@ COST = "After further steps of fine-tuning on the member's own images or rows, m
 
 
 def build(tasks: Mapping[str, Task], data: Path, seed: int) -> Report:
-    """Read `data/eval/<family>/arms.csv` of every family, and say what they show.
-
-    Raises:
-        UserError: a file is absent or broken.
-    """
+    """Read `data/eval/<family>/` of every family, and say what is there; a UserError if a table is absent or broken."""
     families = {name: _rows(data / "eval" / name, _group(task)) for name, task in tasks.items()}
     rows = pd.concat(families.values())
     groups = {g: found.dropna(axis=1, how="all") for g in GROUPS if len(found := rows[rows["group"] == g])}
     gaps = {g: _gaps(found, seed) for g, found in groups.items()}
-    main = {g: found[main_of(found)] for g, found in gaps.items()}
+    main = {g: found[_main_of(found)] for g, found in gaps.items()}
     new = [g for g in (KNOWN, HELD_OUT) if g in groups]
     unseen = {name: found[found["tier"] == "unseen"] for name, found in families.items()}
     table = _table(unseen)
@@ -134,8 +120,7 @@ def build(tasks: Mapping[str, Task], data: Path, seed: int) -> Report:
     )
 
 
-def main_of(measures: Any) -> str:
-    """The measure that rows, or a group's gaps, are judged by."""
+def _main_of(measures: Any) -> str:
     return next(key for key in MAINS if key in measures)
 
 
@@ -163,15 +148,14 @@ def _gaps(rows: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
         closed = -cells.sub(cells["mean_soup"], axis=0)  # [members, arms]
         picks = np.random.default_rng(seed).integers(len(cells), size=(DRAWS, len(cells)))
         drawn = closed.apply(lambda arm, picks=picks: arm.to_numpy()[picks].mean(1))  # [DRAWS, arms]
-        percent = 100 * drawn.div(drawn["own"], axis=0)
+        low, high = np.quantile(100 * drawn.div(drawn["own"], axis=0), [0.025, 0.975], axis=0)
         share = 100 * closed.mean(skipna=False) / closed["own"].mean()
-        low, high = (percent.quantile(q) for q in (0.025, 0.975))
         found[key] = pd.DataFrame({"share": share, "low": low, "high": high})
     return found
 
 
 def _verdict(group: str, rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
-    key = main_of(rows)
+    key = _main_of(rows)
     count = int(rows.loc[rows["arm"] == "own", key].notna().sum())
     others = {"ridge": "ridge", "nearest": "the nearest soup", "cosine": "cosine of text and description"}
     others |= {"swapped": "condpdiff under another member's condition"}
@@ -189,7 +173,7 @@ def _verdict(group: str, rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
 
 def _gap_table(group: str, gaps: Mapping[str, pd.DataFrame]) -> Table:
     shares = pd.DataFrame({key: found["share"] for key, found in gaps.items()})
-    shares = shares.loc[[arm for arm in ARMS if arm in gaps[main_of(gaps)].index]]
+    shares = shares.loc[[arm for arm in ARMS if arm in gaps[_main_of(gaps)].index]]
     cells = [found.reindex(shares.index).map(number, decimals=0) for found in gaps.values()]
     said = pd.concat([f["share"] + " (" + f["low"] + " to " + f["high"] + ")" for f in cells], axis=1)
     caption = GAP.format(what=group if group == SEEN else f"unseen members of {group}")
@@ -205,7 +189,7 @@ def _blind(values: pd.DataFrame) -> np.ndarray:
 
 def _table(families: Mapping[str, pd.DataFrame]) -> Table:
     """Arms x families, each by its main measure; rows are of unseen members."""
-    keys = {name: main_of(rows) for name, rows in families.items()}
+    keys = {name: _main_of(rows) for name, rows in families.items()}
     values = pd.DataFrame({name: rows.groupby("arm")[keys[name]].mean() for name, rows in families.items()})
     values = values.loc[[arm for arm in ARMS if arm in values.index]]
     digits = [0 if key == "fd_lite0" else 1 for key in keys.values()]
@@ -244,7 +228,8 @@ def _grids(data: Path, families: Iterable[str]) -> list[Block]:
         folder = data / "eval" / name / "images"
         rows: list[list[str | Picture]] = []
         for q in sorted(int(path.stem.rpartition("-")[2]) for path in folder.glob("own-*.png"))[:2]:
-            cells = [_picture(folder / f"{a}-{q}.png", f"{name}-{a}-{q}", f"{name} {q}: {a}") for a in SHOWN]
+            files = {arm: (folder / f"{arm}-{q}.png").read_bytes() for arm in SHOWN}
+            cells = [Picture(f"{name}-{arm}-{q}", f"{name} {q}: {arm}", png) for arm, png in files.items()]
             rows.append([f"{name}/{q}", *cells])
         tables.append(Table(f"{name}: {GRID}", ["style", *SHOWN], rows, pictures=True))
     return tables
@@ -253,21 +238,17 @@ def _grids(data: Path, families: Iterable[str]) -> list[Block]:
 def _between(data: Path, families: Iterable[str]) -> Figures:
     """Of each family one caption's image on the way from one unseen member's condition to another's."""
     found = [
-        _picture(path, f"{name}-between", f"{name}: from one unseen style to another")
+        Picture(f"{name}-between", f"{name}: from one unseen style to another", path.read_bytes())
         for name in families
         for path in (data / "eval" / name / "images").glob("between-*.png")
     ]
     return Figures("Between the conditions of two unseen members, at both ends theirs, from the same noise.", found)
 
 
-def _picture(path: Path, name: str, alt: str) -> Picture:
-    return Picture(name, alt, path.read_bytes())
-
-
 @styled
 def start(rows: pd.DataFrame, group: str) -> Image:
     """Distance over steps of fine-tuning, one line a start."""
-    key = main_of(rows)
+    key = _main_of(rows)
     means = rows.groupby("arm")[key].mean()
     fig, (ax,) = figure(2.9)
     for name, colour in STARTS.items():
