@@ -14,14 +14,13 @@ from condpdiff.report.arms import ARMS
 
 REPO = Path(__file__).parents[2]
 K = 24
-MANY = [name for name, arm in ARMS.items() if arm.drawn]
+ROWS = 200
 SKILL = {  # share of right predictions (classification) or of signal (regression)
     "majority": 0.0, "no_lora": 0.55, "original": 0.80, "soup": 0.84, "soup_16": 0.838, "gaussian": 0.84,
     "pca_gaussian": 0.82, "checkpoint_noise": 0.81, "ae_reconstruction": 0.82, "zero_decode": 0.84, "condpdiff": 0.835,
 }  # fmt: skip
 METRICS = {"classification": ["accuracy", "f1"], "regression": ["pearson", "spearman"]}
-KINDS = {"movies": ("classification", 2), "tweets": ("regression", 0), "moods": ("classification", 3)}
-ASKED = (0.0, 0.25, 0.5, 0.75, 1.0)
+KINDS = {"movies": ("classification", 2), "tweets": ("regression", 0)}
 OWN, BARE = 85.0, 50.0
 """Score of a task's own LoRAs, and of no LoRA."""
 
@@ -30,24 +29,14 @@ def build(
     root: Path,
     tasks: tuple[str, ...] = ("movies", "tweets"),
     n: int = 20,
-    v: int = 200,
     count: int = 6,
     doses: int = 3,
     trajectories: int = 3,
     racing: bool = False,
-    effect: float = 0.0,
 ) -> Path:
-    """Write params.yaml, task files and the outputs of all stages under `root`.
-
-    Args:
-        v: validation rows.
-        count: candidates of the arms that have several.
-        doses: candidates a dose.
-        effect: by how much a task's own condition is better than another's.
-    """
+    """Write params.yaml, task files and the outputs of all stages under `root`; arms of several have `count`."""
     root.mkdir(parents=True, exist_ok=True)
-    params = yaml.safe_load((REPO / "params.yaml").read_text())
-    params["tasks"] = list(tasks)
+    params = yaml.safe_load((REPO / "params.yaml").read_text()) | {"tasks": list(tasks)}
     params["sample"]["count"] = params["eval"]["candidates"] = count
     params["collect"]["max_checkpoints"] = params["normalize"]["n_checkpoints"] = n
     params["ldm"]["performance"] = "rank" if doses else "none"
@@ -56,19 +45,21 @@ def build(
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     shutil.copytree(REPO / "configs/paper", root / "configs/paper")
     for i, name in enumerate(tasks):
-        rng = np.random.default_rng(i)
-        folder = root / "data/eval" / name
-        walk = np.cumsum(rng.normal(0, 0.02, (n, K)), axis=0) + 3
-        kind, classes = KINDS.get(name, ("classification", 2))
+        rng, folder = np.random.default_rng(i), root / "data/eval" / name
+        folder.mkdir(parents=True)
+        kind, classes = KINDS[name]
         _task_file(root / f"configs/tasks/{name}.yaml", kind, classes)
-        _predictions(folder, rng, count, v, kind, classes)
-        _geometry(folder, rng, walk, count, trajectories)
+        _predictions(folder, rng, count, kind, classes)
+        _geometry(folder, rng, n, count, trajectories)
         _curves(root, name, rng)
         _doses(root, name, rng, n, doses)
-        _passes(folder, "full", {"select": {"done": 3000, "full": 3000}})
+        passes: dict[str, Any] = {"select": "full", "rows": {"select": {"done": 3000, "full": 3000}}}
         if racing:
             _race(folder)
-    write_probe(root / "data/probe", tasks, effect)
+            rows = {"select": {"done": 1500, "full": 3000}, "validation": {"done": 2000, "full": 7000}}
+            passes = {"select": "racing", "rows": rows}
+        (folder / "passes.json").write_text(json.dumps(passes))
+    write_probe(root / "data/probe", tasks, 0.0)
     return root
 
 
@@ -115,15 +106,11 @@ def _doses(root: Path, name: str, rng: np.random.Generator, n: int, count: int) 
     loss = rng.uniform(0.4, 0.6, n)
     write_csv(pd.DataFrame({"checkpoint": range(n), "loss": loss}), root / f"data/performance/{name}.csv")
     rows = [("soup", None, 0, 0.42, 84.0)] if count else []
-    for p in ASKED:
+    for p in (0.0, 0.25, 0.5, 0.75, 1.0):
         for c in range(count):
             rows.append(("condpdiff", p, c, 0.6 - 0.2 * p + rng.normal(0, 0.02), 80 + 4 * p + rng.normal()))
     frame = pd.DataFrame(rows, columns=["arm", "asked", "candidate", "loss", "validation"])
     write_csv(frame, root / f"data/eval/{name}/doses.csv")
-
-
-def _passes(folder: Path, select: str, counts: dict[str, dict[str, int]]) -> None:
-    (folder / "passes.json").write_text(json.dumps({"select": select, "rows": counts}))
 
 
 def _race(folder: Path) -> None:
@@ -139,62 +126,55 @@ def _race(folder: Path) -> None:
         save_file(tensors, folder / "predictions.safetensors")
     write_csv(scores, folder / "scores.csv")
     write_csv(pd.read_csv(folder / "doses.csv").assign(validation=np.nan), folder / "doses.csv")
-    _passes(folder, "racing", {"select": {"done": 1500, "full": 3000}, "validation": {"done": 2000, "full": 7000}})
 
 
-def _scores(folder: Path, rng: np.random.Generator, rows: list[dict[str, Any]]) -> None:
-    """Complete the rows' columns: where the LoRA of an arm lies, and on how many rows it was selected."""
-    for row in rows:
-        row |= {"checkpoint": row["candidate"] if row["arm"] == "original" else None, "rows": 96}
-        row["distance"] = abs(rng.normal(0.1, 0.03)) if row["arm"] in ARMS else None
-    write_csv(pd.DataFrame(rows), folder / "scores.csv")
-
-
-def _predictions(folder: Path, rng: np.random.Generator, count: int, v: int, kind: str, classes: int) -> None:
-    labels = rng.integers(0, classes, v).astype(float) if classes else rng.normal(0, 1.5, v)
-    difficulty = rng.uniform(size=v)
-    rows, predictions = [], []
+def _predictions(folder: Path, rng: np.random.Generator, count: int, kind: str, classes: int) -> None:
+    labels = rng.integers(0, classes, ROWS).astype(float) if classes else rng.normal(0, 1.5, ROWS)
+    difficulty = rng.uniform(size=ROWS)
+    rows: list[dict[str, Any]] = []
+    predictions = []
     for arm, skill in SKILL.items():
-        for c in range(count if arm in MANY else 1):
+        for c in range(count if arm in ARMS and ARMS[arm].drawn else 1):
             s = skill + rng.normal(0, 0.012 if arm == "original" else 0.005) if skill else 0.0
             if classes:
-                wrong = difficulty + rng.normal(0, 0.05, v) > s
+                wrong = difficulty + rng.normal(0, 0.05, ROWS) > s
                 most = float(np.bincount(labels.astype(int)).argmax())
-                p = np.where(wrong, (labels + 1) % classes, labels) if skill else np.full(v, most)
+                p = np.where(wrong, (labels + 1) % classes, labels) if skill else np.full(ROWS, most)
                 score = 100 * float((p == labels).mean())
             else:
-                p = s * labels + (1 - s) * rng.normal(0, 3, v) if skill else np.zeros(v)
+                p = s * labels + (1 - s) * rng.normal(0, 3, ROWS) if skill else np.zeros(ROWS)
                 score = 100 * float(np.corrcoef(p, labels)[0, 1]) if np.ptp(p) else 0.0
-            row = {"arm": arm, "candidate": c, "select": score + rng.normal(0, 0.5), "validation": score}
-            rows.append(row | {f"validation_{metric}": score for metric in METRICS[kind]})
+            row = {"arm": arm, "candidate": c, "checkpoint": c if arm == "original" else None, "rows": 96}
+            row |= {
+                "select": score + rng.normal(0, 0.5),
+                "distance": abs(rng.normal(0.1, 0.03)) if arm in ARMS else None,
+            }
+            rows.append(row | dict.fromkeys(["validation", *(f"validation_{m}" for m in METRICS[kind])], score))
             predictions.append(p)
-    _scores(folder, rng, rows)
+    write_csv(pd.DataFrame(rows), folder / "scores.csv")
     tensors = {"predictions": np.stack(predictions).astype(np.float32), "labels": labels.astype(np.float32)}
     save_file(tensors, folder / "predictions.safetensors")
 
 
-def _geometry(folder: Path, rng: np.random.Generator, walk: np.ndarray, count: int, noises: int) -> None:
+def _geometry(folder: Path, rng: np.random.Generator, n: int, count: int, noises: int) -> None:
     """Points and their distances; noises that go to a checkpoint in four steps; spreads."""
+    walk = np.cumsum(rng.normal(0, 0.02, (n, K)), axis=0) + 3
     centre = walk.mean(0)
-    points: list[tuple[str, int]] = [("checkpoint", i) for i in range(len(walk))] + [("soup", 0)]
-    points += [(arm, c) for arm in ("gaussian", "pca_gaussian", "condpdiff") for c in range(count)]
+    zoo: list[tuple[str, int]] = [*(("checkpoint", i) for i in range(n)), ("soup", 0)]
+    points = zoo + [(arm, c) for arm in ("gaussian", "pca_gaussian", "condpdiff") for c in range(count)]
     x = np.concatenate([walk, centre[None], centre + 0.05 * rng.normal(size=(3 * count, K))])
     write_csv(pd.DataFrame(points, columns=["arm", "candidate"]), folder / "points.csv")
     save_file({"distances": _between(x)}, folder / "distances.safetensors")
-    ways: list[tuple[str, int, int | None]] = [(arm, c, None) for arm, c in points[: len(walk) + 1]]
-    x = np.concatenate([walk, centre[None], *(_way(rng, centre, walk) for _ in range(noises))])
-    ways += [("condpdiff", noise, point) for noise in range(noises) for point in range(4)]
+    starts, ends = centre + rng.normal(0, 0.6, (noises, 1, K)), walk[rng.integers(n, size=(noises, 1))]
+    on_the_way = starts + np.linspace(0, 1, 4)[:, None] * (ends - starts)  # [noises, 4, K]
+    ways = [(*point, None) for point in zoo] + [("condpdiff", i, step) for i in range(noises) for step in range(4)]
     frame = pd.DataFrame(ways, columns=["arm", "candidate", "point"]).astype({"point": "Int64"})
     write_csv(frame, folder / "trajectories.csv")
+    x = np.concatenate([walk, centre[None], on_the_way.reshape(-1, K)])
     save_file({"distances": _between(x)}, folder / "trajectories.safetensors")
     spread = {"checkpoint": 1.0, "original": 0.98, "gaussian": 1.01, "pca_gaussian": 0.97, "soup_16": 0.25}
     narrow = 0.9 if folder.name == "movies" else 0.31
     (folder / "spread.json").write_text(json.dumps(spread | {"condpdiff": narrow, "ae_reconstruction": 0.95}))
-
-
-def _way(rng: np.random.Generator, centre: np.ndarray, walk: np.ndarray) -> np.ndarray:
-    start, end = centre + rng.normal(0, 0.6, K), walk[rng.integers(len(walk))]
-    return np.stack([start + share * (end - start) for share in np.linspace(0, 1, 4)])
 
 
 def _between(x: np.ndarray) -> np.ndarray:

@@ -40,24 +40,23 @@ def test_metrics_on_resamples_equal_the_metrics_of_the_resampled_rows(name: str,
 
 def test_the_difference_is_that_of_the_selected_candidates(both: Run) -> None:
     c = compare(*both, "soup", seed=0)
-    for e in both[0]:
-        expected = e.picked("condpdiff") - e.picked("soup")
-        assert c.tasks[e.name].value == pytest.approx(expected, abs=1e-4)
-        assert c.tasks[e.name].low <= expected <= c.tasks[e.name].high
-    assert c.average.value == pytest.approx(np.mean([d.value for d in c.tasks.values()]))
+    expected = {e.name: e.picked("condpdiff") - e.picked("soup") for e in both[0]}
+    assert {task: d.value for task, d in c.tasks.items()} == pytest.approx(expected, abs=1e-4)
+    assert all(d.low <= d.value <= d.high for d in c.tasks.values())
+    assert c.average.value == pytest.approx(np.mean(list(expected.values())))
 
 
 def test_the_same_predictions_tie_and_clearly_better_ones_beat(both: Run) -> None:
     movies, (found, labels) = both[0][0], both[1]["movies"]
     rows, predictions = movies.scores["arm"] == "condpdiff", found.copy()
-    outputs = {"movies": (predictions, labels)}
-    predictions[rows] = predictions[selected(movies.scores, "soup")]
-    d = compare([movies], outputs, "soup", 0).average
-    assert (d.value, d.low, d.high, d.word) == (0, 0, 0, "ties with")
-    predictions[rows] = labels
-    assert compare([movies], outputs, "soup", 0).average.word == "beats"
-    predictions[rows] = 1 - labels
-    assert compare([movies], outputs, "soup", 0, means=True).average.word == "loses to"
+    for said, means, word in (
+        (predictions[selected(movies.scores, "soup")], False, "ties with"),
+        (labels, False, "beats"),
+        (1 - labels, True, "loses to"),
+    ):
+        predictions[rows] = said
+        difference = compare([movies], {"movies": (predictions, labels)}, "soup", 0, means=means).average
+        assert difference.word == word and (word != "ties with" or difference == Difference(0, 0, 0))
 
 
 def test_means_are_of_candidates_drawn_anew_and_selected_ones_are_not(both: Run) -> None:
@@ -74,10 +73,8 @@ def test_means_are_of_candidates_drawn_anew_and_selected_ones_are_not(both: Run)
 
 
 def test_student_s_interval_is_known_from_five_values_on() -> None:
-    found = student(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
-    assert found.value == 3.0
-    assert found.high - found.value == pytest.approx(2.7764 * (2.5 / 5) ** 0.5, abs=1e-3)  # t of 4 degrees of freedom
-    assert found.value - found.low == pytest.approx(found.high - found.value)
+    found, reach = student(np.array([1.0, 2.0, 3.0, 4.0, 5.0])), 2.7764 * (2.5 / 5) ** 0.5  # t of 4 degrees of freedom
+    assert (found.low, found.value, found.high) == pytest.approx((3 - reach, 3, 3 + reach), abs=1e-3)
     few = student(np.array([1.0, 2.0, 3.0, 4.0]))
     assert not few.known and np.isnan([few.low, few.high]).all() and str(few) == "+2.50"
     assert [signed(x) for x in (1.234, -0.5, -0.001, 0.0, np.nan)] == ["+1.23", "−0.50", "+0.00", "+0.00", "–"]
