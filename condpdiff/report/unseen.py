@@ -89,7 +89,7 @@ def build(tasks: Mapping[str, Task], data: Path, seed: int) -> Report:
     gaps = {g: _gaps(found, seed) for g, found in groups.items()}
     main = {g: found[_main_of(found)] for g, found in gaps.items()}
     new = [g for g in (KNOWN, HELD_OUT) if g in groups]
-    unseen = {name: found[found["tier"] == "unseen"] for name, found in families.items()}
+    unseen = {name: found[found["tier"] == "unseen"].dropna(axis=1, how="all") for name, found in families.items()}
     table = _table(unseen)
     choose = [table, *(_gap_table(g, gaps[g]) for g in (*new, SEEN) if g in gaps), _arms(pd.concat(unseen.values()))]
     sections = [
