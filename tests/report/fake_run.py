@@ -81,10 +81,10 @@ def write_study(root: Path) -> None:
 
 
 def _task_file(path: Path, kind: str, classes: int) -> None:
-    data: dict[str, Any] = {"kind": kind, "source": {"type": "files", "train": "t.csv", "validation": "v.csv"}}
-    data |= {"labels": ["bad", "good", "neutral"][:classes]} if classes else {"range": [-4, 4]}
+    labels = {"labels": ["bad", "good"]} if classes else {"range": [-4, 4]}
+    source = {"type": "files", "train": "t.csv", "validation": "v.csv"}
     task = {
-        "data": data | {"columns": {"text": "text", "label": "label"}},
+        "data": {"kind": kind, "source": source, "columns": {"text": "text", "label": "label"}} | labels,
         "condition": {"description": "How does the writer feel?"},
         "metrics": METRICS[kind],
         "finetune": {"steps": 250, "lr": 1e-3, "head_lr": 1e-3},

@@ -137,13 +137,23 @@ def test_the_swap_matrix_has_every_condition_and_marks_the_own_one(probed: Get) 
         assert [float(cell) for cell in row[1:6]] == pytest.approx([gain] * 5, abs=0.4)
 
 
-@pytest.mark.parametrize(("size", "words"), [(5.0, "**chooses the task**"), (-5.0, "works **against the task**")])
-def test_the_verdict_says_whether_the_condition_is_used(probed: Get, size: float, words: str) -> None:
-    found = probed(effect=size)
+@pytest.mark.parametrize(
+    ("tasks", "size", "says"),
+    [
+        (5, 5.0, "The condition **chooses the task**: "),
+        (5, -5.0, "The condition works **against the task**: "),
+        (3, 5.0, "The condition **chooses the task**, on each of 3 tasks (too few for an interval): "),
+        (3, 0.0, "Whether the condition is used **can't be told** from 3 tasks: "),
+        (2, 5.0, "Whether the condition is used **can't be told** from 2 tasks: "),
+    ],
+)
+def test_the_verdict_says_whether_the_condition_is_used(probed: Get, tasks: int, size: float, says: str) -> None:
+    found = probed(FIVE[:tasks], size)
     line, other = verdict(found)
-    assert line.startswith(f"The condition {words}: ") and "95 % interval" in line
-    assert other.startswith("The statistics **choose the task**: under a task's own condition, own statistics minus ")
-    assert effect(found) == pytest.approx({"condition_effect": size, "statistics_effect": 17.5}, abs=0.2)
+    assert line.startswith(says) and ("95 % interval" in line) is (tasks == 5) is ("; by task " not in line)
+    assert "own condition, own statistics minus the other tasks' is " in other
+    assert effect(found) == pytest.approx({"condition_effect": size, "statistics_effect": 17.5}, abs=0.3)
+    assert ("[" in str(shown(found)[-1].rows[0][-1])) is (tasks == 5)
 
 
 def test_differences_that_chance_explains_are_not_measurable(probed: Get) -> None:
@@ -156,22 +166,6 @@ def test_differences_that_chance_explains_are_not_measurable(probed: Get) -> Non
     condition, statistics = verdict(probed(edit=edit))
     assert condition.startswith("The condition is **not measurably used**: ")
     assert statistics.startswith("The statistics are **not measurably used**: ")
-
-
-def test_few_tasks_have_figures_but_no_interval_and_no_verdict(probed: Get) -> None:
-    found = probed(FIVE[:2], 5.0)
-    condition, statistics = verdict(found)
-    assert condition.startswith("Whether the condition is used **can't be told** from 2 tasks: ")
-    assert statistics.startswith("Whether the statistics are used **can't be told** from 2 tasks: ")
-    for line in (condition, statistics):
-        assert "interval" not in line and "; by task +" in line
-    assert "[" not in str(shown(found)[-1].rows[0][-1])
-
-
-def test_of_three_tasks_the_condition_chooses_where_each_is_best_under_its_own(probed: Get) -> None:
-    says = "The condition **chooses the task**, on each of 3 tasks (too few for an interval): "
-    assert verdict(probed(FIVE[:3], 5.0))[0].startswith(says)
-    assert verdict(probed(FIVE[:3]))[0].startswith("Whether the condition is used **can't be told** from 3 tasks: ")
 
 
 def test_statistics_that_all_tasks_share_are_said_to_be(probed: Get) -> None:
@@ -209,29 +203,20 @@ def test_a_missing_cell_is_one_line(probed: Get, edit: Callable[[pd.DataFrame], 
         probed(edit=edit)
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_a_row_has_the_mean_over_seeds_of_the_average_and_the_papers_average(
-    text: Made, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(text.root)
-    (section,) = studies_section.sections()
-    table, figure = section.blocks
-    assert isinstance(table, Table) and isinstance(figure, Figures)
-    assert table.columns == ["row", "seeds", "condpdiff_mean", "std", "condpdiff", "minus soup", "paper"]
-    assert table.rows[0] == ["one_hot", "2", "80.50", "0.71", "81.50", "+1.50", "79.17"]
-    assert "`table4b` at the size `embedded`" in table.caption
-    assert [image.name for image in figure.images] == ["study-table4b-embedded"]
-
-
-def test_every_study_and_size_has_its_table_and_what_is_missing_is_a_dash_or_named(run: Path) -> None:
+def test_every_study_and_size_has_a_table_of_means_over_seeds_and_what_is_missing_is_a_dash_or_named(run: Path) -> None:
     assert studies_section.sections() == []
     write_study(run)
     rows = pd.read_csv(STUDIES / "table4b.csv")
     rows = rows[(rows["seed"] == 0) & (rows["arm"] == "condpdiff_mean")]
     rows.assign(size="paper").to_csv(STUDIES / "more.csv", index=False)
     (section,) = studies_section.sections()
-    more, _ = tables(section)
-    assert "`paper`" in more.caption and more.rows[0] == ["one_hot", "1", "80.00", "–", "–", "–", "–"]
+    more, table, figures = section.blocks
+    assert isinstance(more, Table) and isinstance(table, Table) and isinstance(figures, Figures)
+    assert table.columns == ["row", "seeds", "condpdiff_mean", "std", "condpdiff", "minus soup", "paper"]
+    assert table.rows[0] == ["one_hot", "2", "80.50", "0.71", "81.50", "+1.50", "79.17"]
+    assert "`table4b` at the size `embedded`" in table.caption and "`paper`" in more.caption
+    assert more.rows[0] == ["one_hot", "1", "80.00", "–", "–", "–", "–"]
+    assert [image.name for image in figures.images] == ["study-table4b-paper", "study-table4b-embedded"]
     (STUDIES / "noise.csv").write_text("study,row\nnoise,a\n")
     with pytest.raises(UserError, match=r"docs/studies/noise.csv: no column 'size'"):
         studies_section.sections()
