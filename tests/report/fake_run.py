@@ -20,9 +20,7 @@ SKILL = {  # share of right predictions (classification) or of signal (regressio
     "pca_gaussian": 0.82, "checkpoint_noise": 0.81, "ae_reconstruction": 0.82, "zero_decode": 0.84, "condpdiff": 0.835,
 }  # fmt: skip
 METRICS = {"classification": ["accuracy", "f1"], "regression": ["pearson", "spearman"]}
-KINDS = {"movies": ("classification", 2), "tweets": ("regression", 0)}
-OWN, BARE = 85.0, 50.0
-"""Score of a task's own LoRAs, and of no LoRA."""
+KINDS = {"movies": "classification", "tweets": "regression"}
 
 
 def build(
@@ -47,11 +45,10 @@ def build(
     for i, name in enumerate(tasks):
         rng, folder = np.random.default_rng(i), root / "data/eval" / name
         folder.mkdir(parents=True)
-        kind, classes = KINDS[name]
-        _task_file(root / f"configs/tasks/{name}.yaml", kind, classes)
-        _predictions(folder, rng, count, kind, classes)
+        _task_file(root / f"configs/tasks/{name}.yaml", KINDS[name])
+        _predictions(folder, rng, count, KINDS[name])
         _geometry(folder, rng, n, count, trajectories)
-        _curves(root, name, rng)
+        _curves(root, name)
         _doses(root, name, rng, n, doses)
         passes: dict[str, Any] = {"select": "full", "rows": {"select": {"done": 3000, "full": 3000}}}
         if racing:
@@ -80,8 +77,8 @@ def write_study(root: Path) -> None:
     write_csv(frame.assign(study="table4b", size="embedded"), root / "docs/studies/table4b.csv")
 
 
-def _task_file(path: Path, kind: str, classes: int) -> None:
-    labels = {"labels": ["bad", "good"]} if classes else {"range": [-4, 4]}
+def _task_file(path: Path, kind: str) -> None:
+    labels = {"labels": ["bad", "good"]} if kind == "classification" else {"range": [-4, 4]}
     source = {"type": "files", "train": "t.csv", "validation": "v.csv"}
     task = {
         "data": {"kind": kind, "source": source, "columns": {"text": "text", "label": "label"}} | labels,
@@ -93,11 +90,9 @@ def _task_file(path: Path, kind: str, classes: int) -> None:
     path.write_text(yaml.safe_dump(task, sort_keys=False))
 
 
-def _curves(root: Path, name: str, rng: np.random.Generator) -> None:
-    steps = np.arange(1, 401)
-    loss = 0.35 + 0.4 * np.exp(-steps / 80) + rng.normal(0, 0.06, 400)
-    folder = root / "data/zoo" / name
-    write_csv(pd.DataFrame({"task": name, "step": steps, "loss": loss}), folder / "loss.csv")
+def _curves(root: Path, name: str) -> None:
+    steps, folder = np.arange(1, 401), root / "data/zoo" / name
+    write_csv(pd.DataFrame({"task": name, "step": steps, "loss": 0.35 + 0.4 / steps}), folder / "loss.csv")
     write_csv(pd.DataFrame({"task": name, "step": steps[49::50], "score": 84.0}), folder / "validation.csv")
 
 
@@ -115,40 +110,32 @@ def _doses(root: Path, name: str, rng: np.random.Generator, n: int, count: int) 
 
 def _race(folder: Path) -> None:
     """As if the evaluation had been a race: the worse half of each arm dropped out, and its winner alone is scored."""
-    scores = pd.read_csv(folder / "scores.csv")
-    validation = [c for c in scores if c.startswith("validation")]
+    scores, tensors = pd.read_csv(folder / "scores.csv"), load_file(folder / "predictions.safetensors")
     for _, rows in scores.groupby("arm"):
         order = rows["select"].sort_values(ascending=False, kind="stable").index
         scores.loc[order[(len(order) + 1) // 2 :], ["rows", "select"]] = [12, np.nan]
-        scores.loc[order[1:], validation] = np.nan
-        tensors = load_file(folder / "predictions.safetensors")
+        scores.loc[order[1:], [c for c in scores if c.startswith("validation")]] = np.nan
         tensors["predictions"][order[1:]] = np.nan
-        save_file(tensors, folder / "predictions.safetensors")
+    save_file(tensors, folder / "predictions.safetensors")
     write_csv(scores, folder / "scores.csv")
     write_csv(pd.read_csv(folder / "doses.csv").assign(validation=np.nan), folder / "doses.csv")
 
 
-def _predictions(folder: Path, rng: np.random.Generator, count: int, kind: str, classes: int) -> None:
-    labels = rng.integers(0, classes, ROWS).astype(float) if classes else rng.normal(0, 1.5, ROWS)
-    difficulty = rng.uniform(size=ROWS)
+def _predictions(folder: Path, rng: np.random.Generator, count: int, kind: str) -> None:
+    classes = kind == "classification"
+    labels = rng.integers(0, 2, ROWS).astype(float) if classes else rng.normal(0, 1.5, ROWS)
     rows: list[dict[str, Any]] = []
     predictions = []
     for arm, skill in SKILL.items():
         for c in range(count if arm in ARMS and ARMS[arm].drawn else 1):
-            s = skill + rng.normal(0, 0.012 if arm == "original" else 0.005) if skill else 0.0
-            if classes:
-                wrong = difficulty + rng.normal(0, 0.05, ROWS) > s
-                most = float(np.bincount(labels.astype(int)).argmax())
-                p = np.where(wrong, (labels + 1) % classes, labels) if skill else np.full(ROWS, most)
-                score = 100 * float((p == labels).mean())
-            else:
-                p = s * labels + (1 - s) * rng.normal(0, 3, ROWS) if skill else np.zeros(ROWS)
-                score = 100 * float(np.corrcoef(p, labels)[0, 1]) if np.ptp(p) else 0.0
+            s = skill and skill + rng.normal(0, 0.01)
+            wrong = 1 - labels if classes else rng.normal(0, 3, ROWS)
+            share = rng.uniform(size=ROWS) < s if classes else s
+            p = share * labels + (1 - share) * wrong if skill else np.zeros(ROWS)
+            score = 100 * ((p == labels).mean() if classes else np.corrcoef(p, labels)[0, 1] if skill else 0.0)
             row = {"arm": arm, "candidate": c, "checkpoint": c if arm == "original" else None, "rows": 96}
-            row |= {
-                "select": score + rng.normal(0, 0.5),
-                "distance": abs(rng.normal(0.1, 0.03)) if arm in ARMS else None,
-            }
+            row["distance"] = abs(rng.normal(0.1, 0.03)) if arm in ARMS else None
+            row["select"] = score + rng.normal(0, 0.5)
             rows.append(row | dict.fromkeys(["validation", *(f"validation_{m}" for m in METRICS[kind])], score))
             predictions.append(p)
     write_csv(pd.DataFrame(rows), folder / "scores.csv")
@@ -182,14 +169,10 @@ def _between(x: np.ndarray) -> np.ndarray:
 
 
 def write_probe(folder: Path, tasks: tuple[str, ...], effect: float) -> None:
-    """Conditions and statistics swapped, the own condition `effect` better than another."""
-    rng, swap = np.random.default_rng(4), []
-    for task in tasks:
-        for condition in (*tasks, "nonsense", "dropped"):
-            gain = effect if condition == task else 0.0
-            swap += [(condition, task, task, sample, OWN + gain + rng.normal(0, 0.1)) for sample in range(2)]
-        for other in (name for name in tasks if name != task):  # the task's statistics bring half of what there is
-            lost = (OWN - BARE) / 2
-            swap += [(task, other, task, sample, OWN + effect - lost + rng.normal(0, 0.1)) for sample in range(2)]
+    """Conditions and statistics swapped; the own condition is `effect` better than another, own statistics 17.5."""
+    rng = np.random.default_rng(4)
+    cells = [(c, task, task, 85.0 + effect * (c == task)) for task in tasks for c in (*tasks, "nonsense", "dropped")]
+    cells += [(task, other, task, 67.5 + effect) for task in tasks for other in tasks if other != task]
+    rows = [(*where, sample, score + rng.normal(0, 0.1)) for *where, score in cells for sample in range(2)]
     columns = ["condition", "statistics", "task", "sample", "score"]
-    write_csv(pd.DataFrame(swap, columns=columns), folder / "swap.csv")
+    write_csv(pd.DataFrame(rows, columns=columns), folder / "swap.csv")

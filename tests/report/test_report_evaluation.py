@@ -126,8 +126,7 @@ def test_an_unknown_arm_comes_after_the_known_ones_and_is_shown(run: Path) -> No
 
 
 def test_a_score_that_is_no_number_counts_as_0_and_is_counted(run: Path) -> None:
-    columns = ["select", "validation"]
-    change(lambda s: s.assign(**{c: s[c].mask(s["arm"] == "condpdiff") for c in columns}))
+    change(lambda s: s.assign(**{c: s[c].mask(s["arm"] == "condpdiff") for c in ("select", "validation")}))
     e = opened()[0].evaluations[0]
     assert e.unscored == 6
     assert pivot(summarise([e]), "selected")["condpdiff"]["movies"] == 0
