@@ -30,7 +30,8 @@ def arms(e: Evaluation) -> Image:
     for y, arm in enumerate(names):
         v, picked, c = values[arm], e.picked(arm), colour(arm)
         if not low <= picked <= high:
-            ax.plot(np.clip(picked, low, high), y, "<" if picked < low else ">", color=c, ms=5, clip_on=False)
+            edge = np.clip(picked, low + pad / 5, high - pad / 5)
+            ax.plot(edge, y, "<" if picked < low else ">", color=c, ms=5, clip_on=False)
         else:
             if len(v) > 1:
                 ax.scatter(v, y + 0.26 * jitter(np.arange(len(v))), s=11, color=c, alpha=0.45, linewidths=0, zorder=2)
