@@ -85,10 +85,8 @@ def against_score(e: Evaluation, x: np.ndarray, name: str, label: str, alt: str,
         )  # fmt: skip
     if np.isfinite(step):
         ax.axvline(step, color=LIGHT["muted"], lw=1, ls=":")
-        ax.annotate(
-            "one step", (step, 1), xycoords=("data", "axes fraction"), xytext=(3, -1), va="top", fontsize=7.5,
-            textcoords="offset points", color=LIGHT["muted"],
-        )  # fmt: skip
+        at, muted = ax.get_xaxis_transform(), LIGHT["muted"]
+        ax.text(step, 1, " one step", transform=at, va="top", fontsize=7.5, color=muted)
     rho = correlation(x[candidates(e.scores, OURS).index], e.values(OURS))
     if np.isfinite(rho):
         said = f"condpdiff: ρ = {rho:.2f}".replace("-", "−")
