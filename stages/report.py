@@ -5,18 +5,18 @@ from pathlib import Path
 from condpdiff.common.stage import run
 from condpdiff.domain import module
 from condpdiff.experiments.params import fingerprint, load_params
-from condpdiff.report.make import make, make_unseen
+from condpdiff.report import page, unseen
 
 DATA, OUT = Path("data"), Path("report")
 
 
 def main() -> None:
     params, tasks = load_params()
-    settings = fingerprint(params, tasks)
     if any(task.members for task in tasks.values()):
-        make_unseen(OUT, params, tasks, DATA, settings)
+        report = unseen.build(tasks, DATA, params.report.seed)
     else:
-        make(OUT, params, module("report").spec(tasks, DATA), settings)
+        report = page.build(module("report").spec(tasks, DATA), params)
+    page.write(OUT, report, fingerprint(params, tasks))
 
 
 if __name__ == "__main__":

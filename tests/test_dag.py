@@ -316,7 +316,7 @@ def test_experiment_runs_from_train_ae_and_shows_the_arms(outcome: Outcome) -> N
 
 
 def after_report_code(clone: Path) -> list[Step]:
-    path = clone / "condpdiff/report/render.py"
+    path = clone / "condpdiff/report/page.py"
     path.write_text(path.read_text(encoding="utf-8") + "# A changed caption.\n", encoding="utf-8")
     return [repro(clone)]
 

@@ -19,7 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from condpdiff import Generator
 from condpdiff.common.files import read_tensors
 from condpdiff.report.arms import ARMS
-from condpdiff.report.summary import HEADLINE
+from condpdiff.report.evaluation import HEADLINE
 from condpdiff.text.task import load_task
 from tests.clone import ROOT, run
 from tests.smoke import smoke

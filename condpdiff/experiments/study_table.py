@@ -5,9 +5,8 @@ import math
 from condpdiff.experiments.finished import AVERAGE
 from condpdiff.experiments.study_plan import Row
 from condpdiff.experiments.study_results import REFERENCES, Paper, Results, Spread, paper_values, stage_runs
-from condpdiff.report.blocks import Table, Text, markdown_table
+from condpdiff.report.blocks import Table, Text, html_page, markdown_table
 from condpdiff.report.compare import signed
-from condpdiff.report.render import html_page
 
 NONE = "–"
 WHAT = {"condpdiff_mean": "Mean over all generated candidates", "condpdiff": "Selected candidate"}

@@ -1,14 +1,17 @@
-"""What a section of the report is made of; tables are rendered as HTML and as Markdown."""
+"""What the report is made of, and how it becomes HTML and Markdown."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import jinja2
+import numpy as np
+import pandas as pd
 from markupsafe import Markup, escape
 from tabulate import tabulate
 
-from condpdiff.report.png import Picture
-from condpdiff.report.svg import Image
+from condpdiff.report.images import FONT, THEME, Image, Picture
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Figures:
     """One figure, or one for each task, under one caption."""
 
     caption: str
-    images: Sequence[Image | Picture]
+    images: Sequence[Image]
     wide: bool = False
     kind: str = "figures"
 
@@ -55,12 +58,44 @@ class Section:
     blocks: list[Block]
 
 
-def inline_html(cell: str | Picture) -> Markup:
-    """`**bold**` and `` `code` `` as HTML, the rest escaped; a picture as an element."""
-    if isinstance(cell, Picture):
-        return cell.inline
-    html = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(cell)))
-    return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", html))
+@dataclass(frozen=True)
+class Report:
+    """The finished content."""
+
+    verdict: list[str]
+    word: str  # beats | ties with | loses to: condpdiff and the best control
+    tiles: list[tuple[str, str, str]]  # label, figure, note
+    warnings: list[str]
+    sections: list[Section]
+    table: Table  # arms x tasks: what the README shows
+    metrics: dict[str, Any]
+    plots: dict[str, pd.DataFrame]  # what `dvc plots` draws: arms, doses, finetune_loss, finetune_validation
+
+    @property
+    def images(self) -> Iterator[Image]:
+        """Every figure and picture."""
+        for block in (b for s in self.sections for b in s.blocks):
+            if isinstance(block, Figures):
+                yield from block.images
+            elif isinstance(block, Table):
+                yield from (cell for row in block.rows for cell in row if isinstance(cell, Picture))
+
+    @property
+    def html(self) -> str:
+        """A self-contained page: one small script that sorts tables, no request to any host."""
+        return html_page("condpdiff.report", "page.html.j2", report=self)
+
+    @property
+    def brief(self) -> str:
+        """Verdict and results table, for the README and the terminal."""
+        warnings = [f"> **Warning:** {w}\n" for w in self.warnings]
+        table = markdown_table(self.table)
+        return "\n".join([" ".join(self.verdict) + "\n", *warnings, table, "", self.table.caption]) + "\n"
+
+
+def best(values: np.ndarray) -> frozenset[tuple[int, int]]:
+    """The cells of a table that hold the highest of their column of `values` [rows, columns beside the names]."""
+    return frozenset((int(i), int(j) + 1) for i, j in np.argwhere(values == np.nanmax(values, axis=0)))
 
 
 def markdown_table(table: Table) -> str:
@@ -70,3 +105,22 @@ def markdown_table(table: Table) -> str:
         rows[i][j] = f"**{rows[i][j]}**"
     align = ["left", *["right" if table.numeric else "left"] * (len(header) - 1)]
     return tabulate(rows, header, tablefmt="pipe", colalign=align, disable_numparse=True)
+
+
+def html_page(package: str, name: str, **content: Any) -> str:
+    """A self-contained page from a package's template, which includes the style that all pages share."""
+    packages = dict.fromkeys(["condpdiff.report", package])
+    env = jinja2.Environment(
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(each, "") for each in packages]),
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    env.filters["inline"] = _inline
+    return env.get_template(name).render(theme=THEME, font=FONT, **content).rstrip() + "\n"
+
+
+def _inline(cell: str | Picture) -> Markup:
+    """`**bold**` and `` `code` `` as HTML, the rest escaped; a picture as an element."""
+    if isinstance(cell, Picture):
+        return cell.inline
+    html = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(cell)))
+    return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", html))

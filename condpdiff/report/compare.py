@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 
 WORDS = ("beats", "ties with", "loses to")
-FEWEST = 5
-"""Tasks of which an interval over tasks is given."""
+FEWEST = 5  # tasks of which an interval over tasks is given
 
 
 @dataclass(frozen=True)
@@ -17,8 +16,7 @@ class Difference:
 
     value: float
     low: float
-    high: float
-    """Both NaN where no interval is known."""
+    high: float  # both NaN where no interval is known
 
     @property
     def word(self) -> str:
@@ -44,19 +42,14 @@ class Comparison:
     average: Difference
 
 
+def number(value: float, decimals: int = 2, sign: str = "") -> str:
+    """A dash for what is not known, and never `-0.00`; `sign="+"` shows a plus too."""
+    return "–" if math.isnan(value) else f"{round(float(value), decimals) + 0.0:{sign}.{decimals}f}".replace("-", "−")
+
+
 def signed(value: float) -> str:
-    """Two decimals, always with a sign, and never `-0.00`; a dash for what is not known."""
-    return "–" if math.isnan(value) else f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")
-
-
-def number(value: float, decimals: int = 2) -> str:
-    """A dash for what is not known; no sign before a zero."""
-    return "–" if math.isnan(value) else f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")
-
-
-def counted(count: int, noun: str) -> str:
-    """`1 LoRA`, `2 LoRAs`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    """Two decimals, always with a sign."""
+    return number(value, sign="+")
 
 
 def student(values: np.ndarray) -> Difference:
@@ -71,9 +64,6 @@ def student(values: np.ndarray) -> Difference:
     return Difference(mean, mean - reach, mean + reach)
 
 
-def correlation(x: np.ndarray, y: np.ndarray) -> float:
+def correlation(x: np.ndarray | pd.Series, y: np.ndarray | pd.Series) -> float:
     """Spearman's, -1 to 1, over the pairs that have both; NaN below two of them, and where one never varies."""
-    pairs = pd.DataFrame({"x": x, "y": y}).dropna()
-    if len(pairs) < 2 or (pairs.nunique() < 2).any():
-        return math.nan
-    return float(np.corrcoef(pairs.rank().to_numpy().T)[0, 1])
+    return float(pd.DataFrame({"x": x, "y": y}).corr("spearman", min_periods=2).to_numpy()[0, 1])

@@ -5,18 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from condpdiff.report import compare, svg
+from condpdiff.experiments.params import Params
+from condpdiff.report import compare, images
 from condpdiff.report.arms import OURS
-from condpdiff.report.blocks import Block, Figures, Section, Table
+from condpdiff.report.blocks import Figures, Section, Table
 from condpdiff.report.compare import number
-from condpdiff.report.evaluation import Evaluation
-from condpdiff.report.figures import DASHED, cloud, colour
-from condpdiff.report.readers import read_csv
-from condpdiff.report.spec import Settings, Spec
-from condpdiff.report.svg import Image, styled
+from condpdiff.report.evaluation import Evaluation, Spec, read_csv
+from condpdiff.report.images import DASHED, LIGHT, Image, colour, marker, styled
 
-SHOWN = [0.0, 0.5, 1.0]
-"""Doses of the table."""
+SHOWN = [0.0, 0.5, 1.0]  # doses of the table
 FIGURE = (
     "Loss of samples that were asked for performance p, 0 being the zoo's worst checkpoint and 1 its best: each sample "
     "(dots) and their mean (line), on the held-out training rows that p is measured on. Blue: the checkpoints "
@@ -30,59 +27,48 @@ TABLE = (
 TABLE_VALIDATION = " Last the mean validation score at p, in percent."
 
 
-def with_doses(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-    """The tasks that samples of asked-for performance were scored of."""
-    return [e for e in evaluations if len(e.doses)]
-
-
 def frame(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
     """task, asked, candidate, loss, validation: every dose's candidates of all tasks, for `dvc plots`."""
     columns = ["task", "asked", "candidate", "loss", "validation"]
-    parts = [_samples(e).assign(task=e.name)[columns] for e in with_doses(evaluations)]
+    parts = [samples(e).assign(task=e.name)[columns] for e in evaluations if len(e.doses)]
     return pd.concat(parts) if parts else pd.DataFrame(columns=columns)
 
 
-def sections(spec: Spec, params: Settings) -> list[Section]:
+def sections(spec: Spec, params: Params) -> list[Section]:
     """Nothing where no performance was asked for; the loss of the checkpoints is in `data/performance/`."""
-    if not (shown := with_doses(spec.evaluations)):
-        return []
-    scored, images = all(e.doses_scored for e in shown), []
-    for e in shown:
-        zoo = read_csv(spec.data / "performance" / f"{e.name}.csv", ["checkpoint", "loss"])["loss"]
-        last = zoo.to_numpy(dtype=np.float64)[-params.normalize.n_checkpoints :]
-        images.append(figure(e, zoo_curve(last, params.ldm.performance)))
-    blocks: list[Block] = [Figures(FIGURE + (FIGURE_VALIDATION if scored else ""), images), table(shown, scored)]
-    return [Section("doses", "Asked-for against obtained performance", blocks)]
-
-
-def zoo_curve(loss: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """p and loss [N] of the checkpoints, worst first.
-
-    Args:
-        kind: `ldm.performance`, how p comes from the loss: `rank` or `loss`.
-    """
     from condpdiff.zoo.performance import performance_of  # scipy.stats: half a second
 
-    loss = np.sort(loss)[::-1]
-    return performance_of(loss, kind), loss
+    if not (shown := [e for e in spec.evaluations if len(e.doses)]):
+        return []
+    scored, drawn = all(map(is_scored, shown)), []
+    for e in shown:
+        zoo = read_csv(spec.data / "performance" / f"{e.name}.csv", ["checkpoint", "loss"])["loss"]
+        loss = np.sort(zoo.to_numpy(dtype=np.float64)[-params.normalize.n_checkpoints :])[::-1]
+        drawn.append(figure(e, performance_of(loss, params.ldm.performance), loss))
+    caption = FIGURE + (FIGURE_VALIDATION if scored else "")
+    return [Section("doses", "Asked-for against obtained performance", [Figures(caption, drawn), table(shown, scored)])]
 
 
 @styled
-def figure(e: Evaluation, checkpoints: tuple[np.ndarray, np.ndarray]) -> Image:
-    """Loss by dose, and below it the validation score where there is one."""
-    shown = {"loss": "loss on held-out rows"} | ({"validation": e.label} if e.doses_scored else {})
-    fig, axes = svg.figure(0.8 + 1.9 * len(shown), len(shown))
-    axes[0].plot(*checkpoints, color=colour("original"), lw=1.5, label="checkpoints")
+def figure(e: Evaluation, p: np.ndarray, loss: np.ndarray) -> Image:
+    """Loss by dose, and below it the validation score where there is one; p and loss [N] of the checkpoints."""
+    shown = {"loss": "loss on held-out rows"} | ({"validation": e.label} if is_scored(e) else {})
+    fig, axes = images.figure(0.8 + 1.9 * len(shown), len(shown))
+    axes[0].plot(p, loss, color=colour("original"), lw=1.5, label="checkpoints")
+    ours, c = samples(e), colour(OURS)
+    x = ours["asked"] + 0.02 * images.jitter(ours["candidate"])
     for ax, (y, label) in zip(axes, shown.items(), strict=True):
-        cloud(ax, _samples(e), "asked", y, OURS, "condpdiff, mean")
+        ax.scatter(x, ours[y], s=11, color=c, alpha=0.5, linewidths=0)
+        means, line = ours.groupby("asked")[y].mean(), f"-{marker(OURS)}"
+        ax.plot(means, line, color=c, lw=1.6, ms=4, mec=LIGHT["panel"], mew=0.7, label="condpdiff, mean")
         ax.axhline(_soup(e, y), color=colour("soup"), lw=1, ls=DASHED, label="soup")
         ax.set_ylabel(label)
-    if e.doses_scored:
-        axes[1].axhline(float(e.values("original").mean()), color=colour("original"), lw=1.5)
+    if is_scored(e):
+        axes[1].axhline(e.values("original").mean(), color=colour("original"), lw=1.5)
     axes[0].set_title(e.name)
     axes[-1].set_xlabel("performance asked for, p")
     alt = f"{e.name}: loss of samples by asked-for performance; Spearman correlation {number(correlation(e))}"
-    return svg.image(fig, f"dose-{e.name}", alt, legend=3)
+    return images.image(fig, f"dose-{e.name}", alt, legend=3)
 
 
 def table(shown: list[Evaluation], scored: bool) -> Table:
@@ -91,25 +77,25 @@ def table(shown: list[Evaluation], scored: bool) -> Table:
     columns += [f"validation, p = {p:g}" for p in SHOWN] if scored else []
     rows = []
     for e in shown:
-        samples = _samples(e)
-        means = samples.groupby(samples["asked"].round(6))[["loss", "validation"]].mean().reindex(SHOWN)
+        ours = samples(e)
+        means = ours.groupby(ours["asked"].round(6))[["loss", "validation"]].mean().reindex(SHOWN)
         cells = [number(correlation(e)), *(number(x, 3) for x in [*means["loss"], _soup(e, "loss")])]
         rows.append([e.name, *cells, *(number(x, 1) for x in means["validation"] if scored)])
     return Table(TABLE + (TABLE_VALIDATION if scored else ""), columns, rows)
 
 
+def is_scored(e: Evaluation) -> bool:
+    """The doses' samples have a validation score beside their loss."""
+    return not e.racing and bool(e.doses["validation"].notna().any())
+
+
 def correlation(e: Evaluation) -> float:
     """Spearman's, of the performance asked for with the negative loss; losses that are not numbers are left out."""
-    asked, loss = (_samples(e)[c].to_numpy(dtype=np.float64) for c in ("asked", "loss"))
-    return compare.correlation(asked, -loss)
+    return compare.correlation(samples(e)["asked"], -samples(e)["loss"])
 
 
-def unscored(e: Evaluation) -> int:
-    """Doses' samples whose loss is not a number."""
-    return int(_samples(e)["loss"].isna().sum())
-
-
-def _samples(e: Evaluation) -> pd.DataFrame:
+def samples(e: Evaluation) -> pd.DataFrame:
+    """The doses without the soup."""
     return e.doses[e.doses["arm"] == OURS]
 
 

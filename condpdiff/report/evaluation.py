@@ -1,17 +1,72 @@
-"""Reads what merge-eval wrote of a task, and says which candidate of each arm counts."""
+"""What the stages wrote of a run of tasks that are no family: which candidate of each arm counts, and all arms' scores.
 
-from collections.abc import Mapping
+What is wrong with a file is one line that names it. `condpdiff/text/report.py` has the words for such a run.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import read_json
-from condpdiff.report.arms import ARMS
-from condpdiff.report.readers import read_csv, read_distances
+from condpdiff.report.arms import ARMS, CONTROLS, OURS
+from condpdiff.report.blocks import Table
+from condpdiff.report.compare import Comparison
+
+AVERAGE = "average"  # in place of a task: the mean over tasks
+HEADLINE = {  # arms of metrics.json: the selected candidate, or the mean over all
+    AVERAGE: (OURS, f"{OURS}_mean", "original", "original_mean", "soup", "gaussian"),
+    "task": (OURS, f"{OURS}_mean", "soup"),
+}
+Summary = pd.DataFrame
+"""task, arm, candidates (how many), selected, mean, std, best, worst, in the order of the tables: validation scores.
+
+std is the sample standard deviation over the candidates, NaN for a single one. In racing all but `selected` are NaN
+for an arm of several candidates: they need every candidate's score.
+"""
+
+
+@contextmanager
+def _reading(path: Path, kind: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `dvc repro`") from None
+    except (ValueError, SafetensorError) as error:  # pandas' errors are ValueErrors
+        raise UserError(f"{path}: not a readable {kind} ({error})") from None
+
+
+def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
+    """A table, or a UserError if it is absent or broken or lacks one of `columns`; what follows a `#` is a comment."""
+    with _reading(path, "table"):
+        frame = pd.read_csv(path, comment="#")
+    if missing := [c for c in columns if c not in frame]:
+        raise UserError(f"{path}: no column {missing[0]!r}, found: {', '.join(map(str, frame.columns))}")
+    return frame
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> list[np.ndarray]:
+    """Tensors of a safetensors file as NumPy arrays; a UserError if it is absent or broken."""
+    with _reading(path, "safetensors file"):
+        found = load_file(path)
+    return [found[name] for name in names]
+
+
+def _read_distances(folder: Path, name: str, table: str, columns: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
+    """A table of M points, and the distances [M, M] between them, of `<name>.safetensors`."""
+    points, path = read_csv(folder / table, columns), folder / f"{name}.safetensors"
+    (distances,) = read_arrays(path, ["distances"])
+    if distances.shape != (len(points), len(points)):
+        needed = f"[{len(points)}, {len(points)}], one for each row of {table}"
+        raise UserError(f"{path}: distances are {list(distances.shape)}, needed: {needed}")
+    return points, distances
 
 
 @dataclass(frozen=True)
@@ -55,8 +110,8 @@ class Evaluation:
     @property
     def arms(self) -> list[str]:
         """The arms known here in their order, then any other in the file's."""
-        found, known = list(dict.fromkeys(self.scores["arm"])), self.scale.arms
-        return [a for a in known if a in found] + [a for a in found if a not in known]
+        found = set(self.scores["arm"])
+        return [arm for arm in dict.fromkeys([*self.scale.arms, *self.scores["arm"]]) if arm in found]
 
     def values(self, arm: str, column: str = "validation") -> np.ndarray:
         """A column of scores of an arm's candidates."""
@@ -77,42 +132,33 @@ class Evaluation:
         return self.scale.axis.format(metric=self.metric)
 
     @property
-    def doses_scored(self) -> bool:
-        """The doses' samples have a validation score beside their loss."""
-        return not self.racing and bool(self.doses["validation"].notna().any())
+    def step(self) -> float:
+        """Median L2 between neighbouring checkpoints: the yardstick for every other distance (NaN below two)."""
+        order = candidates(self.points, "checkpoint").index
+        return float(np.median(self.distances[order[:-1], order[1:]])) if len(order) > 1 else float("nan")
 
 
 def read_evaluation(folder: Path, task: Any, scale: Scale) -> Evaluation:
-    """Read and check `folder`, which has the task's name.
-
-    Raises:
-        UserError: a file is absent or broken, a column or an arm is missing, or sizes disagree.
-    """
-    passes = read_json(folder / "passes.json")
+    """Read `folder`, which has the task's name; a UserError if a file, column or arm is missing or sizes disagree."""
+    passes, path = read_json(folder / "passes.json"), folder / "scores.csv"
     racing = passes["select"] == "racing"
-    scores, unscored = _read_scores(folder / "scores.csv", task, scale, racing)
-    points, distances = read_distances(folder, "distances", "points.csv", ["arm", "candidate"])
-    return Evaluation(
-        name=folder.name, task=task, scale=scale, scores=scores, unscored=unscored, racing=racing,
-        passes=passes["rows"], points=points, distances=distances,
-        doses=read_csv(folder / "doses.csv", ["arm", "asked", "candidate", "loss", "validation"]),
-        ways=read_distances(folder, "trajectories", "trajectories.csv", ["arm", "candidate", "point"]),
-        spread={str(k): float(v) for k, v in read_json(folder / "spread.json").items()},
-    )  # fmt: skip
-
-
-def _read_scores(path: Path, task: Any, scale: Scale, racing: bool) -> tuple[pd.DataFrame, int]:
-    """scores.csv, and how many candidates were scored without success: they get 0."""
     keys = ["validation", *(f"validation_{metric}" for metric in task.metrics)]
     scores = read_csv(path, ["arm", "candidate", "checkpoint", "rows", "select", "distance", *keys])
     if absent := [arm for arm in scale.arms if arm not in set(scores["arm"])]:
         raise UserError(f"{path}: no row of arm {absent[0]!r}, needed: {', '.join(scale.arms)}; run `dvc repro` again")
     winners = [selected(scores, arm) for arm in scores["arm"].unique()]
-    scored = np.asarray(scores.index.isin(winners)) if racing else np.ones(len(scores), dtype=bool)
+    scored = scores.index.isin(winners) | (not racing)
     seen = scores["rows"] == scores["rows"].max()
     unscored = int(((scored & scores["validation"].isna()) | (seen & scores["select"].isna())).sum())
     scores.loc[scored, keys] = scores.loc[scored, keys].fillna(0.0)
-    return scores, unscored
+    points, distances = _read_distances(folder, "distances", "points.csv", ["arm", "candidate"])
+    return Evaluation(
+        name=folder.name, task=task, scale=scale, scores=scores, unscored=unscored, racing=racing,
+        passes=passes["rows"], points=points, distances=distances,
+        doses=read_csv(folder / "doses.csv", ["arm", "asked", "candidate", "loss", "validation"]),
+        ways=_read_distances(folder, "trajectories", "trajectories.csv", ["arm", "candidate", "point"]),
+        spread=read_json(folder / "spread.json"),
+    )  # fmt: skip
 
 
 def candidates(rows: pd.DataFrame, arm: str) -> pd.DataFrame:
@@ -126,7 +172,82 @@ def selected(scores: pd.DataFrame, arm: str) -> int:
     return int(rows.index[int(rows["select"].astype(float).fillna(-np.inf).argmax())])
 
 
-def consecutive_distance(e: Evaluation) -> float:
-    """Median L2 between neighbouring checkpoints: the yardstick for every other distance (NaN below two)."""
-    order = candidates(e.points, "checkpoint").index
-    return float(np.median(e.distances[order[:-1], order[1:]])) if len(order) > 1 else float("nan")
+class Spec:
+    """A run's evaluations, `data/eval/<task>/` of every task."""
+
+    scale: ClassVar[Scale]
+
+    def __init__(self, tasks: Mapping[str, Any], data: Path) -> None:
+        self.data = data
+        self.evaluations = [read_evaluation(data / "eval" / name, task, self.scale) for name, task in tasks.items()]
+
+    @property
+    def label(self) -> str:
+        """What is scored; tasks of different metrics have percent in common."""
+        labels = {e.label for e in self.evaluations}
+        return labels.pop() if len(labels) == 1 else self.scale.axis.format(metric="first metric")
+
+    @property
+    def racing(self) -> bool:
+        """Some arms' winners alone were scored on validation."""
+        return any(e.racing for e in self.evaluations)
+
+    def compare(self, summary: Summary, arm: str, seed: int) -> Comparison:
+        """condpdiff minus an arm, selected candidates."""
+        raise NotImplementedError
+
+    def comparisons(self, summary: Summary, seed: int) -> dict[str, Comparison]:
+        """condpdiff minus `control`, `soup` and `original`; a domain may add `mean`, of all candidates and checkpoints.
+
+        The control is the one with the best average over tasks, picked with hindsight: the hardest one to beat.
+        """
+        control = max(CONTROLS, key=averages(summary).__getitem__)
+        arms = {"control": control, "soup": "soup", "original": "original"}
+        return {key: self.compare(summary, arm, seed) for key, arm in arms.items()}
+
+
+def arm_table(spec: Spec, caption: str, arms: Sequence[str], cell: Callable[[Evaluation, str], str]) -> Table:
+    """Arms x tasks."""
+    rows = [[arm, *(cell(e, arm) for e in spec.evaluations)] for arm in arms]
+    return Table(caption, ["arm", *(e.name for e in spec.evaluations)], rows)
+
+
+def columns_of(spec: Spec) -> list[str]:
+    """Keys of a pivot's row that a table shows: a single task needs no average."""
+    return [*(e.name for e in spec.evaluations), *([AVERAGE] if len(spec.evaluations) > 1 else [])]
+
+
+def summarise(evaluations: Sequence[Evaluation]) -> Summary:
+    """Every arm of every task."""
+    rows = []
+    for e, arm in [(each, arm) for each in evaluations for arm in each.arms]:
+        v = e.values(arm)
+        std = v.std(ddof=1) if len(v) > 1 else np.nan
+        rows.append([e.name, arm, len(v), e.picked(arm), v.mean(), std, v.max(), v.min()])
+    return pd.DataFrame(rows, columns=["task", "arm", "candidates", "selected", "mean", "std", "best", "worst"])
+
+
+def pivot(summary: Summary, field: str) -> dict[str, dict[str, float]]:
+    """arm -> task -> one field of the summary; AVERAGE is the mean over tasks. NaN where a task lacks the arm."""
+    table = summary.pivot(index="task", columns="arm", values=field)
+    table = table.loc[summary["task"].unique(), summary["arm"].unique()]
+    found: Any = pd.concat([table, table.mean(skipna=False).to_frame(AVERAGE).T]).to_dict()
+    return found
+
+
+def averages(summary: Summary, field: str = "selected") -> dict[str, float]:
+    """arm -> mean over tasks of one field."""
+    return {arm: row[AVERAGE] for arm, row in pivot(summary, field).items()}
+
+
+def metrics(summary: Summary, flags: Mapping[str, str]) -> dict[str, Any]:
+    """What `dvc metrics show` and `dvc exp show` show, with one decimal more than the tables.
+
+    In racing there is no mean over all candidates: not all have a score.
+    """
+    picked = pivot(summary, "selected") | {f"{arm}_mean": row for arm, row in pivot(summary, "mean").items()}
+    found: dict[str, Any] = {}
+    for task in picked[OURS]:
+        shown = {arm: picked[arm][task] for arm in HEADLINE.get(task, HEADLINE["task"])}
+        found[task] = {arm: round(value, 2) for arm, value in shown.items() if not np.isnan(value)}
+    return {**found, "tasks_not_learned": len(flags)}

@@ -4,92 +4,45 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
-from condpdiff.report.arms import ARMS, OURS
+from condpdiff.report.arms import OURS
 from condpdiff.report.compare import Comparison, correlation
 from condpdiff.report.evaluation import Evaluation, candidates
-from condpdiff.report.svg import LIGHT, Image, figure, image, styled
+from condpdiff.report.images import DASHED, LIGHT, Image, colour, figure, image, jitter, marker, named_rows, styled
 
-DASHED = (0, (4, 3))
 EARLY_LATE = LinearSegmentedColormap.from_list("steps", ["#a5c8ff", "#5b91f5", "#2b57cf"])
-FACTORS = (1.0, 0.5, 2.0)
-"""Of `report.perplexity`: what is seen at one perplexity alone is t-SNE's doing."""
+FACTORS = (1.0, 0.5, 2.0)  # of `report.perplexity`: what is seen at one perplexity alone is t-SNE's doing
 ITERATIONS = 1000
-
-
-def colour(arm: str) -> str:
-    return LIGHT.get(arm, LIGHT["muted"])
-
-
-def marker(arm: str) -> str:
-    return ARMS[arm].marker if arm in ARMS else "o"
-
-
-def named_rows(ax: Axes, names: Sequence[str], bold: int | None, pad: float = 0.6) -> None:
-    """Names in place of a y axis, the first one at the top."""
-    ax.set_ylim(len(names) - 1 + pad, -pad)
-    ax.set_yticks(range(len(names)), names)
-    if bold is not None:
-        ax.get_yticklabels()[bold].set_fontweight("bold")
-    ax.tick_params(axis="y", length=0)
-    ax.grid(axis="y", visible=False)
-
-
-def cloud(ax: Axes, frame: pd.DataFrame, x: str, y: str, arm: str, label: str) -> None:
-    """Every row of a frame as a dot, those of one x a little apart, and the line of their means, in an arm's colour."""
-    apart = 0.02 * jitter(frame["candidate"]) if "candidate" in frame else 0
-    ax.scatter(frame[x] + apart, frame[y], s=11, color=colour(arm), alpha=0.5, linewidths=0)
-    means, line = frame.groupby(x)[y].mean(), f"-{marker(arm)}"
-    ax.plot(means.index, means, line, color=colour(arm), lw=1.6, ms=4, mec=LIGHT["panel"], mew=0.7, label=label)
-
-
-def jitter(numbers: np.ndarray | pd.Series) -> np.ndarray:
-    """-1 to 1: evenly spread by the golden ratio, and not at random."""
-    return ((np.asarray(numbers) * 0.618034) % 1) * 2 - 1
 
 
 @styled
 def arms(e: Evaluation) -> Image:
-    """One row an arm: its candidates as dots, their mean as a bar, the selected one as a ringed diamond."""
+    """One row an arm: candidates as dots, mean as a bar, the selected one as a diamond, or an arrow at the edge."""
     names = e.arms
     fig, (ax,) = figure(0.9 + 0.27 * len(names))
     values = {arm: v[~np.isnan(v)] for arm in names for v in (e.values(arm),)}
-    low, high = _range(np.concatenate([v for arm, v in values.items() if arm not in e.scale.bare]))
+    shown = np.concatenate([v for arm, v in values.items() if arm not in e.scale.bare])
+    pad = max(0.06 * np.ptp(shown), 0.25)
+    low, high = shown.min() - pad, shown.max() + pad
     ax.axvline(values["soup"][0], color=colour("soup"), lw=1, ls=DASHED, zorder=1)
-    for i, arm in enumerate(names):
-        _strip(ax, i, arm, values[arm], e.picked(arm), low, high)
-        ax.text(
-            1.02, i, f"{e.picked(arm):.1f}", transform=ax.get_yaxis_transform(), va="center", fontsize=8,
-            fontweight="bold" if arm == OURS else "normal",
-        )  # fmt: skip
+    for y, arm in enumerate(names):
+        v, picked, c = values[arm], e.picked(arm), colour(arm)
+        if not low <= picked <= high:
+            edge = np.clip(picked, low + pad / 5, high - pad / 5)
+            ax.plot(edge, y, "<" if picked < low else ">", color=c, ms=5, clip_on=False)
+        else:
+            if len(v) > 1:
+                ax.scatter(v, y + 0.26 * jitter(np.arange(len(v))), s=11, color=c, alpha=0.45, linewidths=0, zorder=2)
+                ax.plot([v.mean()] * 2, [y - 0.34, y + 0.34], color=c, lw=2, solid_capstyle="butt", zorder=3)
+            ax.plot(picked, y, "D", ms=5.5, mfc=c, mec=LIGHT["panel"], mew=1, zorder=4)
+        at, weight = ax.get_yaxis_transform(), "bold" if arm == OURS else "normal"
+        ax.text(1.02, y, f"{picked:.1f}", transform=at, va="center", fontsize=8, fontweight=weight)
     ax.set(xlim=(low, high), xlabel=e.label, title=e.name)
     named_rows(ax, names, names.index(OURS))
-    picked = ", ".join(f"{arm} {e.picked(arm):.1f}" for arm in names)
-    return image(fig, f"arms-{e.name}", f"{e.name}: {e.metric} of every arm; selected candidates: {picked}")
-
-
-def _strip(ax: Axes, y: int, arm: str, values: np.ndarray, picked: float, low: float, high: float) -> None:
-    """One arm; what falls out of the range is an arrow at its edge, so that the rest keeps its resolution."""
-    c = colour(arm)
-    if not low <= picked <= high:
-        margin = 0.012 * (high - low)
-        edge, arrow = (low + margin, "<") if picked < low else (high - margin, ">")
-        ax.plot(edge, y, arrow, color=c, ms=5, clip_on=False)
-        return
-    if len(values) > 1:
-        spread = y + 0.26 * jitter(np.arange(len(values)))
-        ax.scatter(values, spread, s=11, color=c, alpha=0.45, linewidths=0, zorder=2)
-        ax.plot([values.mean()] * 2, [y - 0.34, y + 0.34], color=c, lw=2, solid_capstyle="butt", zorder=3)
-    ax.plot(picked, y, "D", ms=5.5, mfc=c, mec=LIGHT["panel"], mew=1, zorder=4)
-
-
-def _range(values: np.ndarray) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    pad = max(0.06 * (high - low), 0.25)
-    return low - pad, high + pad
+    said = ", ".join(f"{arm} {e.picked(arm):.1f}" for arm in names)
+    return image(fig, f"arms-{e.name}", f"{e.name}: {e.metric} of every arm; selected candidates: {said}")
 
 
 @styled
@@ -120,11 +73,7 @@ def forest(comparisons: Sequence[Comparison]) -> Image:
 
 @styled
 def against_score(e: Evaluation, x: np.ndarray, name: str, label: str, alt: str, step: float = math.nan) -> Image:
-    """Candidates [R] by arm; those whose x is NaN are left out.
-
-    Args:
-        step: x of a dotted line.
-    """
+    """Candidates, x [R], by arm; those whose x is NaN are left out. `step` is x of a dotted line."""
     fig, (ax,) = figure(3.3)
     for arm in e.arms:
         rows = candidates(e.scores, arm).index
@@ -136,10 +85,8 @@ def against_score(e: Evaluation, x: np.ndarray, name: str, label: str, alt: str,
         )  # fmt: skip
     if np.isfinite(step):
         ax.axvline(step, color=LIGHT["muted"], lw=1, ls=":")
-        ax.annotate(
-            "one step", (step, 1), xycoords=("data", "axes fraction"), xytext=(3, -1), va="top", fontsize=7.5,
-            textcoords="offset points", color=LIGHT["muted"],
-        )  # fmt: skip
+        at, muted = ax.get_xaxis_transform(), LIGHT["muted"]
+        ax.text(step, 1, " one step", transform=at, va="top", fontsize=7.5, color=muted)
     rho = correlation(x[candidates(e.scores, OURS).index], e.values(OURS))
     if np.isfinite(rho):
         said = f"condpdiff: ρ = {rho:.2f}".replace("-", "−")
@@ -151,9 +98,8 @@ def against_score(e: Evaluation, x: np.ndarray, name: str, label: str, alt: str,
 
 def views(count: int, perplexity: float, seed: int) -> list[tuple[float, int]]:
     """Perplexity and seed of each panel; those that so few points make equal are one."""
-    largest = max((count - 1) / 3, 1.0)
     asked = [*((perplexity * factor, seed) for factor in FACTORS), (perplexity, seed + 1)]
-    return list(dict.fromkeys((min(p, largest), s) for p, s in asked))
+    return list(dict.fromkeys((min(p, max((count - 1) / 3, 1.0)), s) for p, s in asked))
 
 
 @styled
@@ -167,10 +113,9 @@ def tsne(e: Evaluation, perplexity: float, seed: int) -> Image:
     for ax, view in zip(axes, panels, strict=False):
         xy = embed(e.distances, *view)
         _checkpoints(ax, xy[candidates(e.points, "checkpoint").index])
-        for arm in e.arms:
+        for arm in (arm for arm in e.arms if (e.points["arm"] == arm).any()):
             mine = xy[candidates(e.points, arm).index]
-            if len(mine):
-                _dots(ax, mine, arm, 6.5 if len(mine) == 1 else 4)
+            _dots(ax, mine, arm, 6.5 if len(mine) == 1 else 4)
         ax.set_title(f"perplexity {view[0]:.3g}, seed {view[1]}", fontsize=8, fontweight="normal")
     fig.suptitle(e.name, x=0.02, ha="left", fontsize=9.5, fontweight="bold")
     alt = f"{e.name}: t-SNE of checkpoints, controls and generated weights at {len(panels)} settings"
@@ -215,12 +160,8 @@ def embed(distances: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    m = len(distances)
-    if m < 4:
-        return np.c_[np.arange(m), np.zeros(m)].astype(float)
-    method = "exact" if m <= 600 else "barnes_hut"
     model = TSNE(
-        metric="precomputed", init="random", random_state=seed, perplexity=min(perplexity, (m - 1) / 3), method=method,
+        metric="precomputed", init="random", random_state=seed, perplexity=min(perplexity, (len(distances) - 1) / 3),
         max_iter=ITERATIONS,
     )  # fmt: skip
     with threadpool_limits(1):

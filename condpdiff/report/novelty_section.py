@@ -1,20 +1,20 @@
 """Where the generated weights lie: spread, distance to the zoo, and t-SNE."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from condpdiff.experiments.params import Params
 from condpdiff.report import figures
 from condpdiff.report.arms import MADE, OURS
 from condpdiff.report.blocks import Block, Figures, Section
 from condpdiff.report.compare import number
-from condpdiff.report.evaluation import Evaluation, consecutive_distance
-from condpdiff.report.spec import Settings, Spec, arm_table
-from condpdiff.report.svg import Image
+from condpdiff.report.evaluation import Evaluation, Spec, arm_table
+from condpdiff.report.images import Image
 
-HEALTHY = 0.5
-"""Spread of the samples over the zoo's below which they are near copies of one vector."""
+HEALTHY = 0.5  # spread of the samples over the zoo's below which they are near copies of one vector
 SPREAD = (
     "Spread of an arm's candidates (root mean square distance to their own mean) over that of the zoo. From "
     f"{HEALTHY:g} up it is healthy; below, the candidates are near copies of one vector."
@@ -29,7 +29,6 @@ NOVELTY = (
     "not novelty."
 )
 CORRELATION = " ρ: Spearman's correlation of the two over condpdiff's candidates."
-RACING = " The selected candidates alone: no other was scored."
 TSNE = (
     "t-SNE of the distances between weight vectors. Consecutive checkpoints are near copies, so they form a thread; "
     "anything off the thread, soup and Gaussian noise included, may form a cluster of its own: a separate cluster is "
@@ -42,29 +41,29 @@ TRAJECTORIES = (
 )
 
 
-def sections(spec: Spec, params: Settings) -> list[Section]:
-    """Tables and figures of every task."""
+def section(spec: Spec, params: Params, more: Sequence[Block]) -> Section:
+    """Tables and figures of every task; `more` are of other measures than distance."""
     evaluations, view = spec.evaluations, (params.report.perplexity, params.report.seed)
     distance = arm_table(spec, DISTANCE, ("original", "soup", *MADE), _distance)
-    step = ["one step of fine-tuning", *(number(consecutive_distance(e)) for e in evaluations)]
-    caption = NOVELTY.format(label=spec.label) + CORRELATION + (RACING if spec.racing else "")
+    step = ["one step of fine-tuning", *(number(e.step) for e in evaluations)]
+    caption = NOVELTY.format(label=spec.label) + CORRELATION
     blocks: list[Block] = [
         arm_table(spec, SPREAD, MADE, _spread),
         replace(distance, rows=[*distance.rows, step], foot=1),
         Figures(caption, [novelty(e) for e in evaluations]),
-        *spec.novelty(),
+        *more,
         Figures(TSNE, [figures.tsne(e, *view) for e in evaluations]),
     ]
     if followed := [e for e in evaluations if (e.ways[0]["arm"] == OURS).any()]:
         blocks.append(Figures(TRAJECTORIES, [figures.trajectories(e, *view) for e in followed]))
-    return [Section("novelty", "Where the generated weights lie", blocks)]
+    return Section("novelty", "Where the generated weights lie", blocks)
 
 
 def novelty(e: Evaluation) -> Image:
     """Every candidate's distance against its score."""
     alt = f"{e.name}: distance to the nearest checkpoint against {e.metric}"
-    x, step = e.scores["distance"].to_numpy(dtype=np.float64), consecutive_distance(e)
-    return figures.against_score(e, x, f"novelty-{e.name}", "L2 to the nearest checkpoint", alt, step)
+    x = e.scores["distance"].to_numpy(dtype=np.float64)
+    return figures.against_score(e, x, f"novelty-{e.name}", "L2 to the nearest checkpoint", alt, e.step)
 
 
 def _spread(e: Evaluation, arm: str) -> str:

@@ -6,20 +6,16 @@ from pathlib import Path
 from condpdiff.common.errors import UserError, run
 from condpdiff.report.show import read_results
 
-BLOCK = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
-
-
-def refresh(readme: str, results: str) -> str:
-    """README text with `results` between the two comments; a UserError if they are not there."""
-    if not BLOCK.search(readme):
-        raise UserError("README.md: no lines '<!-- results -->' and '<!-- /results -->' to put the results between")
-    return BLOCK.sub(lambda m: f"{m[1]}{results}\n{m[2]}", readme)
+BLOCK = re.compile(r"(?s)(<!-- results -->\n).*?(<!-- /results -->)")
 
 
 def main() -> None:
-    """Rewrite README.md in place."""
-    path = Path("README.md")
-    path.write_text(refresh(path.read_text(encoding="utf-8"), read_results()), encoding="utf-8")
+    """Rewrite README.md in place; a UserError if it lacks the two comments."""
+    path, results = Path("README.md"), read_results()
+    text, found = BLOCK.subn(lambda m: f"{m[1]}{results}\n{m[2]}", path.read_text(encoding="utf-8"))
+    if not found:
+        raise UserError("README.md: no lines '<!-- results -->' and '<!-- /results -->' to put the results between")
+    path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

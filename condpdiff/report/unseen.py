@@ -1,35 +1,27 @@
 """The page of a run of families: does the condition choose, for tasks that were never trained on?"""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import LinearSegmentedColormap
 
-from condpdiff.common.settings import PARAMS
-from condpdiff.common.task import Task, grouped
-from condpdiff.report.blocks import Block, Figures, Section, Table, Text
+from condpdiff.common.task import Task
+from condpdiff.report.blocks import Block, Figures, Report, Section, Table, Text, best
 from condpdiff.report.compare import WORDS, number
-from condpdiff.report.page import Report
-from condpdiff.report.png import Picture, read_picture
-from condpdiff.report.readers import read_csv
-from condpdiff.report.revision import revision
-from condpdiff.report.unseen_figures import matrices, start, style_map
+from condpdiff.report.evaluation import read_csv
+from condpdiff.report.images import LIGHT, PANEL, Image, Picture, figure, image, styled
+from condpdiff.report.page import settings_section, training_curve
 
 MEASURES = {
-    "rmse": "pixels (RMSE)",
-    "rmse_16": "pixels at 16 x 16",
-    "lpips_lite0": "LPIPS-Lite0",
-    "fd_lite0": "FD-Lite0",
-    "fid": "FID",
-    "accuracy": "accuracy, percent",
-}
+    "rmse": "pixels (RMSE)", "rmse_16": "pixels at 16 x 16", "lpips_lite0": "LPIPS-Lite0", "fd_lite0": "FD-Lite0",
+    "fid": "FID", "accuracy": "accuracy, percent",
+}  # fmt: skip
 MAINS = ("rmse", "accuracy", "fd_lite0")
-"""What a family is judged by: the first that its rows have. Without true images the Fréchet distance alone is known."""
-HIGHER = ("accuracy",)
-"""Measures that are better the higher they are."""
+"""What rows are judged by: the first that they have. Without true images the Fréchet distance alone is known."""
+HIGHER = ("accuracy",)  # measures that are better the higher they are
 BEST = "condpdiff_best"
 ARMS = {
     "no_lora": "the base model without LoRA",
@@ -62,11 +54,14 @@ ARMS = {
 RIVALS = ("mean_soup", "one_for_all", "nearest", "softmax_nearest", "ridge", "kernel_ridge", "cosine")
 """What needs no generator, and no labels of the member."""
 SHOWN = ("condition", "no_lora", "nearest", "ridge", "condpdiff", "own", "truth")
+STARTS = {"zero": "original", "mean_soup": "soup", "nearest": "soup_16", "ridge": "gaussian", "condpdiff": "condpdiff"}
+"""Starts of fine-tuning, each in the colour of an arm."""
 KNOWN, HELD_OUT, SEEN = "known families", "held-out families", "members that were trained on"
-WIDE = 320
-"""Pixels of the strip between two styles."""
-DRAWS = 2000
-"""Of the bootstrap over members."""
+GROUPS = {  # of members, and their keys of metrics.json; settings are chosen by the tuning ones
+    KNOWN: "known", HELD_OUT: "held_out", SEEN: "seen",
+    f"tuning {KNOWN}": "tuning_known", f"tuning {HELD_OUT}": "tuning_held_out",
+}  # fmt: skip
+DRAWS = 2000  # of the bootstrap over members
 GAP = (
     "Share of the gap between mean soup and a member's own LoRA that each arm closes, in percent, {what}: (mean soup − "
     "arm) / (mean soup − own), of means over members; 100 is as near as the own LoRA, 0 no nearer than the mean soup. "
@@ -78,245 +73,207 @@ WHOSE = (
     "Distance in pixels (RMSE) of the images of one style's LoRA (row) to the true images of each style (column). "
     "Darker is nearer; a ring marks the row's nearest."
 )
+ARMS_ARE = (
+    "What each arm is, and what one LoRA costs on this machine, made side by side with others of its family. Arms "
+    "without a generator are fitted in one call, whose cost stands with each."
+)
+GRID = "pictures of the condition, and images of other captions, the same ones and noises for every arm."
 COST = "After further steps of fine-tuning on the member's own images or rows, mean over unseen members."
 
 
 def build(tasks: Mapping[str, Task], data: Path, seed: int) -> Report:
-    """Read `data/eval/<family>/arms.csv` of every family, and say what they show.
-
-    Raises:
-        UserError: a file is absent or broken.
-    """
-    rows = pd.concat([_rows(data / "eval" / name, task) for name, task in tasks.items()])
-    unseen = rows[rows["tier"] == "unseen"]
-    groups = {g: unseen[unseen["group"] == g] for g in (KNOWN, HELD_OUT) if (unseen["group"] == g).any()}
+    """Read `data/eval/<family>/` of every family, and say what is there; a UserError if a table is absent or broken."""
+    families = {name: _rows(data / "eval" / name, _group(task)) for name, task in tasks.items()}
+    rows = pd.concat(families.values())
+    groups = {g: found.dropna(axis=1, how="all") for g in GROUPS if len(found := rows[rows["group"] == g])}
     gaps = {g: _gaps(found, seed) for g, found in groups.items()}
-    table = _table(unseen, list(tasks))
-    seen = {SEEN: _gaps(seen, seed)} if len(seen := rows[rows["tier"] == "seen"]) else {}
-    choose: list[Block] = [table, *_gap_tables(gaps | seen), _arms(unseen), *_whose(data, tasks), _map(data, tasks)]
-    images: list[Block] = [*(_grid(data, name) for name in tasks), _between(data, list(tasks))]
-    shown = any((data / "eval" / name / "images").is_dir() for name in tasks)
-    settings: list[Block] = [Text(f"Git revision that the report was made at: {revision()}.")]
-    settings.append(Text(PARAMS.read_text(encoding="utf-8").strip(), file="params.yaml"))
+    main = {g: found[_main_of(found)] for g, found in gaps.items()}
+    new = [g for g in (KNOWN, HELD_OUT) if g in groups]
+    unseen = {name: found[found["tier"] == "unseen"].dropna(axis=1, how="all") for name, found in families.items()}
+    table = _table(unseen)
+    choose = [table, *(_gap_table(g, gaps[g]) for g in (*new, SEEN) if g in gaps), _arms(pd.concat(unseen.values()))]
     sections = [
-        Section("choose", "Does the condition choose?", choose),
-        *([Section("images", "What it makes of pictures", images)] if shown else []),
-        Section("start", "As a start for fine-tuning", [_starts(groups)]),
-        Section("settings", "Settings", settings),
+        Section("choose", "Does the condition choose?", [*choose, *_whose(data, tasks)]),
+        Section("images", "What it makes of pictures", [*_grids(data, tasks), _between(data, tasks)]),
+        Section("start", "As a start for fine-tuning", [Figures(COST, [start(groups[g], g) for g in new])]),
+        settings_section(),
     ]
-    tuning = rows[rows["tier"] == "tuning"]  # what settings are chosen by
-    chosen = {f"tuning {g}": _gaps(found, seed) for g in groups if len(found := tuning[tuning["group"] == g])}
-    metrics = {
-        _key(g): {a: round(v[0], 1) for a, v in _main(found).items() if a in ARMS}
-        for g, found in (gaps | seen | chosen).items()
-    }
-    tiles = [(g, f"{number(_main(found)['condpdiff'][0], 0)} %", "of the gap closed") for g, found in gaps.items()]
-    closed = [_main(found) for found in gaps.values()]
-    ahead = [min(c["condpdiff"][0] - c[rival][0] for rival in RIVALS if rival in c) > 0 for c in closed]
-    word = WORDS[0] if all(ahead) else WORDS[2 - any(ahead)]
-    return Report(_verdict(gaps, groups), word, tiles, [], sections, table, metrics, _arms_frame(gaps | chosen))
-
-
-def frames(tasks: Sequence[str], data: Path) -> dict[str, pd.DataFrame]:
-    """The tables that DVC plots; a family has no validation curve and no doses."""
-    losses = pd.concat([read_csv(data / "zoo" / name / "loss.csv", ["task", "step", "loss"]) for name in tasks])
-    return {
-        "doses": pd.DataFrame(columns=["task", "arm", "asked", "loss"]),
-        "finetune_loss": losses,
-        "finetune_validation": pd.DataFrame(columns=["task", "step", "score"]),
-    }
-
-
-def _main(found: Mapping[str, Any]) -> Any:
-    return found[main_of(found)]
-
-
-def main_of(found: Any) -> str:
-    """The measure that rows, or a group's gaps, are judged by."""
-    return next(
-        key for key in MAINS if key in found and not (isinstance(found, pd.DataFrame) and found[key].isna().all())
+    if not any((data / "eval" / name / "images").is_dir() for name in tasks):
+        sections.pop(1)
+    shares = {g: cells["share"] for g, cells in main.items()}
+    ahead = [shares[g]["condpdiff"] > shares[g].filter(RIVALS).max() for g in new]
+    arms = pd.concat([main[g].assign(task=g, score=shares[g], mean=shares[g]) for g in groups if g != SEEN])
+    return Report(
+        verdict=[line for g in new for line in _verdict(g, groups[g], main[g])],
+        word=WORDS[0] if all(ahead) else WORDS[2 - any(ahead)],
+        tiles=[(g, f"{number(shares[g]['condpdiff'], 0)} %", "of the gap closed") for g in new],
+        warnings=[],
+        sections=sections,
+        table=table,
+        metrics={GROUPS[g]: {a: round(v, 1) for a, v in found.items() if a in ARMS} for g, found in shares.items()},
+        plots={
+            "arms": arms.reset_index()[["task", "arm", "score", "mean", "low", "high"]].round(2),
+            "doses": pd.DataFrame(columns=["task", "arm", "asked", "loss"]),
+            "finetune_loss": training_curve(list(tasks), data, "loss.csv", "loss"),
+            "finetune_validation": pd.DataFrame(columns=["task", "step", "score"]),
+        },
     )
 
 
-def _key(group: str) -> str:
-    return {SEEN: "seen"}.get(group, group.replace("-", "_").replace(" families", "").replace(" ", "_"))
+def _main_of(measures: Any) -> str:
+    return next(key for key in MAINS if key in measures)
 
 
-def _rows(folder: Path, task: Task) -> pd.DataFrame:
+def _group(task: Task) -> str:
+    return KNOWN if task.members and task.members.train else HELD_OUT
+
+
+def _rows(folder: Path, group: str) -> pd.DataFrame:
     """The family's rows with the arm BEST beside the others, and condpdiff's mean over samples."""
     rows = read_csv(folder / "arms.csv", ["family", "member", "tier", "arm", "number", "seconds"])
-    for key in MEASURES:
-        rows[key] = rows.get(key, math.nan)
     samples = rows[(rows["arm"] == "condpdiff") & (rows["tier"] != "seen")]
     by_member = samples.groupby("member")
     chosen = by_member["held_out"].idxmax() if "held_out" in rows else by_member["to_condition"].idxmin()
-    best = samples.loc[chosen].assign(arm=BEST)
-    found = pd.concat([rows, best])
-    keys = ["family", "member", "tier", "arm"]
-    assert task.members is not None
-    means = found.groupby(keys, as_index=False, sort=False)[["seconds", *MEASURES]].mean()
-    return means.assign(group=KNOWN if task.members.train else HELD_OUT)
+    found = pd.concat([rows, samples.loc[chosen].assign(arm=BEST)])
+    measured = ["seconds", *(key for key in MEASURES if key in rows)]
+    means = found.groupby(["family", "member", "tier", "arm"], as_index=False, sort=False)[measured].mean()
+    return means.assign(group=means["tier"].map({"unseen": group, "tuning": f"tuning {group}", "seen": SEEN}))
 
 
-def _gaps(rows: pd.DataFrame, seed: int) -> dict[str, dict[str, tuple[float, float, float]]]:
-    """Measure -> arm -> percent of the gap closed, and its interval."""
-    found: dict[str, dict[str, tuple[float, float, float]]] = {}
+def _gaps(rows: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
+    """Measure -> arm -> share of the gap that it closes, in percent, and the interval `low` to `high`."""
+    found = {}
     for key in (key for key in MEASURES if key in rows):
         cells = rows.pivot_table(key, ["family", "member"], "arm")
-        if cells.empty:
-            continue
+        closed = -cells.sub(cells["mean_soup"], axis=0)  # [members, arms]
         picks = np.random.default_rng(seed).integers(len(cells), size=(DRAWS, len(cells)))
-        mean, own = (cells[arm].to_numpy() for arm in ("mean_soup", "own"))
-        found[key] = {}
-        for arm in cells:
-            values = cells[arm].to_numpy()
-            share = 100 * (mean.mean() - values.mean()) / (mean.mean() - own.mean())
-            drawn = 100 * (mean - values)[picks].mean(1) / (mean - own)[picks].mean(1)
-            low, high = np.quantile(drawn, [0.025, 0.975])
-            found[key][str(arm)] = (float(share), float(low), float(high))
+        drawn = closed.apply(lambda arm, picks=picks: arm.to_numpy()[picks].mean(1))  # [DRAWS, arms]
+        low, high = np.quantile(100 * drawn.div(drawn["own"], axis=0), [0.025, 0.975], axis=0)
+        share = 100 * closed.mean(skipna=False) / closed["own"].mean()
+        found[key] = pd.DataFrame({"share": share, "low": low, "high": high})
     return found
 
 
-def _verdict(gaps: Mapping[str, Any], groups: Mapping[str, pd.DataFrame]) -> list[str]:
-    lines = []
-    for group, found in gaps.items():
-        key, rows, cells = main_of(found), groups[group], _main(found)
-        count = int(rows.loc[rows["arm"] == "own", key].notna().sum())
-        others = {"ridge": "ridge", "nearest": "the nearest soup", "cosine": "cosine of text and description"}
-        others |= {"swapped": "condpdiff under another member's condition"}
-        said = ", ".join(f"{what} {number(cells[arm][0], 0)} %" for arm, what in others.items() if arm in cells)
-        own, low, high = cells["condpdiff"]
-        lines.append(
-            f"For {count} members never trained on, of {group}, condpdiff closes **{number(own, 0)} %** of the gap "
-            f"between the mean soup and a member's own LoRA (95 % interval {number(low, 0)} to {number(high, 0)}). "
-            f"The others: {said}."
-        )
-        means, label = rows.groupby("arm")[key].mean(), MEASURES[key].partition(",")[0]
-        after = {a: number(means[a], 1) for a in ("condpdiff+5", "zero+5", "zero+40")}
-        lines.append(
-            f"After 5 more steps of fine-tuning from condpdiff, {label} is {after['condpdiff+5']}; from nothing it is "
-            f"{after['zero+5']} after 5 steps and {after['zero+40']} after 40."
-        )
-    return lines
+def _verdict(group: str, rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
+    key = _main_of(rows)
+    count = int(rows.loc[rows["arm"] == "own", key].notna().sum())
+    others = {"ridge": "ridge", "nearest": "the nearest soup", "cosine": "cosine of text and description"}
+    others |= {"swapped": "condpdiff under another member's condition"}
+    said = [f"{what} {number(cells['share'][arm], 0)} %" for arm, what in others.items() if arm in cells.index]
+    share, low, high = (number(cells[column]["condpdiff"], 0) for column in cells)
+    means, label = rows.groupby("arm")[key].mean(), MEASURES[key].partition(",")[0]
+    ours, zero, more = (number(means[arm], 1) for arm in ("condpdiff+5", "zero+5", "zero+40"))
+    return [
+        f"For {count} members never trained on, of {group}, condpdiff closes **{share} %** of the gap between the mean "
+        f"soup and a member's own LoRA (95 % interval {low} to {high}). The others: {', '.join(said)}.",
+        f"After 5 more steps of fine-tuning from condpdiff, {label} is {ours}; from nothing it is {zero} after 5 steps "
+        f"and {more} after 40.",
+    ]
 
 
-def _gap_tables(gaps: Mapping[str, Any]) -> list[Block]:
-    blocks: list[Block] = []
-    for group, found in gaps.items():
-        arms = [arm for arm in ARMS if arm in _main(found)]
-        cells = [[found[key].get(arm, (math.nan,) * 3) for key in found] for arm in arms]
-        held = np.array(
-            [[c[0] if _blind(arm) else -math.inf for c in row] for arm, row in zip(arms, cells, strict=True)]
-        )
-        bold = frozenset((int(i), j + 1) for j, i in enumerate(np.nanargmax(held, axis=0)))
-        shown = [[arm, *(f"{number(v, 0)} ({number(lo, 0)} to {number(hi, 0)})" for v, lo, hi in row)]
-                 for arm, row in zip(arms, cells, strict=True)]  # fmt: skip
-        columns = [group, *(MEASURES[key] for key in found)]
-        what = group if group == SEEN else f"unseen members of {group}"
-        blocks.append(Table(GAP.format(what=what), columns, shown, bold))
-    return blocks
+def _gap_table(group: str, gaps: Mapping[str, pd.DataFrame]) -> Table:
+    shares = pd.DataFrame({key: found["share"] for key, found in gaps.items()})
+    shares = shares.loc[[arm for arm in ARMS if arm in gaps[_main_of(gaps)].index]]
+    cells = [found.reindex(shares.index).map(number, decimals=0) for found in gaps.values()]
+    said = pd.concat([f["share"] + " (" + f["low"] + " to " + f["high"] + ")" for f in cells], axis=1)
+    caption = GAP.format(what=group if group == SEEN else f"unseen members of {group}")
+    columns = [group, *(MEASURES[key] for key in gaps)]
+    return Table(caption, columns, list(said.itertuples(name=None)), best(_blind(shares)))
 
 
-def _blind(arm: str) -> bool:
-    """Whether an arm saw nothing of a member but its condition."""
-    return arm != "own" and "@" not in arm
+def _blind(values: pd.DataFrame) -> np.ndarray:
+    """Values [arms, columns], NaN where an arm saw more of a member than its condition."""
+    saw = [arm for arm in values.index if arm == "own" or "@" in arm]
+    return values.drop(index=saw).reindex(values.index).to_numpy()
+
+
+def _table(families: Mapping[str, pd.DataFrame]) -> Table:
+    """Arms x families, each by its main measure; rows are of unseen members."""
+    keys = {name: _main_of(rows) for name, rows in families.items()}
+    values = pd.DataFrame({name: rows.groupby("arm")[keys[name]].mean() for name, rows in families.items()})
+    values = values.loc[[arm for arm in ARMS if arm in values.index]]
+    digits = [0 if key == "fd_lite0" else 1 for key in keys.values()]
+    rows = [[arm, *map(number, cells, digits)] for arm, *cells in values.itertuples()]
+    signs = [1 if key in HIGHER else -1 for key in keys.values()]
+    columns = ["arm", *(f"{name} ({MEASURES[key]})" for name, key in keys.items())]
+    return Table(TABLE, columns, rows, best(_blind(values * signs)))
 
 
 def _arms(unseen: pd.DataFrame) -> Table:
     seconds = unseen.groupby("arm")["seconds"].mean()
     shown = [[arm, what, number(seconds[arm], 2)] for arm, what in ARMS.items() if arm in seconds]
-    caption = (
-        "What each arm is, and what one LoRA costs on this machine, made side by side with others of its family. Arms "
-        "without a generator are fitted in one call, whose cost stands with each."
-    )
-    return Table(caption, ["arm", "what it is", "seconds"], shown, numeric=False)
+    return Table(ARMS_ARE, ["arm", "what it is", "seconds"], shown, numeric=False)
 
 
 def _whose(data: Path, tasks: Mapping[str, Task]) -> list[Block]:
     """Which member's style came out: of families whose members' true images are known."""
     files = {name: data / "eval" / name / "choices.csv" for name in tasks}
     found = {k: read_csv(f, ["tier", "asked", "true", "rmse"]) for k, f in files.items() if f.is_file()}
-    if not found:
-        return []
-    rows = pd.concat([each.assign(family=name) for name, each in found.items()], ignore_index=True)
-    right = []
-    known = rows["family"].map({name: bool(task.members and task.members.train) for name, task in tasks.items()})
-    never = "never trained on, of"
-    groups = {"trained on": rows["tier"] == "seen"}
-    groups |= {f"{never} {g}": (rows["tier"] == "unseen") & (known == (g == KNOWN)) for g in (KNOWN, HELD_OUT)}
-    for what, chosen in groups.items():
-        some = rows[chosen]
-        nearest = some.loc[some.groupby(["family", "asked"])["rmse"].idxmin()]
-        if len(nearest):
-            hits = int((nearest["asked"] == nearest["true"]).sum())
-            right.append(f"{hits} of {len(nearest)} LoRAs for styles {what}")
+    hits: dict[str, list[bool]] = {}  # of whom -> whether each one's own style is the nearest
+    for name, rows in found.items():
+        nearest = rows.loc[rows.groupby(["tier", "asked"])["rmse"].idxmin()]
+        for tier, each in nearest.groupby("tier"):
+            of = "trained on" if tier == "seen" else f"never trained on, of {_group(tasks[name])}"
+            hits.setdefault(of, []).extend(each["asked"] == each["true"])
+    order = ("trained on", *(f"never trained on, of {g}" for g in (KNOWN, HELD_OUT)))
+    right = [f"{sum(hits[of])} of {len(hits[of])} LoRAs for styles {of}" for of in order if of in hits]
     said = f"Nearest to the style that was asked for, of all of its family's in the picture: {', '.join(right)}."
-    return [Text(said), Figures(WHOSE, matrices(found))]
+    return [Text(said), Figures(WHOSE, [matrices(name, rows) for name, rows in found.items()])] if found else []
 
 
-def _map(data: Path, tasks: Mapping[str, Task]) -> Figures:
-    """Conditions of all members, and how far apart they are."""
-    import torch  # seconds
-
-    from condpdiff.diffusion.conditions import FILE, load_conditions
-
-    names, file = grouped("unseen", "tuning", "train"), data / "conditions" / FILE
-    y = {k: torch.stack(list(load_conditions(file, names[k]).values())) for k in tasks}  # [Q, V, d_cond]
-    within = {k: torch.linalg.vector_norm(d - d.mean(1, keepdim=True), dim=2).mean() for k, d in y.items()}
-    said = [f"{k} {number(float(torch.pdist(d.mean(1)).mean() / within[k]), 1)}" for k, d in y.items()]
-    caption = (
-        "Conditions of all members, on their first two principal axes; rings: never trained on. Mean distance between "
-        f"two of a family's members over the mean distance of a member's conditions from their mean: {', '.join(said)}."
-    )
-    return Figures(caption, [style_map(y, {k: t.members for k, t in tasks.items() if t.members})], wide=True)
-
-
-def _table(unseen: pd.DataFrame, families: list[str]) -> Table:
-    """Arms x families, each by its main measure."""
-    keys = {f: main_of(unseen[unseen["family"] == f]) for f in families}
-    means = unseen.groupby(["family", "arm"])[list(MEASURES)].mean()
-    rows, held = [], []
-    for arm in (arm for arm in ARMS if arm in set(unseen["arm"])):
-        values = [float(means[key].get((f, arm), math.nan)) for f, key in keys.items()]
-        digits = [0 if key == "fd_lite0" else 1 for key in keys.values()]
-        rows.append([arm, *(number(v, d) for v, d in zip(values, digits, strict=True))])
-        signs = [-1 if key in HIGHER else 1 for key in keys.values()]
-        held.append(
-            [s * v if _blind(arm) and not math.isnan(v) else math.inf for s, v in zip(signs, values, strict=True)]
-        )
-    bold = frozenset((int(i), j + 1) for j, i in enumerate(np.argmin(held, axis=0)))
-    columns = ["arm", *(f"{f} ({MEASURES[key]})" for f, key in keys.items())]
-    return Table(TABLE, columns, rows, bold)
-
-
-def _grid(data: Path, family: str) -> Table:
-    """Two unseen members of a family: its condition's pictures, and what each arm makes of the scored captions."""
-    folder = data / "eval" / family / "images"
-    members = sorted({int(path.stem.rpartition("-")[2]) for path in folder.glob("own-*.png")})[:2]
-    rows: list[list[str | Picture]] = []
-    for q in members:
-        strips = [read_picture(folder / f"{a}-{q}.png", f"{family}-{a}-{q}", f"{family} {q}: {a}") for a in SHOWN]
-        rows.append([f"{family}/{q}", *strips])
-    caption = (
-        f"{family}: pictures of the condition, and images of other captions, the same ones and noises for every arm."
-    )
-    return Table(caption, ["style", *SHOWN], rows, pictures=True)
-
-
-def _between(data: Path, families: Sequence[str]) -> Figures:
-    """Of each family one caption's image on the way from one unseen member's condition to another's."""
-    found = []
+def _grids(data: Path, families: Iterable[str]) -> list[Block]:
+    """Two unseen members of each family: its condition's pictures, and what each arm makes of the scored captions."""
+    tables: list[Block] = []
     for name in families:
-        for path in (data / "eval" / name / "images").glob("between-*.png"):
-            found.append(read_picture(path, f"{name}-between", f"{name}: from one unseen style to another", WIDE))
+        folder = data / "eval" / name / "images"
+        rows: list[list[str | Picture]] = []
+        for q in sorted(int(path.stem.rpartition("-")[2]) for path in folder.glob("own-*.png"))[:2]:
+            files = {arm: (folder / f"{arm}-{q}.png").read_bytes() for arm in SHOWN}
+            cells = [Picture(f"{name}-{arm}-{q}", f"{name} {q}: {arm}", png) for arm, png in files.items()]
+            rows.append([f"{name}/{q}", *cells])
+        tables.append(Table(f"{name}: {GRID}", ["style", *SHOWN], rows, pictures=True))
+    return tables
+
+
+def _between(data: Path, families: Iterable[str]) -> Figures:
+    """Of each family one caption's image on the way from one unseen member's condition to another's."""
+    found = [
+        Picture(f"{name}-between", f"{name}: from one unseen style to another", path.read_bytes())
+        for name in families
+        for path in (data / "eval" / name / "images").glob("between-*.png")
+    ]
     return Figures("Between the conditions of two unseen members, at both ends theirs, from the same noise.", found)
 
 
-def _starts(groups: Mapping[str, pd.DataFrame]) -> Figures:
-    return Figures(COST, [start(rows, g, main_of(rows), MEASURES[main_of(rows)]) for g, rows in groups.items()])
+@styled
+def start(rows: pd.DataFrame, group: str) -> Image:
+    """Distance over steps of fine-tuning, one line a start."""
+    key = _main_of(rows)
+    means = rows.groupby("arm")[key].mean()
+    fig, (ax,) = figure(2.9)
+    for name, colour in STARTS.items():
+        line = {int(str(arm).partition("+")[2]): y for arm, y in means.items() if str(arm).startswith(f"{name}+")}
+        if line:
+            line[0] = means["no_lora" if name == "zero" else name]
+            ax.plot(pd.Series(line).sort_index(), "-o", color=LIGHT[colour], lw=1.6, ms=3.5, label=name)
+    ax.set(xlabel="steps of fine-tuning", ylabel=MEASURES[key], title=group)
+    alt = f"{group}: distance over steps of fine-tuning from each start"
+    return image(fig, f"start-{group.replace(' ', '-')}", alt, legend=3)
 
 
-def _arms_frame(gaps: Mapping[str, Any]) -> pd.DataFrame:
-    """task (a group of members), arm, score, mean, low, high: percent of the gap closed, in the main measure."""
-    rows = [(g, arm, *cell[:1] * 2, *cell[1:]) for g, found in gaps.items() for arm, cell in _main(found).items()]
-    return pd.DataFrame(rows, columns=["task", "arm", "score", "mean", "low", "high"]).round(2)
+@styled
+def matrices(name: str, rows: pd.DataFrame) -> Image:
+    """A family's distances of LoRAs asked for (rows) to true styles (columns), seen members beside unseen."""
+    tiers = [tier for tier in ("seen", "unseen") if (rows["tier"] == tier).any()]
+    fig, axes = figure(2.3, columns=len(tiers), width=PANEL * len(tiers) / 2)
+    shades = LinearSegmentedColormap.from_list("near", [LIGHT["condpdiff"], LIGHT["panel"]])
+    for ax, tier in zip(axes, tiers, strict=True):
+        cells = rows[rows["tier"] == tier].pivot(index="asked", columns="true", values="rmse")
+        ticks = np.arange(len(cells)) + 0.5
+        ax.pcolormesh(cells, cmap=shades)
+        ax.plot(cells.to_numpy().argmin(axis=1) + 0.5, ticks, "o", mfc="none", color=LIGHT["ink"], ms=7)
+        ax.set(xticks=ticks, yticks=ticks, xticklabels=cells.columns, yticklabels=cells.index, aspect="equal")
+        ax.set(title=f"{name}, {tier}", xlabel="true style", ylabel="asked for")
+        ax.invert_yaxis()
+        ax.grid(visible=False)
+    return image(fig, f"choices-{name}", f"{name}: distance of each LoRA's images to each true style")

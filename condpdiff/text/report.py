@@ -6,16 +6,26 @@ from pathlib import Path
 import numpy as np
 
 from condpdiff.common.errors import UserError
+from condpdiff.experiments.params import Params
 from condpdiff.report.arms import CONTROLS, OURS
 from condpdiff.report.blocks import Block, Figures, Table, Text
 from condpdiff.report.compare import Comparison, Difference, number, signed
-from condpdiff.report.evaluation import Evaluation, Scale, candidates
+from condpdiff.report.evaluation import (
+    AVERAGE,
+    Evaluation,
+    Scale,
+    Spec,
+    Summary,
+    arm_table,
+    averages,
+    candidates,
+    columns_of,
+    pivot,
+    read_arrays,
+    read_csv,
+)
 from condpdiff.report.figures import against_score
 from condpdiff.report.novelty_section import CORRELATION
-from condpdiff.report.page import columns_of
-from condpdiff.report.readers import read_arrays, read_csv
-from condpdiff.report.spec import Settings, Spec, arm_table
-from condpdiff.report.summary import AVERAGE, Summary, averages, pivot
 from condpdiff.text.resampling import RESAMPLES, Outputs, compare
 from condpdiff.text.task import Task
 
@@ -119,11 +129,11 @@ class TextSpec(Spec):
             )
         return lines
 
-    def measured(self, params: Settings) -> str:
+    def measured(self, params: Params) -> str:
         rows = ", ".join(f"{name} {len(labels)}" for name, (_, labels) in self.outputs.items())
         return f"Validation rows: {rows}. Candidates are selected on {params.eval.select_rows} held-out training rows."
 
-    def results(self, params: Settings) -> str:
+    def results(self, params: Params) -> str:
         return RESULTS
 
     def rules(self, summary: Summary) -> list[Block]:

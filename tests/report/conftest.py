@@ -11,7 +11,8 @@ from fake_run import build, write_study
 
 from condpdiff.domain import module
 from condpdiff.experiments.params import Params, load_params
-from condpdiff.report.spec import Spec
+from condpdiff.report.blocks import Report, Table
+from condpdiff.report.evaluation import Evaluation, Spec
 from stages import report
 
 
@@ -32,33 +33,34 @@ class Made:
         return (self.report / "index.html").read_text()
 
 
-def opened(root: Path = Path()) -> tuple[Spec, Params]:
+def opened() -> tuple[Spec, Params]:
     """What the report of the run in the working directory is made from."""
     params, tasks = load_params()
-    return module("report").spec(tasks, root / "data"), params
+    return module("report").spec(tasks, Path.cwd() / "data"), params
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _few_iterations() -> Iterator[None]:
-    """t-SNE is most of a report's time, and no test looks at where its points come to lie."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("condpdiff.report.figures.ITERATIONS", 250)
-        yield
-
-
-def _made(root: Path) -> Made:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        report.main()
-        return Made(root, *opened(root))
+def tables(found: Report, section: str) -> list[Table]:
+    """A section's tables."""
+    return [b for s in found.sections if s.id == section for b in s.blocks if isinstance(b, Table)]
 
 
 @pytest.fixture(scope="session")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Two tasks, one of each kind, and a study."""
+def text(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+    """Two tasks, one of each kind, and a study; t-SNE, most of a report's time, is cut short: no test looks at it."""
     root = build(tmp_path_factory.mktemp("text") / "run")
     write_study(root)
-    return _made(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("condpdiff.report.figures.ITERATIONS", 250)
+        with pytest.MonkeyPatch.context() as inside:
+            inside.chdir(root)
+            report.main()
+            made = Made(root, *opened())
+        yield made
+
+
+@pytest.fixture
+def movies(text: Made) -> Evaluation:
+    return text.spec.evaluations[0]
 
 
 @pytest.fixture
@@ -71,10 +73,6 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def run(text: Made, undrawn: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the run, which is the working directory; its figures are not drawn."""
-    return copy(text, tmp_path, monkeypatch)
-
-
-def copy(made: Made, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(made.root, folder / "run", ignore=shutil.ignore_patterns("report", "studies"))
-    monkeypatch.chdir(folder / "run")
-    return folder / "run"
+    shutil.copytree(text.root, tmp_path / "run", ignore=shutil.ignore_patterns("report", "studies"))
+    monkeypatch.chdir(tmp_path / "run")
+    return tmp_path / "run"

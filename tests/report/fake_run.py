@@ -14,40 +14,27 @@ from condpdiff.report.arms import ARMS
 
 REPO = Path(__file__).parents[2]
 K = 24
-MANY = [name for name, arm in ARMS.items() if arm.drawn]
+ROWS = 200
 SKILL = {  # share of right predictions (classification) or of signal (regression)
     "majority": 0.0, "no_lora": 0.55, "original": 0.80, "soup": 0.84, "soup_16": 0.838, "gaussian": 0.84,
     "pca_gaussian": 0.82, "checkpoint_noise": 0.81, "ae_reconstruction": 0.82, "zero_decode": 0.84, "condpdiff": 0.835,
 }  # fmt: skip
 METRICS = {"classification": ["accuracy", "f1"], "regression": ["pearson", "spearman"]}
-KINDS = {"movies": ("classification", 2), "tweets": ("regression", 0), "moods": ("classification", 3)}
-ASKED = (0.0, 0.25, 0.5, 0.75, 1.0)
-OWN, BARE = 85.0, 50.0
-"""Score of a task's own LoRAs, and of no LoRA."""
+KINDS = {"movies": "classification", "tweets": "regression"}
 
 
 def build(
     root: Path,
     tasks: tuple[str, ...] = ("movies", "tweets"),
     n: int = 20,
-    v: int = 200,
     count: int = 6,
     doses: int = 3,
     trajectories: int = 3,
     racing: bool = False,
-    effect: float = 0.0,
 ) -> Path:
-    """Write params.yaml, task files and the outputs of all stages under `root`.
-
-    Args:
-        v: validation rows.
-        count: candidates of the arms that have several.
-        doses: candidates a dose.
-        effect: by how much a task's own condition is better than another's.
-    """
+    """Write params.yaml, task files and the outputs of all stages under `root`; arms of several have `count`."""
     root.mkdir(parents=True, exist_ok=True)
-    params = yaml.safe_load((REPO / "params.yaml").read_text())
-    params["tasks"] = list(tasks)
+    params = yaml.safe_load((REPO / "params.yaml").read_text()) | {"tasks": list(tasks)}
     params["sample"]["count"] = params["eval"]["candidates"] = count
     params["collect"]["max_checkpoints"] = params["normalize"]["n_checkpoints"] = n
     params["ldm"]["performance"] = "rank" if doses else "none"
@@ -56,19 +43,20 @@ def build(
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     shutil.copytree(REPO / "configs/paper", root / "configs/paper")
     for i, name in enumerate(tasks):
-        rng = np.random.default_rng(i)
-        folder = root / "data/eval" / name
-        walk = np.cumsum(rng.normal(0, 0.02, (n, K)), axis=0) + 3
-        kind, classes = KINDS.get(name, ("classification", 2))
-        _task_file(root / f"configs/tasks/{name}.yaml", kind, classes)
-        _predictions(folder, rng, count, v, kind, classes)
-        _geometry(folder, rng, walk, count, trajectories)
-        _curves(root, name, rng)
+        rng, folder = np.random.default_rng(i), root / "data/eval" / name
+        folder.mkdir(parents=True)
+        _task_file(root / f"configs/tasks/{name}.yaml", KINDS[name])
+        _predictions(folder, rng, count, KINDS[name])
+        _geometry(folder, rng, n, count, trajectories)
+        _curves(root, name)
         _doses(root, name, rng, n, doses)
-        _passes(folder, "full", {"select": {"done": 3000, "full": 3000}})
+        passes: dict[str, Any] = {"select": "full", "rows": {"select": {"done": 3000, "full": 3000}}}
         if racing:
             _race(folder)
-    _probe(root / "data/probe", tasks, effect)
+            rows = {"select": {"done": 1500, "full": 3000}, "validation": {"done": 2000, "full": 7000}}
+            passes = {"select": "racing", "rows": rows}
+        (folder / "passes.json").write_text(json.dumps(passes))
+    write_probe(root / "data/probe", tasks, 0.0)
     return root
 
 
@@ -89,11 +77,11 @@ def write_study(root: Path) -> None:
     write_csv(frame.assign(study="table4b", size="embedded"), root / "docs/studies/table4b.csv")
 
 
-def _task_file(path: Path, kind: str, classes: int) -> None:
-    data: dict[str, Any] = {"kind": kind, "source": {"type": "files", "train": "t.csv", "validation": "v.csv"}}
-    data |= {"labels": ["bad", "good", "neutral"][:classes]} if classes else {"range": [-4, 4]}
+def _task_file(path: Path, kind: str) -> None:
+    labels = {"labels": ["bad", "good"]} if kind == "classification" else {"range": [-4, 4]}
+    source = {"type": "files", "train": "t.csv", "validation": "v.csv"}
     task = {
-        "data": data | {"columns": {"text": "text", "label": "label"}},
+        "data": {"kind": kind, "source": source, "columns": {"text": "text", "label": "label"}} | labels,
         "condition": {"description": "How does the writer feel?"},
         "metrics": METRICS[kind],
         "finetune": {"steps": 250, "lr": 1e-3, "head_lr": 1e-3},
@@ -102,11 +90,9 @@ def _task_file(path: Path, kind: str, classes: int) -> None:
     path.write_text(yaml.safe_dump(task, sort_keys=False))
 
 
-def _curves(root: Path, name: str, rng: np.random.Generator) -> None:
-    steps = np.arange(1, 401)
-    loss = 0.35 + 0.4 * np.exp(-steps / 80) + rng.normal(0, 0.06, 400)
-    folder = root / "data/zoo" / name
-    write_csv(pd.DataFrame({"task": name, "step": steps, "loss": loss}), folder / "loss.csv")
+def _curves(root: Path, name: str) -> None:
+    steps, folder = np.arange(1, 401), root / "data/zoo" / name
+    write_csv(pd.DataFrame({"task": name, "step": steps, "loss": 0.35 + 0.4 / steps}), folder / "loss.csv")
     write_csv(pd.DataFrame({"task": name, "step": steps[49::50], "score": 84.0}), folder / "validation.csv")
 
 
@@ -115,101 +101,78 @@ def _doses(root: Path, name: str, rng: np.random.Generator, n: int, count: int) 
     loss = rng.uniform(0.4, 0.6, n)
     write_csv(pd.DataFrame({"checkpoint": range(n), "loss": loss}), root / f"data/performance/{name}.csv")
     rows = [("soup", None, 0, 0.42, 84.0)] if count else []
-    for p in ASKED:
+    for p in (0.0, 0.25, 0.5, 0.75, 1.0):
         for c in range(count):
             rows.append(("condpdiff", p, c, 0.6 - 0.2 * p + rng.normal(0, 0.02), 80 + 4 * p + rng.normal()))
     frame = pd.DataFrame(rows, columns=["arm", "asked", "candidate", "loss", "validation"])
     write_csv(frame, root / f"data/eval/{name}/doses.csv")
 
 
-def _passes(folder: Path, select: str, counts: dict[str, dict[str, int]]) -> None:
-    (folder / "passes.json").write_text(json.dumps({"select": select, "rows": counts}))
-
-
 def _race(folder: Path) -> None:
     """As if the evaluation had been a race: the worse half of each arm dropped out, and its winner alone is scored."""
-    scores = pd.read_csv(folder / "scores.csv")
-    validation = [c for c in scores if c.startswith("validation")]
+    scores, tensors = pd.read_csv(folder / "scores.csv"), load_file(folder / "predictions.safetensors")
     for _, rows in scores.groupby("arm"):
         order = rows["select"].sort_values(ascending=False, kind="stable").index
         scores.loc[order[(len(order) + 1) // 2 :], ["rows", "select"]] = [12, np.nan]
-        scores.loc[order[1:], validation] = np.nan
-        tensors = load_file(folder / "predictions.safetensors")
+        scores.loc[order[1:], [c for c in scores if c.startswith("validation")]] = np.nan
         tensors["predictions"][order[1:]] = np.nan
-        save_file(tensors, folder / "predictions.safetensors")
+    save_file(tensors, folder / "predictions.safetensors")
     write_csv(scores, folder / "scores.csv")
     write_csv(pd.read_csv(folder / "doses.csv").assign(validation=np.nan), folder / "doses.csv")
-    _passes(folder, "racing", {"select": {"done": 1500, "full": 3000}, "validation": {"done": 2000, "full": 7000}})
 
 
-def _scores(folder: Path, rng: np.random.Generator, rows: list[dict[str, Any]]) -> None:
-    """Complete the rows' columns: where the LoRA of an arm lies, and on how many rows it was selected."""
-    for row in rows:
-        row |= {"checkpoint": row["candidate"] if row["arm"] == "original" else None, "rows": 96}
-        row["distance"] = abs(rng.normal(0.1, 0.03)) if row["arm"] in ARMS else None
-    write_csv(pd.DataFrame(rows), folder / "scores.csv")
-
-
-def _predictions(folder: Path, rng: np.random.Generator, count: int, v: int, kind: str, classes: int) -> None:
-    labels = rng.integers(0, classes, v).astype(float) if classes else rng.normal(0, 1.5, v)
-    difficulty = rng.uniform(size=v)
-    rows, predictions = [], []
+def _predictions(folder: Path, rng: np.random.Generator, count: int, kind: str) -> None:
+    classes = kind == "classification"
+    labels = rng.integers(0, 2, ROWS).astype(float) if classes else rng.normal(0, 1.5, ROWS)
+    rows: list[dict[str, Any]] = []
+    predictions = []
     for arm, skill in SKILL.items():
-        for c in range(count if arm in MANY else 1):
-            s = skill + rng.normal(0, 0.012 if arm == "original" else 0.005) if skill else 0.0
-            if classes:
-                wrong = difficulty + rng.normal(0, 0.05, v) > s
-                most = float(np.bincount(labels.astype(int)).argmax())
-                p = np.where(wrong, (labels + 1) % classes, labels) if skill else np.full(v, most)
-                score = 100 * float((p == labels).mean())
-            else:
-                p = s * labels + (1 - s) * rng.normal(0, 3, v) if skill else np.zeros(v)
-                score = 100 * float(np.corrcoef(p, labels)[0, 1]) if np.ptp(p) else 0.0
-            row = {"arm": arm, "candidate": c, "select": score + rng.normal(0, 0.5), "validation": score}
-            rows.append(row | {f"validation_{metric}": score for metric in METRICS[kind]})
+        for c in range(count if arm in ARMS and ARMS[arm].drawn else 1):
+            s = skill and skill + rng.normal(0, 0.01)
+            wrong = 1 - labels if classes else rng.normal(0, 3, ROWS)
+            share = rng.uniform(size=ROWS) < s if classes else s
+            p = share * labels + (1 - share) * wrong if skill else np.zeros(ROWS)
+            score = 100 * ((p == labels).mean() if classes else np.corrcoef(p, labels)[0, 1] if skill else 0.0)
+            row = {"arm": arm, "candidate": c, "checkpoint": c if arm == "original" else None, "rows": 96}
+            row["distance"] = abs(rng.normal(0.1, 0.03)) if arm in ARMS else None
+            row["select"] = score + rng.normal(0, 0.5)
+            rows.append(row | dict.fromkeys(["validation", *(f"validation_{m}" for m in METRICS[kind])], score))
             predictions.append(p)
-    _scores(folder, rng, rows)
+    write_csv(pd.DataFrame(rows), folder / "scores.csv")
     tensors = {"predictions": np.stack(predictions).astype(np.float32), "labels": labels.astype(np.float32)}
     save_file(tensors, folder / "predictions.safetensors")
 
 
-def _geometry(folder: Path, rng: np.random.Generator, walk: np.ndarray, count: int, noises: int) -> None:
+def _geometry(folder: Path, rng: np.random.Generator, n: int, count: int, noises: int) -> None:
     """Points and their distances; noises that go to a checkpoint in four steps; spreads."""
+    walk = np.cumsum(rng.normal(0, 0.02, (n, K)), axis=0) + 3
     centre = walk.mean(0)
-    points: list[tuple[str, int]] = [("checkpoint", i) for i in range(len(walk))] + [("soup", 0)]
-    points += [(arm, c) for arm in ("gaussian", "pca_gaussian", "condpdiff") for c in range(count)]
+    zoo: list[tuple[str, int]] = [*(("checkpoint", i) for i in range(n)), ("soup", 0)]
+    points = zoo + [(arm, c) for arm in ("gaussian", "pca_gaussian", "condpdiff") for c in range(count)]
     x = np.concatenate([walk, centre[None], centre + 0.05 * rng.normal(size=(3 * count, K))])
     write_csv(pd.DataFrame(points, columns=["arm", "candidate"]), folder / "points.csv")
     save_file({"distances": _between(x)}, folder / "distances.safetensors")
-    ways: list[tuple[str, int, int | None]] = [(arm, c, None) for arm, c in points[: len(walk) + 1]]
-    x = np.concatenate([walk, centre[None], *(_way(rng, centre, walk) for _ in range(noises))])
-    ways += [("condpdiff", noise, point) for noise in range(noises) for point in range(4)]
+    starts, ends = centre + rng.normal(0, 0.6, (noises, 1, K)), walk[rng.integers(n, size=(noises, 1))]
+    on_the_way = starts + np.linspace(0, 1, 4)[:, None] * (ends - starts)  # [noises, 4, K]
+    ways = [(*point, None) for point in zoo] + [("condpdiff", i, step) for i in range(noises) for step in range(4)]
     frame = pd.DataFrame(ways, columns=["arm", "candidate", "point"]).astype({"point": "Int64"})
     write_csv(frame, folder / "trajectories.csv")
+    x = np.concatenate([walk, centre[None], on_the_way.reshape(-1, K)])
     save_file({"distances": _between(x)}, folder / "trajectories.safetensors")
     spread = {"checkpoint": 1.0, "original": 0.98, "gaussian": 1.01, "pca_gaussian": 0.97, "soup_16": 0.25}
     narrow = 0.9 if folder.name == "movies" else 0.31
     (folder / "spread.json").write_text(json.dumps(spread | {"condpdiff": narrow, "ae_reconstruction": 0.95}))
 
 
-def _way(rng: np.random.Generator, centre: np.ndarray, walk: np.ndarray) -> np.ndarray:
-    start, end = centre + rng.normal(0, 0.6, K), walk[rng.integers(len(walk))]
-    return np.stack([start + share * (end - start) for share in np.linspace(0, 1, 4)])
-
-
 def _between(x: np.ndarray) -> np.ndarray:
     return np.linalg.norm(x[:, None] - x[None], axis=-1).astype(np.float32)
 
 
-def _probe(folder: Path, tasks: tuple[str, ...], effect: float) -> None:
-    """Conditions and statistics swapped, the own condition `effect` better than another."""
-    rng, swap = np.random.default_rng(4), []
-    for task in tasks:
-        for condition in (*tasks, "nonsense", "dropped"):
-            gain = effect if condition == task else 0.0
-            swap += [(condition, task, task, sample, OWN + gain + rng.normal(0, 0.1)) for sample in range(2)]
-        for other in (name for name in tasks if name != task):  # the task's statistics bring half of what there is
-            lost = (OWN - BARE) / 2
-            swap += [(task, other, task, sample, OWN + effect - lost + rng.normal(0, 0.1)) for sample in range(2)]
+def write_probe(folder: Path, tasks: tuple[str, ...], effect: float) -> None:
+    """Conditions and statistics swapped; the own condition is `effect` better than another, own statistics 17.5."""
+    rng = np.random.default_rng(4)
+    cells = [(c, task, task, 85.0 + effect * (c == task)) for task in tasks for c in (*tasks, "nonsense", "dropped")]
+    cells += [(task, other, task, 67.5 + effect) for task in tasks for other in tasks if other != task]
+    rows = [(*where, sample, score + rng.normal(0, 0.1)) for *where, score in cells for sample in range(2)]
     columns = ["condition", "statistics", "task", "sample", "score"]
-    write_csv(pd.DataFrame(swap, columns=columns), folder / "swap.csv")
+    write_csv(pd.DataFrame(rows, columns=columns), folder / "swap.csv")

@@ -1,15 +1,16 @@
-"""Which candidate counts, what is flagged, and what is refused."""
+"""Which candidate counts, what is flagged and what is refused; intervals, and the words for them."""
 
-import json
+import base64
+import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Made, opened
+from conftest import Made, opened, tables
 from fake_run import build
 from PIL import Image
 from safetensors.numpy import load_file, save_file
@@ -17,12 +18,12 @@ from safetensors.numpy import load_file, save_file
 from condpdiff.common.errors import UserError
 from condpdiff.report import studies_section
 from condpdiff.report.blocks import Table, markdown_table
-from condpdiff.report.evaluation import Evaluation, selected
+from condpdiff.report.compare import Comparison, Difference, correlation, number, signed, student
+from condpdiff.report.evaluation import Evaluation, metrics, pivot, read_csv, selected, summarise
+from condpdiff.report.images import LARGEST, Picture
 from condpdiff.report.page import build as build_page
-from condpdiff.report.page import selected_table
-from condpdiff.report.png import read_picture
-from condpdiff.report.readers import read_csv
-from condpdiff.report.summary import arms_frame, metrics, pivot, summarise
+from condpdiff.report.page import selected_table, verdict
+from condpdiff.text.resampling import METRICS, Outputs, compare, metric_of
 
 
 def with_scores(e: Evaluation, **arms: float | list[float]) -> Evaluation:
@@ -33,12 +34,9 @@ def with_scores(e: Evaluation, **arms: float | list[float]) -> Evaluation:
     return replace(e, scores=scores)
 
 
-def change(task: str, edit: Callable[[pd.DataFrame], pd.DataFrame | None], file: str = "scores.csv") -> None:
-    """Rewrite a table of data/eval/<task>/."""
-    path = Path("data/eval", task, file)
-    frame = pd.read_csv(path)
-    changed = edit(frame)
-    (frame if changed is None else changed).to_csv(path, index=False)
+def change(edit: Callable[[pd.DataFrame], pd.DataFrame], path: str = "data/eval/movies/scores.csv") -> None:
+    """Rewrite a table."""
+    edit(pd.read_csv(path)).to_csv(path, index=False)
 
 
 @pytest.mark.parametrize(
@@ -56,24 +54,14 @@ def test_the_candidate_that_is_best_on_held_out_rows_is_selected(
     assert scores["candidate"][selected(scores, "a")] == candidate
 
 
-def test_summary_gives_mean_sample_std_best_and_worst(text: Made) -> None:
-    e = with_scores(text.spec.evaluations[0], condpdiff=[80, 82, 84, 86, 88, 90])
-    row = next(s for s in summarise([e]) if s.arm == "condpdiff")
-    assert (row.candidates, row.mean, row.best, row.worst) == (6, 85, 90, 80)
-    assert row.std == pytest.approx(math.sqrt(14))
-    assert math.isnan(next(s for s in summarise([e]) if s.arm == "soup").std)
-
-
-def test_average_is_the_mean_over_tasks(text: Made) -> None:
-    one, other = text.params.tasks
-    summary = summarise(text.spec.evaluations)
-    row = pivot(summary, "selected")["soup"]
-    assert row["average"] == pytest.approx((row[one] + row[other]) / 2)
-    found = metrics(summary, {})
-    means = [found[task]["condpdiff_mean"] for task in (one, other)]
-    assert found["average"]["condpdiff_mean"] == pytest.approx(np.mean(means), abs=0.01)
-    frame = arms_frame(summary).set_index(["task", "arm"])
-    assert frame["mean"][one, "condpdiff"] == pytest.approx(means[0], abs=0.01)
+def test_summary_gives_mean_sample_std_best_and_worst_and_the_average_is_over_tasks(text: Made) -> None:
+    movies, tweets = text.spec.evaluations
+    e = with_scores(movies, condpdiff=[80, 82, 84, 86, 88, 90])
+    mean = pivot(summarise([e, with_scores(tweets, condpdiff=65)]), "mean")["condpdiff"]
+    assert mean == {"movies": 85, "tweets": 65, "average": 75}
+    summary = summarise([e]).set_index("arm")
+    assert summary.loc["condpdiff", ["candidates", "mean", "best", "worst"]].tolist() == [6, 85, 90, 80]
+    assert summary["std"]["condpdiff"] == pytest.approx(math.sqrt(14)) and math.isnan(summary["std"]["soup"])
 
 
 def test_the_best_control_is_the_one_of_the_best_average(text: Made) -> None:
@@ -82,9 +70,8 @@ def test_the_best_control_is_the_one_of_the_best_average(text: Made) -> None:
 
 
 def test_the_best_of_each_column_is_bold(text: Made) -> None:
-    found = selected_table(
-        text.spec, summarise([with_scores(e, soup=99.9) for e in text.spec.evaluations]), "", shared=False
-    )
+    summary = summarise([with_scores(e, soup=99.9) for e in text.spec.evaluations])
+    found = selected_table(text.spec, summary, "", shared=False)
     assert found.columns == ["arm", "movies (accuracy)", "tweets (pearson)", "mean"]
     assert {found.rows[i][0] for i, _ in found.bold} == {"soup"} and len(found.bold) == 3
 
@@ -92,7 +79,6 @@ def test_the_best_of_each_column_is_bold(text: Made) -> None:
 @pytest.mark.parametrize(
     ("arms", "margin", "word"),
     [
-        ({"original": 69.2, "majority": 69.2, "no_lora": 40.0}, 2.0, "collapsed"),
         ({"original": 69.2, "majority": 69.2, "no_lora": 40.0}, 0.0, "collapsed"),
         ({"original": 70.0, "majority": 69.0, "no_lora": 40.0}, 2.0, "majority class"),
         ({"original": 70.0, "majority": 50.0, "no_lora": 69.0}, 2.0, "without LoRA"),
@@ -105,38 +91,32 @@ def test_a_task_that_learned_nothing_is_flagged(text: Made, arms: dict[str, floa
     assert word in why and bool(why) is bool(word)
 
 
-Edit = Callable[[pd.DataFrame], pd.DataFrame]
-BROKEN: list[tuple[str, Edit | bytes, str]] = [
-    *(
-        ("movies/scores.csv", lambda s, arm=arm: s[s["arm"] != arm], f"scores.csv: no row of arm '{arm}'")
-        for arm in ("majority", "no_lora", "original", "soup", "condpdiff")
-    ),
-    ("movies/scores.csv", lambda s: s.iloc[:-1], "predictions.safetensors: predictions are"),
-    ("movies/scores.csv", lambda s: s.drop(columns="validation_f1"), "no column 'validation_f1'"),
-    ("tweets/points.csv", lambda p: p.iloc[:-1], "distances are .*, needed: .* one for each row of points.csv"),
-    *(
-        (f"movies/{file}.safetensors", b"broken", f"{file}.safetensors: not a readable")
-        for file in ("distances", "trajectories", "predictions")
-    ),
-]
-
-
-@pytest.mark.parametrize(("file", "edit", "says"), BROKEN, ids=range(len(BROKEN)))
+@pytest.mark.parametrize(
+    ("file", "edit", "says"),
+    [
+        ("movies/scores.csv", lambda s: s[s["arm"] != "majority"], "scores.csv: no row of arm 'majority'"),
+        ("movies/scores.csv", lambda s: s[s["arm"] != "soup"], "scores.csv: no row of arm 'soup'"),
+        ("movies/scores.csv", lambda s: s.iloc[:-1], "predictions.safetensors: predictions are"),
+        ("movies/scores.csv", lambda s: s.drop(columns="validation_f1"), "no column 'validation_f1'"),
+        ("tweets/points.csv", lambda p: p.iloc[:-1], "distances are .*, needed: .* one for each row of points.csv"),
+        ("movies/distances.safetensors", None, "distances.safetensors: not a readable safetensors file"),
+        ("movies/doses.csv", None, "doses.csv: not a readable table"),
+    ],
+)
 def test_what_is_missing_broken_or_of_another_size_is_named_in_one_line(
-    run: Path, file: str, edit: Edit | bytes, says: str
+    run: Path, file: str, edit: Callable[[pd.DataFrame], pd.DataFrame] | None, says: str
 ) -> None:
-    path = Path("data/eval", file)
-    if isinstance(edit, bytes):
-        path.write_bytes(edit)
+    if edit is None:
+        Path("data/eval", file).write_bytes(b"")
     else:
-        edit(pd.read_csv(path)).to_csv(path, index=False)
+        change(edit, f"data/eval/{file}")
     with pytest.raises(UserError, match=says) as error:
         opened()
     assert "\n" not in str(error.value) and "0x" not in str(error.value)
 
 
 def test_an_unknown_arm_comes_after_the_known_ones_and_is_shown(run: Path) -> None:
-    change("movies", lambda s: pd.concat([s, s.tail(1).assign(arm="new")], ignore_index=True))
+    change(lambda s: pd.concat([s, s.tail(1).assign(arm="new")], ignore_index=True))
     path = Path("data/eval/movies/predictions.safetensors")
     found = load_file(path)
     save_file(found | {"predictions": np.concatenate([found["predictions"], found["predictions"][-1:]])}, path)
@@ -146,80 +126,62 @@ def test_an_unknown_arm_comes_after_the_known_ones_and_is_shown(run: Path) -> No
 
 
 def test_a_score_that_is_no_number_counts_as_0_and_is_counted(run: Path) -> None:
-    columns = ["select", "validation"]
-    change("movies", lambda s: s.assign(**{c: s[c].mask(s["arm"] == "condpdiff") for c in columns}))
+    change(lambda s: s.assign(**{c: s[c].mask(s["arm"] == "condpdiff") for c in ("select", "validation")}))
     e = opened()[0].evaluations[0]
     assert e.unscored == 6
     assert pivot(summarise([e]), "selected")["condpdiff"]["movies"] == 0
 
 
-def race(scores: pd.DataFrame) -> None:
-    """Scores after a race whose winner is the third candidate of each arm of several."""
-    many = scores.groupby("arm")["candidate"].transform("size") > 1
-    dropped, won = many & (scores["candidate"] > 3), ~many | (scores["candidate"] == 2)
-    scores.loc[many, "select"] = np.where(won[many], 90.0, 80.0)
-    scores.loc[dropped, ["rows", "select"]] = [12, np.nan]
-    scores.loc[~won, [c for c in scores if c.startswith("validation")]] = np.nan
-
-
 @pytest.fixture
-def raced(run: Path) -> Path:
-    change("movies", race)
-    Path("data/eval/movies/passes.json").write_text(json.dumps({"select": "racing", "rows": {}}))
-    return run
+def raced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(build(tmp_path / "race", racing=True))
 
 
-def test_in_racing_a_candidate_that_was_not_scored_does_not_count_as_zero(raced: Path) -> None:
+@pytest.mark.usefixtures("raced")
+def test_in_racing_a_candidate_that_was_not_scored_does_not_count_as_zero(movies: Evaluation) -> None:
     e = opened()[0].evaluations[0]
     assert e.racing and e.unscored == 0
-    row = next(s for s in summarise([e]) if s.arm == "condpdiff")
-    assert (e.scores["candidate"][selected(e.scores, "condpdiff")], row.candidates) == (2, 6)
-    assert row.selected > 0 and all(math.isnan(x) for x in (row.mean, row.std, row.best, row.worst))
-    soup = next(s for s in summarise([e]) if s.arm == "soup")
-    assert soup.selected == soup.mean == soup.best == soup.worst
+    ours, soup = (summarise([e]).set_index("arm").loc[arm] for arm in ("condpdiff", "soup"))
+    assert ours["candidates"] == 6 and ours[["mean", "std", "best", "worst"]].isna().all()
+    assert soup["selected"] == soup["mean"] == soup["best"] == soup["worst"]
+    found, full = (metrics(summarise([each]), {})["movies"] for each in (e, movies))
+    assert found == {k: v for k, v in full.items() if not k.endswith("_mean")}  # the same candidates are selected
 
 
-def test_in_racing_a_winner_whose_score_is_no_number_counts_as_zero_and_flags_its_task(raced: Path) -> None:
-    def edit(scores: pd.DataFrame) -> None:
-        validation = [c for c in scores if c.startswith("validation")]
-        scores.loc[[selected(scores, "condpdiff"), selected(scores, "original")], validation] = np.nan
+@pytest.mark.usefixtures("raced")
+def test_in_racing_a_winner_whose_score_is_no_number_counts_as_zero_and_flags_its_task() -> None:
+    def edit(scores: pd.DataFrame) -> pd.DataFrame:
+        lost = scores.index.isin([selected(scores, "condpdiff"), selected(scores, "original")])
+        return scores.assign(**{c: scores[c].mask(lost) for c in scores if c.startswith("validation")})
 
-    change("movies", edit)
+    change(edit)
     spec, _ = opened()
     assert spec.evaluations[0].unscored == 2
     assert pivot(summarise(spec.evaluations[:1]), "selected")["condpdiff"]["movies"] == 0
     assert "(0.0) is not 2 points above the majority class" in spec.why_not_learned(spec.evaluations[0], 2.0)
 
 
-def test_the_selected_candidates_of_a_race_are_those_of_full(
-    text: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(build(tmp_path / "race", racing=True))
-    found = [metrics(summarise(spec.evaluations), {})["movies"] for spec in (text.spec, opened()[0])]
-    assert found[1] == {k: v for k, v in found[0].items() if not k.endswith("_mean")}
-
-
 def test_all_metrics_stand_in_a_table_where_a_task_has_several(run: Path, text: Made) -> None:
-    found = next(s for s in build_page(*opened()).sections if s.id == "candidates")
-    tables = [block for block in found.blocks if isinstance(block, Table)]
-    assert tables[-1].columns == ["arm", "movies accuracy", "movies f1", "tweets pearson", "tweets spearman"]
-    assert tables[1].rows[1][0] == "original, picked on validation (paper)"
+    _, rules, metrics = tables(build_page(*opened()), "candidates")
+    assert metrics.columns == ["arm", "movies accuracy", "movies f1", "tweets pearson", "tweets spearman"]
+    assert rules.rows[1][0] == "original, picked on validation (paper)"
     best = [e.values("original").max() for e in text.spec.evaluations]
-    assert [float(x) for x in tables[1].rows[1][1:]] == pytest.approx([*best, np.mean(best)], abs=0.051)
+    assert [float(x) for x in rules.rows[1][1:]] == pytest.approx([*best, np.mean(best)], abs=0.051)
 
 
-def test_large_images_are_shrunk_in_the_page_alone(tmp_path: Path) -> None:
-    Image.new("RGB", (600, 300), "teal").save(tmp_path / "large.png")
-    picture = read_picture(tmp_path / "large.png", "large", 'a "large" one', largest=100)
-    assert picture.png == (tmp_path / "large.png").read_bytes()
-    assert len(picture.inline) < len(picture.png) * 4 / 3
-    assert 'alt="a &#34;large&#34; one"' in picture.inline
+def test_large_images_are_shrunk_in_the_page_alone() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (4 * LARGEST, LARGEST), "teal").save(buffer, format="PNG")
+    picture = Picture("large", 'a "large" one', buffer.getvalue())
+    start, data = picture.inline.removesuffix('">').split('" src="data:image/png;base64,')
+    assert start == '<img alt="a &#34;large&#34; one'
+    assert Image.open(io.BytesIO(base64.b64decode(data))).size == (LARGEST, LARGEST // 4)
 
 
-@pytest.mark.parametrize("path", sorted(Path("configs/paper").glob("*.csv")), ids=lambda p: p.stem)
-def test_the_papers_tables_name_their_source_and_can_be_read(path: Path) -> None:
-    assert path.read_text().startswith("# Source: ") and "2408.01415" in path.read_text()
-    assert len(read_csv(path, [])) >= 3
+def test_the_papers_tables_name_their_source_and_can_be_read() -> None:
+    for path in Path("configs/paper").glob("*.csv"):
+        assert path.read_text().startswith("# Source: ") and "2408.01415" in path.read_text()
+        assert len(read_csv(path, [])) >= 3
 
 
 def test_bars_in_cells_split_no_column_of_a_markdown_table() -> None:
@@ -234,15 +196,108 @@ def test_the_papers_variant_stands_below_a_run_of_one_frame_where_a_study_has_it
     text: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Of the study `frame`: mean over seeds of the selected candidate."""
-    tasks = [e.name for e in text.spec.evaluations]
+    tasks, path = [e.name for e in text.spec.evaluations], tmp_path / "frame.csv"
     lines = [f"frame,embedded,paper,{seed},condpdiff,{task},{80 + seed}," for task in tasks for seed in (0, 2)]
-    path = tmp_path / "frame.csv"
-    path.write_text("\n".join([",".join(studies_section.COLUMNS), *lines]) + "\n")
     monkeypatch.setattr(studies_section, "FRAME", path)
-    summary = summarise(text.spec.evaluations)
-    found = selected_table(text.spec, summary, "", shared=True)
-    assert found.rows[-1] == ["condpdiff, paper's variant", *["81.0"] * (len(tasks) + 1)]
-    assert "mean over 2 seeds" in found.caption
-    assert selected_table(text.spec, summary, "", shared=False).rows[-1][0] == "condpdiff"
-    path.write_text("\n".join([",".join(studies_section.COLUMNS), *lines[:2]]) + "\n")  # of one task alone
-    assert selected_table(text.spec, summary, "", shared=True).rows[-1][0] == "condpdiff"
+
+    def last(rows: list[str], shared: bool) -> tuple[list[str], str]:
+        path.write_text("\n".join([",".join(studies_section.COLUMNS), *rows]) + "\n")
+        found = selected_table(text.spec, summarise(text.spec.evaluations), "", shared)
+        return list(map(str, found.rows[-1])), found.caption
+
+    row, caption = last(lines, shared=True)
+    assert row == ["condpdiff, paper's variant", *["81.0"] * (len(tasks) + 1)] and "mean over 2 seeds" in caption
+    assert last(lines, shared=False)[0][0] == "condpdiff"
+    assert last(lines[:2], shared=True)[0][0] == "condpdiff"  # of one task alone
+
+
+Run = tuple[list[Evaluation], Mapping[str, Outputs]]
+
+
+@pytest.fixture
+def both(text: Made) -> Run:
+    return text.spec.evaluations, text.spec.outputs
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("name", [*METRICS, "f1"])
+def test_metrics_on_resamples_equal_the_metrics_of_the_resampled_rows(name: str, classes: int) -> None:
+    from condpdiff.text.metrics import score
+
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, classes, 60).astype(float)
+    p = np.where(rng.uniform(size=60) < 0.6, y, rng.integers(0, classes, 60)).astype(float)
+    rows = rng.integers(0, 60, (5, 60))
+    counts = np.stack([np.bincount(r, minlength=60) for r in rows])
+    f1_classes = [1] if classes == 2 else [0, 1, 2]
+    ours = metric_of(name, f1_classes)(p, y, counts)
+    theirs = [score(p[r], y[r], [name], f1_classes)[name] for r in rows]
+    np.testing.assert_allclose(ours, theirs, atol=1e-8)
+    if name in ("matthews", "pearson", "spearman"):
+        assert METRICS[name](np.ones(4), np.array([0.0, 1.0, 1.0, 0.0]), np.ones((1, 4))) == 0  # a constant
+
+
+def test_the_difference_is_that_of_the_selected_candidates(both: Run) -> None:
+    c = compare(*both, "soup", seed=0)
+    expected = {e.name: e.picked("condpdiff") - e.picked("soup") for e in both[0]}
+    assert {task: d.value for task, d in c.tasks.items()} == pytest.approx(expected, abs=1e-4)
+    assert all(d.low <= d.value <= d.high for d in c.tasks.values())
+    assert c.average.value == pytest.approx(np.mean(list(expected.values())))
+
+
+def test_the_same_predictions_tie_and_clearly_better_ones_beat(both: Run) -> None:
+    movies, (found, labels) = both[0][0], both[1]["movies"]
+    rows, predictions = movies.scores["arm"] == "condpdiff", found.copy()
+    for said, means, word in (
+        (predictions[selected(movies.scores, "soup")], False, "ties with"),
+        (labels, False, "beats"),
+        (1 - labels, True, "loses to"),
+    ):
+        predictions[rows] = said
+        difference = compare([movies], {"movies": (predictions, labels)}, "soup", 0, means=means).average
+        assert difference.word == word and (word != "ties with" or difference == Difference(0, 0, 0))
+
+
+def test_means_are_of_candidates_drawn_anew_and_selected_ones_are_not(both: Run) -> None:
+    movies, (found, labels) = both[0][0], both[1]["movies"]
+    predictions = found.copy()
+    rows = np.flatnonzero(movies.scores["arm"] == "condpdiff")
+    predictions[movies.scores["arm"] == "soup"] = labels
+    predictions[rows] = np.where(np.arange(len(rows))[:, None] % 2, labels, 1 - labels)
+    predictions[selected(movies.scores, "condpdiff")] = labels  # all but the soup and the selected one are apart
+    outputs = {"movies": (predictions, labels)}
+    assert compare([movies], outputs, "soup", 0).average == Difference(0, 0, 0)
+    mean = compare([movies], outputs, "soup", 0, means=True).average
+    assert mean.value < -20 and mean.high - mean.low > 20  # every row agrees: the candidates alone make it wide
+
+
+def test_student_s_interval_is_known_from_five_values_on() -> None:
+    found, reach = student(np.array([1.0, 2.0, 3.0, 4.0, 5.0])), 2.7764 * (2.5 / 5) ** 0.5  # t of 4 degrees of freedom
+    assert (found.low, found.value, found.high) == pytest.approx((3 - reach, 3, 3 + reach), abs=1e-3)
+    few = student(np.array([1.0, 2.0, 3.0, 4.0]))
+    assert not few.known and np.isnan([few.low, few.high]).all() and str(few) == "+2.50"
+    assert [signed(x) for x in (1.234, -0.5, -0.001, 0.0, np.nan)] == ["+1.23", "−0.50", "+0.00", "+0.00", "–"]
+    assert [number(x, 1) for x in (1.234, -0.5, np.nan)] == ["1.2", "−0.5", "–"]
+
+
+def test_correlation_is_of_ranks_and_leaves_out_what_is_not_known() -> None:
+    x = np.array([1.0, 2.0, 3.0, np.nan, 4.0])
+    assert correlation(x, np.array([1.0, 10.0, 100.0, 0.0, np.nan])) == pytest.approx(1)
+    assert correlation(x, -(x**3)) == pytest.approx(-1)
+    assert np.isnan(correlation(x, np.ones(5))) and np.isnan(correlation(x[:1], x[:1]))
+
+
+@pytest.mark.parametrize(
+    ("interval", "word"), [((0.1, 0.9), "beats"), ((-0.4, 0.6), "ties with"), ((-2.0, -0.1), "loses to")]
+)
+def test_the_verdict_says_what_the_interval_says(text: Made, interval: tuple[float, float], word: str) -> None:
+    d = Difference(sum(interval) / 2, *interval)
+    control = Comparison("gaussian", {"movies": d, "tweets": d}, d)
+    found = {"control": control, "soup": replace(control, arm="soup"), "mean": replace(control, arm="original")}
+    lines = verdict(text.spec, found, summarise(text.spec.evaluations), {"tweets": "collapsed"})
+    assert f"**{word}** the best control, gaussian" in lines[0]
+    assert f"It **{word}** soup" in lines[1] and "Mean against mean" in " ".join(lines)
+    assert any("1 of 2 task was not learned (tweets)" in line for line in lines)
+    beaten = replace(found["mean"], average=Difference(1, 0.5, 2))
+    lines = verdict(text.spec, found | {"mean": beaten}, summarise(text.spec.evaluations), {})
+    assert ("that gain does not speak for one" in " ".join(lines)) is (word != "beats")

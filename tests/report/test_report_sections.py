@@ -1,5 +1,6 @@
-"""Asked-for performance, where weights lie, and studies."""
+"""Asked-for performance, where weights lie, what the condition does, and studies."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,26 +8,30 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import Made
-from fake_run import write_study
+from fake_run import write_probe, write_study
 
 from condpdiff.common.errors import UserError
 from condpdiff.experiments.study_plan import load_study
 from condpdiff.experiments.study_results import Results, long_csv
 from condpdiff.report import doses_section, figures, novelty_section, studies_section
 from condpdiff.report.blocks import Figures, Section, Table
+from condpdiff.report.condition_section import (
+    OTHERS,
+    STATISTICS_OF_OTHERS,
+    Probed,
+    effect,
+    read_probe,
+    sections,
+    verdict,
+)  # fmt: skip
 from condpdiff.report.evaluation import Evaluation
 from condpdiff.text.report import wrong_overlaps
+
+STUDIES = Path("docs/studies")
 
 
 def tables(section: Section) -> list[Table]:
     return [block for block in section.blocks if isinstance(block, Table)]
-
-
-def drawn(section: Section) -> list[str]:
-    return [image.name for block in section.blocks if isinstance(block, Figures) for image in block.images]
-
-
-# Asked-for performance
 
 
 def with_losses(e: Evaluation, by_dose: dict[float, list[float]]) -> Evaluation:
@@ -35,78 +40,19 @@ def with_losses(e: Evaluation, by_dose: dict[float, list[float]]) -> Evaluation:
     return replace(e, doses=pd.DataFrame(rows, columns=["arm", "asked", "candidate", "loss", "validation"]))
 
 
-@pytest.fixture
-def movies(text: Made) -> Evaluation:
-    return text.spec.evaluations[0]
-
-
-@pytest.mark.parametrize(
-    ("kind", "losses", "p"),
-    [
-        ("rank", [0.2, 0.5, 0.1, 0.4], [0, 1 / 3, 2 / 3, 1]),
-        ("loss", [0.2, 0.5, 0.1, 0.4], [0, 0.25, 0.75, 1]),
-        ("rank", [0.3], [1]),
-        ("loss", [0.3, 0.3], [1, 1]),
-    ],
-)
-def test_the_checkpoints_curve_falls_from_the_worst_to_the_best(kind: str, losses: list[float], p: list[float]) -> None:
-    at, loss = doses_section.zoo_curve(np.array(losses), kind)
-    np.testing.assert_allclose(at, p)
-    assert loss.tolist() == sorted(losses, reverse=True)
-
-
-@pytest.mark.parametrize(
-    ("losses", "expected", "unscored"),
-    [
-        ({0.0: [3.0], 0.5: [2.0], 1.0: [1.0]}, 1, 0),
-        ({0.0: [1.0], 0.5: [2.0], 1.0: [3.0]}, -1, 0),
-        ({0.0: [1.0, 2.0], 1.0: [2.0, 1.0]}, 0, 0),
-        ({0.5: [1.0]}, np.nan, 0),
-        ({0.0: [3.0, np.nan], 0.5: [2.0], 1.0: [1.0]}, 1, 1),
-    ],
-)
-def test_correlation_is_one_if_better_is_had_for_the_asking(
-    movies: Evaluation, losses: dict[float, list[float]], expected: float, unscored: int
-) -> None:
-    e = with_losses(movies, losses)
-    assert doses_section.correlation(e) == pytest.approx(expected, nan_ok=True)
-    assert doses_section.unscored(e) == unscored
-
-
 def test_the_table_has_means_at_three_doses_and_a_dash_for_one_not_asked(movies: Evaluation) -> None:
     found = doses_section.table([with_losses(movies, {0.0: [0.6, 0.8], 1.0: [0.2, 0.4]})], scored=True)
     assert found.columns[2:6] == ["loss, p = 0", "loss, p = 0.5", "loss, p = 1", "loss, soup"]
     assert found.rows == [["movies", "0.89", "0.700", "–", "0.300", "0.300", "70.0", "–", "80.0"]]
-
-
-def test_in_racing_there_is_no_validation_score(movies: Evaluation) -> None:
-    assert not replace(movies, racing=True).doses_scored and movies.doses_scored
+    assert doses_section.correlation(with_losses(movies, {0.0: [3.0, np.nan], 0.5: [2.0], 1.0: [1.0]})) == 1
+    assert not doses_section.is_scored(replace(movies, racing=True)) and doses_section.is_scored(movies)
     found = doses_section.table([movies], scored=False)
     assert found.columns[-1] == "loss, soup" and "validation" not in found.caption
 
 
-def test_tasks_without_doses_are_left_out(movies: Evaluation) -> None:
-    none = replace(movies, name="tweets", doses=movies.doses[:0])
-    assert [e.name for e in doses_section.with_doses([none, movies])] == ["movies"]
-    frame = doses_section.frame([none, movies])
-    assert set(frame["task"]) == {"movies"} and frame["asked"].notna().all()
-
-
-# Where weights lie
-
-
-@pytest.mark.parametrize(
-    ("points", "perplexity", "seed", "shown"),
-    [
-        (200, 20, 3, [(20, 3), (10, 3), (40, 3), (20, 4)]),  # half and double the perplexity, another seed
-        (13, 20, 0, [(4, 0), (4, 1)]),  # settings that few points make equal are shown once
-        (2, 20, 0, [(1, 0), (1, 1)]),
-    ],
-)
-def test_tsne_is_shown_under_several_settings(
-    points: int, perplexity: int, seed: int, shown: list[tuple[int, int]]
-) -> None:
-    assert figures.views(points, perplexity, seed) == shown
+def test_tsne_is_shown_under_several_settings() -> None:
+    assert figures.views(200, 20, 3) == [(20, 3), (10, 3), (40, 3), (20, 4)]  # half and double, another seed
+    assert figures.views(13, 20, 0) == [(4, 0), (4, 1)]  # settings that few points make equal are shown once
 
 
 @pytest.mark.parametrize(
@@ -123,7 +69,8 @@ def test_figures_name_what_they_draw(text: Made, figure: str, labels: list[str],
 
 
 def test_a_narrow_spread_is_marked_and_one_step_of_fine_tuning_stands_below(text: Made, undrawn: None) -> None:
-    spread, distance, overlap = tables(novelty_section.sections(text.spec, text.params)[0])
+    found = novelty_section.section(text.spec, text.params, text.spec.novelty())
+    spread, distance, overlap = tables(found)
     assert spread.rows[-1] == ["condpdiff", "0.90", "0.31 (narrow)"]
     assert distance.rows[-1][0] == "one step of fine-tuning" and distance.foot == 1
     assert overlap.rows[-1][2] == "–"  # regression has no mistakes
@@ -133,50 +80,143 @@ def test_the_figures_say_how_distance_and_mistakes_go_with_the_score(movies: Eva
     scores = movies.scores.copy()
     ours = scores["arm"] == "condpdiff"
     scores.loc[ours, "distance"] = -scores.loc[ours, "validation"]
-    assert "condpdiff: ρ = −1.00" in novelty_section.novelty(replace(movies, scores=scores)).svg
+    assert "condpdiff: ρ = −1.00" in novelty_section.novelty(replace(movies, scores=scores)).content.decode()
 
 
-def test_overlap_of_mistakes_leaves_out_the_checkpoint_itself(movies: Evaluation) -> None:
+def test_overlap_of_mistakes_leaves_out_the_checkpoint_itself(text: Made, movies: Evaluation) -> None:
     rows = [("original", 0), ("original", 1), ("condpdiff", 0)]
     e = replace(movies, scores=pd.DataFrame(rows, columns=["arm", "candidate"]))
     predictions = np.array([[1, 1, 0, 0], [0, 1, 1, 0], [1, 1, 0, 0]])
     assert wrong_overlaps(e, predictions, np.zeros(4)) == pytest.approx([1 / 3, 1 / 3, 1])
     alone = wrong_overlaps(replace(e, scores=e.scores.drop(1).reset_index()), predictions[[0, 2]], np.zeros(4))
     assert np.isnan(alone[0]) and alone[1] == 1  # a lone checkpoint has no other to share mistakes with
+    of_classes, of_numbers = (wrong_overlaps(e, *text.spec.outputs[e.name]) for e in text.spec.evaluations)
+    assert ((of_classes >= 0) & (of_classes <= 1)).all() and np.isnan(of_numbers).all()
 
 
-def test_overlaps_are_known_of_every_candidate_of_a_classification_task_alone(text: Made) -> None:
-    movies, tweets = (wrong_overlaps(e, *text.spec.outputs[e.name]) for e in text.spec.evaluations)
-    assert ((movies >= 0) & (movies <= 1)).all() and np.isnan(tweets).all()
+FIVE = ("movies", "tweets", "moods", "four", "five")
+Get = Callable[..., Probed]
 
 
-# Studies
+@pytest.fixture
+def probed(tmp_path: Path) -> Get:
+    """What a probe found; `edit` changes its table before it is read."""
 
-STUDIES = Path("docs/studies")
+    def get(
+        tasks: tuple[str, ...] = FIVE,
+        effect: float = 0.0,
+        edit: Callable[[pd.DataFrame], pd.DataFrame] = lambda swap: swap,
+    ) -> Probed:
+        write_probe(tmp_path, tasks, effect)
+        edit(pd.read_csv(tmp_path / "swap.csv")).to_csv(tmp_path / "swap.csv", index=False)
+        return read_probe(tmp_path)
+
+    return get
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_a_row_has_the_mean_over_seeds_of_the_average_and_the_papers_average(
-    text: Made, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(text.root)
-    (section,) = studies_section.sections()
-    (table,) = tables(section)
-    assert table.columns == ["row", "seeds", "condpdiff_mean", "std", "condpdiff", "minus soup", "paper"]
-    assert table.rows[0] == ["one_hot", "2", "80.50", "0.71", "81.50", "+1.50", "79.17"]
-    assert drawn(section) == ["study-table4b-embedded"] and "`table4b` at the size `embedded`" in table.caption
+def shown(found: Probed, method: str = "task") -> list[Table]:
+    (section,) = sections(found, "accuracy", "random words", method)
+    return tables(section)
 
 
-def test_every_study_and_size_has_its_table_and_what_is_missing_is_a_dash_or_named(run: Path) -> None:
+def first(table: Table) -> list[object]:
+    return [row[0] for row in table.rows]
+
+
+def test_the_swap_matrix_has_every_condition_and_marks_the_own_one(probed: Get) -> None:
+    swap, statistics, contrasts = shown(probed(effect=5.0))
+    assert swap.columns == ["condition", *FIVE] and first(swap) == [*FIVE, "nonsense", "dropped"]
+    assert swap.bold == statistics.bold == {(i, i + 1) for i in range(5)} and first(statistics) == list(FIVE)
+    for table, other in ((swap, 85), (statistics, 72.5)):
+        for i, row in enumerate(table.rows):
+            expected = [90 if i == j else other for j in range(5)]
+            assert [float(cell) for cell in row[1:]] == pytest.approx(expected, abs=0.3)
+    assert "Mean score of 2 LoRAs a cell" in swap.caption and "nonsense: random words." in swap.caption
+    assert first(contrasts) == [OTHERS, "nonsense", "dropped", STATISTICS_OF_OTHERS]
+    for row, gain in zip(contrasts.rows, (5, 5, 5, 17.5), strict=True):
+        assert [float(cell) for cell in row[1:6]] == pytest.approx([gain] * 5, abs=0.4)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "size", "says"),
+    [
+        (5, 5.0, "The condition **chooses the task**: "),
+        (5, -5.0, "The condition works **against the task**: "),
+        (3, 5.0, "The condition **chooses the task**, on each of 3 tasks (too few for an interval): "),
+        (3, 0.0, "Whether the condition is used **can't be told** from 3 tasks: "),
+        (2, 5.0, "Whether the condition is used **can't be told** from 2 tasks: "),
+    ],
+)
+def test_the_verdict_says_whether_the_condition_is_used(probed: Get, tasks: int, size: float, says: str) -> None:
+    found = probed(FIVE[:tasks], size)
+    line, other = verdict(found)
+    assert line.startswith(says) and ("95 % interval" in line) is (tasks == 5) is ("; by task " not in line)
+    assert "own condition, own statistics minus the other tasks' is " in other
+    assert effect(found) == pytest.approx({"condition_effect": size, "statistics_effect": 17.5}, abs=0.3)
+    assert ("[" in str(shown(found)[-1].rows[0][-1])) is (tasks == 5)
+
+
+def test_differences_that_chance_explains_are_not_measurable(probed: Get) -> None:
+    def edit(swap: pd.DataFrame) -> pd.DataFrame:
+        swap["score"] = 80.0
+        for name, score in (("movies", 81.0), ("moods", 79.2)):
+            swap.loc[(swap[["condition", "statistics", "task"]] == name).all(axis=1), "score"] = score
+        return swap
+
+    condition, statistics = verdict(probed(edit=edit))
+    assert condition.startswith("The condition is **not measurably used**: ")
+    assert statistics.startswith("The statistics are **not measurably used**: ")
+
+
+def test_statistics_that_all_tasks_share_are_said_to_be(probed: Get) -> None:
+    swap, contrasts = shown(probed(edit=lambda swap: swap[swap["statistics"] == swap["task"]]), "batch")
+    assert STATISTICS_OF_OTHERS not in first(contrasts)
+    assert "`normalize.method: batch` all tasks have the same statistics" in swap.caption
+
+
+def test_what_was_not_probed_is_not_shown(probed: Get) -> None:
+    matrix, _, contrasts = shown(probed(edit=lambda swap: swap[~swap["condition"].isin(["nonsense", "dropped"])]))
+    assert "random words" not in matrix.caption and "dropped" not in matrix.caption
+    assert first(contrasts) == [OTHERS, STATISTICS_OF_OTHERS]
+    one = probed(("movies",))  # nothing to swap with
+    assert verdict(one) == [] and effect(one) == {} and first(shown(one)[1]) == ["nonsense", "dropped"]
+    none = probed(edit=lambda swap: swap.iloc[:0])
+    assert sections(none, "accuracy", "", "task") == [] and verdict(none) == [] and effect(none) == {}
+
+
+def test_a_lora_without_a_score_counts_as_0(probed: Get) -> None:
+    found = probed(edit=lambda swap: swap.assign(score=swap["score"].mask(swap.index < 2)))  # both of the first cell
+    assert found.unscored == 2 and found.conditions.iloc[0, 0] == 0
+    assert "2 LoRAs without a score (what it gives is no number): counted as 0." in shown(found)[0].caption
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda swap: swap.iloc[1:],
+        lambda swap: swap[swap["condition"] != "movies"],
+        lambda swap: swap[~((swap["statistics"] == "tweets") & (swap["task"] == "movies"))],
+    ],
+)
+def test_a_missing_cell_is_one_line(probed: Get, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    with pytest.raises(UserError, match=r"swap.csv: not as many rows .*; run `dvc repro` again$"):
+        probed(edit=edit)
+
+
+def test_every_study_and_size_has_a_table_of_means_over_seeds_and_what_is_missing_is_a_dash_or_named(run: Path) -> None:
     assert studies_section.sections() == []
     write_study(run)
     rows = pd.read_csv(STUDIES / "table4b.csv")
     rows = rows[(rows["seed"] == 0) & (rows["arm"] == "condpdiff_mean")]
     rows.assign(size="paper").to_csv(STUDIES / "more.csv", index=False)
     (section,) = studies_section.sections()
-    assert len(tables(section)) == 2
-    table = next(table for table in tables(section) if "`paper`" in table.caption)
-    assert table.rows[0] == ["one_hot", "1", "80.00", "–", "–", "–", "–"]
+    more, table, figures = section.blocks
+    assert isinstance(more, Table) and isinstance(table, Table) and isinstance(figures, Figures)
+    assert table.columns == ["row", "seeds", "condpdiff_mean", "std", "condpdiff", "minus soup", "paper"]
+    assert table.rows[0] == ["one_hot", "2", "80.50", "0.71", "81.50", "+1.50", "79.17"]
+    assert "`table4b` at the size `embedded`" in table.caption and "`paper`" in more.caption
+    assert more.rows[0] == ["one_hot", "1", "80.00", "–", "–", "–", "–"]
+    assert [image.name for image in figures.images] == ["study-table4b-paper", "study-table4b-embedded"]
     (STUDIES / "noise.csv").write_text("study,row\nnoise,a\n")
     with pytest.raises(UserError, match=r"docs/studies/noise.csv: no column 'size'"):
         studies_section.sections()

@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
+from conftest import tables
 from PIL import Image
 
-from condpdiff.common.task import Members, save_members
-from condpdiff.diffusion.conditions import FILE, save_conditions
-from condpdiff.report import render, unseen
-from condpdiff.report.blocks import Figures, Table, Text
+from condpdiff.common.task import Members
+from condpdiff.report import unseen
+from condpdiff.report.blocks import Figures, Report, Text
 from condpdiff.report.compare import WORDS
-from condpdiff.report.page import Report
 from condpdiff.report.unseen import ARMS, BEST, HELD_OUT, KNOWN, MEASURES, RIVALS, SHOWN
 
 MEAN, OWN, SAMPLES = 60.0, 20.0, 4
@@ -27,24 +25,25 @@ GRADINGS, STROKES, PICTURES = (Members(unseen=u, tuning=2, train=t) for u, t in 
 def rows(name: str, members: int, aligned: bool, seed: int, closed: dict[str, float]) -> pd.DataFrame:
     """A family's arms.csv: two tuning members after the unseen ones, which are far off."""
     rng, found = np.random.default_rng(seed), []
-    arms = dict.fromkeys([*ARMS, *(f"{s}+{n}" for s in ("zero", *RIVALS[:2], "ridge", "condpdiff") for n in (5, 20))])
+    tuned = [f"{start}+{n}" for start in ("zero", *RIVALS[:2], "ridge", "condpdiff") for n in (5, 20)]
     for q in range(members + 2):
         level = rng.uniform(-5, 5) if q < members else 500
-        for arm in [*(a for a in arms if a != BEST), "zero+40"]:
+        who = {"family": name, "member": q, "tier": "unseen" if q < members else "tuning", "seconds": 0.1}
+        for arm in {*ARMS, *tuned, "zero+40"} - {BEST}:
             for number in range(SAMPLES if arm == "condpdiff" else 1):
-                share = closed.get(arm, 10) / 100
                 off = 3 * (number - 1.5) if arm == "condpdiff" else 0
-                rmse = MEAN - share * (MEAN - OWN) + level + off
-                cells = {"family": name, "member": q, "tier": "unseen" if q < members else "tuning", "arm": arm}
-                cells |= {"number": number, "seconds": 0.1, "to_condition": 10 + number, "fd_lite0": rmse / 10}
+                rmse = MEAN - closed.get(arm, 10) / 100 * (MEAN - OWN) + level + off
+                cells = {"arm": arm, "number": number, "to_condition": 10 + number, "fd_lite0": rmse / 10}
                 pixels = {"rmse": rmse, "rmse_16": rmse / 2, "lpips_lite0": rmse / 100}
-                found.append(cells | (pixels if aligned else {}))
+                found.append(who | cells | (pixels if aligned else {}))
     return pd.DataFrame(found)
 
 
 def write(name: str, members: int, aligned: bool = True, **closed: float) -> None:
     folder = Path("data/eval", name)
     (folder / "images").mkdir(parents=True)
+    Path("data/zoo", name).mkdir(parents=True)
+    Path("data/zoo", name, "loss.csv").write_text(f"task,step,loss\n{name},1,0.5\n{name},2,0.25\n")
     rows(name, members, aligned, len(name), CLOSED | closed).to_csv(folder / "arms.csv", index=False)
     strip = Image.fromarray(np.zeros((8, 32, 3), np.uint8))
     if aligned:
@@ -59,11 +58,6 @@ def write(name: str, members: int, aligned: bool = True, **closed: float) -> Non
 def built(**families: Members) -> Report:
     """Of families by name; of a task the page reads its members alone."""
     tasks: Any = {name: SimpleNamespace(members=members) for name, members in families.items()}
-    save_members(Path("data/members.json"), list(families), list(families.values()))
-    y = torch.randn(99, 4, 5, generator=torch.Generator().manual_seed(0))
-    Path("data/conditions").mkdir(exist_ok=True)
-    named = {f"{name}/{q}": y[q] + i for i, (name, m) in enumerate(families.items()) for q in range(m.total)}
-    save_conditions(Path("data/conditions", FILE), named)
     return unseen.build(tasks, Path("data"), 0)
 
 
@@ -84,10 +78,9 @@ def report() -> Report:
 
 def gaps(report: Report, group: str) -> tuple[pd.DataFrame, set[str]]:
     """The table of a group, and the arms that stand out in it."""
-    blocks = (b for s in report.sections for b in s.blocks if isinstance(b, Table))
-    found = next(block for block in blocks if block.columns[0] == group)
-    best = {str(found.rows[i][0]) for i, _ in found.bold}
-    return pd.DataFrame(found.rows, columns=found.columns).set_index(group), best
+    found = next(table for table in tables(report, "choose") if table.columns[0] == group)
+    frame = pd.DataFrame(found.rows, columns=found.columns).set_index(group)
+    return frame, {frame.index[i] for i, _ in found.bold}
 
 
 def test_gap_closed_is_between_the_mean_soup_and_the_own_lora_over_unseen_members(report: Report) -> None:
@@ -102,13 +95,12 @@ def test_interval_holds_the_share_and_is_wider_the_more_members_differ() -> None
     numbers = rows("a", 6, True, 0, CLOSED).assign(group=KNOWN)
     even = numbers[numbers["tier"] == "unseen"]
     shifts = even["member"].map(dict(enumerate([-9, 9, -3, 3, -6, 6]))).where(even["arm"] == "ridge", 0)
-    for share, low, high in unseen._gaps(even, 0)["rmse"].values():
+    for share, low, high in unseen._gaps(even, 0)["rmse"].to_numpy():
         assert low == pytest.approx(share) == pytest.approx(high)
-    found = unseen._gaps(even.assign(rmse=even["rmse"] + shifts), 0)["rmse"]
-    share, low, high = found["ridge"]
+    found, again = (unseen._gaps(even.assign(rmse=even["rmse"] + shifts), 0)["rmse"] for _ in range(2))
+    share, low, high = found.loc["ridge"]
     assert share == pytest.approx(50) and 50 - 20 < low < 45 and 55 < high < 50 + 20
-    assert found == unseen._gaps(even.assign(rmse=even["rmse"] + shifts), 0)["rmse"]
-    assert found["condpdiff"][1:] == pytest.approx((75, 75))
+    assert found.equals(again) and found.loc["condpdiff"].tolist() == pytest.approx([75, 75, 75])
 
 
 def test_report_counts_how_often_the_style_that_came_out_is_the_one_asked_for(report: Report) -> None:
@@ -117,7 +109,7 @@ def test_report_counts_how_often_the_style_that_came_out_is_the_one_asked_for(re
     never = "LoRAs for styles never trained on, of"
     assert said[0].endswith(f"in the picture: 4 of 5 {never} {KNOWN}, 2 of 3 {never} {HELD_OUT}.")
     images = [image.name for block in section.blocks if isinstance(block, Figures) for image in block.images]
-    assert images == ["choices-gradings", "choices-strokes", "style-map"]
+    assert images == ["choices-gradings", "choices-strokes"]
 
 
 def test_folders_count_by_their_frechet_distance_and_leave_pixels_alone(report: Report) -> None:
@@ -130,15 +122,17 @@ def test_folders_count_by_their_frechet_distance_and_leave_pixels_alone(report: 
     assert all("–" not in row for row in report.table.rows)
     assert best == {BEST, "ridge"}  # own is no rival
     assert {j: report.table.rows[i][0] for i, j in report.table.bold} == {1: BEST, 2: BEST, 3: "ridge"}
-    arms = report.arms.set_index(["task", "arm"])["score"]
+    arms = report.plots["arms"].set_index(["task", "arm"])["score"]
     assert arms[HELD_OUT, "condpdiff"] == 40 and arms[f"tuning {KNOWN}", "own"] == 100
 
 
 def test_verdict_has_a_sentence_a_group_and_the_start_of_fine_tuning(report: Report) -> None:
     known, start, held_out, _ = report.verdict
-    said = "closes **75 %** of the gap between the mean soup and a member's own LoRA (95 % interval 75 to 75)."
-    assert known.startswith("For 5 members never trained on, of known families, condpdiff ") and said in known
-    assert "ridge 50 %, the nearest soup 30 %, " in known and known.endswith("another member's condition −20 %.")
+    assert known == (
+        "For 5 members never trained on, of known families, condpdiff closes **75 %** of the gap between the mean soup "
+        "and a member's own LoRA (95 % interval 75 to 75). The others: ridge 50 %, the nearest soup 30 %, cosine of "
+        "text and description 10 %, condpdiff under another member's condition −20 %."
+    )
     assert held_out.startswith("For 3 members never trained on, of held-out families, condpdiff closes **40 %**")
     assert start.startswith("After 5 more steps of fine-tuning from condpdiff, pixels (RMSE) is ")
 
@@ -150,24 +144,9 @@ def test_word_is_of_every_rival_in_both_groups(strokes: int | None, word: str) -
     assert built(gradings=GRADINGS, strokes=STROKES).word == word
 
 
-def test_group_of_folders_alone_is_told_by_its_frechet_distance() -> None:
-    write("gradings", 5)
-    write("pictures", 2, aligned=False)
-    report = built(gradings=GRADINGS, pictures=PICTURES)
-    assert gaps(report, HELD_OUT)[0].loc["condpdiff", MEASURES["fd_lite0"]] == "75 (75 to 75)"
-
-
-def test_page_and_brief_hold_tables_and_pictures(report: Report) -> None:
-    page, brief = render.html(report), render.brief(report)
-    assert all(f"{name}/1" in page for name in ("gradings", "strokes", "pictures"))
-    assert {"pictures-truth-1.png", "strokes-between.png"} <= {image.file for image in report.images}
-    assert brief.startswith("For 5 members never trained on") and "| ridge" in brief
-
-
-def test_frames_have_every_family_s_loss_and_no_validation() -> None:
-    for name in ("gradings", "strokes"):
-        Path("data/zoo", name).mkdir(parents=True)
-        Path("data/zoo", name, "loss.csv").write_text(f"task,step,loss\n{name},1,0.5\n{name},2,0.25\n")
-    found = unseen.frames(["gradings", "strokes"], Path("data"))
-    assert found["finetune_loss"]["task"].tolist() == ["gradings"] * 2 + ["strokes"] * 2
-    assert found["doses"].empty and list(found["finetune_validation"]) == ["task", "step", "score"]
+def test_page_and_brief_hold_tables_and_pictures_and_plots_every_family_s_loss(report: Report) -> None:
+    assert all(f"{name}/1" in report.html for name in ("gradings", "strokes", "pictures"))
+    assert {"pictures-truth-1", "strokes-between"} <= {image.name for image in report.images}
+    assert report.brief.startswith("For 5 members never trained on") and "| ridge" in report.brief
+    assert list(report.plots["finetune_loss"]["task"].unique()) == ["gradings", "strokes", "pictures"]
+    assert report.plots["doses"].empty and list(report.plots["finetune_validation"]) == ["task", "step", "score"]
