@@ -115,25 +115,12 @@ def whole(rows: Rows) -> Tensor:
 
 
 @contextmanager
-def row_writer(path: Path, name: str, shape: tuple[int, int]) -> Iterator[Callable[[Tensor], None]]:
-    """Write a safetensors file of one matrix [N, K] in parts [n, K]; its bytes are those of safetensors' `save_file`.
-
-    Raises:
-        ValueError: the parts are not N rows of K float32 in the end.
-    """
-    size = FLOAT * shape[0] * shape[1]
-    entry = {"dtype": "F32", "shape": list(shape), "data_offsets": [0, size]}
+def row_writer(path: Path, name: str, shape: tuple[int, int]) -> Iterator[Callable[[Tensor], object]]:
+    """Write a safetensors file of one matrix [N, K] in parts [n, K] of float32, as safetensors' `save_file` does whole."""
+    entry = {"dtype": "F32", "shape": list(shape), "data_offsets": [0, FLOAT * shape[0] * shape[1]]}
     header = json.dumps({name: entry}, separators=(",", ":"), ensure_ascii=False).encode()
     header += b" " * (-len(header) % 8)
     with path.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
-
-        def write(part: Tensor) -> None:
-            if part.dtype != torch.float32 or part.shape[1:] != shape[1:]:
-                raise ValueError(f"{path}: a part of {part.dtype} {list(part.shape)} for rows of {shape[1]} float32")
-            file.write(part.contiguous().numpy().data)
-
-        yield write
-        if file.tell() != 8 + len(header) + size:
-            raise ValueError(f"{path}: {file.tell() - 8 - len(header)} bytes for {list(shape)} float32")
+        yield lambda part: file.write(part.contiguous().numpy().data)
     path.chmod(0o644)
