@@ -116,7 +116,7 @@ def whole(rows: Rows) -> Tensor:
 
 @contextmanager
 def row_writer(path: Path, name: str, shape: tuple[int, int]) -> Iterator[Callable[[Tensor], object]]:
-    """Write a safetensors file of one matrix [N, K] in parts [n, K] of float32, as safetensors' `save_file` does whole."""
+    """Write a safetensors file of one matrix [N, K] in float32 parts [n, K], as safetensors' `save_file` would."""
     entry = {"dtype": "F32", "shape": list(shape), "data_offsets": [0, FLOAT * shape[0] * shape[1]]}
     header = json.dumps({name: entry}, separators=(",", ":"), ensure_ascii=False).encode()
     header += b" " * (-len(header) % 8)

@@ -30,7 +30,7 @@ class RowFile(Section):
     """Keys of params.yaml, or `configs/tasks/NAME.yaml:key` as DVC writes a task file's."""
     seeds: list[Seed] | None = Field(None, min_length=1)
     """In place of the size's."""
-    paper: dict[str, str | float] | None = None
+    paper: dict[str, str | int] | None = None
     """Values of columns of the paper's csv that pick this row's lines there; null: the paper has no such row."""
 
 
@@ -65,7 +65,7 @@ class Row:
     name: str
     runs: dict[int, Preset]
     """Seed -> params.yaml and task files as the experiment of that name has them."""
-    paper: dict[str, str | float] | None
+    paper: dict[str, str | int] | None
     shared: bool
     """Its settings are the ones that all rows share: what the others are compared with. No row is, where rows
     have presets of their own."""

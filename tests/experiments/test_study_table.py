@@ -5,12 +5,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from condpdiff.experiments import finished
 from condpdiff.experiments import study_results as results
 from condpdiff.experiments import study_table as table
-from condpdiff.experiments.finished import Experiment, Values
+from condpdiff.experiments.finished import Experiment
 from condpdiff.experiments.study_plan import load_study, study_names
 from condpdiff.experiments.study_results import Results, paper_values
 from tests.experiments.conftest import ROOT
@@ -25,9 +26,9 @@ def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "lock_at", lambda commit: {})
 
 
-def experiment(name: str, values: Values) -> Experiment:
+def experiment(name: str, values: dict[str, Arms]) -> Experiment:
     found = Experiment(name, "commit", "b" * 40, "settings")
-    vars(found)["values"] = values  # else read at the commit
+    vars(found)["values"] = pd.DataFrame.from_dict(values, orient="index")  # else read at the commit
     return found
 
 
@@ -114,8 +115,8 @@ def test_values_are_of_arms_csv_and_an_average_is_of_arms_that_all_tasks_have(mo
     text = "task,arm,score,mean,low,high\na,condpdiff,80,79,,\na,soup,81,,,\nb,condpdiff,70,60,,\n"
     monkeypatch.setattr(finished, "read_at", lambda commit, path: text)
     values = Experiment("e", "c" * 40, "b" * 40, "s").values
-    assert values["a"] == {"condpdiff": 80.0, "condpdiff_mean": 79.0, "soup": 81.0}
-    assert values["average"] == {"condpdiff": 75.0, "condpdiff_mean": 69.5}
+    assert values.loc["a"].dropna().to_dict() == {"condpdiff": 80.0, "condpdiff_mean": 79.0, "soup": 81.0}
+    assert values.loc["average"].dropna().to_dict() == {"condpdiff": 75.0, "condpdiff_mean": 69.5}
 
 
 @pytest.mark.parametrize("name", ["table1", "table3", "table4a", "table4b", "table4c"])
