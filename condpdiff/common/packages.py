@@ -167,14 +167,19 @@ def extract_model(name: str, destination: Path, key: str) -> Path:
     return destination
 
 
+def cache_path() -> Path:
+    """Where the cache folder is, or will be."""
+    shared = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "condpdiff"
+    return Path(os.environ.get("CONDPDIFF_CACHE") or shared).expanduser()
+
+
 def cache_folder() -> Path:
     """The cache folder, made if need be.
 
     Raises:
         UserError: it cannot be made or written.
     """
-    shared = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "condpdiff"
-    folder = Path(os.environ.get("CONDPDIFF_CACHE") or shared).expanduser()
+    folder = cache_path()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -86,12 +86,6 @@ def table() -> tuple[list[str], list[list[str]]]:
     return ["experiment", *(key.removeprefix(f"{AVERAGE}.") for key in FIGURES), *params], lines
 
 
-def remove(experiment: Experiment) -> None:
-    """Forget an experiment, as `dvc exp remove` does; its stages' results stay in DVC's cache."""
-    with repository() as repo:
-        repo.scm.remove_ref(f"refs/exps/{experiment.baseline[:2]}/{experiment.baseline[2:]}/{experiment.name}")
-
-
 def lock_at(commit: str) -> dict[str, str]:
     """Stage -> entry of dvc.lock at a commit, as text; nothing where there is no dvc.lock."""
     try:

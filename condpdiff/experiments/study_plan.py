@@ -99,27 +99,19 @@ def study_names() -> list[str]:
 
 def about(name: str) -> str:
     """What a study is: the first line of its file."""
-    return first_line(path_of(name))
-
-
-def path_of(name: str) -> Path:
-    """Path of a study's file.
-
-    Raises:
-        UserError: there is no such study; names the nearest one.
-    """
-    if name not in (known := study_names()):
-        raise UserError(f"unknown study {name!r}{nearest(name, known)}; allowed: {', '.join(known)}")
-    return STUDIES / f"{name}.yaml"
+    return first_line(STUDIES / f"{name}.yaml")
 
 
 def load_study(name: str, size: str = "embedded") -> Study:
     """Read a study's file and check the settings of all its rows at one size.
 
     Raises:
-        UserError: the first thing wrong, in one line that names the file, the row and the key.
+        UserError: no such study (names the nearest one), or the first thing wrong in one line that names the file, the
+            row and the key.
     """
-    path = path_of(name)
+    if name not in (known := study_names()):
+        raise UserError(f"unknown study {name!r}{nearest(name, known)}; allowed: {', '.join(known)}")
+    path = STUDIES / f"{name}.yaml"
     file = parse(StudyFile, read_yaml(path), str(path))
     if size not in file.sizes:
         raise UserError(f"{path}: sizes: found {', '.join(file.sizes)}, asked for {size!r}")
@@ -155,7 +147,8 @@ def pick_rows(study: Study, names: list[str]) -> list[Row]:
         UserError: there is no such row; names the nearest one.
     """
     known = [row.name for row in study.rows]
-    for name in (name for name in names if name not in known):
-        hint = f"{nearest(name, known)}; allowed: {', '.join(known)}"
-        raise UserError(f"study {study.name}: unknown row {name!r}{hint}")
+    for name in names:
+        if name not in known:
+            hint = f"{nearest(name, known)}; allowed: {', '.join(known)}"
+            raise UserError(f"study {study.name}: unknown row {name!r}{hint}")
     return [row for row in study.rows if not names or row.name in names]

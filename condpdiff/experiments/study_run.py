@@ -10,39 +10,34 @@ from pathlib import Path
 from typing import Any
 
 from condpdiff.common.errors import UserError
-from condpdiff.experiments.finished import experiments, remove, repository
+from condpdiff.experiments.finished import experiments, repository
 from condpdiff.experiments.presets import Preset, as_dvc_options, changes, override
 from condpdiff.experiments.study_plan import Row
 
 POLL = 2.0  # seconds between two looks at the queue
 OPEN = ("Queued", "Running")
-LOOKS = 5  # in a row in which a run that is not done is in no list, before it counts as taken away
 Say = Callable[[str], None]
 
 
-def run_rows(rows: list[Row], jobs: int, force: bool, dry_run: bool, say: Say) -> None:
+def run_rows(rows: list[Row], jobs: int, dry_run: bool, say: Say) -> None:
     """Run what is missing of `rows`; an experiment with a run's settings is that run, whatever its name.
 
     Args:
         jobs: so many experiments run side by side.
-        force: replace experiments that have a run's name and other settings.
         say: prints one line.
 
     Raises:
         UserError: a name is taken by other settings (nothing has run then), or experiments failed (the others ran).
     """
     there = experiments()
-    by_settings, names = {e.settings: e for e in there}, {e.name for e in there}
+    by_settings, names = {e.settings: e.name for e in there}, {e.name for e in there}
     missing = []
     for run in (run for row in rows for run in row.runs.values()):
-        found = by_settings.get(run.settings)
-        if found is not None:
-            say(f"{run.name}: there" + ("" if found.name == run.name else f", as {found.name}"))
-        elif run.name in names and not force:
-            raise UserError(
-                f"{run.name}: an experiment of that name was run with other settings; --force replaces it, "
-                f"`dvc exp remove {run.name}` removes it"
-            )
+        if (found := by_settings.get(run.settings)) is not None:
+            say(f"{run.name}: there" + ("" if found == run.name else f", as {found}"))
+        elif run.name in names:
+            says = "an experiment of that name was run with other settings"
+            raise UserError(f"{run.name}: {says}; `dvc exp remove {run.name}` removes it")
         else:
             missing.append(run)
     if dry_run:
@@ -51,9 +46,6 @@ def run_rows(rows: list[Row], jobs: int, force: bool, dry_run: bool, say: Say) -
     elif not missing:
         say("all there")
     else:
-        wanted = {run.name for run in missing}
-        for old in (old for old in there if old.name in wanted):
-            remove(old)
         work_off(missing, jobs, say)
         have = {e.settings for e in experiments()}
         if failed := [run.name for run in missing if run.settings not in have]:
@@ -71,7 +63,7 @@ def words(run: Preset) -> list[str]:
 
 
 def work_off(runs: list[Preset], jobs: int, say: Say) -> None:
-    """Queue the runs and wait until none of them is open; experiments that others have queued run as well.
+    """Queue the runs and wait until all are done; experiments that others have queued run as well.
 
     Ctrl-C takes those that have not begun out of the queue and kills those that run.
     """
@@ -86,23 +78,20 @@ def work_off(runs: list[Preset], jobs: int, say: Say) -> None:
     if earlier := [rev for rev, task in ours().items() if task["status"] not in OPEN]:
         _dvc("queue", "remove", *earlier)  # attempts that failed, and whose logs would be shown for the new ones'
     said: dict[str, str] = {}
-    unseen = 0
+    done: set[str] = set()
     try:
         for run in runs:
             _dvc(*words(run)[1:])
         _dvc("queue", "start", "--jobs", str(jobs))
-        while True:
-            for rev, task in (now := ours()).items():
+        while done != names:
+            time.sleep(POLL)
+            for rev, task in ours().items():
                 if said.get(rev) != task["status"]:
                     said[rev] = task["status"]
                     follow = f"; `dvc queue logs --follow {task['name']}` shows it" * (task["status"] == "Running")
                     say(f"{task['name']}: {task['status'].lower()}{follow}")
-            # DVC reads its lists one after the other: a run that moves on meanwhile is in none of them.
-            done = {task["name"] for task in now.values() if task["status"] not in OPEN}
-            unseen = 0 if len(now) > len(done) else unseen + 1
-            if done == names or unseen == LOOKS:
-                break
-            time.sleep(POLL)
+                if task["status"] not in OPEN:
+                    done.add(task["name"])
     except KeyboardInterrupt:
         left = ours().items()
         for status, verb in (("Queued", ["remove"]), ("Running", ["kill", "--force"])):

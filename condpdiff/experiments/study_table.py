@@ -1,4 +1,4 @@
-"""A study as a page: its tables beside the paper's figures, and what its rows cost, as Markdown and as HTML."""
+"""A study as a page: its tables beside the paper's figures, and what its rows cost, as Markdown."""
 
 import math
 
@@ -7,44 +7,30 @@ import pandas as pd
 from condpdiff.experiments.finished import AVERAGE
 from condpdiff.experiments.study_plan import Row
 from condpdiff.experiments.study_results import REFERENCES, Paper, Results, paper_values, stage_runs
-from condpdiff.report.blocks import Table, Text, markdown_table
+from condpdiff.report.blocks import Table, markdown_table
 from condpdiff.report.compare import number, signed
-from condpdiff.report.render import html_page
 
 WHAT = {"condpdiff_mean": "Mean over all generated candidates", "condpdiff": "Selected candidate"}
-Block = Table | Text
 
 
-def blocks(results: Results) -> list[Block]:
-    """What is shown of a study, top to bottom."""
+def markdown(results: Results) -> str:
+    """What is shown of a study, for a terminal and for docs/studies.md."""
     study = results.study
-    shown: list[Block] = [Text(f"The paper: {study.claim}")]
-    shown += [_scores(results, arm) for arm in results.arms or ["condpdiff"]]
+    shown = [f"**{study.title}** ({study.size} size)", f"The paper: {study.claim}"]
+    for table in (_scores(results, arm) for arm in results.arms or ["condpdiff"]):
+        shown += [markdown_table(table), table.caption]
     missing = [run.name for row in study.rows for run in row.runs.values() if run.name not in results.found]
     if missing:
         size = "" if study.size == "embedded" else f" --size {study.size}"
         said = f"{len(missing)} of {len(missing) + len(results.found)} experiments are missing"
-        shown.append(Text(f"{said}; `condpdiff study run {study.name}{size}` runs them."))
+        shown.append(f"{said}; `condpdiff study run {study.name}{size}` runs them.")
     if results.taken:
-        shown.append(Text(f"Experiments of other settings have the names {', '.join(results.taken)}."))
+        shown.append(f"Experiments of other settings have the names {', '.join(results.taken)}.")
     if results.found:
-        shown.append(_stages(results))
         baselines = sorted({e.baseline[:7] for e in results.found.values()})
-        shown.append(Text(f"Run from commit {', '.join(baselines)}."))
-    return shown
-
-
-def markdown(results: Results) -> str:
-    """For a terminal and for docs/studies.md."""
-    parts = [f"**{results.study.title}** ({results.study.size} size)"]
-    for block in blocks(results):
-        parts += [block.text] if isinstance(block, Text) else [markdown_table(block), block.caption]
-    return "\n\n".join(parts) + "\n"
-
-
-def html(results: Results) -> str:
-    """A self-contained page: no script, no request to any host."""
-    return html_page("condpdiff.experiments", "study.html.j2", study=results.study, blocks=blocks(results))
+        stages = _stages(results)
+        shown += [markdown_table(stages), stages.caption, f"Run from commit {', '.join(baselines)}."]
+    return "\n\n".join(shown) + "\n"
 
 
 def _scores(results: Results, arm: str) -> Table:
@@ -58,14 +44,11 @@ def _scores(results: Results, arm: str) -> Table:
     columns += ["difference", "in seeds' std"] if shared else []
     columns += [f"paper: {task}" for task in theirs] + (["paper: difference"] if theirs and shared else [])
     lines: list[list[str]] = []
-    accent = set()
     for row in study.rows:
         count = len(results.runs(row))
         of = str(count) if count == len(row.runs) else f"{count} of {len(row.runs)}"
         for shown in (arm, *_references(results, row, arm, paper)):
             own = shown == arm
-            if own and row.shared:
-                accent.add(len(lines))
             line = [row.name if count else f"{row.name} (missing)", of] if own else [f"{row.name}: {shown}", ""]
             line += [_cell(*results.value(row, shown, task)) for task in tasks]
             differences = _differences(results, row, shared, arm, paper) if shared and own else [""] * 3
@@ -73,7 +56,7 @@ def _scores(results: Results, arm: str) -> Table:
             line += [number(_published(paper, row, shown, task)) for task in theirs]
             line += differences[2:] if theirs and shared else []
             lines.append(line)
-    return Table(_caption(results, arm, bool(theirs)), columns, lines, accent=frozenset(accent))
+    return Table(_caption(results, arm, bool(theirs)), columns, lines)
 
 
 def _references(results: Results, row: Row, arm: str, paper: Paper) -> list[str]:
