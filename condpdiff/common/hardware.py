@@ -59,11 +59,7 @@ def rank() -> int:
 
 
 def share(batch_size: int) -> int:
-    """Rows of a batch that fall to this process.
-
-    Raises:
-        UserError: the processes can't share a batch evenly.
-    """
+    """Rows of a batch that fall to this process. Raises UserError: the processes can't share a batch evenly."""
     n = int(os.environ.get("WORLD_SIZE", "1"))
     if batch_size % n:
         raise UserError(f"environment: {PROCESSES}: found {n}, allowed: a divisor of batch_size = {batch_size}")

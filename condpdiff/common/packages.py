@@ -174,11 +174,7 @@ def cache_path() -> Path:
 
 
 def cache_folder() -> Path:
-    """The cache folder, made if need be.
-
-    Raises:
-        UserError: it cannot be made or written.
-    """
+    """The cache folder, made if need be. Raises UserError: it cannot be made or written."""
     folder = cache_path()
     try:
         folder.mkdir(parents=True, exist_ok=True)

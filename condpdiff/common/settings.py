@@ -79,11 +79,7 @@ def tasks(path: Path = PARAMS) -> list[str]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping.
-
-    Raises:
-        UserError: the file is absent, not YAML, or not a mapping.
-    """
+    """Read a YAML mapping. Raises UserError: the file is absent, not YAML, or not a mapping."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

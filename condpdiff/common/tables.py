@@ -73,11 +73,7 @@ def read_table(path: Path, where: str, form: Form | None = None) -> pd.DataFrame
 
 
 def parse_table(text: str, suffix: str, where: str, form: Form | None = None) -> pd.DataFrame:
-    """Parse text with separators into a frame of strings; an empty value is "".
-
-    Raises:
-        UserError: as `read_table`.
-    """
+    """Parse text with separators into a frame of strings; an empty value is "". Raises UserError: as `read_table`."""
     mends, form = "" if form is None else KEYS, form or Form()
     separator = form.separator or SEPARATORS.get(suffix)
     if separator is None and len(form.header or []) != 1:

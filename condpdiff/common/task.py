@@ -138,11 +138,7 @@ def _digest(paths: Sequence[Path]) -> str:
 
 
 def load_sections(name: str, model: type[T], settings: Path = SETTINGS) -> T:
-    """The task as check-params left it: what a stage reads.
-
-    Raises:
-        UserError: check-params has not seen this task.
-    """
+    """The task as check-params left it: what a stage reads. Raises UserError: check-params has not seen this task."""
     sections = {path.stem: read_json(path) for path in sorted((settings / name).glob("*.json"))}
     if not sections:
         raise UserError(f"{settings / name}: no such task; run `dvc repro`")

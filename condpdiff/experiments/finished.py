@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import pandas as pd
@@ -44,11 +44,6 @@ class Experiment:
         values.loc[AVERAGE] = values.mean(skipna=False)
         return values
 
-    @cached_property
-    def lock(self) -> dict[str, str]:
-        """Stage of dvc.lock -> its entry as text: command, dependencies, params and outs."""
-        return lock_at(self.commit)
-
 
 def experiments() -> list[Experiment]:
     """All finished experiments of the repository, oldest first.
@@ -86,8 +81,9 @@ def table() -> tuple[list[str], list[list[str]]]:
     return ["experiment", *(key.removeprefix(f"{AVERAGE}.") for key in FIGURES), *params], lines
 
 
+@cache
 def lock_at(commit: str) -> dict[str, str]:
-    """Stage -> entry of dvc.lock at a commit, as text; nothing where there is no dvc.lock."""
+    """Stage -> its entry of dvc.lock at a commit (command, dependencies, params, outs) as text; {} without a lock."""
     try:
         data = yaml.load(read_at(commit, LOCK), Loader=yaml.CSafeLoader)  # ten times as fast as the plain one
     except UserError:
@@ -117,11 +113,7 @@ def _shown(baselines: list[str]) -> list[dict[str, Any]]:
 
 @contextmanager
 def repository() -> Iterator[Any]:
-    """DVC's repository of the working directory.
-
-    Raises:
-        UserError: there is none, or DVC can't use it.
-    """
+    """DVC's repository of the working directory. Raises UserError: there is none, or DVC can't use it."""
     from dvc.repo import Repo
 
     with _dvc("experiments"), Repo() as repo:

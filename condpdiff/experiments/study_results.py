@@ -96,15 +96,14 @@ def stage_runs(results: Results) -> dict[str, Counter[str]]:
         Rows that are there, the shared settings' first -> stage, in the order of dvc.lock and without its task ->
         results of its own.
     """
-    baselines = {e.baseline: lock_at(e.baseline) for e in results.found.values()}
-    known = {entry for lock in baselines.values() for entry in lock.items()}
+    known = {entry for e in results.found.values() for entry in lock_at(e.baseline).items()}
     counts: dict[str, Counter[str]] = {}
     for row in sorted(results.study.rows, key=lambda row: not row.shared):
         for experiment in results.runs(row).values():
-            own = counts.setdefault(row.name, Counter())
-            for entry in experiment.lock.items():
+            own, lock = counts.setdefault(row.name, Counter()), lock_at(experiment.commit)
+            for entry in lock.items():
                 own[entry[0].partition("@")[0]] += entry not in known
-            known |= experiment.lock.items()
+            known |= lock.items()
     return counts
 
 

@@ -106,8 +106,11 @@ def _caption(results: Results, arm: str, paper: bool) -> str:
             f"have those of `{shared.name}`."
         )
         if (seeds := len(results.runs(shared))) > 1:
+            from scipy.stats import t  # half a second
+
+            reach = t.ppf(0.975, seeds - 1) * math.sqrt(1 + 1 / seeds)  # of one more seed from the mean of these
             said.append(
-                f"At 95 %, seeds alone take a row of one seed to {_told_apart(seeds):.1f} of these standard deviations "
+                f"At 95 %, seeds alone take a row of one seed to {reach:.1f} of these standard deviations "
                 f"on either side (Student's t of {seeds} seeds): what lies within is not told from it."
             )
     if all(row.preset.params.eval.candidates == 1 for row in study.rows):
@@ -117,13 +120,6 @@ def _caption(results: Results, arm: str, paper: bool) -> str:
     if paper and arm == "condpdiff_mean":
         said.append("The paper's figures are of selected candidates.")
     return " ".join(said)
-
-
-def _told_apart(seeds: int) -> float:
-    """How many of their standard deviations one more seed lies from the mean of `seeds`, in 19 cases of 20 at most."""
-    from scipy.stats import t  # half a second
-
-    return float(t.ppf(0.975, seeds - 1) * math.sqrt(1 + 1 / seeds))
 
 
 def _metric(results: Results, task: str) -> str:

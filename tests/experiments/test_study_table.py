@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from condpdiff.experiments import finished
-from condpdiff.experiments import study_results as results
 from condpdiff.experiments import study_table as table
 from condpdiff.experiments.finished import Experiment
 from condpdiff.experiments.study_plan import load_study, study_names
@@ -22,8 +21,7 @@ pytestmark = pytest.mark.usefixtures("repository")
 
 @pytest.fixture(autouse=True)
 def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (results, finished):
-        monkeypatch.setattr(module, "lock_at", lambda commit: {})
+    monkeypatch.setattr("condpdiff.experiments.study_results.lock_at", lambda commit: {})
 
 
 def experiment(name: str, values: dict[str, Arms]) -> Experiment:
