@@ -73,8 +73,10 @@ class RowFile(Rows):
 
     def columns(self, indices: Tensor, start: int, stop: int) -> Tensor:
         out = torch.empty(len(indices), stop - start)
+        consecutive = len(indices) > 1 and stop - start == self.shape[1] and bool((indices.diff() == 1).all())
+        rows, firsts = (out.view(1, -1), indices[:1]) if consecutive else (out, indices)
         with self.path.open("rb") as file:
-            for row, index in zip(out.view(torch.uint8).numpy(), indices.tolist(), strict=True):
+            for row, index in zip(rows.view(torch.uint8).numpy(), firsts.tolist(), strict=True):
                 file.seek(self._begin + FLOAT * (index * self.shape[1] + start))
                 if file.readinto(row.data) < len(row):
                     raise UserError(f"{self.path}: not a readable safetensors file (it ends early); run `dvc repro`")

@@ -84,10 +84,8 @@ def _stages(results: Results) -> Table:
     runs, shared = pd.DataFrame(stage_runs(results)).fillna(0).astype(int), results.study.shared
     first = [shared.name] if shared is not None and shared.name in runs else []
     others = runs.drop(columns=first)
-    lines = [
-        [str(stage), *map(str, runs.loc[stage, first]), f"{(own > 0).sum()} of {len(own)} rows", str(own.sum())]
-        for stage, own in others.iterrows()
-    ]
+    table = runs[first].assign(rows=[f"{n} of {others.shape[1]} rows" for n in (others > 0).sum(axis=1)])
+    lines = table.assign(results=others.sum(axis=1)).astype(str).reset_index().to_numpy().tolist()
     caption = "Stage results that rows needed of their own: neither in dvc.lock of the commit that they were run from, "
     caption += "nor in a row before." + (f" {first[0]} is counted first, all its seeds together." if first else "")
     return Table(caption, ["stage", *first, "other rows" if first else "rows", "results"], lines)
