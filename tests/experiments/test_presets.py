@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 from condpdiff.common.settings import read_yaml
 from condpdiff.experiments.params import load_params
-from condpdiff.experiments.presets import about, apply, as_dvc_options, changes, load_preset, preset_names
+from condpdiff.experiments.presets import about, apply, changes, load_preset, preset_names
 from tests.experiments.conftest import ROOT
 from tests.messages import message_of
 
@@ -116,16 +115,3 @@ def test_own_file_in_configs_is_a_preset_and_a_mistake_names_it() -> None:
     own.write_text("ae:\n  nois: 0.1\n")
     mistake = "configs/own.yaml: unknown key 'ae.nois' (did you mean 'noise'?)"
     assert message_of(load_preset, "own").startswith(mistake)
-
-
-@pytest.mark.parametrize("name", ["smoke", "bert-base-r16"])
-def test_dvc_options_make_the_same_run(name: str) -> None:
-    from dvc.utils.hydra import apply_overrides
-
-    preset = load_preset(name)
-    words = as_dvc_options(changes(preset))
-    assert words[:3] == ["dvc", "exp", "run"] and set(words[3::2]) == {"-S"}
-    apply_overrides("params.yaml", words[4::2])
-    assert load_params(PARAMS)[0] == preset.params
-    apply(load_preset("default"))
-    assert yaml.safe_load(PARAMS.read_text()) == read_yaml(Path("configs/default.yaml"))
