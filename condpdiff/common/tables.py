@@ -79,7 +79,7 @@ def parse_table(text: str, suffix: str, where: str, form: Form | None = None) ->
     if separator is None and len(form.header or []) != 1:
         allowed = f"one for {suffix} (or a {KEYS}header of one column)"
         raise UserError(f"{where}: found no {KEYS}separator, allowed: {allowed}")
-    quoted = suffix == ".csv" or separator in (",", ";") if form.quoting is None else form.quoting == "minimal"
+    quoted = (suffix == ".csv" or separator in (",", ";")) if form.quoting is None else form.quoting == "minimal"
     dialect = Dialect(separator, quoted, form.escape, mends)
     records = _records(text, dialect, len(form.header or []), where)
     header, as_in = form.header, f"{KEYS}header"
