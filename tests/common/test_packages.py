@@ -174,11 +174,3 @@ def test_cache_folder_follows_the_environment(
     monkeypatch.setenv("CONDPDIFF_CACHE", own and str(tmp_path / own))
     monkeypatch.setenv("XDG_CACHE_HOME", xdg and str(tmp_path / xdg))
     assert packages.cache_folder() == tmp_path / expected
-
-
-def test_real_source_distribution_holds_4200_rated_tweets() -> None:
-    """The one real download: with pip, or from the cache."""
-    member = "additional_resources/hutto_ICWSM_2014.tar.gz!hutto_ICWSM_2014/tweets_GroundTruth.txt"
-    lines = packages.read_member("vaderSentiment", member).decode().splitlines()
-    assert len(lines) == 4200
-    assert lines[1].split("\t") == ["2", "1.443298969", "Yay. Another good phone interview."]

@@ -86,10 +86,3 @@ def test_error_is_one_line_on_stderr_and_status_1(words: tuple[str, ...], line: 
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 1 and result.stdout == ""
     assert result.stderr.startswith(line) and result.stderr.count("\n") == 1
-
-
-def test_wrong_params_and_missing_ones_are_one_line() -> None:
-    PARAMS.write_text(PARAMS.read_text().replace("noise: 0.001", "nose: 0.001", 1))
-    assert call("describe", status=1).startswith("error: params.yaml: unknown key 'ae.nose' (did you mean 'noise'?)")
-    PARAMS.unlink()
-    assert call("describe", status=1).strip() == "error: params.yaml: no such file"

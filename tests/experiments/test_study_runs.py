@@ -66,12 +66,10 @@ def test_show_marks_missing_rows_and_counts_stage_runs(toy: Path) -> None:
     assert rows["report"] == ["1", "1 of 1 rows", "1"]
     lines = list(csv.DictReader(io.StringIO(study_results.long_csv(found))))
     ours = [line for line in lines if line["value"] and line["arm"] == "condpdiff" and line["task"] == "tweets"]
-    assert [(line["row"], line["seed"], line["value"]) for line in ours] == [
-        ("default", "0", "79.99"), ("one_hot", "0", "79.99"),
-    ]  # fmt: skip
-    theirs = [line for line in lines if line["paper"]]
-    assert {line["task"] for line in theirs} == {"SST2", "STSB", "MRPC", "average"}
-    assert {line["row"] for line in theirs} == {"default", "one_hot"}
+    rows_of = [(line["row"], line["seed"], line["value"]) for line in ours]
+    assert rows_of == [("default", "0", "79.99"), ("one_hot", "0", "79.99")]
+    theirs = {(line["row"], line["task"]) for line in lines if line["paper"]}
+    assert theirs == {(r, t) for r in ("default", "one_hot") for t in ("SST2", "STSB", "MRPC", "average")}
 
 
 def test_experiments_are_a_table_of_figures_and_of_the_keys_that_differ(toy: Path) -> None:
