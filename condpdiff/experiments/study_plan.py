@@ -91,6 +91,11 @@ class Study:
     def shared(self) -> Row | None:
         return next((row for row in self.rows if row.shared), None)
 
+    @property
+    def runs(self) -> list[Preset]:
+        """Of all rows and seeds."""
+        return [run for row in self.rows for run in row.runs.values()]
+
 
 def study_names() -> list[str]:
     """Every study's name."""
@@ -140,8 +145,8 @@ def load_study(name: str, size: str = "embedded") -> Study:
     return Study(name, size, about(name), file.claim, csv, rows)
 
 
-def pick_rows(study: Study, names: list[str]) -> list[Row]:
-    """The rows of these names; all rows without names.
+def pick_rows(study: Study, names: list[str]) -> Study:
+    """The study with the rows of these names alone; with all rows without names.
 
     Raises:
         UserError: there is no such row; names the nearest one.
@@ -151,4 +156,4 @@ def pick_rows(study: Study, names: list[str]) -> list[Row]:
         if name not in known:
             hint = f"{nearest(name, known)}; allowed: {', '.join(known)}"
             raise UserError(f"study {study.name}: unknown row {name!r}{hint}")
-    return [row for row in study.rows if not names or row.name in names]
+    return replace(study, rows=[row for row in study.rows if not names or row.name in names])

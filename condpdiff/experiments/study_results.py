@@ -61,9 +61,8 @@ def read(study: Study) -> Results:
     """Look a study's experiments up; of equal settings the newest."""
     there = experiments()
     by_settings, names = {e.settings: e for e in there}, {e.name for e in there}
-    runs = [run for row in study.rows for run in row.runs.values()]
-    found = {run.name: by_settings[run.settings] for run in runs if run.settings in by_settings}
-    return Results(study, found, [r.name for r in runs if r.name not in found and r.name in names])
+    found = {run.name: by_settings[run.settings] for run in study.runs if run.settings in by_settings}
+    return Results(study, found, [run.name for run in study.runs if run.name in names - found.keys()])
 
 
 def paper_values(study: Study) -> Paper:

@@ -8,15 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from condpdiff.common.errors import UserError
-from condpdiff.experiments.finished import experiments, repository
+from condpdiff.experiments.finished import repository
 from condpdiff.experiments.presets import Preset, as_dvc_options, changes, override
-from condpdiff.experiments.study_plan import Row
+from condpdiff.experiments.study_plan import Study
+from condpdiff.experiments.study_results import read
 
 Say = Callable[[str], None]
 
 
-def run_rows(rows: list[Row], jobs: int, dry_run: bool, say: Say) -> None:
-    """Run what is missing of `rows`; an experiment with a run's settings is that run, whatever its name.
+def run_rows(study: Study, jobs: int, dry_run: bool, say: Say) -> None:
+    """Run what is missing of a study; an experiment with a run's settings is that run, whatever its name.
 
     Args:
         jobs: so many experiments run side by side.
@@ -25,29 +26,26 @@ def run_rows(rows: list[Row], jobs: int, dry_run: bool, say: Say) -> None:
     Raises:
         UserError: a name is taken by other settings (nothing has run then), or experiments failed (the others ran).
     """
-    there = experiments()
-    by_settings, names = {e.settings: e.name for e in there}, {e.name for e in there}
-    missing = []
-    for run in (run for row in rows for run in row.runs.values()):
-        if (found := by_settings.get(run.settings)) is not None:
-            say(f"{run.name}: there" + ("" if found == run.name else f", as {found}"))
-        elif run.name in names:
-            says = "an experiment of that name was run with other settings"
-            raise UserError(f"{run.name}: {says}; `dvc exp remove {run.name}` removes it")
-        else:
-            missing.append(run)
+    results = read(study)
+    if taken := results.taken:
+        says = "an experiment of that name was run with other settings"
+        raise UserError(f"{taken[0]}: {says}; `dvc exp remove {taken[0]}` removes it")
+    for name, found in results.found.items():
+        say(f"{name}: there" + ("" if found.name == name else f", as {found.name}"))
+    missing = [run for run in study.runs if run.name not in results.found]
     if dry_run:
         for run in missing:
             say(shlex.join(words(run)))
-    elif not missing:
+        return
+    if not missing:
         say("all there")
-    else:
-        work_off(missing, jobs)
-        have = {e.settings for e in experiments()}
-        if failed := [run.name for run in missing if run.settings not in have]:
-            why = f"`dvc queue logs {failed[0]}` tells why"
-            raise UserError(f"{len(failed)} of {len(missing)} experiments failed: {', '.join(failed)}; {why}")
-        say(f"{len(missing)} run, all there")
+        return
+    work_off(missing, jobs)
+    found_now = read(study).found
+    if failed := [run.name for run in missing if run.name not in found_now]:
+        why = f"`dvc queue logs {failed[0]}` tells why"
+        raise UserError(f"{len(failed)} of {len(missing)} experiments failed: {', '.join(failed)}; {why}")
+    say(f"{len(missing)} run, all there")
 
 
 def words(run: Preset) -> list[str]:

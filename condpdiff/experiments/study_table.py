@@ -19,10 +19,9 @@ def markdown(results: Results) -> str:
     shown = [f"**{study.title}** ({study.size} size)", f"The paper: {study.claim}"]
     for table in (_scores(results, arm) for arm in results.arms or ["condpdiff"]):
         shown += [markdown_table(table), table.caption]
-    missing = [run.name for row in study.rows for run in row.runs.values() if run.name not in results.found]
-    if missing:
+    if missing := len(study.runs) - len(results.found):
         size = "" if study.size == "embedded" else f" --size {study.size}"
-        said = f"{len(missing)} of {len(missing) + len(results.found)} experiments are missing"
+        said = f"{missing} of {len(study.runs)} experiments are missing"
         shown.append(f"{said}; `condpdiff study run {study.name}{size}` runs them.")
     if results.taken:
         shown.append(f"Experiments of other settings have the names {', '.join(results.taken)}.")

@@ -69,13 +69,6 @@ def test_error_is_one_line_that_names_file_key_found_and_allowed(key: str, value
     assert message_of(parse, Outer, {"toy": {"steps": 4, key: value}}, "f.yaml").startswith(f"f.yaml: {line}")
 
 
-@pytest.mark.parametrize("text", ["1e-05", "0.00001", "1.0e-5", "'1e-05'"])
-def test_small_numbers_load_as_floats_however_they_are_written(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "params.yaml"
-    path.write_text(f"toy: {{steps: 1, noise: {text}}}\n")
-    assert section("toy", Toy, path).noise == 1e-5
-
-
 @pytest.mark.parametrize(
     ("content", "says"),
     [
