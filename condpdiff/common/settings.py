@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,9 +34,8 @@ class Section(BaseModel):
                 allowed = sorted(cls.model_fields)
                 says = f"{nearest(str(key), allowed)}; allowed: {', '.join(allowed)}"
                 raise PydanticCustomError("unknown_key", "unknown key", {"key": key, "says": says})
-            if (
-                isinstance(value, bool) and cls.model_fields[key].annotation is not bool
-            ):  # YAML's yes, no, on and off; pydantic would take true for 1
+            # YAML's yes, no, on and off; pydantic would take true for 1
+            if isinstance(value, bool) and cls.model_fields[key].annotation is not bool:
                 raise ValueError(f"{key}: {value}, allowed: no true or false (quote a word such as yes or no)")
         return data
 
@@ -63,11 +63,7 @@ def section(name: str, model: type[S], path: Path = PARAMS) -> S:
 
 
 def domain(path: Path = PARAMS) -> str:
-    """What the run's tasks are.
-
-    Raises:
-        UserError: there is no such domain.
-    """
+    """What the run's tasks are; a UserError where there is no such domain."""
     found = read_yaml(path).get("domain")
     if found not in DOMAINS:
         raise UserError(f"{path}: domain: found {found!r}, allowed: {' or '.join(DOMAINS)}")
@@ -75,11 +71,7 @@ def domain(path: Path = PARAMS) -> str:
 
 
 def tasks(path: Path = PARAMS) -> list[str]:
-    """The names of the run's tasks, in the order of params.yaml.
-
-    Raises:
-        UserError: the key is missing or holds something else than a list.
-    """
+    """The names of the run's tasks, in the order of params.yaml; a UserError where they are no list."""
     names = read_yaml(path).get("tasks")
     if not isinstance(names, list) or not names:
         raise UserError(f"{path}: tasks: found {names!r}, allowed: a list of names of configs/tasks/")
@@ -87,11 +79,7 @@ def tasks(path: Path = PARAMS) -> list[str]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping.
-
-    Raises:
-        UserError: the file is absent, not YAML, or not a mapping.
-    """
+    """Read a YAML mapping. Raises UserError: the file is absent, not YAML, or not a mapping."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -113,9 +101,7 @@ def check_choices(run: Section, choices: Mapping[str, Sequence[str]]) -> None:
 
 def value_of(run: Section, key: str) -> Any:
     """The value of a dotted key."""
-    for name in key.split("."):
-        run = getattr(run, name)
-    return run
+    return attrgetter(key)(run)
 
 
 def rule_line(message: str, prefix: str = "") -> str:
@@ -133,10 +119,9 @@ def _explain(error: ValidationError, data: Any, prefix: str) -> str:
     key, kind, context = _dotted([prefix, *path]), first["type"], first.get("ctx", {})
     if kind == "unknown_key":
         return f"unknown key {_dotted([key, str(context['key'])])!r}{context['says']}"
-    if kind == "missing" and isinstance(found, dict):
-        return f"key {_dotted([key, first['loc'][-1]])!r} is missing"
-    if kind == "union_tag_not_found":
-        return f"key {key + '.type'!r} is missing"
+    if kind == "union_tag_not_found" or (kind == "missing" and isinstance(found, dict)):
+        missing = "type" if kind == "union_tag_not_found" else first["loc"][-1]
+        return f"key {_dotted([key, missing])!r} is missing"
     if kind == "value_error" and isinstance(found, dict):
         return rule_line(str(context["error"]), key)
     if kind == "union_tag_invalid":

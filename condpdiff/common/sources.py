@@ -13,10 +13,7 @@ from condpdiff.common.files import as_spelt
 
 
 def own_path(name: str, place: str, folder: bool = False) -> Path:
-    """A file or folder of the user's; an absolute path is a warning.
-
-    Args:
-        place: the file and key that name it, for errors.
+    """A file or folder of the user's; an absolute path is a warning. Errors begin with `place`, its file and key.
 
     Raises:
         UserError: it is not there.

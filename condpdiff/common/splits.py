@@ -37,12 +37,9 @@ def subsample(frames: Mapping[str, pd.DataFrame], limits: Data, keys: Keys, name
 
 
 def hold_out(train: pd.DataFrame, limits: Data, keys: Keys, place: str) -> dict[str, pd.DataFrame]:
-    """`train` without `limits.held_out` of its rows, and these as `held_out`, in random order.
+    """`train`, read from `place`, without `limits.held_out` of its rows, and these as `held_out`, in random order.
 
     A larger number keeps the first of a smaller one. A row that stands twice is not trained on either.
-
-    Args:
-        place: where the rows come from, for errors.
 
     Raises:
         UserError: that would be more than half of them.
@@ -50,10 +47,8 @@ def hold_out(train: pd.DataFrame, limits: Data, keys: Keys, place: str) -> dict[
     if not limits.held_out:
         return {"train": train}
     if limits.held_out > len(train) // 2:
-        raise UserError(
-            f"params.yaml: data.held_out: found {limits.held_out}, allowed: at most half of the {len(train)} training "
-            f"rows of {place}"
-        )
+        allowed = f"at most half of the {len(train)} training rows of {place}"
+        raise UserError(f"params.yaml: data.held_out: found {limits.held_out}, allowed: {allowed}")
     order = np.random.default_rng([limits.seed, len(SPLITS)]).permutation(len(train))
     held_out = train.iloc[order[: limits.held_out]]
     kept = train.drop(held_out.index)

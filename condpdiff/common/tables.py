@@ -4,7 +4,6 @@ What can't be read with certainty is refused, with the line and the key of a tas
 wrongly is noticed by nobody.
 """
 
-import codecs
 import csv
 import gzip
 import io
@@ -24,16 +23,8 @@ from condpdiff.common.form import Form
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".data", ".label")
-ALLOWED = f"{', '.join(SUFFIXES)}, or one of these with .gz"
 KEYS = "data.source."
 """Where the keys of a `Form` stand in a task's file."""
-_MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 
 
 class Dialect(NamedTuple):
@@ -48,7 +39,8 @@ class Dialect(NamedTuple):
 
     def hint(self, key: str, value: str) -> str:
         """How a key of the task's file would mend what is wrong."""
-        return f", or {self.mends}{key}: {value}" if self.mends else ""
+        as_yaml = {"\t": '"\\t"', "none": "none", "minimal": "minimal"}.get(value, f"'{value}'")
+        return f", or {self.mends}{key}: {as_yaml}" if self.mends else ""
 
 
 def read_table(path: Path, where: str, form: Form | None = None) -> pd.DataFrame:
@@ -66,7 +58,8 @@ def read_table(path: Path, where: str, form: Form | None = None) -> pd.DataFrame
     name = path.name.lower()
     suffix = Path(name.removesuffix(".gz")).suffix
     if suffix not in SUFFIXES:
-        raise UserError(f"{where}: found suffix {suffix!r}, allowed: {ALLOWED}")
+        allowed = f"{', '.join(SUFFIXES)}, or one of these with .gz"
+        raise UserError(f"{where}: found suffix {suffix!r}, allowed: {allowed}")
     content = path.read_bytes()
     if name.endswith(".gz"):
         try:
@@ -80,20 +73,14 @@ def read_table(path: Path, where: str, form: Form | None = None) -> pd.DataFrame
 
 
 def parse_table(text: str, suffix: str, where: str, form: Form | None = None) -> pd.DataFrame:
-    """Parse text with separators into a frame of strings; an empty value is "".
-
-    Raises:
-        UserError: as `read_table`.
-    """
-    known, form = form is not None, form or Form()
+    """Parse text with separators into a frame of strings; an empty value is "". Raises UserError: as `read_table`."""
+    mends, form = "" if form is None else KEYS, form or Form()
     separator = form.separator or SEPARATORS.get(suffix)
     if separator is None and len(form.header or []) != 1:
-        raise UserError(
-            f"{where}: found no {KEYS}separator, allowed: one for {suffix} (or a {KEYS}header of one column)"
-        )
-    minimal = suffix == ".csv" or separator in (",", ";")
-    quoted = form.quoting == "minimal" or (form.quoting is None and minimal and separator is not None)
-    dialect = Dialect(separator, quoted, form.escape, KEYS if known else "")
+        allowed = f"one for {suffix} (or a {KEYS}header of one column)"
+        raise UserError(f"{where}: found no {KEYS}separator, allowed: {allowed}")
+    quoted = (suffix == ".csv" or separator in (",", ";")) if form.quoting is None else form.quoting == "minimal"
+    dialect = Dialect(separator, quoted, form.escape, mends)
     records = _records(text, dialect, len(form.header or []), where)
     header, as_in = form.header, f"{KEYS}header"
     if header is None:
@@ -101,18 +88,18 @@ def parse_table(text: str, suffix: str, where: str, form: Form | None = None) ->
         as_in = f"line {number}"
         if not number:
             raise UserError(f"{where}: the file is empty")
-        if len(header) == 1 and (hint := _other_separator(header, dialect)):
+        if len(header) == 1 and (hint := _other_separator(header[0], dialect)):
             raise UserError(f"{where}: line {number}: found one column {header[0]!r}, allowed: several{hint}")
     rows, tall = [], {}
     for number, row in records:
         if len(header) > 1 and len(row) == 1 and not row[0].strip():
             continue  # an empty line
         if len(row) != len(header):
-            allowed = f"{len(header)} as in {as_in}"
-            hint = _other_separator(row, dialect) if len(row) == 1 else ""
-            if len(row) > len(header) and dialect.quoted:
+            hint = _other_separator(row[0], dialect) if len(row) == 1 else ""
+            if len(row) > len(header) and quoted:
                 hint = f" (a text or number with {separator!r} in it stands in double quotes)"
-            raise UserError(f"{where}: line {number}: found {len(row)} columns, allowed: {allowed}{hint}")
+            found = f"line {number}: found {len(row)} columns, allowed: {len(header)} as in {as_in}"
+            raise UserError(f"{where}: {found}{hint}")
         rows.append(row)
         if any("\n" in field for field in row):
             tall[number] = row
@@ -121,15 +108,15 @@ def parse_table(text: str, suffix: str, where: str, form: Form | None = None) ->
     last = {row[-1].strip() for row in rows if len(row) > 1} - {""}
     for number, row in tall.items():
         lines = [line.rpartition(separator or ",") for field in row for line in field.split("\n")[:-1]]
-        if found := last & {end.strip() for _, between, end in lines if between}:
-            says = f"line {number}: a text in quotes goes over lines that look like rows of {sorted(found)[0]!r}"
+        if found_in := sorted(last & {end.strip() for _, between, end in lines if between}):
+            says = f"line {number}: a text in quotes goes over lines that look like rows of {found_in[0]!r}"
             print(f"warning: {where}: {says}; is its quote meant?", file=sys.stderr)
     return pd.DataFrame(rows, columns=pd.Index(header, dtype=object), dtype=object)
 
 
 def is_missing(value: Any) -> bool:
     """Whether a file has nothing there."""
-    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value))
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
 def shown(value: Any) -> str:
@@ -140,19 +127,20 @@ def shown(value: Any) -> str:
 
 
 def _decode(content: bytes, where: str, form: Form | None) -> str:
-    marked = next((name for mark, name in _MARKS.items() if content.startswith(mark)), None)
-    encoding = marked or (form and form.encoding) or "utf-8"
-    hint = f", or {KEYS}encoding" if form is not None else ""
+    """By the byte order mark, else by the form."""
+    looks = json.detect_encoding(content)  # where there is no mark, by which bytes are 0
+    encoding = looks if looks in ("utf-8-sig", "utf-16", "utf-32") else (form and form.encoding) or "utf-8"
+    hint = f", or {KEYS}encoding: " if form is not None else ""
+    if encoding == "utf-8" != looks:
+        mends = f"{hint}{looks}" if hint else ""
+        raise UserError(f"{where}: line 1: bytes are 0, as in {looks.upper()}; allowed: UTF-8{mends}")
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
+        mends = f"{hint}cp1252 (or whatever it is)" if hint else ""
         found = f"byte 0x{content[error.start]:02x} is not {encoding.upper()}"
-        example = f"{hint}: cp1252 (or whatever it is)" if hint else ""
-        raise UserError(f"{where}: line {line}: {found}; allowed: UTF-8{example}") from None
-    if encoding == "utf-8" and len(content) > 1 and (content[0] == 0) != (content[1] == 0):
-        name = "utf-16-be" if content[0] == 0 else "utf-16-le"
-        raise UserError(f"{where}: line 1: every second byte is 0, as in UTF-16; allowed: UTF-8{hint}: {name}")
+        raise UserError(f"{where}: line {line}: {found}; allowed: UTF-8{mends}") from None
     if "\n" not in text.rstrip("\r\n"):  # as old Macs end lines
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     return text
@@ -170,60 +158,36 @@ def _records(text: str, dialect: Dialect, columns: int, where: str) -> Iterator[
     lines = io.StringIO(text, newline="\n")  # a lone CR ends no line
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE
     reader = csv.reader(lines, delimiter=separator, quoting=quoting, escapechar=dialect.escape, strict=True)
-    while True:
-        start = reader.line_num + 1
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            if "new-line" in str(error):
-                fault = f"line {reader.line_num}: a lone carriage return; allowed: one inside quotes alone"
-                fault += "" if dialect.quoted else dialect.hint("quoting", "minimal")
-            else:
-                fault = _quote_fault(text, start, dialect)
-            raise UserError(f"{where}: {fault}") from None
-        if row:
-            yield start, row
+    start = 1
+    try:
+        for row in reader:
+            if row:
+                yield start, row
+            start = reader.line_num + 1
+    except csv.Error as error:
+        line = text.split("\n")[reader.line_num - 1]
+        raise UserError(f"{where}: {_fault(str(error), start, reader.line_num, line, dialect)}") from None
 
 
-def _quote_fault(text: str, start: int, dialect: Dialect) -> str:
-    """What is wrong with the quotes of the row that begins in line `start`."""
-    record = text.split("\n", start - 1)[-1]
-    escaped = f"|{re.escape(dialect.escape)}." if dialect.escape else ""
-    inside = f'[^"{re.escape(dialect.escape or "")}]|""{escaped}'
-    quoted = re.compile(f'"(?:{inside})*+"', re.DOTALL)
-    at = 0
-    while at < len(record):  # over the fields that are as they should be
-        if record[at] == '"':
-            found = quoted.match(record, at)
-            if found is None or not re.match(rf"{re.escape(dialect.separator or '')}|\r?\n|\Z", record[found.end() :]):
-                break
-            at = found.end() + 1
-        else:
-            at = re.compile(rf"[^\n{re.escape(dialect.separator or '')}]*").match(record, at).end() + 1  # type: ignore[union-attr]
-    opened = start + record.count("\n", 0, at)
-    close = quoted.match(record, at)
-    if close is None:
-        says, hint = f"line {opened}: a quote opens and is never closed", dialect.hint("quoting", "none")
-    else:
-        line, after = start + record.count("\n", 0, close.end()), record[close.end()]
-        says = f"line {opened}: a quote opens and closes inside a text in line {line}, before {after!r}"
-        hint = dialect.hint("quoting", "none")
-        if after in ";\t|,":
-            hint = dialect.hint("separator", repr(after) if after != "\t" else '"\\t"')
-        elif record[close.end() - 2] == "\\" and dialect.escape is None:
-            hint = dialect.hint("escape", "'\\'")
-    return f"{says}; allowed: two quotes for one inside a quoted text{hint}"
+def _fault(error: str, start: int, number: int, line: str, dialect: Dialect) -> str:
+    """What is wrong with the row that begins in line `start`, at which the csv reader stopped in line `number`."""
+    if "new-line" in error:
+        hint = "" if dialect.quoted else dialect.hint("quoting", "minimal")
+        return f"line {number}: a lone carriage return; allowed: one inside quotes alone{hint}"
+    fault, hint = f"line {start}: a quote opens and is never closed", dialect.hint("quoting", "none")
+    if "expected after" in error:
+        fault = f"line {start}: a quote opens and closes inside a text in line {number}"
+        if '\\"' in line and dialect.escape is None:
+            hint = dialect.hint("escape", "\\")
+        elif (beside := re.search('"([;\t|,])', line)) and beside[1] != dialect.separator:
+            hint = dialect.hint("separator", beside[1])
+    return f"{fault}; allowed: two quotes for one inside a quoted text{hint}"
 
 
-def _other_separator(row: list[str], dialect: Dialect) -> str:
+def _other_separator(row: str, dialect: Dialect) -> str:
     """A hint, where the one field of a row looks like several."""
-    for other in ";\t|,":
-        if other != dialect.separator and other in row[0]:
-            as_yaml = '"\\t"' if other == "\t" else repr(other)
-            return f", with {dialect.separator!r} between them{dialect.hint('separator', as_yaml)}"
-    return ""
+    found = [other for other in ";\t|," if other != dialect.separator and other in row]
+    return f", with {dialect.separator!r} between them{dialect.hint('separator', found[0])}" if found else ""
 
 
 def _parse_jsonl(text: str, where: str) -> pd.DataFrame:
@@ -251,5 +215,4 @@ def _read_parquet(content: bytes, where: str) -> pd.DataFrame:
         # Integers beside nulls stay integers, which floats would not: "1" is not the text "1.0".
         return pq.read_table(pa.BufferReader(content)).to_pandas(integer_object_nulls=True, maps_as_pydicts="lossy")
     except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{where}: not readable as parquet: {reason}") from None
+        raise UserError(f"{where}: not readable as parquet: {' '.join(str(error).split())[:200]}") from None

@@ -90,13 +90,11 @@ def task_path(name: str) -> Path:
     """
     if not re.fullmatch(r"\w[\w.-]*", unicodedata.normalize("NFC", name)):
         raise UserError(f"params.yaml: tasks: found {name!r}, allowed: names of letters, digits, '-', '_' and '.'")
-    path = as_spelt(FAMILIES / f"{name}.yaml")
-    if not path.is_file():
-        path = as_spelt(TASKS / f"{name}.yaml")
-    if not path.is_file():
-        known = sorted(p.stem for folder in (TASKS, FAMILIES) for p in folder.glob("*.yaml"))
-        raise UserError(f"params.yaml: tasks: unknown task {name!r}{nearest(name, known)}; allowed: {', '.join(known)}")
-    return path
+    paths = [as_spelt(folder / f"{name}.yaml") for folder in (FAMILIES, TASKS)]
+    if found := [path for path in paths if path.is_file()]:
+        return found[0]
+    known = sorted(p.stem for folder in (TASKS, FAMILIES) for p in folder.glob("*.yaml"))
+    raise UserError(f"params.yaml: tasks: unknown task {name!r}{nearest(name, known)}; allowed: {', '.join(known)}")
 
 
 def read_task(name: str, model: type[T]) -> T:
@@ -140,18 +138,12 @@ def _digest(paths: Sequence[Path]) -> str:
 
 
 def load_sections(name: str, model: type[T], settings: Path = SETTINGS) -> T:
-    """The task as check-params left it: what a stage reads.
-
-    Raises:
-        UserError: check-params has not seen this task.
-    """
-    files = sorted((settings / name).glob("*.json"))
-    if not files:
+    """The task as check-params left it: what a stage reads. Raises UserError: check-params has not seen this task."""
+    sections = {path.stem: read_json(path) for path in sorted((settings / name).glob("*.json"))}
+    if not sections:
         raise UserError(f"{settings / name}: no such task; run `dvc repro`")
-    sections = {path.stem: read_json(path) for path in files}
-    for section in sections.values():
-        if isinstance(section, dict):
-            section.pop(SHA256, None)
+    for section in ("data", "finetune"):
+        sections.get(section, {}).pop(SHA256, None)
     if "zoo" in sections.get("finetune", {}):
         sections["zoo"] = sections["finetune"].pop("zoo")
     return parse(model, sections, f"{TASKS / name}.yaml")

@@ -1,17 +1,15 @@
-"""What a run asks for, before it runs: the model and its K, tasks, where inputs are, and what `dvc repro` would run.
+"""What a run asks for, before it runs: the model and its K, tasks, and where inputs are.
 
-Nothing is downloaded, and no weights are read.
+Nothing is downloaded, and no weights are read. What would run, `dvc repro --dry` tells.
 """
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from condpdiff.common.errors import UserError
 from condpdiff.common.files import as_spelt, read_json
-from condpdiff.common.packages import PACKAGES, cache_folder, read_member
+from condpdiff.common.packages import PACKAGES, cache_path, read_member
 from condpdiff.common.settings import read_yaml
 from condpdiff.common.task import Base
 from condpdiff.diffusion.settings import UNDESCRIBED, Condition
@@ -23,16 +21,16 @@ CONFIG = {"text": "config.json", "style": "transformer/config.json"}
 """Where a model's folder has its architecture."""
 ENCODERS = {"package": "package", "hub": "hub", "local-dir": "local", "local-file": "file"}
 """What `condition.model` begins with -> kind of `input_state`; a library downloads others."""
+CACHED = "cached"
 
 
-def describe(params: Params, tasks: Mapping[str, Any], stages: bool = True) -> dict[str, Any]:
-    """Everything that `condpdiff describe` tells, as JSON-ready data; `stages=False` leaves DVC alone.
+def describe(params: Params, tasks: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that `condpdiff describe` tells, as JSON-ready data.
 
     Raises:
         UserError: params.yaml asks for modules or layers that the base model does not have.
     """
     needs = module("data", params.domain).needs
-    states, problem = stage_states() if stages else ({}, "not looked up: this run is not in params.yaml")
     return {
         "domain": params.domain,
         "base": params.base.model_dump() | {"input": input_state(params.base.source, params.base.name)},
@@ -49,8 +47,6 @@ def describe(params: Params, tasks: Mapping[str, Any], stages: bool = True) -> d
             }
             for name, task in tasks.items()
         ],
-        "stages": states,
-        "problem": problem,
     }
 
 
@@ -71,13 +67,17 @@ def lora(params: Params) -> dict[str, Any]:
 
 def model_config(base: Base, domain: str) -> dict[str, Any] | None:
     """The base model's architecture: its own file's where it is here, else that of configs/models/, else None."""
-    file, published = CONFIG[domain], MODELS / f"{Path(base.name).name.lower()}.yaml"
-    if base.source == "package" and _is_cached(base.name) and (folder := PACKAGES[base.name].model):
+    file, own = CONFIG[domain], None
+    cached = base.source == "package" and input_state("package", base.name) == CACHED
+    if cached and (folder := PACKAGES[base.name].model):
         return json.loads(read_member(base.name, f"{folder}/{file}"))
-    own = [Path(base.name) / file] if base.source == "local" else []
-    own = sorted(_hub_folder("hub", base.name).glob(f"snapshots/*/{file}")) if base.source == "hub" else own
-    for path in filter(Path.is_file, own):
-        return read_json(path)
+    if base.source == "local":
+        own = Path(base.name) / file
+    elif base.source == "hub":
+        own = next(iter(_hub_folder("hub", base.name).glob(f"snapshots/*/{file}")), None)
+    if own is not None and own.is_file():
+        return read_json(own)
+    published = MODELS / f"{Path(base.name).name.lower()}.yaml"
     if not published.is_file():
         return None
     found = read_yaml(published)
@@ -97,38 +97,12 @@ def input_state(kind: str, name: str) -> str:
     if kind == "trained":
         return f"by {MODELS / name}.yaml"
     if kind == "package":
-        return "cached" if _is_cached(name) else "not cached: pip will download it"
+        there = name in PACKAGES and (cache_path() / PACKAGES[name].archive).is_file()
+        return CACHED if there else "not cached: pip will download it"
     if kind in ("hub", "dataset"):
         return "in the hub's cache" if _hub_folder(kind, name).is_dir() else "not cached: needs the hub"
     path = as_spelt(Path(name))
     return "there" if (path.is_file() if kind == "file" else path.is_dir()) else "not there"
-
-
-def stage_states() -> tuple[dict[str, dict[str, int]], str | None]:
-    """For each stage of dvc.yaml, how many of its instances are up to date, will run, or hang on one that will.
-
-    A stage that will run may still come out of DVC's run cache. Reads the working directory alone.
-
-    Returns:
-        Stage -> state -> instances; why there are none.
-    """
-    try:
-        from dvc.repo import Repo
-        from networkx import ancestors
-
-        with Repo() as repo:
-            changed = set(repo.status())
-            graph = repo.index.graph  # an edge leads from a stage to the one that it reads from
-            names = {stage: stage.addressing for stage in graph.nodes}
-            after = {names[s] for stage in graph if names[stage] in changed for s in ancestors(graph, stage)}
-            order = [names[stage] for stage in repo.index.stages]
-    except Exception as error:  # DVC has dozens of kinds: no repository, busy, an unreadable dvc.yaml
-        return {}, (str(error).strip().splitlines() or [type(error).__name__])[0]
-    states: dict[str, dict[str, int]] = {}
-    for name in order:
-        state = "will run" if name in changed else "runs if its input changes" if name in after else "up to date"
-        states.setdefault(name.partition("@")[0], Counter())[state] += 1
-    return states, None if order else "dvc.yaml has no stages"
 
 
 def render(run: Mapping[str, Any]) -> str:
@@ -150,22 +124,12 @@ def render(run: Mapping[str, Any]) -> str:
         inputs = "; ".join(f"{name} ({state})" for name, state in task["inputs"].items())
         told = f"{', '.join(task['metrics'])}; {task['steps']} steps; {inputs}"
         lines.append(f"  {task['name']:<8} {f'{members} members; ' if members else ''}{told}")
-    lines.append(f"stages     {run['problem'] or ''}".rstrip())
-    for name, states in run["stages"].items():
-        lines.append(f"  {name:<18} {', '.join(f'{n} {state}' for state, n in states.items())}")
     return "\n".join(lines)
-
-
-def _is_cached(package: str) -> bool:
-    """Whether the package is here, so that pip has nothing to download."""
-    try:
-        return package in PACKAGES and (cache_folder() / PACKAGES[package].archive).is_file()
-    except UserError:  # an unwritable cache folder
-        return False
 
 
 def _hub_folder(kind: str, name: str) -> Path:
     """Where the hub's cache has a model (`hub`) or a `dataset`."""
     from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.file_download import repo_folder_name
 
-    return Path(HF_HUB_CACHE) / f"{'models' if kind == 'hub' else 'datasets'}--{name.replace('/', '--')}"
+    return Path(HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model" if kind == "hub" else "dataset")

@@ -1,15 +1,14 @@
 """The experiments that are there, by DVC's Python API: settings, values by task and arm, stage results."""
 
-import csv
 import io
 import json
-import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from condpdiff.common.errors import UserError, first_line
@@ -18,12 +17,8 @@ from condpdiff.report.compare import number
 
 AVERAGE = "average"
 ARMS, LOCK = "report/plots/arms.csv", "dvc.lock"
-FIRST = ("condpdiff_mean", "condpdiff", "soup", "original")
-EFFECTS = ("condition_effect", "statistics_effect")
-MAX_COLUMNS = 40
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where it is built in
-Values = dict[str, dict[str, float]]
-"""Task, or `average` -> arm -> value; `ARM_mean` is the mean over an arm's candidates, ARM the selected one."""
+FIGURES = [f"{AVERAGE}.{arm}" for arm in ("condpdiff_mean", "condpdiff", "soup", "original")]
+FIGURES += ["condition_effect", "statistics_effect"]
 
 
 @dataclass(frozen=True)
@@ -38,19 +33,16 @@ class Experiment:
     """`params.fingerprint` of what it was run with; empty for one of before there were such."""
 
     @cached_property
-    def values(self) -> Values:
-        """What report/plots/arms.csv of the experiment has; an average is over its tasks."""
-        values: Values = {}
-        for line in csv.DictReader(io.StringIO(read_at(self.commit, ARMS))):
-            scores = {line["arm"]: line["score"], f"{line['arm']}_mean": line["mean"]}
-            values.setdefault(line["task"], {}).update({arm: float(text) for arm, text in scores.items() if text})
-        shared = [arm for arm in next(iter(values.values()), {}) if all(arm in of_task for of_task in values.values())]
-        return values | {AVERAGE: {arm: statistics.fmean(v[arm] for v in values.values()) for arm in shared}}
+    def values(self) -> pd.DataFrame:
+        """Task, or `average` over tasks x arm, by report/plots/arms.csv; NaN where a task, or one of all, lacks it.
 
-    @cached_property
-    def lock(self) -> dict[str, str]:
-        """Stage of dvc.lock -> its entry as text: command, dependencies, params and outs."""
-        return lock_at(self.commit)
+        `ARM_mean` is the mean over an arm's candidates, ARM the selected one.
+        """
+        table = pd.read_csv(io.StringIO(read_at(self.commit, ARMS)), keep_default_na=False, na_values=[""])
+        by_arm = table.pivot(index="task", columns="arm", values=["score", "mean"])
+        values = pd.concat([by_arm["score"], by_arm["mean"].add_suffix("_mean")], axis=1).loc[table["task"].unique()]
+        values.loc[AVERAGE] = values.mean(skipna=False)
+        return values
 
 
 def experiments() -> list[Experiment]:
@@ -63,7 +55,7 @@ def experiments() -> list[Experiment]:
         listed = repo.experiments.ls(all_commits=True)
         found = [(name, commit, baseline) for baseline, of in listed.items() for name, commit in of]
         when = {commit: repo.scm.resolve_commit(commit).commit_time for _, commit, _ in found}
-    settings = {(row["Experiment"], row["rev"]): str(row.get("settings") or "") for row in _shown(listed)}
+    settings = {(row["Experiment"], row["rev"]): str(row.get("settings") or "") for row in _shown([*listed])}
     every = [Experiment(*one, settings.get((one[0], one[1][:7]), "")) for one in found]
     return sorted(every, key=lambda experiment: (when[experiment.commit], experiment.name))
 
@@ -74,33 +66,26 @@ def table() -> tuple[list[str], list[list[str]]]:
     `dvc exp show` has a column for every key of params.yaml and for every dependency, and no way to turn them off.
     """
     with repository() as repo:
-        baselines = [repo.scm.get_rev(), *repo.experiments.ls(all_commits=True)]
-    head, *shown = (row for row in _shown(dict.fromkeys(baselines)) if row["rev"] != "workspace")
+        baselines = list(dict.fromkeys([repo.scm.get_rev(), *repo.experiments.ls(all_commits=True)]))
+    head, *shown = (row for row in _shown(baselines) if row["rev"] != "workspace")
     # What is queued, runs or failed has the figures of the commit that it starts from.
     rows = [head, *(row for row in shown if row["Experiment"] and row["State"] in (None, "Success"))]
-    figures = [*(f"{AVERAGE}.{arm}" for arm in FIRST), *EFFECTS]
     ours = [key for key in head if key.removeprefix("params.yaml:").partition(".")[0] in Params.model_fields]
     params = [key for key in ours if len({str(row.get(key)) for row in rows}) > 1]
     lines = [
         [row["Experiment"] or f"({row['rev']})"]
-        + [number(float(row[key])) if isinstance(row.get(key), float) else "–" for key in figures]
+        + [number(row[key]) if isinstance(row.get(key), float) else "–" for key in FIGURES]
         + [f"{row[key]:g}" if isinstance(row.get(key), float) else str(row.get(key) or "–") for key in params]
         for row in rows
     ]
-    columns = ["experiment", *(key.removeprefix(f"{AVERAGE}.") for key in figures), *params]
-    return columns[:MAX_COLUMNS], [line[:MAX_COLUMNS] for line in lines]
+    return ["experiment", *(key.removeprefix(f"{AVERAGE}.") for key in FIGURES), *params], lines
 
 
-def remove(experiment: Experiment) -> None:
-    """Forget an experiment, as `dvc exp remove` does; its stages' results stay in DVC's cache."""
-    with repository() as repo:
-        repo.scm.remove_ref(f"refs/exps/{experiment.baseline[:2]}/{experiment.baseline[2:]}/{experiment.name}")
-
-
+@cache
 def lock_at(commit: str) -> dict[str, str]:
-    """Stage -> entry of dvc.lock at a commit, as text; nothing where there is no dvc.lock."""
+    """Stage -> its entry of dvc.lock at a commit (command, dependencies, params, outs) as text; {} without a lock."""
     try:
-        data = yaml.load(read_at(commit, LOCK), Loader=_LOADER)  # a safe loader
+        data = yaml.load(read_at(commit, LOCK), Loader=yaml.CSafeLoader)  # ten times as fast as the plain one
     except UserError:
         return {}
     return {name: json.dumps(entry, sort_keys=True) for name, entry in data.get("stages", {}).items()}
@@ -118,21 +103,17 @@ def read_at(commit: str, path: str) -> str:
         return str(read(path, rev=commit))
 
 
-def _shown(baselines: Iterable[str]) -> list[dict[str, Any]]:
+def _shown(baselines: list[str]) -> list[dict[str, Any]]:
     """Rows of `dvc exp show` for these commits; none, which would show HEAD, for none."""
     from dvc.api import exp_show
 
     with _dvc("experiments"):
-        return list(exp_show(revs=list(baselines))) if baselines else []
+        return list(exp_show(revs=baselines)) if baselines else []
 
 
 @contextmanager
 def repository() -> Iterator[Any]:
-    """DVC's repository of the working directory.
-
-    Raises:
-        UserError: there is none, or DVC can't use it.
-    """
+    """DVC's repository of the working directory. Raises UserError: there is none, or DVC can't use it."""
     from dvc.repo import Repo
 
     with _dvc("experiments"), Repo() as repo:

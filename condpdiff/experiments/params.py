@@ -43,22 +43,19 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Params":
-        def need(holds: bool, key: str, allowed: str) -> None:
+        n, n_max = self.normalize.n_checkpoints, self.collect.max_checkpoints
+        rows = self.performance.rows + self.eval.select_rows
+        asks_for_none = self.sample.performance is None or self.ldm.performance != "none"
+        rules = {
+            "tasks": (len(set(self.tasks)) == len(self.tasks), "each task once"),
+            "normalize.n_checkpoints": (n <= n_max, f"at most collect.max_checkpoints = {n_max}"),
+            "data.held_out": (self.data.held_out >= rows, f"at least performance.rows + eval.select_rows = {rows}"),
+            "ae.latent_length": (self.ae.latent_length % 4 == 0, "a multiple of 4"),
+            "sample.performance": (asks_for_none, "null with ldm.performance: none"),
+        }
+        for key, (holds, allowed) in rules.items():
             if not holds:
                 raise ValueError(f"{key}: {value_of(self, key)!r}, allowed: {allowed}")
-
-        n_max, held_out = self.collect.max_checkpoints, self.performance.rows + self.eval.select_rows
-        asks_for_none = self.sample.performance is None
-        need(len(set(self.tasks)) == len(self.tasks), "tasks", "each task once")
-        need(
-            self.normalize.n_checkpoints <= n_max,
-            "normalize.n_checkpoints",
-            f"at most collect.max_checkpoints = {n_max}",
-        )
-        rows = f"at least performance.rows + eval.select_rows = {held_out}"
-        need(self.data.held_out >= held_out, "data.held_out", rows)
-        need(self.ae.latent_length % 4 == 0, "ae.latent_length", "a multiple of 4")
-        need(self.ldm.performance != "none" or asks_for_none, "sample.performance", "null with ldm.performance: none")
         return self
 
 
@@ -75,8 +72,7 @@ def check_run(data: Any, where: str, known: Mapping[str, Any] | None = None) -> 
     """The same with the content of params.yaml; an error names `where` it stands, and `known` tasks are not read."""
     params = parse(Params, data, where)
     domain = module("task", params.domain)
-    known = known or {}
-    tasks = {name: known[name] if name in known else read_task(name, domain.Task) for name in params.tasks}
+    tasks = {name: (known or {}).get(name) or read_task(name, domain.Task) for name in params.tasks}
     try:
         domain.check(params, tasks)
         _check_families(params, {name: each.members for name, each in tasks.items()})
@@ -88,21 +84,20 @@ def check_run(data: Any, where: str, known: Mapping[str, Any] | None = None) -> 
 def _check_families(params: Section, members: Mapping[str, Members | None]) -> None:
     """Raise unless tasks are all families or none, and a run of families is set up for them."""
     families = [name for name, found in members.items() if found is not None]
-    needed: dict[str, Any] = {}
+    needed: dict[str, tuple[Any, ...]] = {}
     if families:
         if len(families) < len(members):
             raise ValueError(f"tasks: {list(members)}, allowed: families alone, or none ({families[0]} is one)")
         at_most = value_of(params, "normalize.train_members")
         if sum(found.trained_on(at_most).train for found in members.values() if found) < LEAST_TRAINED:
             raise ValueError(f"tasks: {families}, allowed: families with {LEAST_TRAINED} members to train on in all")
-        needed = {"normalize.layers": "all", "ldm.performance": "none", "probe.samples": 0}
+        needed = {"normalize.layers": ("all",), "ldm.performance": ("none",), "probe.samples": (0,)}
         needed["normalize.method"] = SHARED
     if (steps := value_of(params, "ldm.task_loss.steps")) > 0:
         if not families:
             raise ValueError(f"ldm.task_loss.steps: {steps}, allowed: 0 where no task is a family")
-        needed |= {"ae.arch": "pca", "ldm.prediction": "sample"}
-    for key, allowed in needed.items():
-        choices = allowed if isinstance(allowed, tuple) else (allowed,)
+        needed |= {"ae.arch": ("pca",), "ldm.prediction": ("sample",)}
+    for key, choices in needed.items():
         if (found := value_of(params, key)) not in choices:
             raise ValueError(f"{key}: {found!r}, allowed: {' or '.join(map(str, choices))} (for families)")
 

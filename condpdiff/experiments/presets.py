@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from ruamel.yaml import YAML, YAMLError
@@ -49,24 +49,15 @@ class Preset:
         return fingerprint(self.params, self.tasks)
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """One key that applying a preset changes."""
 
     key: str
     old: str | None
     """The value as YAML on one line; None: the key is not in params.yaml."""
-    value: Any
-
-    @property
-    def new(self) -> str:
-        """The value as YAML on one line."""
-        return one_line(self.value)
-
-    @property
-    def option(self) -> str:
-        """What follows `-S` of `dvc exp run`; a key that params.yaml does not have yet is added (`++`)."""
-        return f"{'++' if self.old is None else ''}{self.key}={override(self.value)}"
+    new: str
+    option: str
+    """What follows `-S` of `dvc exp run`; a key that params.yaml does not have yet is added (`++`)."""
 
 
 def preset_names() -> list[str]:
@@ -124,11 +115,8 @@ def with_keys(preset: Preset, keys: Mapping[str, Any], where: str) -> Preset:
         if file not in files:
             raise UserError(f"{where}: {key}: found file {file!r}, allowed: {', '.join(files)}")
         task = tasks[files[file]]
-        below = data = task.model_dump(mode="json", exclude_unset=True)
-        *parents, leaf = dotted.split(".")
-        for parent in parents:
-            below = below.setdefault(parent, {}) if isinstance(below, dict) else {}
-        below[leaf] = copy.deepcopy(value)
+        data = task.model_dump(mode="json", exclude_unset=True)
+        _put(data, dotted, copy.deepcopy(value))
         tasks[files[file]] = parse(type(task), data, f"{where}: {file}")
     return Preset(preset.name, values, params, tasks, preset.task_keys | of_tasks)
 
@@ -136,10 +124,16 @@ def with_keys(preset: Preset, keys: Mapping[str, Any], where: str) -> Preset:
 def changes(preset: Preset, path: Path = PARAMS) -> list[Change]:
     """What applying `preset` to params.yaml would change, in the order of default.yaml."""
     there = _leaves(_load(path))
+    missing = object()
     return [
-        Change(key, one_line(there[key]) if key in there else None, value)
+        Change(
+            key,
+            one_line(there[key]) if key in there else None,
+            one_line(value),
+            f"{'' if key in there else '++'}{key}={override(value)}",
+        )
         for key, value in preset.values.items()
-        if key not in there or there[key] != value
+        if there.get(key, missing) != value
     ]
 
 
@@ -173,10 +167,16 @@ def override(value: Any) -> str:
         return f"{{{','.join(f'{override(k)}:{override(v)}' for k, v in value.items())}}}"
     if not isinstance(value, str):
         return "null" if value is None else str(value)
-    if _WORD.fullmatch(value):
-        return value
-    escaped = re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", "\\'")
-    return f"'{escaped}'"
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return value if _WORD.fullmatch(value) else QuotedString(value, Quote.single).with_quotes()
+
+
+def one_line(value: Any) -> str:
+    """A value as YAML on one line; what stands in lines of its own becomes `[a, b]`."""
+    around = CommentedSeq([list(value) if isinstance(value, list) else value])  # a list without its comments
+    around.fa.set_flow_style()
+    return _dump(around).strip()[1:-1]
 
 
 def _stems() -> set[str]:
@@ -216,13 +216,6 @@ def _dump(data: Any) -> str:
     return out.getvalue()
 
 
-def one_line(value: Any) -> str:
-    """A value as YAML on one line; what stands in lines of its own becomes `[a, b]`."""
-    around = CommentedSeq([list(value) if isinstance(value, list) else value])  # a list without its comments
-    around.fa.set_flow_style()
-    return _dump(around).strip()[1:-1]
-
-
 def _leaves(data: CommentedMap) -> dict[str, Any]:
     """Dotted key -> value that is no mapping."""
     leaves: dict[str, Any] = {}
@@ -235,12 +228,18 @@ def _leaves(data: CommentedMap) -> dict[str, Any]:
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for key, value in values.items():
-        *sections, leaf = key.split(".")
-        below = nested
-        for section in sections:
-            below = below.setdefault(section, {})
-        below[leaf] = value
+        _put(nested, key, value)
     return nested
+
+
+def _put(data: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key; what stands in its way and is no mapping goes."""
+    *sections, leaf = key.split(".")
+    for section in sections:
+        if not isinstance(data.get(section), dict):
+            data[section] = {}
+        data = data[section]
+    data[leaf] = value
 
 
 def _set(data: CommentedMap, change: Change, path: Path) -> None:

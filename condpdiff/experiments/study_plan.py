@@ -30,7 +30,7 @@ class RowFile(Section):
     """Keys of params.yaml, or `configs/tasks/NAME.yaml:key` as DVC writes a task file's."""
     seeds: list[Seed] | None = Field(None, min_length=1)
     """In place of the size's."""
-    paper: dict[str, str | float] | None = None
+    paper: dict[str, str | int] | None = None
     """Values of columns of the paper's csv that pick this row's lines there; null: the paper has no such row."""
 
 
@@ -65,7 +65,7 @@ class Row:
     name: str
     runs: dict[int, Preset]
     """Seed -> params.yaml and task files as the experiment of that name has them."""
-    paper: dict[str, str | float] | None
+    paper: dict[str, str | int] | None
     shared: bool
     """Its settings are the ones that all rows share: what the others are compared with. No row is, where rows
     have presets of their own."""
@@ -91,6 +91,11 @@ class Study:
     def shared(self) -> Row | None:
         return next((row for row in self.rows if row.shared), None)
 
+    @property
+    def runs(self) -> list[Preset]:
+        """Of all rows and seeds."""
+        return [run for row in self.rows for run in row.runs.values()]
+
 
 def study_names() -> list[str]:
     """Every study's name."""
@@ -99,27 +104,19 @@ def study_names() -> list[str]:
 
 def about(name: str) -> str:
     """What a study is: the first line of its file."""
-    return first_line(path_of(name))
-
-
-def path_of(name: str) -> Path:
-    """Path of a study's file.
-
-    Raises:
-        UserError: there is no such study; names the nearest one.
-    """
-    if name not in (known := study_names()):
-        raise UserError(f"unknown study {name!r}{nearest(name, known)}; allowed: {', '.join(known)}")
-    return STUDIES / f"{name}.yaml"
+    return first_line(STUDIES / f"{name}.yaml")
 
 
 def load_study(name: str, size: str = "embedded") -> Study:
     """Read a study's file and check the settings of all its rows at one size.
 
     Raises:
-        UserError: the first thing wrong, in one line that names the file, the row and the key.
+        UserError: no such study (names the nearest one), or the first thing wrong in one line that names the file, the
+            row and the key.
     """
-    path = path_of(name)
+    if name not in (known := study_names()):
+        raise UserError(f"unknown study {name!r}{nearest(name, known)}; allowed: {', '.join(known)}")
+    path = STUDIES / f"{name}.yaml"
     file = parse(StudyFile, read_yaml(path), str(path))
     if size not in file.sizes:
         raise UserError(f"{path}: sizes: found {', '.join(file.sizes)}, asked for {size!r}")
@@ -148,14 +145,15 @@ def load_study(name: str, size: str = "embedded") -> Study:
     return Study(name, size, about(name), file.claim, csv, rows)
 
 
-def pick_rows(study: Study, names: list[str]) -> list[Row]:
-    """The rows of these names; all rows without names.
+def pick_rows(study: Study, names: list[str]) -> Study:
+    """The study with the rows of these names alone; with all rows without names.
 
     Raises:
         UserError: there is no such row; names the nearest one.
     """
     known = [row.name for row in study.rows]
-    for name in (name for name in names if name not in known):
-        hint = f"{nearest(name, known)}; allowed: {', '.join(known)}"
-        raise UserError(f"study {study.name}: unknown row {name!r}{hint}")
-    return [row for row in study.rows if not names or row.name in names]
+    for name in names:
+        if name not in known:
+            hint = f"{nearest(name, known)}; allowed: {', '.join(known)}"
+            raise UserError(f"study {study.name}: unknown row {name!r}{hint}")
+    return replace(study, rows=[row for row in study.rows if not names or row.name in names])

@@ -2,28 +2,21 @@
 
 import csv
 import io
-import statistics
+import math
 from collections import Counter
 from dataclasses import dataclass
+
+import pandas as pd
 
 from condpdiff.experiments.finished import AVERAGE, Experiment, experiments, lock_at
 from condpdiff.experiments.study_plan import Row, Study
 
 ARMS = ("condpdiff_mean", "condpdiff")
 """Ours: the mean over all candidates, which the luck of a selection does not move, and the selected candidate."""
-Paper = dict[tuple[str, str, str], float]
-"""(row, arm, the paper's name of the task, or `average`) -> the paper's value."""
 REFERENCES = {"condpdiff_mean": ("original_mean", "soup"), "condpdiff": ("original", "soup")}
 IN_CSV = ("condpdiff", "condpdiff_mean", "gaussian", "original", "original_mean", "soup")
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A value over seeds."""
-
-    mean: float
-    std: float | None
-    """Sample standard deviation; None for a single seed."""
+Paper = dict[tuple[str, str, str], float]
+"""(row, arm, the paper's name of the task, or `average`) -> the paper's value."""
 
 
 @dataclass(frozen=True)
@@ -49,28 +42,27 @@ class Results:
     def tasks(self) -> list[str]:
         """Of all rows, in the order of params.yaml; of families the groups of members that a report tells apart."""
         if self.of_families:
-            return list(dict.fromkeys(task for e in self.found.values() for task in e.values if task != AVERAGE))
+            return list(dict.fromkeys(task for e in self.found.values() for task in e.values.index if task != AVERAGE))
         return list(dict.fromkeys(task for row in self.study.rows for task in row.preset.tasks))
 
     @property
     def arms(self) -> list[str]:
         """Those of `ARMS` that some experiment has."""
-        return [arm for arm in ARMS if any(self.value(row, arm, AVERAGE) for row in self.study.rows)]
+        return [arm for arm in ARMS if any(not math.isnan(self.value(row, arm, AVERAGE)[0]) for row in self.study.rows)]
 
-    def value(self, row: Row, arm: str, task: str) -> Spread | None:
-        """None if no experiment of the row has it."""
-        values = [v for e in self.runs(row).values() if (v := e.values.get(task, {}).get(arm)) is not None]
-        std = statistics.stdev(values) if len(values) > 1 else None
-        return Spread(statistics.fmean(values), std) if values else None
+    def value(self, row: Row, arm: str, task: str) -> tuple[float, float]:
+        """Mean over seeds and sample standard deviation; NaN if no experiment of the row has it, or a single one."""
+        tables = (e.values for e in self.runs(row).values())
+        seeds = pd.Series([t.at[task, arm] for t in tables if arm in t and task in t.index], dtype=float)
+        return seeds.mean(), seeds.std()
 
 
 def read(study: Study) -> Results:
     """Look a study's experiments up; of equal settings the newest."""
     there = experiments()
     by_settings, names = {e.settings: e for e in there}, {e.name for e in there}
-    runs = [run for row in study.rows for run in row.runs.values()]
-    found = {run.name: by_settings[run.settings] for run in runs if run.settings in by_settings}
-    return Results(study, found, [r.name for r in runs if r.name not in found and r.name in names])
+    found = {run.name: by_settings[run.settings] for run in study.runs if run.settings in by_settings}
+    return Results(study, found, [run.name for run in study.runs if run.name in names - found.keys()])
 
 
 def paper_values(study: Study) -> Paper:
@@ -80,22 +72,19 @@ def paper_values(study: Study) -> Paper:
     """
     if study.paper is None:
         return {}
-    text = study.paper.read_text(encoding="utf-8").splitlines()
-    lines = list(csv.DictReader(line for line in text if not line.startswith("#")))
+    lines = pd.read_csv(study.paper, comment="#", dtype=str, keep_default_na=False)
     values: Paper = {}
-    for row in (row for row in study.rows if row.paper is not None):
-        keys = row.paper or {}
-        for line in (line for line in lines if all(_same(line.get(key, ""), v) for key, v in keys.items())):
-            if "condpdiff" in line:
-                cells = {(arm, line["task"]): line.get(arm) for arm in ("condpdiff", "original", "soup")}
-            else:
-                cells = {("condpdiff", column): cell for column, cell in line.items() if column not in keys}
-            for (arm, task), cell in cells.items():
-                if cell:
-                    values[row.name, arm, AVERAGE if task.lower() == AVERAGE else task] = float(cell)
-    for name, arm in dict.fromkeys((row, arm) for row, arm, _ in values):
-        of_arm = [value for (r, a, _), value in values.items() if (r, a) == (name, arm)]
-        values.setdefault((name, arm, AVERAGE), statistics.fmean(of_arm))
+    for row in (row for row in study.rows if row.paper):
+        keys = {key: str(value) for key, value in (row.paper or {}).items()}
+        own = lines[(lines[list(keys)] == pd.Series(keys)).all(axis=1)]
+        if "condpdiff" in own:
+            of_arms = own.set_index("task")[["condpdiff", "original", "soup"]].T.rename(columns={"Average": AVERAGE})
+        else:
+            of_arms = own.drop(columns=list(keys)).set_axis(["condpdiff"])
+        of_arms = of_arms.apply(pd.to_numeric)
+        of_arms[AVERAGE] = of_arms.pop(AVERAGE) if AVERAGE in of_arms else of_arms.mean(axis=1)
+        for arm, of_tasks in of_arms.iterrows():
+            values |= {(row.name, str(arm), str(task)): value for task, value in of_tasks.dropna().items()}
     return values
 
 
@@ -106,15 +95,14 @@ def stage_runs(results: Results) -> dict[str, Counter[str]]:
         Rows that are there, the shared settings' first -> stage, in the order of dvc.lock and without its task ->
         results of its own.
     """
-    baselines = {e.baseline: lock_at(e.baseline) for e in results.found.values()}
-    known = {entry for lock in baselines.values() for entry in lock.items()}
+    known = {entry for e in results.found.values() for entry in lock_at(e.baseline).items()}
     counts: dict[str, Counter[str]] = {}
     for row in sorted(results.study.rows, key=lambda row: not row.shared):
         for experiment in results.runs(row).values():
-            own = counts.setdefault(row.name, Counter())
-            for entry in experiment.lock.items():
+            own, lock = counts.setdefault(row.name, Counter()), lock_at(experiment.commit)
+            for entry in lock.items():
                 own[entry[0].partition("@")[0]] += entry not in known
-            known |= experiment.lock.items()
+            known |= lock.items()
     return counts
 
 
@@ -125,17 +113,9 @@ def long_csv(results: Results) -> str:
     writer.writerow(["study", "size", "row", "seed", "arm", "task", "value", "paper"])
     for row in study.rows:
         for seed, experiment in results.runs(row).items():
-            for task, arms in experiment.values.items():
-                for arm in (arm for arm in IN_CSV if arm in arms):
-                    writer.writerow([study.name, study.size, row.name, seed, arm, task, round(arms[arm], 2), ""])
+            for task, arms in experiment.values.round(2).iterrows():
+                for arm in (arm for arm in IN_CSV if not math.isnan(arms.get(arm, math.nan))):
+                    writer.writerow([study.name, study.size, row.name, seed, arm, task, arms[arm], ""])
     for (row_name, arm, task), value in paper_values(study).items():
         writer.writerow([study.name, study.size, row_name, "", arm, task, "", f"{value:g}"])
     return out.getvalue()
-
-
-def _same(cell: str, value: str | float) -> bool:
-    """A csv's cell and a value of a study's file: `1` is 1.0."""
-    try:
-        return cell == value or float(cell) == float(value)
-    except ValueError:
-        return False

@@ -54,7 +54,7 @@ def prepare_data(name: str, task: Task, limits: Data, out: Path) -> None:
 
 
 def needs(task: Task) -> list[tuple[str, str]]:
-    """As `domain.DataModule`."""
+    """As `condpdiff.domain` says."""
     from condpdiff.style import rendering  # with scipy, which captions need not wait for
 
     source = task.data.source

@@ -42,7 +42,7 @@ def prepare_data(name: str, task: Task, limits: Data, out: Path) -> None:
 
 
 def needs(task: Task) -> list[tuple[str, str]]:
-    """As `domain.DataModule`."""
+    """As `condpdiff.domain` says."""
     source = task.data.source
     if isinstance(source, PackageSource):
         return [("package", source.package)]

@@ -1,6 +1,5 @@
 """What sources are read with: paths, packages and the hub; what can't be read is one line."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +8,12 @@ import pytest
 
 from condpdiff.common.errors import UserError
 from condpdiff.common.sources import hub_data, own_path, package_file
-
-
-def message_of(call: Callable[[], object]) -> str:
-    with pytest.raises(UserError) as error:
-        call()
-    assert "\n" not in str(error.value)
-    return str(error.value)
+from tests.messages import message_of
 
 
 @pytest.fixture(autouse=True)
 def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-# --- the user's own files, and packages' --------------------------------------------------------
 
 
 def test_own_path_must_be_there_and_absolute_ones_are_a_warning(
@@ -36,17 +26,14 @@ def test_own_path_must_be_there_and_absolute_ones_are_a_warning(
     assert own_path(f"{tmp_path}/a.csv", "t.yaml: key") == tmp_path / "a.csv"
     assert capsys.readouterr().err.startswith(f"warning: t.yaml: key: {tmp_path}/a.csv is an absolute path")
     for name, folder in (("b.csv", False), (".", False), ("a.csv", True)):
-        message = message_of(lambda: own_path(name, "t.yaml: key", folder))  # noqa: B023
+        message = message_of(own_path, name, "t.yaml: key", folder)
         kind = "folder" if folder else "file"
         assert message.startswith(f"t.yaml: key: no such {kind} {name!r} (a relative path starts at the root")
 
 
 def test_errors_of_packages_name_the_key() -> None:
-    message = message_of(lambda: package_file("vaderSentimen", "a", "t.yaml: data.source"))
+    message = message_of(package_file, "vaderSentimen", "a", "t.yaml: data.source")
     assert message.startswith("t.yaml: data.source: unknown package 'vaderSentimen' (did you mean 'vaderSentiment'?)")
-
-
-# --- the hub ------------------------------------------------------------------------------------
 
 
 def read_hub(error: Exception | None) -> None:
@@ -65,13 +52,13 @@ def test_hub_that_fails_is_one_line_that_says_how_to_do_without(answers: bool, m
             raise error
 
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
-    message = message_of(lambda: read_hub(error))
+    message = message_of(read_hub, error)
     assert "some/set (rte): cannot be loaded with datasets.load_dataset (no route to host); or do without" in message
 
 
 @pytest.mark.usefixtures("no_hub")
 def test_offline_the_hub_is_not_asked_and_our_own_errors_and_a_full_disk_pass() -> None:
     read_hub(None)
-    assert message_of(lambda: read_hub(UserError("our own"))) == "our own"
+    assert message_of(read_hub, UserError("our own")) == "our own"
     with pytest.raises(OSError, match="full"):
         read_hub(OSError(28, "full"))

@@ -23,7 +23,7 @@ def call(*words: str, status: int = 0) -> str:
 
 def test_lists_say_what_each_preset_and_study_is() -> None:
     lines = call("preset").splitlines()
-    assert call("preset", "--list").splitlines() == lines and [line.split()[0] for line in lines] == preset_names()
+    assert [line.split()[0] for line in lines] == preset_names()
     assert all("Table 1" in line for line in lines if "-base-r" in line)
     assert all(len(line.split()) > 5 for line in lines)
     lines = call("study").splitlines()
@@ -41,17 +41,13 @@ def test_preset_applies_and_says_what_changed_and_a_dry_run_writes_nothing() -> 
     assert "already" in call("preset", "roberta-base-r2")
 
 
-def test_describe_reads_params(monkeypatch: pytest.MonkeyPatch) -> None:
-    # DVC's log handlers would keep CliRunner's stderr, which is closed when the next test logs.
-    monkeypatch.setattr("condpdiff.experiments.describe.stage_states", lambda: ({"train-ae": {"will run": 1}}, None))
+def test_describe_reads_params() -> None:
     PARAMS.write_text(PARAMS.read_text().replace("n_checkpoints: 150", "n_checkpoints: 7"))
     text = call("describe")
     assert "K = 18,432" in text and "N = 7" in text
     before = PARAMS.read_bytes()
     assert json.loads(call("describe", "--preset", "bert-base-r4", "--json"))["lora"]["K"] == 294_912
     assert PARAMS.read_bytes() == before
-    (line,) = [line for line in text.splitlines() if line.startswith("  train-ae ")]
-    assert line.endswith("  1 will run")
 
 
 @pytest.mark.parametrize(
@@ -63,7 +59,7 @@ def test_describe_reads_params(monkeypatch: pytest.MonkeyPatch) -> None:
         (("experiments",), "dvc exp show"),
         (("study",), "condpdiff study run table3"),
         (("study", "run"), "condpdiff study run noise --jobs 2"),
-        (("study", "show"), "condpdiff study show table3 --html"),
+        (("study", "show"), "condpdiff study show table3 --csv"),
         (("import",), "condpdiff import runs/movies --task movies"),
         (("export",), "condpdiff export soup:movies out/model --format merged"),
     ],
@@ -78,13 +74,9 @@ def test_help_teaches(words: tuple[str, ...], example: str) -> None:
         (("preset", "smok"), "error: unknown preset 'smok' (did you mean 'smoke'?); allowed: default, "),
         (("describe", "--preset", "bert-bas-r4"), "error: unknown preset 'bert-bas-r4' (did you mean 'bert-base-r4'?)"),
         (("study", "show", "tabel3"), "error: unknown study 'tabel3' (did you mean 'table3'?); allowed: "),
-        (("study", "show", "noise", "--md", "--csv"), "error: --md, --csv, --html: found several, allowed: one"),
         (("study", "show", "noise"), "error: experiments: you are not inside of a DVC repository"),
         (("experiments",), "error: experiments: you are not inside of a DVC repository"),
-        (
-            ("import", "mine", "--task", "movie"),
-            "error: params.yaml: tasks: unknown task 'movie' (did you mean",
-        ),
+        (("import", "mine", "--task", "movie"), "error: params.yaml: tasks: unknown task 'movie' (did you mean"),
         (("export", "mine", "out"), "error: mine: no such adapter, allowed: sample:TASK/3, "),
     ],
 )
@@ -94,10 +86,3 @@ def test_error_is_one_line_on_stderr_and_status_1(words: tuple[str, ...], line: 
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 1 and result.stdout == ""
     assert result.stderr.startswith(line) and result.stderr.count("\n") == 1
-
-
-def test_wrong_params_and_missing_ones_are_one_line() -> None:
-    PARAMS.write_text(PARAMS.read_text().replace("noise: 0.001", "nose: 0.001", 1))
-    assert call("describe", status=1).startswith("error: params.yaml: unknown key 'ae.nose' (did you mean 'noise'?)")
-    PARAMS.unlink()
-    assert call("describe", status=1).strip() == "error: params.yaml: no such file"

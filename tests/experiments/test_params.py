@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 
-from condpdiff.autoencoder.settings import Autoencoder
-from condpdiff.common.errors import UserError
-from condpdiff.common.settings import read_yaml, section
+from condpdiff.common.settings import read_yaml
 from condpdiff.experiments.params import Params, check_run, fingerprint, load_params
 from condpdiff.experiments.presets import apply, load_preset
+from tests.messages import message_of
 
 PARAMS = Path("params.yaml")
 STYLE = {
@@ -39,16 +38,6 @@ def test_default_names_every_key_of_the_schema() -> None:
     assert set(run()) == set(Params.model_fields)
 
 
-def test_small_rate_written_by_dvc_loads_as_float() -> None:
-    """`dvc exp run -S ae.lr=0.00001` writes 1e-05, which YAML 1.1 reads as a string."""
-    from dvc.utils.hydra import apply_overrides
-
-    apply_overrides("params.yaml", ["ae.lr=0.00001", "ae.noise=1e-05"])
-    assert "lr: 1e-05" in PARAMS.read_text()
-    ae = section("ae", Autoencoder)
-    assert (ae.lr, ae.noise) == (1e-5, 1e-5)
-
-
 @pytest.mark.parametrize(
     ("keys", "line"),
     [
@@ -69,10 +58,7 @@ def test_small_rate_written_by_dvc_loads_as_float() -> None:
     ],
 )
 def test_wrong_run_is_refused_in_one_line(keys: dict[str, Any], line: str) -> None:
-    with pytest.raises(UserError) as caught:
-        check_run(run(**keys), "params.yaml")
-    assert str(caught.value).startswith(f"params.yaml: {line}")
-    assert "\n" not in str(caught.value)
+    assert message_of(check_run, run(**keys), "params.yaml").startswith(f"params.yaml: {line}")
 
 
 @pytest.mark.parametrize(
@@ -90,19 +76,15 @@ def test_what_belongs_to_the_other_domain_is_refused(domain: str, key: str, foun
     data, (name, leaf) = run(**(STYLE if domain == "style" else {})), key.split(".")
     assert check_run(data, "params.yaml")[0].domain == domain
     data[name] = data[name] | {leaf: found}
-    with pytest.raises(UserError) as caught:
-        check_run(data, "params.yaml")
-    assert str(caught.value) == f"params.yaml: {key}: found {found!r}, allowed: {allowed} (domain: {domain})"
+    expected = f"params.yaml: {key}: found {found!r}, allowed: {allowed} (domain: {domain})"
+    assert message_of(check_run, data, "params.yaml") == expected
 
 
 @pytest.mark.parametrize(
     ("keys", "line"),
     [
         ({"tasks": ["glosses", "cola"]}, "tasks: found ['glosses', 'cola'], allowed: families alone, or none (glosses"),
-        (
-            {"tasks": ["glosses-far"]},
-            "tasks: found ['glosses-far'], allowed: families with 4 members to train on in all",
-        ),
+        ({"tasks": ["glosses-far"]}, "tasks: found ['glosses-far'], allowed: families with 4 members to train on"),
         ({"normalize": {"method": "task"}}, "normalize.method: found 'task', allowed: shared or batch or"),
         ({"normalize": {"layers": [0, 1]}}, "normalize.layers: found (0, 1), allowed: all (for families)"),
         ({"ldm": {"performance": "rank"}}, "ldm.performance: found 'rank', allowed: none (for families)"),
@@ -116,10 +98,7 @@ def test_run_of_families_is_set_up_for_them(keys: dict[str, Any], line: str) -> 
     apply(load_preset("many"))
     PARAMS.write_text(PARAMS.read_text().replace("    steps: 0", "    steps: 6"))  # of the task loss
     check_run(run(), "params.yaml")
-    with pytest.raises(UserError) as caught:
-        check_run(run(**keys), "params.yaml")
-    assert str(caught.value).startswith(f"params.yaml: {line}")
-    assert "\n" not in str(caught.value)
+    assert message_of(check_run, run(**keys), "params.yaml").startswith(f"params.yaml: {line}")
 
 
 def test_families_without_task_loss_may_have_any_autoencoder() -> None:
@@ -131,11 +110,9 @@ def test_families_without_task_loss_may_have_any_autoencoder() -> None:
 def test_fingerprint_is_of_the_settings_however_they_are_written() -> None:
     before = fingerprint(*load_params())
     assert len(before) == 12 and before.isalpha()
-    for old, new, same in (("  noise: 0.001", "  noise: 1e-3", True), ("  noise: 1e-3", "  noise: 2e-3", False)):
-        PARAMS.write_text(PARAMS.read_text().replace(old, new))
+    for old, new, same in (("0.001", "1e-3", True), ("1e-3", "2e-3", False), ("2e-3", "0.001", True)):
+        PARAMS.write_text(PARAMS.read_text().replace(f"  noise: {old}", f"  noise: {new}"))
         assert (fingerprint(*load_params()) == before) == same
-    PARAMS.write_text(PARAMS.read_text().replace("  noise: 2e-3", "  noise: 0.001"))
-    assert fingerprint(*load_params()) == before
     task = Path("configs/tasks/movies.yaml")
     task.write_text(task.read_text().replace("steps: ", "steps: 1"))
     assert fingerprint(*load_params()) != before

@@ -22,7 +22,7 @@ if noise == 0.5 and mood == "fail":
     sys.exit("too loud")
 if noise == 0.5 and mood == "sleep":
     Path(asleep).touch()
-    time.sleep(60)
+    time.sleep(120)
 arms = {"condpdiff": 80 - 10 * noise + params.ldm.seed, "original": 79.0, "soup": 81.0, "gaussian": 80.5}
 means = {"condpdiff": arms["condpdiff"] - 1}
 lines = [f"{task},{arm},{arms[arm]},{means.get(arm, '')},," for task in tasks for arm in arms]
