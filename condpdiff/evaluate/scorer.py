@@ -17,32 +17,25 @@ from condpdiff.zoo.checkpoints import Zoo
 from condpdiff.zoo.layout import unflatten
 from condpdiff.zoo.placed import PREFIX, merge_targets, weight_of
 
+NAN = float("nan")
+
 
 @dataclass(frozen=True)
 class Candidate:
-    """What was found of one candidate."""
+    """What was found of one candidate: a row of scores.csv."""
 
-    rows: int
-    """Select rows seen; fewer than all if it dropped out of a race."""
+    rows: int  # select rows seen; fewer than all if it dropped out of a race
     select: float
     """Its score on them, higher is better; NaN if it dropped out, or its score is no number."""
     validation: Mapping[str, float] = field(default_factory=dict)
     """The task's metrics; empty: it did not win the race, and was not scored there."""
     made: np.ndarray | None = None
     """What it made of the validation rows, as `Scorer.validate` gives it."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of scores.csv."""
-
-    arm: str
-    number: int
-    """Of the candidate in its arm."""
-    found: Candidate
+    arm: str = ""
+    number: int = 0  # of the candidate in its arm
     checkpoint: int | None = None
     """Index in the zoo of a candidate that is, or comes from, one checkpoint."""
-    distance: float = float("nan")
+    distance: float = NAN
     """L2 to the nearest checkpoint, to the nearest other one for checkpoints themselves."""
 
 
@@ -66,8 +59,7 @@ class Scorer(ABC):
             UserError: the model lacks a module of the zoo's layout, or its weight has another shape.
         """
         self.layout, self.scale = zoo.layout, zoo.config["alpha"] / zoo.config["rank"]
-        self.metrics = [str(metric) for metric in task.metrics]
-        self.rows = dict(rows)
+        self.metrics, self.rows = [str(metric) for metric in task.metrics], dict(rows)
         self.device = device()
         self.model = model.eval().requires_grad_(False).to(self.device)
         self.modules = merge_targets(self.model, zoo.layout)
@@ -111,28 +103,16 @@ class Scorer(ABC):
         """The task's metrics of the model as it is merged now on the validation rows, and what is kept of it."""
 
     @abstractmethod
-    def references(self, train: pd.DataFrame) -> list[Candidate]:
-        """The candidates of the arm `reference`.
-
-        Args:
-            train: the task's training rows.
-        """
+    def constant(self, train: pd.DataFrame) -> Candidate:
+        """The candidate of the arm `reference`, from the task's training rows."""
 
     @abstractmethod
-    def write(self, folder: Path, rows: Sequence[Row]) -> None:
+    def write(self, folder: Path, rows: Sequence[Candidate]) -> None:
         """Write to `folder` what the domain keeps of its candidates beside their scores; `rows` as in scores.csv."""
 
 
 class Panel(ABC):
     """Scores LoRAs on one task by its first metric on all its validation rows."""
-
-    @abstractmethod
-    def __init__(self, name: str, task: Any, tokens: int, data: Path) -> None:
-        """Args: tokens: a forward pass; data: where the stages wrote the base model, the prepared tasks and their zoos.
-
-        Raises:
-            UserError: a file can't be read.
-        """
 
     @abstractmethod
     def score(self, theta: Tensor) -> float:

@@ -42,7 +42,7 @@ def arms(theta: Tensor) -> dict[str, Arm]:
     frame = Frame(statistics, theta.double().mean(0).float(), torch.arange(LAYOUT.K))
     model, _, _ = train(normalise(theta, statistics), parse(Autoencoder, PCA, "params.yaml", "ae"))
     settings = parse(Eval, KEYS, "params.yaml", "eval")
-    return build_arms(theta, theta[:5] + 0.01, frame, model, settings, torch.Generator().manual_seed(0))
+    return build_arms(theta, theta[:5] + 0.01, frame, model, settings)
 
 
 def test_arms_stand_in_the_order_of_the_report_and_know_their_checkpoints(arms: dict[str, Arm], theta: Tensor) -> None:

@@ -10,8 +10,8 @@ import torch
 
 from condpdiff.common.files import read_json, read_tensors
 from condpdiff.evaluate.arms import Arm, distance_to_zoo, winner
-from condpdiff.evaluate.candidates import Run, count_passes, evaluate, splits, table
-from condpdiff.evaluate.scorer import Row
+from condpdiff.evaluate.candidates import Run, count_passes, splits, table
+from condpdiff.evaluate.scorer import Candidate
 from condpdiff.evaluate.settings import Eval
 from condpdiff.zoo.settings import Performance
 from tests.evaluate.conftest import RACING, SETTINGS, Stand
@@ -33,8 +33,12 @@ def arms(stand: Stand) -> dict[str, Arm]:
     }
 
 
-def score(scorer: Any, arms: dict[str, Arm], stand: Stand, settings: Eval) -> tuple[pd.DataFrame, list[Row]]:
-    rows = Run(scorer, settings).score_arms(arms, stand.zoo.theta, stand.train)
+def run_of(scorer: Any, stand: Stand, settings: Eval) -> Run:
+    return Run(scorer, settings, stand.zoo.theta, stand.train)
+
+
+def score(scorer: Any, arms: dict[str, Arm], stand: Stand, settings: Eval) -> tuple[pd.DataFrame, list[Candidate]]:
+    rows = run_of(scorer, stand, settings).score_arms(arms)
     return table(rows, scorer.metrics), rows
 
 
@@ -72,17 +76,17 @@ def test_every_candidate_of_every_arm_is_one_row(scorer: Any, arms: dict[str, Ar
     assert made["select"].iloc[2] == scorer.select_score(scorer.outputs("select"))
     expected, kept = scorer.validate()
     assert made[metrics].iloc[2].tolist() == list(expected.values())
-    assert np.array_equal([row.found.made for row in rows if row.arm == "condpdiff"][2], kept)
-    assert len({row.found.made.tobytes() for row in rows if row.found.made is not None}) > 3  # candidates differ
+    assert np.array_equal([row.made for row in rows if row.arm == "condpdiff"][2], kept)
+    assert len({row.made.tobytes() for row in rows if row.made is not None}) > 3  # candidates differ
 
 
 def test_equal_vectors_are_scored_once_and_no_lora_is_apart(scorer: Any, arms: dict[str, Arm], stand: Stand) -> None:
     _, rows = score(scorer, arms, stand, SETTINGS)
     assert scorer.passes["select"] == (1 + 3 + 1 + 4) * 10  # zero_decode is the soup
-    found = {row.arm: row.found for row in rows}
-    assert found["soup"] == found["zero_decode"]
+    found = {row.arm: row for row in rows}
+    assert found["soup"].made is found["zero_decode"].made
     _, again = score(scorer, {"condpdiff": arms["condpdiff"]}, stand, SETTINGS)
-    bare = {row.arm: row.found for row in again}["no_lora"]
+    bare = {row.arm: row for row in again}["no_lora"]
     assert bare.select == found["no_lora"].select and np.array_equal(bare.made, found["no_lora"].made)
 
 
@@ -94,7 +98,7 @@ def test_finalists_of_a_race_score_as_in_full(
     scored, finalists = found["validation"].notna(), found["rows"] == 10
     pd.testing.assert_frame_equal(found[scored], full[scored], rtol=1e-4)
     np.testing.assert_allclose(found["select"][finalists], full["select"][finalists], rtol=1e-4)
-    kept = np.array([row.found.made is not None for row in rows])
+    kept = np.array([row.made is not None for row in rows])
     for arm, of in found[found["arm"] != racing_scorer.reference].groupby("arm"):
         best = of.index == of.index[winner(found, str(arm))]
         assert finalists[of.index][best].all()
@@ -106,7 +110,7 @@ def test_finalists_of_a_race_score_as_in_full(
 @BOTH
 def test_broken_candidates_are_scored_all_the_same(racing_scorer: Any, stand: Stand, settings: Eval) -> None:
     """The class of a text that has no logits is one, too."""
-    found = Run(racing_scorer, settings).score_arm("broken", torch.full((2, stand.zoo.layout.K), NAN))
+    found = run_of(racing_scorer, stand, settings).score_arm("broken", torch.full((2, stand.zoo.layout.K), NAN))
     assert found[0].made is not None
 
 
@@ -114,10 +118,10 @@ def test_broken_candidates_are_scored_all_the_same(racing_scorer: Any, stand: St
 def test_passes_tell_what_was_done_and_spared(
     racing_scorer: Any, arms: dict[str, Arm], stand: Stand, settings: Eval
 ) -> None:
-    run, theta = Run(racing_scorer, settings), stand.zoo.theta
-    scores = table(run.score_arms(arms, theta, stand.train), racing_scorer.metrics)
-    doses = run.score_doses(theta, 0.02 + theta[:6].unflatten(0, (3, 2)), torch.tensor([0.0, 0.5, 1.0]))
-    passes = count_passes(racing_scorer, scores, doses, settings)
+    run = run_of(racing_scorer, stand, settings)
+    scores = table(run.score_arms(arms), racing_scorer.metrics)
+    doses = run.score_doses(0.02 + stand.zoo.theta[:6].unflatten(0, (3, 2)), torch.tensor([0.0, 0.5, 1.0]))
+    passes = count_passes(racing_scorer, scores, doses, settings.select)
     full = {"select": 10 * 10, "validation": (10 + 7) * 4, "loss": 7 * 6}
     assert passes["select"] == settings.select
     assert {split: counts["full"] for split, counts in passes["rows"].items()} == full
@@ -131,8 +135,8 @@ def test_passes_tell_what_was_done_and_spared(
 
 @BOTH
 def test_doses_stand_beside_the_soup_with_their_loss(scorer: Any, stand: Stand, settings: Eval) -> None:
-    doses = stand.zoo.theta[:6].unflatten(0, (2, 3))
-    found = Run(scorer, settings).score_doses(stand.zoo.theta, doses, torch.tensor([0.1, 1.0]))
+    doses, run = stand.zoo.theta[:6].unflatten(0, (2, 3)), run_of(scorer, stand, settings)
+    found = run.score_doses(doses, torch.tensor([0.1, 1.0]))
     assert list(found) == ["arm", "asked", "candidate", "loss", "validation"]
     assert found["arm"].tolist() == ["soup"] + ["condpdiff"] * 6
     assert np.isnan(found["asked"][0]) and found["asked"].tolist()[1:] == [0.1, 0.1, 0.1, 1.0, 1.0, 1.0]
@@ -144,7 +148,7 @@ def test_doses_stand_beside_the_soup_with_their_loss(scorer: Any, stand: Stand, 
     assert found["loss"].iloc[-1] == scorer.losses("loss").mean()
     if scored:
         assert found["validation"].iloc[-1] == next(iter(scorer.validate()[0].values()))
-    none = Run(scorer, settings).score_doses(stand.zoo.theta, doses[:0], torch.zeros(0))
+    none = run.score_doses(doses[:0], torch.zeros(0))
     assert none.to_csv(index=False) == "arm,asked,candidate,loss,validation\n"
 
 
@@ -157,7 +161,7 @@ def test_the_same_input_gives_the_same_bytes(scorer: Any, stand: Stand, tmp_path
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         scorer.passes.clear()
-        evaluate(scorer, few, theta, samples, stand.train, SETTINGS, tmp_path / name)
+        run_of(scorer, stand, SETTINGS).evaluate(few, samples, tmp_path / name)
         files = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
         found.append({str(path.relative_to(tmp_path / name)): path.read_bytes() for path in files})
     assert found[0] == found[1]

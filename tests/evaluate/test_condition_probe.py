@@ -59,12 +59,11 @@ def test_every_condition_starts_from_the_same_noise_and_performance(generator: G
 def test_every_condition_nonsense_and_none_are_asked(generator: Generator, draw: Draw) -> None:
     model, nonsense = generator.model, torch.randn(2, D)
     weight = model.mean.weight.normal_()
-    found = probe.conditioned(generator, Y, nonsense, 0.1, draw)
+    found = probe.conditioned(generator, {**Y, probe.NONSENSE: nonsense}, 0.1, draw)
     assert list(found) == [*TASKS, probe.NONSENSE, probe.DROPPED]
     torch.testing.assert_close(found["b"], draw(generator, Y["b"], ""))
     torch.testing.assert_close(found[probe.NONSENSE], draw(generator, nonsense, ""))
-    # No nonsense for kinds without it, and no null condition that was never trained.
-    assert list(probe.conditioned(generator, Y, None, 0, draw)) == list(TASKS)
+    assert list(probe.conditioned(generator, Y, 0, draw)) == list(TASKS)  # the null condition was never trained
     drop = torch.ones(3, dtype=torch.bool)
     model.forward = lambda z_t, t, y, p=None: type(model).forward(model, z_t, t, y, drop, p)  # the null condition
     weight.zero_()

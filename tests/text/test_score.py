@@ -10,7 +10,7 @@ import torch
 from transformers import AutoTokenizer
 
 from condpdiff.common.files import read_tensors, write_tensors
-from condpdiff.evaluate.scorer import Candidate, Row
+from condpdiff.evaluate.scorer import Candidate
 from condpdiff.text.models import load_model
 from condpdiff.text.score import Panel, Scorer, load_head
 from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
@@ -81,19 +81,19 @@ def test_predictions_losses_and_scores_are_those_of_the_outputs(scorer: Scorer) 
 
 
 def test_reference_is_what_most_training_rows_say_and_unscored_ones_say_nothing(scorer: Scorer, tmp_path: Path) -> None:
-    (found,) = scorer.references(pd.DataFrame({"label": [1.0, 1.0, 0.0]}))
+    found = scorer.constant(pd.DataFrame({"label": [1.0, 1.0, 0.0]}))
     constant = 1.0 if scorer.metrics[0] == "accuracy" else np.float32(2 / 3)
     assert found.rows == 9 and found.made is not None
     assert found.made.tolist() == [constant] * 21
     assert found.validation == scorer.score("validation", found.made)
-    scorer.write(tmp_path, [Row("majority", 0, found), Row("condpdiff", 0, Candidate(4, float("nan")))])
+    scorer.write(tmp_path, [found, Candidate(4, float("nan"))])
     tensors = read_tensors(tmp_path / "predictions.safetensors")
     assert tensors["predictions"][0].tolist() == [constant] * 21 and tensors["predictions"][1].isnan().all()
     assert tensors["labels"].tolist() == scorer.labels["validation"].astype(np.float32).tolist()
 
 
 def test_the_zoo_s_head_is_put_in_and_an_unknown_one_is_named(base: Base, scorer: Scorer, zoos: dict[str, Zoo]) -> None:
-    head = zoos[scorer.task.data.kind].head
+    head = zoos[scorer.data.kind].head
     assert torch.equal(scorer.model.classifier.weight.cpu(), head["base_model.model.classifier.weight"])
     said = message_of(load_head, load_model(base("bert"), 2)[0], {"base_model.model.score.weight": torch.zeros(2)})
     assert "head.safetensors: found 'score.weight', which the base model does not have" in said
