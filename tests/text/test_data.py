@@ -128,7 +128,7 @@ def test_missing_or_repeated_column_is_named() -> None:
     [
         (make_data, "a,bad\nb,godo", "found 'godo' in row 2 of train.csv (did you mean 'good'?); allowed: bad, good,"),
         (make_data, "a,0\nb,0.5", "found '0.5' in row 2"),
-        (make_data, "a,bad\nb,", "1 of 2 labels are missing in train.csv (first: row 2)"),
+        (make_data, "a,bad\nb,", "1 of 2 labels are missing (first: row 2 of train.csv)"),
         (make_data, "a,bad\nb,bad", "train.csv: all 2 rows kept have the label 'bad' (params.yaml: data.max_train is"),
         (make_data, ",bad\n ,good", "train.csv: no rows are left after cleaning"),
         (make_data, "v 1,bad\nv 2,good", "train.csv: no rows are left after cleaning"),

@@ -123,7 +123,7 @@ def test_rows_read_dropped_and_kept_are_told_and_texts_that_may_have_swallowed_r
     assert said.out == "mine: 6 rows of train read, 1 dropped, 5 kept; 2 rows of validation read, 0 dropped, 2 kept\n"
     of_rows(jsonl(lambda i: "a\n" * 9 if i == 1 else "b" * 900 if i == 2 else f"t {i}", ["bad", "good"] * 4))
     said = capsys.readouterr()
-    assert "1 texts of a.jsonl go over many lines (the first, in row 2, over 9)" in said.err
+    assert "1 texts go over many lines (the first, in row 2 of a.jsonl, over 9)" in said.err
     assert "row 3 of a.jsonl is far longer than all others (900 characters, the next 18)" in said.err
 
 

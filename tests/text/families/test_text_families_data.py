@@ -13,7 +13,7 @@ from condpdiff.common.task import Data
 from condpdiff.experiments.presets import load_preset
 from condpdiff.text.conditions import inputs
 from condpdiff.text.data import prepare_data
-from condpdiff.text.families import data
+from condpdiff.text.families import wordnet
 from condpdiff.text.task import Task, check
 from tests.messages import message_of
 from tests.text.stand_ins_wordnet import fit, make_family
@@ -25,7 +25,7 @@ LIMITS = Data(max_train=10, held_out=4, max_validation=8)
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     nouns = fit(monkeypatch)
-    monkeypatch.setattr(data, "read_nouns", lambda where: nouns)
+    monkeypatch.setattr(wordnet, "read_nouns", lambda where: nouns)
     prepare_data("leaves", make_family(), LIMITS, tmp_path / "leaves")
     return tmp_path / "leaves"
 

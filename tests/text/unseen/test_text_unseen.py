@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from condpdiff.text.families.losses import Family
-from condpdiff.text.unseen import score
-from condpdiff.text.unseen.score import Judge, accuracy, best_threshold, classifier_accuracy, cosines
+from condpdiff.text.unseen import evaluate
+from condpdiff.text.unseen.evaluate import Judge, accuracy, best_threshold, classifier_accuracy, cosines
 from tests.stand_ins import make_collect, make_rows
 from tests.text.stand_ins_wordnet import make_family
 
@@ -17,7 +17,7 @@ def test_each_member_is_scored_by_its_own_lora_in_the_order_of_its_rows(tmp_path
     pd.concat(rows).to_parquet(tmp_path / "train.parquet", index=False)
     family = Family(make_family(), make_collect(), tmp_path, base("bert"))
     theta = 0.3 * torch.randn(3, family.layout.K, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(score, "BATCH", 4)
+    monkeypatch.setattr(evaluate, "BATCH", 4)
     judge = Judge(family.classifier, rows)
     found = judge.predict(theta)
     for q, mine in enumerate(rows):
