@@ -22,9 +22,9 @@ if TYPE_CHECKING:  # a stage loads what it uses alone
     from condpdiff.common.task import Base, Data
     from condpdiff.diffusion.settings import Condition, Ldm
     from condpdiff.evaluate.family import FamilyEvaluation, Run
-    from condpdiff.evaluate.scorer import Panel, Scorer
     from condpdiff.generate.task_loss import Draw
     from condpdiff.report.spec import Spec
+    from condpdiff.text.score import Panel, Scorer
     from condpdiff.zoo.checkpoints import Zoo
     from condpdiff.zoo.many import ManyFinetuning
     from condpdiff.zoo.settings import Collect

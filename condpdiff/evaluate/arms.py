@@ -1,8 +1,10 @@
 """The arms of the comparison as vectors: what a generator of LoRA weights is held against."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Generator, Tensor
@@ -11,7 +13,6 @@ from condpdiff.autoencoder.models import Autoencoder, decode_all, encode_all
 from condpdiff.common.axes import evenly_spaced
 from condpdiff.common.files import write_json, write_tensors
 from condpdiff.evaluate import controls
-from condpdiff.evaluate.scorer import first_best
 from condpdiff.evaluate.settings import Eval
 from condpdiff.zoo.normalization import normalise
 from condpdiff.zoo.normalized import Frame
@@ -65,9 +66,9 @@ def distance_to_zoo(vector: Tensor, theta: Tensor, checkpoint: int | None = None
     return float(torch.linalg.vector_norm(others - vector, dim=1).min())
 
 
-def winner(scores: pd.DataFrame, arm: str) -> int:
-    """Index of the arm's candidate that is best on the select rows; the first of equals."""
-    return first_best(scores.loc[scores["arm"] == arm, "select"].to_numpy())
+def first_best(select: Sequence[float] | pd.Series) -> int:
+    """Index of an arm's candidate that is best on the select rows: the first of equals, NaN never before a number."""
+    return int(np.nan_to_num(np.asarray(select, float), nan=-np.inf).argmax())
 
 
 def write_geometry(folder: Path, arms: dict[str, Arm], theta: Tensor) -> None:

@@ -4,10 +4,10 @@ Candidates are selected on held-out rows, where higher is better; the figure tha
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,16 +18,40 @@ from condpdiff.autoencoder import models as autoencoder
 from condpdiff.common.files import read_rows, read_tensors, write_json
 from condpdiff.common.task import Task
 from condpdiff.evaluate import controls
-from condpdiff.evaluate.arms import Arm, build_arms, distance_to_zoo, winner, write_geometry, write_trajectories
+from condpdiff.evaluate.arms import Arm, build_arms, distance_to_zoo, first_best, write_geometry, write_trajectories
 from condpdiff.evaluate.racing import parts, race
-from condpdiff.evaluate.scorer import NAN, Candidate, Scorer, first, first_best
 from condpdiff.evaluate.settings import Eval
 from condpdiff.zoo.checkpoints import Zoo, load_zoo
 from condpdiff.zoo.normalized import load_frame
 from condpdiff.zoo.performance import loss_rows, select_rows
 from condpdiff.zoo.settings import Performance
 
+if TYPE_CHECKING:  # the domain's own
+    from condpdiff.text.score import Scorer
+
+REFERENCE = "majority"
+"""The arm of what needs no model, in scores.csv before all others."""
+NAN = float("nan")
 DOSES = ["arm", "asked", "candidate", "loss", "validation"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What was found of one candidate: a row of scores.csv."""
+
+    rows: int  # select rows seen; fewer than all if it dropped out of a race
+    select: float
+    """Its score on them, higher is better; NaN if it dropped out, or its score is no number."""
+    validation: Mapping[str, float] = field(default_factory=dict)
+    """The task's metrics; empty: it did not win the race, and was not scored there."""
+    made: np.ndarray | None = None
+    """What it made of the validation rows, as `Scorer.validate` gives it."""
+    arm: str = ""
+    number: int = 0  # of the candidate in its arm
+    checkpoint: int | None = None
+    """Index in the zoo of a candidate that is, or comes from, one checkpoint."""
+    distance: float = NAN
+    """L2 to the nearest checkpoint, to the nearest other one for checkpoints themselves."""
 
 
 def splits(data: Path, settings: Eval, performance: Performance) -> dict[str, pd.DataFrame]:
@@ -46,7 +70,7 @@ def evaluate_task(
     data: Path,
     name: str,
     task: Task,
-    scorer: Callable[..., Scorer],
+    scorer: Callable[..., "Scorer"],
     checkpoints: int,
     settings: Eval,
     performance: Performance,
@@ -69,7 +93,7 @@ def evaluate_task(
     of_task = scorer(data / "base", zoo, task, splits(rows, settings, performance), settings.batch_tokens)
     scores = Run(of_task, settings, zoo.theta, read_rows(rows, "train")).evaluate(arms, samples, out)
     write_geometry(out, arms, zoo.theta)
-    return samples["theta"][winner(scores, "condpdiff")], zoo
+    return samples["theta"][first_best(scores.loc[scores["arm"] == "condpdiff", "select"])], zoo
 
 
 class Run:
@@ -78,7 +102,7 @@ class Run:
     Under task normalisation zero_decode is the soup, and so is the first of the doses.
     """
 
-    def __init__(self, scorer: Scorer, settings: Eval, theta: Tensor, train: pd.DataFrame) -> None:
+    def __init__(self, scorer: "Scorer", settings: Eval, theta: Tensor, train: pd.DataFrame) -> None:
         """Args: scorer: of the task's `splits`; theta: the zoo [N, K]; train: the task's training rows."""
         self.scorer, self.settings, self.theta, self.train = scorer, settings, theta, train
         self.racing = settings.select == "racing"
@@ -98,17 +122,19 @@ class Run:
         scores.to_csv(out / "scores.csv", index=False)
         doses.to_csv(out / "doses.csv", index=False)
         write_json(out / "passes.json", count_passes(self.scorer, scores, doses, self.settings.select))
-        self.scorer.write(out, rows)
+        self.scorer.write(out, [row.made for row in rows])
         write_trajectories(out, self.theta, samples["trajectories"])
         return scores
 
     def score_arms(self, arms: Mapping[str, Arm]) -> list[Candidate]:
         """Score what needs no LoRA, no LoRA, and every candidate of every arm."""
-        rows = [replace(self.scorer.constant(self.train), arm=self.scorer.reference)]
+        select, made = self.scorer.constant(self.train)
+        found = self.scorer.score("select", select), self.scorer.score("validation", made)
+        rows = [Candidate(len(select), first(found[0]), found[1], made, REFERENCE)]
         rows.append(replace(self.score(None), arm="no_lora"))
         for name, (vectors, checkpoints) in arms.items():
-            found = zip(self.score_arm(name, vectors), checkpoints, vectors, strict=True)
-            for i, (candidate, checkpoint, vector) in enumerate(found):
+            scored = zip(self.score_arm(name, vectors), checkpoints, vectors, strict=True)
+            for i, (candidate, checkpoint, vector) in enumerate(scored):
                 distance = distance_to_zoo(vector, self.theta, checkpoint if name == "original" else None)
                 rows.append(replace(candidate, arm=name, number=i, checkpoint=checkpoint, distance=distance))
         return rows
@@ -120,7 +146,7 @@ class Run:
         seen, every = race(self.scorer, vectors, "select", self.settings.race_z, name), self.scorer.rows["select"]
         select = [self.scorer.select_score(outputs) if len(outputs) == every else NAN for outputs in seen]
         candidates = [Candidate(len(outputs), score) for outputs, score in zip(seen, select, strict=True)]
-        best = first_best(np.array(select))
+        best = first_best(select)
         self.scorer.merge(vectors[best])
         candidates[best] = self._validated(candidates[best])
         return candidates
@@ -177,15 +203,20 @@ def table(rows: list[Candidate], metrics: list[str]) -> pd.DataFrame:
     return pd.DataFrame(lines).astype({"checkpoint": "Int64"})
 
 
-def count_passes(scorer: Scorer, scores: pd.DataFrame, doses: pd.DataFrame, select: str) -> dict[str, Any]:
+def count_passes(scorer: "Scorer", scores: pd.DataFrame, doses: pd.DataFrame, select: str) -> dict[str, Any]:
     """Rows that went through the model, by split, and how many it would have been of all rows of the tables."""
     done: dict[str, int] = dict.fromkeys(("select", "validation", "loss"), 0)
     for name, count in scorer.passes.items():
         done[name.partition(" ")[0]] += count  # parts of select are `select 0:12`
-    models = int((scores["arm"] != scorer.reference).sum())
+    models = int((scores["arm"] != REFERENCE).sum())
     models_of = {"select": models, "validation": models + len(doses), "loss": len(doses)}
     rows = {split: {"done": done[split], "full": count * scorer.rows[split]} for split, count in models_of.items()}
     return {"select": select, "rows": rows}
+
+
+def first(metrics: Mapping[str, float]) -> float:
+    """The metric that counts."""
+    return next(iter(metrics.values()))
 
 
 def _digest(theta: Tensor | None) -> bytes:

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -14,12 +14,14 @@ from tqdm import tqdm
 from condpdiff.diffusion.conditions import FILE, Encode, load_conditions
 from condpdiff.diffusion.denoiser import Denoiser
 from condpdiff.diffusion.settings import Condition
-from condpdiff.evaluate.scorer import Panel
 from condpdiff.evaluate.settings import DROPPED, NONSENSE, Probe
 from condpdiff.generate.generator import Draw, Generator
 from condpdiff.generate.settings import Sample
 from condpdiff.zoo.normalized import Frame, load_frame
 from condpdiff.zoo.settings import SHARED
+
+if TYPE_CHECKING:  # the domain's own
+    from condpdiff.text.score import Panel
 
 SWAP = ["condition", "statistics", "task", "sample", "score"]
 
@@ -36,7 +38,7 @@ class Probing:
     dropout: float  # `ldm.condition_dropout`
     sample: Sample
     load_encoder: Callable[[Condition], Encode]
-    load_panel: Callable[[str], Panel]  # of one task
+    load_panel: Callable[[str], "Panel"]  # of one task
 
     def write(self, data: Path, tasks: list[str], nonsense: Callable[[], Sequence[Any]], out: Path) -> None:
         """Write swap.csv (`SWAP`) to the folder `out`; no row where `probe.samples` is 0.

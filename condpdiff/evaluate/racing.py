@@ -6,13 +6,15 @@ A few rows rank candidates by their mean loss far better than by hits, of which 
 """
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 from tqdm import tqdm
 
-from condpdiff.evaluate.scorer import Scorer
+if TYPE_CHECKING:  # the domain's own
+    from condpdiff.text.score import Scorer
 
 PREFIXES = (1 / 8, 1 / 4, 1 / 2, 1)
 """Shares of the rows seen by the end of each round."""
@@ -30,7 +32,7 @@ def parts(split: str, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {f"{split} {start}:{end}": rows[start:end] for start, end in pairwise([0, *ends])}
 
 
-def race(scorer: Scorer, vectors: Tensor, split: str, z: float, what: str) -> list[np.ndarray]:
+def race(scorer: "Scorer", vectors: Tensor, split: str, z: float, what: str) -> list[np.ndarray]:
     """Race the candidates `vectors` [M, K] over the scorer's `parts` of a split.
 
     Returns:

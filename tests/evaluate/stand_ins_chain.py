@@ -13,7 +13,6 @@ from condpdiff.common.settings import parse
 from condpdiff.diffusion import process as diffusion
 from condpdiff.diffusion.conditions import FILE
 from condpdiff.diffusion.denoiser import Denoiser
-from condpdiff.evaluate.scorer import Panel
 from condpdiff.generate.generator import Generator
 from condpdiff.generate.settings import Sample
 from condpdiff.zoo.normalization import Moments, statistics_of
@@ -69,11 +68,8 @@ def save_chain(data: Path, theta: dict[str, Tensor], y: dict[str, Tensor]) -> Pa
     return data
 
 
-class FakePanel(Panel):
+class FakePanel:
     """Scores a LoRA by its first weight."""
-
-    def __init__(self) -> None:
-        pass
 
     def score(self, theta: Tensor) -> float:
         return float(theta[0])

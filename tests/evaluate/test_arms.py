@@ -13,7 +13,7 @@ from condpdiff.autoencoder.settings import Autoencoder
 from condpdiff.autoencoder.train import train
 from condpdiff.common.files import read_json, read_tensors
 from condpdiff.common.settings import parse
-from condpdiff.evaluate.arms import Arm, build_arms, distance_to_zoo, winner, write_geometry, write_trajectories
+from condpdiff.evaluate.arms import Arm, build_arms, distance_to_zoo, first_best, write_geometry, write_trajectories
 from condpdiff.evaluate.settings import Eval
 from condpdiff.zoo.normalization import Moments, normalise, statistics_of
 from condpdiff.zoo.normalized import Frame
@@ -65,10 +65,7 @@ def test_arms_stand_in_the_order_of_the_report_and_know_their_checkpoints(arms: 
     ("select", "expected"), [([1.0, 3.0, 3.0], 1), ([5.0, 5.0, 5.0], 0), ([np.nan, -2.0, -1.0], 2), ([np.nan] * 3, 0)]
 )
 def test_winner_is_the_best_on_select_and_the_first_of_equals(select: list[float], expected: int) -> None:
-    other = {"arm": "original", "candidate": [0, 1], "select": [9.0, 99.0], "validation": [1.0, 1.0]}
-    ours = {"arm": "condpdiff", "candidate": [0, 1, 2], "select": select, "validation": [9.0, 0.0, 0.0]}
-    scores = pd.concat([pd.DataFrame(other), pd.DataFrame(ours)], ignore_index=True)
-    assert winner(scores, "condpdiff") == expected
+    assert first_best(select) == first_best(pd.Series(select, index=range(7, 7 + len(select)))) == expected
 
 
 def test_distance_is_to_the_nearest_checkpoint_and_leaves_out_itself() -> None:

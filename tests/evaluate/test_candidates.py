@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from condpdiff.common.files import read_json, read_tensors
-from condpdiff.evaluate.arms import Arm, distance_to_zoo, winner
-from condpdiff.evaluate.candidates import Run, count_passes, splits, table
-from condpdiff.evaluate.scorer import Candidate
+from condpdiff.evaluate.arms import Arm, distance_to_zoo, first_best
+from condpdiff.evaluate.candidates import REFERENCE, Candidate, Run, count_passes, splits, table
 from condpdiff.evaluate.settings import Eval
 from condpdiff.zoo.settings import Performance
 from tests.evaluate.conftest import RACING, SETTINGS, Stand
@@ -58,8 +57,8 @@ def test_every_candidate_of_every_arm_is_one_row(scorer: Any, arms: dict[str, Ar
     scores, rows = score(scorer, arms, stand, SETTINGS)
     metrics = [f"validation_{metric}" for metric in scorer.metrics]
     assert list(scores) == ["arm", "candidate", "checkpoint", "rows", "select", "validation", *metrics, "distance"]
-    assert list(dict.fromkeys(scores["arm"])) == [scorer.reference, "no_lora", *arms]
-    ours = scores[scores["arm"] != scorer.reference]
+    assert list(dict.fromkeys(scores["arm"])) == [REFERENCE, "no_lora", *arms]
+    ours = scores[scores["arm"] != REFERENCE]
     assert ours.groupby("arm").size().to_dict() == {"no_lora": 1, **{k: len(a.vectors) for k, a in arms.items()}}
     assert (scores["validation"] == scores[metrics[0]]).all()
     assert (ours["rows"] == 10).all() and ours["select"].notna().all()
@@ -71,7 +70,7 @@ def test_every_candidate_of_every_arm_is_one_row(scorer: Any, arms: dict[str, Ar
     assert made["candidate"].tolist() == [0, 1, 2, 3] and made["checkpoint"].isna().all()
     nearest = [distance_to_zoo(vector, theta) for vector in arms["condpdiff"].vectors]
     assert made["distance"].tolist() == pytest.approx(nearest)
-    assert scores.loc[scores["arm"].isin([scorer.reference, "no_lora"]), "distance"].isna().all()
+    assert scores.loc[scores["arm"].isin([REFERENCE, "no_lora"]), "distance"].isna().all()
     scorer.merge(arms["condpdiff"].vectors[2])
     assert made["select"].iloc[2] == scorer.select_score(scorer.outputs("select"))
     expected, kept = scorer.validate()
@@ -99,8 +98,8 @@ def test_finalists_of_a_race_score_as_in_full(
     pd.testing.assert_frame_equal(found[scored], full[scored], rtol=1e-4)
     np.testing.assert_allclose(found["select"][finalists], full["select"][finalists], rtol=1e-4)
     kept = np.array([row.made is not None for row in rows])
-    for arm, of in found[found["arm"] != racing_scorer.reference].groupby("arm"):
-        best = of.index == of.index[winner(found, str(arm))]
+    for _, of in found[found["arm"] != REFERENCE].groupby("arm"):
+        best = of.index == of.index[first_best(of["select"])]
         assert finalists[of.index][best].all()
         assert (of["select"].notna() == finalists[of.index]).all()
         assert scored[of.index].tolist() == best.tolist() == kept[of.index].tolist()
@@ -129,7 +128,7 @@ def test_passes_tell_what_was_done_and_spared(
     if settings.select == "full":  # zero_decode is the soup, and so is the first of the doses
         assert done == full | {"select": 90, "validation": full["validation"] - 2 * 4}
     else:  # the winners of two races, the soup, no LoRA
-        seen = int(scores.loc[~scores["arm"].isin([racing_scorer.reference, "zero_decode"]), "rows"].sum())
+        seen = int(scores.loc[~scores["arm"].isin([REFERENCE, "zero_decode"]), "rows"].sum())
         assert done == {"select": seen, "validation": 4 * 4, "loss": 7 * 6}
 
 

@@ -10,7 +10,6 @@ import torch
 from transformers import AutoTokenizer
 
 from condpdiff.common.files import read_tensors, write_tensors
-from condpdiff.evaluate.scorer import Candidate
 from condpdiff.text.models import load_model
 from condpdiff.text.score import Panel, Scorer, load_head
 from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
@@ -81,12 +80,10 @@ def test_predictions_losses_and_scores_are_those_of_the_outputs(scorer: Scorer) 
 
 
 def test_reference_is_what_most_training_rows_say_and_unscored_ones_say_nothing(scorer: Scorer, tmp_path: Path) -> None:
-    found = scorer.constant(pd.DataFrame({"label": [1.0, 1.0, 0.0]}))
+    select, made = scorer.constant(pd.DataFrame({"label": [1.0, 1.0, 0.0]}))
     constant = 1.0 if scorer.metrics[0] == "accuracy" else np.float32(2 / 3)
-    assert found.rows == 9 and found.made is not None
-    assert found.made.tolist() == [constant] * 21
-    assert found.validation == scorer.score("validation", found.made)
-    scorer.write(tmp_path, [found, Candidate(4, float("nan"))])
+    assert select.tolist() == [constant] * 9 and made.tolist() == [constant] * 21
+    scorer.write(tmp_path, [made, None])
     tensors = read_tensors(tmp_path / "predictions.safetensors")
     assert tensors["predictions"][0].tolist() == [constant] * 21 and tensors["predictions"][1].isnan().all()
     assert tensors["labels"].tolist() == scorer.labels["validation"].astype(np.float32).tolist()
