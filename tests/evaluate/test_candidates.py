@@ -1,7 +1,9 @@
-"""merge-eval's loop over arms and candidates: one rule for all, on random stand-ins."""
+"""merge-eval's loop over arms and candidates: one rule for all, and races, on random stand-ins of text."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,15 +11,47 @@ import pytest
 import torch
 
 from condpdiff.common.files import read_json, read_tensors
+from condpdiff.common.settings import parse
 from condpdiff.evaluate.arms import Arm, distance_to_zoo, first_best
 from condpdiff.evaluate.candidates import REFERENCE, Candidate, Run, count_passes, splits, table
+from condpdiff.evaluate.racing import parts, survivors
 from condpdiff.evaluate.settings import Eval
+from condpdiff.text.score import Scorer
+from condpdiff.zoo.checkpoints import Zoo
 from condpdiff.zoo.settings import Performance
-from tests.evaluate.conftest import RACING, SETTINGS, Stand
-from tests.stand_ins import make_rows
+from tests.stand_ins import make_rows, make_task, make_zoo
 
+KEYS = {"candidates": 4, "extra_candidates": 2, "select_rows": 10, "pca_axes": 4, "batch_tokens": 128}
+SETTINGS = parse(Eval, KEYS, "params.yaml", "eval")
+RACING = SETTINGS.model_copy(update={"select": "racing"})
 NAN = float("nan")
 BOTH = pytest.mark.parametrize("settings", [SETTINGS, RACING], ids=["full", "racing"])
+
+
+@dataclass(frozen=True)
+class Stand:
+    """One task: 12 training, 16 held-out and 4 validation rows, six of which rate checkpoints; a zoo of 8."""
+
+    train: pd.DataFrame
+    zoo: Zoo
+    scorers: dict[str, Scorer]
+
+    def run(self, settings: Eval) -> Run:
+        """Without a LoRA, and no row counted."""
+        scorer = self.scorers[settings.select]
+        scorer.merge(None)
+        scorer.passes.clear()
+        return Run(scorer, settings, self.zoo.theta, self.train)
+
+
+@pytest.fixture(scope="module")
+def stand(base: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Stand:
+    data, zoo = tmp_path_factory.mktemp("rows"), make_zoo(base("bert"), count=8)[0]
+    for seed, (split, count) in enumerate({"train": 12, "held_out": 16, "validation": 4}.items()):
+        make_rows(count, seed).to_parquet(data / f"{split}.parquet", index=False)
+    rows = {settings.select: splits(data, settings, Performance(rows=6)) for settings in (SETTINGS, RACING)}
+    scorers = {k: Scorer(base("bert"), zoo, make_task(), found, SETTINGS.batch_tokens) for k, found in rows.items()}
+    return Stand(make_rows(12, 0), zoo, scorers)
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +66,9 @@ def arms(stand: Stand) -> dict[str, Arm]:
     }
 
 
-def run_of(scorer: Any, stand: Stand, settings: Eval) -> Run:
-    return Run(scorer, settings, stand.zoo.theta, stand.train)
-
-
-def score(scorer: Any, arms: dict[str, Arm], stand: Stand, settings: Eval) -> tuple[pd.DataFrame, list[Candidate]]:
-    rows = run_of(scorer, stand, settings).score_arms(arms)
-    return table(rows, scorer.metrics), rows
+def score(run: Run, arms: dict[str, Arm]) -> tuple[pd.DataFrame, list[Candidate]]:
+    rows = run.score_arms(arms)
+    return table(rows, run.scorer.metrics), rows
 
 
 def test_splits_are_read_and_those_that_select_are_others_than_rate_checkpoints(tmp_path: Path) -> None:
@@ -53,8 +83,9 @@ def test_splits_are_read_and_those_that_select_are_others_than_rate_checkpoints(
     assert set(splits(tmp_path, SETTINGS, Performance(rows=6))) == {"select", "validation", "loss"}
 
 
-def test_every_candidate_of_every_arm_is_one_row(scorer: Any, arms: dict[str, Arm], stand: Stand) -> None:
-    scores, rows = score(scorer, arms, stand, SETTINGS)
+def test_every_candidate_of_every_arm_is_one_row(arms: dict[str, Arm], stand: Stand) -> None:
+    scores, rows = score(run := stand.run(SETTINGS), arms)
+    scorer = run.scorer
     metrics = [f"validation_{metric}" for metric in scorer.metrics]
     assert list(scores) == ["arm", "candidate", "checkpoint", "rows", "select", "validation", *metrics, "distance"]
     assert list(dict.fromkeys(scores["arm"])) == [REFERENCE, "no_lora", *arms]
@@ -79,21 +110,19 @@ def test_every_candidate_of_every_arm_is_one_row(scorer: Any, arms: dict[str, Ar
     assert len({row.made.tobytes() for row in rows if row.made is not None}) > 3  # candidates differ
 
 
-def test_equal_vectors_are_scored_once_and_no_lora_is_apart(scorer: Any, arms: dict[str, Arm], stand: Stand) -> None:
-    _, rows = score(scorer, arms, stand, SETTINGS)
-    assert scorer.passes["select"] == (1 + 3 + 1 + 4) * 10  # zero_decode is the soup
+def test_equal_vectors_are_scored_once_and_no_lora_is_apart(arms: dict[str, Arm], stand: Stand) -> None:
+    _, rows = score(run := stand.run(SETTINGS), arms)
+    assert run.scorer.passes["select"] == (1 + 3 + 1 + 4) * 10  # zero_decode is the soup
     found = {row.arm: row for row in rows}
     assert found["soup"].made is found["zero_decode"].made
-    _, again = score(scorer, {"condpdiff": arms["condpdiff"]}, stand, SETTINGS)
+    _, again = score(stand.run(SETTINGS), {"condpdiff": arms["condpdiff"]})
     bare = {row.arm: row for row in again}["no_lora"]
     assert bare.select == found["no_lora"].select and np.array_equal(bare.made, found["no_lora"].made)
 
 
-def test_finalists_of_a_race_score_as_in_full(
-    scorer: Any, racing_scorer: Any, arms: dict[str, Arm], stand: Stand
-) -> None:
-    full, _ = score(scorer, arms, stand, SETTINGS)
-    found, rows = score(racing_scorer, arms, stand, RACING)
+def test_finalists_of_a_race_score_as_in_full(arms: dict[str, Arm], stand: Stand) -> None:
+    full, _ = score(stand.run(SETTINGS), arms)
+    found, rows = score(stand.run(RACING), arms)
     scored, finalists = found["validation"].notna(), found["rows"] == 10
     pd.testing.assert_frame_equal(found[scored], full[scored], rtol=1e-4)
     np.testing.assert_allclose(found["select"][finalists], full["select"][finalists], rtol=1e-4)
@@ -107,20 +136,17 @@ def test_finalists_of_a_race_score_as_in_full(
 
 
 @BOTH
-def test_broken_candidates_are_scored_all_the_same(racing_scorer: Any, stand: Stand, settings: Eval) -> None:
+def test_broken_candidates_are_scored_all_the_same(stand: Stand, settings: Eval) -> None:
     """The class of a text that has no logits is one, too."""
-    found = run_of(racing_scorer, stand, settings).score_arm("broken", torch.full((2, stand.zoo.layout.K), NAN))
+    found = stand.run(settings).score_arm("broken", torch.full((2, stand.zoo.layout.K), NAN))
     assert found[0].made is not None
 
 
 @BOTH
-def test_passes_tell_what_was_done_and_spared(
-    racing_scorer: Any, arms: dict[str, Arm], stand: Stand, settings: Eval
-) -> None:
-    run = run_of(racing_scorer, stand, settings)
-    scores = table(run.score_arms(arms), racing_scorer.metrics)
+def test_passes_tell_what_was_done_and_spared(arms: dict[str, Arm], stand: Stand, settings: Eval) -> None:
+    scores, _ = score(run := stand.run(settings), arms)
     doses = run.score_doses(0.02 + stand.zoo.theta[:6].unflatten(0, (3, 2)), torch.tensor([0.0, 0.5, 1.0]))
-    passes = count_passes(racing_scorer, scores, doses, settings.select)
+    passes = count_passes(run.scorer, scores, doses, settings.select)
     full = {"select": 10 * 10, "validation": (10 + 7) * 4, "loss": 7 * 6}
     assert passes["select"] == settings.select
     assert {split: counts["full"] for split, counts in passes["rows"].items()} == full
@@ -133,8 +159,9 @@ def test_passes_tell_what_was_done_and_spared(
 
 
 @BOTH
-def test_doses_stand_beside_the_soup_with_their_loss(scorer: Any, stand: Stand, settings: Eval) -> None:
-    doses, run = stand.zoo.theta[:6].unflatten(0, (2, 3)), run_of(scorer, stand, settings)
+def test_doses_stand_beside_the_soup_with_their_loss(stand: Stand, settings: Eval) -> None:
+    doses, run = stand.zoo.theta[:6].unflatten(0, (2, 3)), stand.run(settings)
+    scorer = run.scorer
     found = run.score_doses(doses, torch.tensor([0.1, 1.0]))
     assert list(found) == ["arm", "asked", "candidate", "loss", "validation"]
     assert found["arm"].tolist() == ["soup"] + ["condpdiff"] * 6
@@ -151,7 +178,7 @@ def test_doses_stand_beside_the_soup_with_their_loss(scorer: Any, stand: Stand, 
     assert none.to_csv(index=False) == "arm,asked,candidate,loss,validation\n"
 
 
-def test_the_same_input_gives_the_same_bytes(scorer: Any, stand: Stand, tmp_path: Path) -> None:
+def test_the_same_input_gives_the_same_bytes(stand: Stand, tmp_path: Path) -> None:
     theta = stand.zoo.theta
     few = {"original": Arm(theta[[7]], [7]), "condpdiff": Arm(theta[:2] + 0.01, [None] * 2)}
     trajectories, asked = theta[:4].unflatten(0, (2, 2)), torch.tensor([1.0])
@@ -159,8 +186,7 @@ def test_the_same_input_gives_the_same_bytes(scorer: Any, stand: Stand, tmp_path
     found = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        scorer.passes.clear()
-        run_of(scorer, stand, SETTINGS).evaluate(few, samples, tmp_path / name)
+        stand.run(SETTINGS).evaluate(few, samples, tmp_path / name)
         files = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
         found.append({str(path.relative_to(tmp_path / name)): path.read_bytes() for path in files})
     assert found[0] == found[1]
@@ -172,3 +198,31 @@ def test_the_same_input_gives_the_same_bytes(scorer: Any, stand: Stand, tmp_path
     hits = (tensors["predictions"] == tensors["labels"]).double().mean(1) * 100
     assert hits.tolist() == pytest.approx(scores["validation_accuracy"].tolist())
     assert read_json(tmp_path / "one/passes.json")["rows"]["loss"] == {"done": 12, "full": 12}
+
+
+@pytest.mark.parametrize(("count", "expected"), [(96, [12, 24, 48, 96]), (20, [2, 5, 10, 20]), (3, [2, 3]), (1, [1])])
+def test_rounds_end_at_growing_shares_of_the_rows_in_their_order(count: int, expected: list[int]) -> None:
+    rows = make_rows(count, 0).sample(count, random_state=1)
+    found = parts("select", rows)
+    pd.testing.assert_frame_equal(pd.concat(found.values()), rows)
+    assert list(found) == [f"select {a}:{b}" for a, b in pairwise([0, *expected])]
+
+
+@pytest.mark.parametrize(("count", "least"), [(1, 1), (2, 1), (3, 2), (5, 3)])
+def test_clearly_worse_candidates_drop_out_but_of_the_better_half(count: int, least: int) -> None:
+    """The difference is paired: rows differ far more than candidates do, and each is worse on every row."""
+    rows = np.random.default_rng(0).uniform(0, 10, 20)
+    losses = rows + 0.01 * np.arange(count)[:, None]
+    assert survivors(losses, 1.0).tolist() == list(range(least))
+
+
+def test_candidates_that_the_rows_can_not_tell_from_the_leader_stay_up_to_three_quarters() -> None:
+    losses = np.random.default_rng(0).normal(1, 1, (8, 5))
+    order = np.argsort(losses.mean(1))
+    assert set(survivors(losses, 0.0).tolist()) == set(order[:4].tolist())
+    assert set(survivors(losses, 100.0).tolist()) == set(order[:6].tolist())
+    assert survivors(np.ones((4, 5)), 0.0).tolist() == [0, 1, 2]  # equal ones, in their order
+    losses = np.ones((4, 3)) + np.arange(3)
+    losses[0, 1] = np.nan  # no number: drops out first
+    assert survivors(losses, 100.0).tolist() == [1, 2, 3]
+    assert survivors(np.full((4, 3), np.nan), 1.0).tolist() == [0, 1]
