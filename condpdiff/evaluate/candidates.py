@@ -29,8 +29,7 @@ from condpdiff.zoo.settings import Performance
 if TYPE_CHECKING:  # the domain's own
     from condpdiff.text.score import Scorer
 
-REFERENCE = "majority"
-"""The arm of what needs no model, in scores.csv before all others."""
+REFERENCE = "majority"  # the arm of what needs no model, in scores.csv before all others
 NAN = float("nan")
 DOSES = ["arm", "asked", "candidate", "loss", "validation"]
 
@@ -40,18 +39,14 @@ class Candidate:
     """What was found of one candidate: a row of scores.csv."""
 
     rows: int  # select rows seen; fewer than all if it dropped out of a race
-    select: float
-    """Its score on them, higher is better; NaN if it dropped out, or its score is no number."""
+    select: float  # its score on them, higher is better; NaN if it dropped out, or its score is no number
     validation: Mapping[str, float] = field(default_factory=dict)
     """The task's metrics; empty: it did not win the race, and was not scored there."""
-    made: np.ndarray | None = None
-    """What it made of the validation rows, as `Scorer.validate` gives it."""
+    made: np.ndarray | None = None  # what it made of the validation rows, as `Scorer.validate` gives it
     arm: str = ""
     number: int = 0  # of the candidate in its arm
-    checkpoint: int | None = None
-    """Index in the zoo of a candidate that is, or comes from, one checkpoint."""
-    distance: float = NAN
-    """L2 to the nearest checkpoint, to the nearest other one for checkpoints themselves."""
+    checkpoint: int | None = None  # index in the zoo of a candidate that is, or comes from, one checkpoint
+    distance: float = NAN  # L2 to the nearest checkpoint, to the nearest other one for checkpoints themselves
 
 
 def splits(data: Path, settings: Eval, performance: Performance) -> dict[str, pd.DataFrame]:

@@ -28,8 +28,7 @@ from condpdiff.zoo.many import ManyFinetuning, finetune_many
 from condpdiff.zoo.normalized import load_frame
 from condpdiff.zoo.settings import Collect
 
-SEEN = 6
-"""Members that were trained on, whose LoRAs are generated too."""
+SEEN = 6  # members that were trained on, whose LoRAs are generated too
 BUDGETS, WARM_BUDGETS = (1, 5, 20, 40), (5, 20)
 """Steps of fine-tuning from nothing, and from a start that costs no training."""
 

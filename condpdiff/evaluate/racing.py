@@ -16,8 +16,7 @@ from tqdm import tqdm
 if TYPE_CHECKING:  # the domain's own
     from condpdiff.text.score import Scorer
 
-PREFIXES = (1 / 8, 1 / 4, 1 / 2, 1)
-"""Shares of the rows seen by the end of each round."""
+PREFIXES = (1 / 8, 1 / 4, 1 / 2, 1)  # shares of the rows seen by the end of each round
 STAY = 3 / 4
 """Of a round's candidates at most this share goes on, however close: of many, 43 % of the passes are saved at least."""
 

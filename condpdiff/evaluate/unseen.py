@@ -8,10 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-NEIGHBOURS, TEMPERATURE = 4, 0.1
-"""Of the softmax over cosine similarities: a task nearer by 0.1 weighs e times as much."""
-PENALTIES = np.logspace(-3, 3, 13)
-"""Of the regressions, from which leaving out one task at a time chooses."""
+NEIGHBOURS, TEMPERATURE = 4, 0.1  # of the softmax over cosine similarities: a task nearer by 0.1 weighs e times as much
+PENALTIES = np.logspace(-3, 3, 13)  # of the regressions, from which leaving out one task at a time chooses
 
 
 class Rivals:

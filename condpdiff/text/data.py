@@ -20,10 +20,8 @@ from condpdiff.text.labels import read_labels
 from condpdiff.text.sources import Rows, column, read_source
 from condpdiff.text.task import Columns, FilesSource, HubSource, PackageSource, Task, TaskData
 
-MOST_LINES = 5
-"""A text of more may have swallowed rows."""
-MUCH_LONGER = 5
-"""So many times as long as the next one is a text that may have."""
+MOST_LINES = 5  # a text of more may have swallowed rows
+MUCH_LONGER = 5  # so many times as long as the next one is a text that may have
 
 
 def prepare_data(name: str, task: Task, limits: Data, out: Path) -> None:

@@ -17,8 +17,7 @@ Encode = Callable[[Sequence[str]], Tensor]
 """texts -> [V, d_cond] float32, each of length sqrt(d_cond): a standard deviation of 1 a coordinate."""
 
 KEY, LOCALLY = "params.yaml: condition.model", "give it locally as local-dir:PATH"
-BATCH, TOKENS = 64, 256
-"""Texts of a forward pass, and what the sentence encoder reads of one."""
+BATCH, TOKENS = 64, 256  # texts of a forward pass, and what the sentence encoder reads of one
 
 
 def load_encoder(settings: Condition) -> Encode:

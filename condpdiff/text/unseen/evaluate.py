@@ -20,10 +20,8 @@ from condpdiff.text.nonsense import nonsense_inputs
 from condpdiff.text.task import Task
 from condpdiff.zoo.many import finetune_many
 
-LABELLED, FEW_STEPS = (16, 64), 20
-"""Labelled rows, on which a classifier is trained, and LoRAs in so many steps."""
-BATCH = 16
-"""Rows of each member in one pass."""
+LABELLED, FEW_STEPS = (16, 64), 20  # labelled rows, on which a classifier is trained, and LoRAs in so many steps
+BATCH = 16  # rows of each member in one pass
 
 
 class Evaluation(FamilyEvaluation):
