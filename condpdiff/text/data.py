@@ -42,7 +42,7 @@ def needs(task: Task) -> list[tuple[str, str]]:
     """As `domain.DataModule`."""
     source = task.data.source
     if isinstance(source, FilesSource):
-        return [("file", name) for name in source.files]
+        return [("file", name) for name in (source.train, source.validation, source.file) if name is not None]
     if isinstance(source, HubSource):
         return [("dataset", source.dataset)]
     return [("package", source.package if isinstance(source, PackageSource) else PACKAGE)]

@@ -20,10 +20,6 @@ from condpdiff.text.resampling import RESAMPLES, Outputs, compare
 from condpdiff.text.task import Task
 
 PAPER = Path("configs/paper/table1_glue.csv")
-RESULTS = (
-    "Validation score in percent of each arm's selected candidate: the one that is best on held-out training rows. "
-    "Every arm of a task is scored with the same frozen head. Bold: highest in its column."
-)
 PAPER_RULE = (
     "The paper picks `original` on validation itself and condpdiff on train; we pick every arm on "
     "training rows that fine-tuning never saw. "
@@ -118,7 +114,10 @@ class TextSpec(Spec):
         return f"Validation rows: {rows}. Candidates are selected on {params.eval.select_rows} held-out training rows."
 
     def results(self, params: Settings) -> str:
-        return RESULTS
+        return (
+            "Validation score in percent of each arm's selected candidate: the one that is best on held-out training "
+            "rows. Every arm of a task is scored with the same frozen head. Bold: highest in its column."
+        )
 
     def rules(self, summary: Summary) -> list[Block]:
         """The paper's rule, which picks original on validation."""

@@ -77,11 +77,6 @@ class FilesSource(Form):
             raise ValueError(f"files: {', '.join(given) or 'none'}, allowed: train and validation, or file and split")
         return self
 
-    @property
-    def files(self) -> list[str]:
-        """Paths of the one or two files."""
-        return [name for name in (self.train, self.validation, self.file) if name is not None]
-
 
 class WordnetSource(Section):
     """A family of tasks out of WordNet's nouns: is this gloss of a kind of X? (condpdiff/text/families/wordnet.py)"""

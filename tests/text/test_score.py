@@ -31,8 +31,7 @@ def zoos(base: Base) -> dict[str, Zoo]:
 @pytest.fixture(scope="module", params=KINDS)
 def scorer(request: pytest.FixtureRequest, base: Base, zoos: dict[str, Zoo]) -> Scorer:
     kind = request.param
-    select = make_rows(9, 2, kind)
-    rows = {"select": select, "select 0:4": select[:4], "select 4:9": select[4:], "validation": make_rows(21, 3, kind)}
+    rows = {"select": make_rows(9, 2, kind), "validation": make_rows(21, 3, kind)}
     found = Scorer(base("bert"), zoos[kind], make_task(kind), rows, tokens=64)
     found.merge(zoos[kind].theta[2])
     return found
@@ -60,12 +59,6 @@ def test_merges_do_not_add_up_and_none_restores_w0_to_the_bit(scorer: Scorer, zo
     assert first[1].shape == (9,) and first[1].dtype == np.float64 and not np.allclose(first[1], other[1])
     assert all(map(torch.equal, none[0], scorer.base_weights.values()))
     assert scorer.passes == {"select": 45}
-
-
-def test_losses_of_parts_are_those_of_the_whole(scorer: Scorer) -> None:
-    parts = [scorer.losses(name) for name in ("select 0:4", "select 4:9")]
-    np.testing.assert_allclose(np.concatenate(parts), scorer.losses("select"), rtol=1e-4)
-    assert np.ptp(parts[0]) > 0.01
 
 
 def test_what_does_not_fit_the_base_is_named(base: Base, scorer: Scorer, zoos: dict[str, Zoo]) -> None:

@@ -28,7 +28,6 @@ FAR = 24  # roots that are set aside for the far tier
 RELATIVES = 60  # the first training members of the near tier, of which each other near member has a relative
 RESERVED = 8
 """Of all texts one in so many is a far member's alone; else what is not X would be the same text in both tiers."""
-NO, YES = 0.0, 1.0
 Tier = Literal["near", "far"]
 
 
@@ -92,7 +91,7 @@ def _rows(topic: Topic, count: int, seed: list[int], where: str) -> list[tuple[s
         found[part] = [texts[i] for i in rng.permutation(len(texts))[:size]]
     no = [text for two in zip(found["others"], found["siblings"], strict=False) for text in two]
     no += found["others"][len(found["siblings"]) :]
-    return [pair for yes, other in zip(found["yes"], no, strict=True) for pair in ((yes, YES), (other, NO))]
+    return [pair for yes, other in zip(found["yes"], no, strict=True) for pair in ((yes, 1.0), (other, 0.0))]
 
 
 class Nouns:
@@ -148,26 +147,27 @@ def topics(nouns: Nouns, tier: Tier, members: Members, seed: int, where: str) ->
     roots = sorted(key for key, size in sizes.items() if SMALLEST <= size <= LARGEST)
     shuffled = [roots[i] for i in np.random.default_rng(seed).permutation(len(roots))]
     subtrees = {root: nouns.below([root]) | {root} for root in roots}
-    far: list[str] = []
+    order: list[str] = []  # of the far tier
+    set_aside: set[str] = set()
     for root in shuffled:
-        if len(far) < FAR and all(subtrees[root].isdisjoint(subtrees[other]) for other in far):
-            far.append(root)
-    set_aside = set().union(*(subtrees[root] for root in far))
-    order = far
+        if len(order) < FAR and subtrees[root].isdisjoint(set_aside):
+            order.append(root)
+            set_aside |= subtrees[root]
     if tier == "near":
         pool = [root for root in shuffled if subtrees[root].isdisjoint(set_aside)]
         first = pool[:RELATIVES]
         tested = [r for r in pool[RELATIVES:] if any(r in subtrees[o] or o in subtrees[r] for o in first)]
         tested = tested[: members.unseen + members.tuning]
-        order = tested + [root for root in pool if root not in tested]
         if len(tested) < members.unseen + members.tuning:
-            raise UserError(f"{where}: found {members.unseen} unseen and {members.tuning} tuning members, "
-                            f"allowed: at most {len(tested)} in all")  # fmt: skip
+            found = f"{members.unseen} unseen and {members.tuning} tuning members"
+            raise UserError(f"{where}: found {found}, allowed: at most {len(tested)} in all")
+        order = tested + [root for root in pool if root not in tested]
     if members.total > len(order):
         raise UserError(f"{where}: found {members.total} members in all, allowed: at most {len(order)} ({tier})")
     of_far = nouns.texts(set_aside)
     texts = nouns.texts(nouns.nouns)
-    allowed = {text for text in texts if (text in of_far or _reserved(text)) == (tier == "far")}
+    reserved = {text for text in texts if text in of_far or zlib.crc32(text.encode()) % RESERVED == 0}
+    allowed = reserved if tier == "far" else texts - reserved
     return [_topic(nouns, root, allowed) for root in order[: members.total]]
 
 
@@ -179,7 +179,3 @@ def _topic(nouns: Nouns, root: str, allowed: set[str]) -> Topic:
         above = [parent for key in above for parent in nouns.nouns[key].parents]
         siblings = (nouns.texts(nouns.below(above)) - of_it) & allowed
     return Topic(nouns.nouns[root], sorted(yes), sorted(siblings), sorted(allowed - of_it - siblings))
-
-
-def _reserved(text: str) -> bool:
-    return zlib.crc32(text.encode()) % RESERVED == 0
