@@ -16,21 +16,13 @@ _EXAMPLE = re.compile(r"\A(Input: |Example: )(.*?)( Output: (?!.* Output: ).*|)\
 
 
 def describe(task: Task, train: pd.DataFrame) -> dict[str, list[str]]:
-    """All descriptions of a task (`task_info`) and all its two-shot texts (`few_shot`).
-
-    Args:
-        train: prepared training rows, which the examples are drawn from.
-    """
+    """All descriptions of a task (`task_info`) and all its two-shot texts (`few_shot`), drawn from training rows."""
     infos = [task.condition.description, *task.condition.paraphrases]
     return {"task_info": infos, "few_shot": two_shots(task, train)}
 
 
 def inputs(folder: Path, kind: str) -> list[str]:
-    """The texts of a prepared task under a kind of condition; none for kinds that read no text.
-
-    Args:
-        folder: of a task, or `<family>/<q>` of a member of a family.
-    """
+    """The texts of a prepared task, or a member `<family>/<q>`, under a kind of condition; none where it reads none."""
     if folder.is_dir():
         return condition_texts(kind, read_json(folder / DESCRIPTION))
     return condition_texts(kind, read_json(folder.parent / DESCRIPTION)["members"][int(folder.name)])

@@ -25,11 +25,7 @@ MUCH_LONGER = 5  # so many times as long as the next one is a text that may have
 
 
 def prepare_data(name: str, task: Task, limits: Data, out: Path) -> None:
-    """Write a task's splits as parquet files, and its description, to `out`; or a family's.
-
-    Raises:
-        UserError: as `prepare`.
-    """
+    """Write a task's splits as parquet files, and its description, to `out`, or a family's; raises as `prepare`."""
     if task.members is not None:
         prepare_family(name, task, limits, out)
         return
@@ -142,11 +138,7 @@ def _texts(data: TaskData, rows: Rows, key: str, where: str) -> list[str]:
 
 
 def _text(value: Any, join: str | None, name: str) -> str:
-    """Strings and numbers are text, bytes are UTF-8; "" where nothing stands.
-
-    Raises:
-        ValueError: anything else, which no rule makes a text of, and a list of strings without `join`; what is allowed.
-    """
+    """Strings and numbers are text, bytes are UTF-8; "" where nothing stands. A ValueError says what is allowed."""
     if isinstance(value, str):
         return value
     if is_missing(value):

@@ -21,11 +21,7 @@ BATCH, TOKENS = 64, 256  # texts of a forward pass, and what the sentence encode
 
 
 def load_encoder(settings: Condition) -> Encode:
-    """The encoder that `condition.encoder` and `condition.model` name.
-
-    Raises:
-        UserError: the model can't be had; says how to give it locally.
-    """
+    """The encoder that `condition.encoder` and `condition.model` name; a UserError says how to give it locally."""
     return {"minilm": _sentence_encoder, "clip": _clip}[settings.encoder](settings.model)
 
 

@@ -51,11 +51,7 @@ class Scorer:
         self.labels = {k: v["label"].to_numpy() for k, v in splits.items()}
 
     def merge(self, theta: Tensor | None) -> None:
-        """Set the model's weights to W0 + (alpha / r) B A; None restores W0 (no LoRA).
-
-        Raises:
-            UserError: theta has another length than the layout.
-        """
+        """Set the model's weights to W0 + (alpha / r) B A; None restores W0. Another length of theta: a UserError."""
         tensors = {} if theta is None else unflatten(theta.to(device()), self.layout)
         for name, module in self.modules.items():
             weight = self.base_weights[name]

@@ -32,11 +32,7 @@ class Rows(NamedTuple):
 
 
 def read_source(data: TaskData, where: str) -> dict[str, Rows]:
-    """Read a task's rows as splits `train` and `validation`.
-
-    Raises:
-        UserError: the source is absent, unreachable, truncated or not of its format; one line.
-    """
+    """A task's rows as splits `train` and `validation`; a UserError if they can't be had or read."""
     source = data.source
     if isinstance(source, HubSource):
         return _read_hub(source, data.columns.label, data.labels, where)

@@ -35,12 +35,7 @@ from tests.stand_ins import make_layout
 LAYOUT = make_layout()
 CHOSEN, POSITIONS = LAYOUT.select_layers((0, 1))
 D = 6
-SAMPLE = parse(
-    Sample,
-    {"count": 6, "scheduler": "ddim", "steps": 4, "guidance": 1.0, "performance": [0.5, 1.0]},
-    "params.yaml",
-    "sample",
-)
+SAMPLE = Sample(count=6, scheduler="ddim", steps=4, guidance=1.0, performance=(0.5, 1.0))
 DECODER = {"arch": "conv1d", "K": CHOSEN.K, "C": 2, "L": 8, "patch": 8, "width": 4, "depth": 1}
 TASKS = ("a", "b", "c")
 Y = {task: torch.randn(4, D, generator=torch.Generator().manual_seed(i)) for i, task in enumerate(TASKS)}

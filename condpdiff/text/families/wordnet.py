@@ -120,11 +120,7 @@ class Nouns:
 
 
 def read_nouns(where: str) -> Nouns:
-    """Read the package's files (format: `man wndb`).
-
-    Raises:
-        UserError: the package can't be had; begins with `where`.
-    """
+    """Read the package's files (format: `man wndb`); a UserError, which begins with `where`, if it can't be had."""
     nouns = {}
     for file in FILES:
         for line in package_file(PACKAGE, f"{FOLDER}/{file}", where).decode("latin-1").splitlines():
@@ -138,11 +134,7 @@ def read_nouns(where: str) -> Nouns:
 
 
 def topics(nouns: Nouns, tier: Tier, members: Members, seed: int, where: str) -> list[Topic]:
-    """The members of a tier, in their order.
-
-    Raises:
-        UserError: there are fewer than asked for; begins with `where`.
-    """
+    """The members of a tier, in their order; a UserError, which begins with `where`, if there are too few."""
     sizes = {key: len(nouns.below([key])) for key in nouns.children}
     roots = sorted(key for key, size in sizes.items() if SMALLEST <= size <= LARGEST)
     shuffled = [roots[i] for i in np.random.default_rng(seed).permutation(len(roots))]

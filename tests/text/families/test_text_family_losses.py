@@ -18,7 +18,7 @@ from condpdiff.zoo.many import finetune_many
 from condpdiff.zoo.placed import PREFIX
 from tests.messages import message_of
 from tests.stand_ins import HIDDEN, make_collect, make_rows
-from tests.text.stand_ins_wordnet import make_family
+from tests.text.families.test_wordnet import make_family
 
 TASK = make_family()
 LAST = ["1.attention.self.query", "1.attention.output.dense"]

@@ -14,19 +14,41 @@ from condpdiff.experiments.presets import load_preset
 from condpdiff.text.conditions import inputs
 from condpdiff.text.data import prepare_data
 from condpdiff.text.families import wordnet
-from condpdiff.text.families.wordnet import Nouns, Topic, read_nouns, topics
+from condpdiff.text.families.wordnet import Noun, Nouns, Topic, read_nouns, topics
 from condpdiff.text.task import Task, check
 from tests.messages import message_of
-from tests.text.stand_ins_wordnet import BRANCHES, LEAVES, TWIGS, fit, make_family
 
 NEAR, FAR = Members(unseen=3, tuning=1, train=8), Members(unseen=2, tuning=1, train=0)
 SIZES = {"train": 6, "held_out": 4, "validation": 8}
 LIMITS = Data(max_train=10, held_out=4, max_validation=8)
+BRANCHES, TWIGS, LEAVES = 12, 4, 16
+
+
+def make_family() -> Task:
+    content = {
+        "data": {"kind": "classification", "labels": ["no", "yes"], "source": {"type": "wordnet", "tier": "near"}},
+        "members": NEAR.model_dump(),
+        "condition": {"description": "{noun}: {gloss}", "paraphrases": ["a kind of {noun}"], "few_shot": {"draws": 2}},
+        "metrics": ["accuracy"],
+        "finetune": {"steps": 10, "batch_size": 4, "lr": 0.02, "max_length": 12},
+    }
+    return parse(Task, content, "family.yaml")
 
 
 @pytest.fixture
 def nouns(monkeypatch: pytest.MonkeyPatch) -> Nouns:
-    return fit(monkeypatch)
+    """A made-up WordNet of four levels of kinds below one root, each with a gloss of its own, with limits that suit."""
+    nouns = {"root": Noun("thing", (), "what there is")}
+    nouns |= {f"tree {i}": Noun(f"tree {i}", ("root",), f"a tree {i}") for i in range(3)}
+    for b in range(BRANCHES):
+        nouns[f"{b}"] = Noun(f"branch {b}", (f"tree {b % 3}",), f"the film {b} of branches")
+        for t in range(TWIGS):
+            nouns[f"{b}.{t}"] = Noun(f"twig {b} {t}", (f"{b}",), f"a good twig {t} of {b}")
+            for i in range(LEAVES):
+                nouns[f"{b}.{t}.{i}"] = Noun(f"leaf {b} {t} {i}", (f"{b}.{t}",), f"a leaf {i} on twig {t} of {b}")
+    for name, value in (("SMALLEST", LEAVES), ("LARGEST", TWIGS * (LEAVES + 1)), ("FAR", 3), ("RELATIVES", 8)):
+        monkeypatch.setattr(wordnet, name, value)
+    return Nouns(nouns)
 
 
 @pytest.fixture
