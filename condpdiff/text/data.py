@@ -91,8 +91,8 @@ def read_labelled(path: Path, data: TaskData) -> pd.DataFrame:
         raise UserError(f"{where}: no such file")
     pair = "text_pair" if data.columns.text_pair is not None else None
     data = data.model_copy(update={"columns": Columns(text="text", text_pair=pair, label="label"), "binarize": None})
-    both = dict.fromkeys(SPLITS, Rows(where, read_table(path, where)))
-    frame = _complete(data, _with_labels(data, both, where)["train"], where).reset_index(drop=True)
+    read = _with_labels(data, {"train": Rows(where, read_table(path, where))}, where)
+    frame = _complete(data, read["train"], where).reset_index(drop=True)
     _check_split(data, frame, where, "rows", len(frame))
     return frame
 
@@ -111,11 +111,11 @@ def label_summary(data: TaskData, frame: pd.DataFrame) -> str:
 
 def _with_labels(data: TaskData, rows: dict[str, Rows], where: str) -> dict[str, pd.DataFrame]:
     """Every row of each split: clean `text` and `text_pair`, "" where there is none, and `label`."""
-    unlabelled = {split: np.zeros(len(rows[split].frame)) for split in SPLITS}
+    unlabelled = {split: np.zeros(len(each.frame)) for split, each in rows.items()}
     labels = unlabelled if data.kind == "language" else read_labels(data, rows, where)
     frames = {}
-    for split in SPLITS:
-        texts = {key: _texts(data, rows[split], key, where) for key in ("text", "text_pair")}
+    for split, each in rows.items():
+        texts = {key: _texts(data, each, key, where) for key in ("text", "text_pair")}
         frames[split] = pd.DataFrame({key: pd.Series(found, dtype=str) for key, found in texts.items()})
         frames[split]["label"] = labels[split]
     return frames

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from condpdiff.common.errors import UserError, nearest
-from condpdiff.common.splits import SPLITS
 from condpdiff.common.tables import KEYS, is_missing, shown
 from condpdiff.text.sources import Rows, column
 from condpdiff.text.task import FilesSource, TaskData
@@ -21,14 +20,14 @@ def read_labels(data: TaskData, rows: dict[str, Rows], where: str) -> dict[str, 
     """Labels as float64 `[rows]` for each split; NaN for a rating that `binarize` drops.
 
     Args:
-        where: the task's file, for errors.
+        rows: of train, and of validation if there are any; where: the task's file, for errors.
 
     Raises:
         UserError: a label is missing, unknown, outside of what is allowed, or could mean two classes.
     """
     assert data.columns.label is not None  # TaskData asks for it
     key = f"{where}: data.columns.label {data.columns.label!r}"
-    raw = {split: column(rows[split], data.columns.label, "columns.label", where) for split in SPLITS}
+    raw = {split: column(each, data.columns.label, "columns.label", where) for split, each in rows.items()}
     for split, values in raw.items():
         missing = [number for number, value in enumerate(values) if is_missing(value) or str(value).strip() == ""]
         if missing:
