@@ -1,39 +1,33 @@
 """The arms of the comparison as vectors: what a generator of LoRA weights is held against."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Generator, Tensor
 
-from condpdiff.autoencoder import models as autoencoder
 from condpdiff.autoencoder.models import Autoencoder, decode_all, encode_all
 from condpdiff.common.axes import evenly_spaced
 from condpdiff.common.files import write_json, write_tensors
 from condpdiff.evaluate import controls
-from condpdiff.evaluate.scorer import first_best
 from condpdiff.evaluate.settings import Eval
-from condpdiff.zoo.checkpoints import Zoo
-from condpdiff.zoo.normalized import Frame, load_frame, normalise
+from condpdiff.zoo.normalized import Frame, normalise
 
 SOUP_OF = 16
 
 
-@dataclass(frozen=True)
-class Arm:
+class Arm(NamedTuple):
     """One arm of the comparison."""
 
-    vectors: Tensor
-    """[M, K] its candidates."""
-    checkpoints: list[int | None]
-    """Index in the zoo of each candidate that is, or comes from, one checkpoint."""
+    vectors: Tensor  # [M, K]: its candidates
+    checkpoints: list[int | None]  # index in the zoo of each candidate that is, or comes from, one checkpoint
 
 
-def build_arms(
-    theta: Tensor, samples: Tensor, frame: Frame, decoder: Autoencoder, settings: Eval, generator: Generator
-) -> dict[str, Arm]:
-    """All arms that are vectors, in the report's order.
+def build_arms(theta: Tensor, samples: Tensor, frame: Frame, decoder: Autoencoder, settings: Eval) -> dict[str, Arm]:
+    """All arms that are vectors, in the report's order, drawn by `eval.seed`.
 
     Controls that can be drawn again have `eval.candidates`, so that no arm's best is of more draws than another's.
     checkpoint_noise is as far from a checkpoint as condpdiff's samples are from their nearest one (median).
@@ -42,13 +36,12 @@ def build_arms(
         theta: the zoo [N, K_all].
         samples: the generated LoRAs [S, K_all].
     """
-    many = settings.candidates
+    many, generator = settings.candidates, Generator().manual_seed(settings.seed)
     picked = evenly_spaced(len(theta), many)
     rebuilt = evenly_spaced(len(theta), settings.extra_candidates)
     reach = torch.tensor([distance_to_zoo(sample, theta) for sample in samples])  # NaN: no LoRA at all
     noisy, noised = controls.around(theta, float(reach.nanmedian().nan_to_num()), many, generator)
     w = normalise(theta[rebuilt][:, frame.positions], frame.statistics)
-    zero = torch.zeros(1, len(frame.positions))
 
     def arm(vectors: Tensor, checkpoints: Tensor | None = None) -> Arm:
         return Arm(vectors, [None] * len(vectors) if checkpoints is None else checkpoints.tolist())
@@ -61,20 +54,9 @@ def build_arms(
         "pca_gaussian": arm(controls.pca_gaussian(theta, settings.pca_axes, many, generator)),
         "checkpoint_noise": arm(noisy, noised),
         "ae_reconstruction": arm(frame.to_theta(decode_all(decoder, encode_all(decoder, w))), rebuilt),
-        "zero_decode": arm(frame.to_theta(zero)),
+        "zero_decode": arm(frame.to_theta(torch.zeros(1, len(frame.positions)))),
         "condpdiff": arm(samples),
     }
-
-
-def load_arms(data: Path, task: str, zoo: Zoo, samples: Tensor, settings: Eval) -> dict[str, Arm]:
-    """`build_arms` of a task, with what train-ae and normalize left in the folder `data`, drawn by `eval.seed`.
-
-    Raises:
-        UserError: a file can't be read.
-    """
-    decoder = autoencoder.load(data / "autoencoder" / autoencoder.FILE)
-    frame = load_frame(data / "normalized", task)
-    return build_arms(zoo.theta, samples, frame, decoder, settings, Generator().manual_seed(settings.seed))
 
 
 def distance_to_zoo(vector: Tensor, theta: Tensor, checkpoint: int | None = None) -> float:
@@ -83,19 +65,19 @@ def distance_to_zoo(vector: Tensor, theta: Tensor, checkpoint: int | None = None
     return float(torch.linalg.vector_norm(others - vector, dim=1).min())
 
 
+def first_best(select: Sequence[float] | pd.Series) -> int:
+    """Index of an arm's candidate that is best on the select rows: the first of equals, NaN never before a number."""
+    return int(np.nan_to_num(np.asarray(select, float), nan=-np.inf).argmax())
+
+
 def write_geometry(folder: Path, arms: dict[str, Arm], theta: Tensor) -> None:
     """Write what the figures need of the vectors: `distances.safetensors` [M, M], `points.csv`, `spread.json`."""
     shown = {"checkpoint": theta} | {k: a.vectors for k, a in arms.items() if k not in ("original", "zero_decode")}
     points = [(name, i) for name, vectors in shown.items() for i in range(len(vectors))]
     pd.DataFrame(points, columns=["arm", "candidate"]).to_csv(folder / "points.csv", index=False)
     write_tensors(folder / "distances.safetensors", {"distances": controls.distances(torch.cat(list(shown.values())))})
-    many = {name: vectors for name, vectors in shown.items() if len(vectors) > 1}
-    write_json(folder / "spread.json", {name: round(controls.spread(vectors), 6) for name, vectors in many.items()})
-
-
-def winner(scores: pd.DataFrame, arm: str) -> int:
-    """Index of the arm's candidate that is best on the select rows; the first of equals."""
-    return first_best(scores.loc[scores["arm"] == arm, "select"].to_numpy())
+    spread = {name: round(controls.spread(vectors), 6) for name, vectors in shown.items() if len(vectors) > 1}
+    write_json(folder / "spread.json", spread)
 
 
 def write_trajectories(folder: Path, theta: Tensor, trajectories: Tensor) -> None:

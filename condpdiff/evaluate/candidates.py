@@ -4,28 +4,49 @@ Candidates are selected on held-out rows, where higher is better; the figure tha
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 from tqdm import tqdm
 
+from condpdiff.autoencoder import models as autoencoder
 from condpdiff.common.files import read_rows, read_tensors, write_json
 from condpdiff.common.task import Task
 from condpdiff.evaluate import controls
-from condpdiff.evaluate.arms import Arm, distance_to_zoo, load_arms, winner, write_geometry, write_trajectories
+from condpdiff.evaluate.arms import Arm, build_arms, distance_to_zoo, first_best, write_geometry, write_trajectories
 from condpdiff.evaluate.racing import parts, race
-from condpdiff.evaluate.scorer import Candidate, Row, Scorer, digest, first, first_best
 from condpdiff.evaluate.settings import Eval
 from condpdiff.zoo.checkpoints import Zoo, load_zoo
+from condpdiff.zoo.layout import digest
+from condpdiff.zoo.normalized import load_frame
 from condpdiff.zoo.performance import loss_rows, select_rows
 from condpdiff.zoo.settings import Performance
 
-DOSES = ["arm", "asked", "candidate", "loss", "validation"]
+if TYPE_CHECKING:  # the domain's own
+    from condpdiff.text.score import Scorer
+
+REFERENCE = "majority"  # the arm of what needs no model, in scores.csv before all others
 NAN = float("nan")
+DOSES = ["arm", "asked", "candidate", "loss", "validation"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What was found of one candidate: a row of scores.csv."""
+
+    rows: int  # select rows seen; fewer than all if it dropped out of a race
+    select: float  # its score on them, higher is better; NaN if it dropped out, or its score is no number
+    validation: Mapping[str, float] = field(default_factory=dict)
+    """The task's metrics; empty: it did not win the race, and was not scored there."""
+    made: np.ndarray | None = None  # what it made of the validation rows, as `Scorer.validate` gives it
+    arm: str = ""
+    number: int = 0  # of the candidate in its arm
+    checkpoint: int | None = None  # index in the zoo of a candidate that is, or comes from, one checkpoint
+    distance: float = NAN  # L2 to the nearest checkpoint, to the nearest other one for checkpoints themselves
 
 
 def splits(data: Path, settings: Eval, performance: Performance) -> dict[str, pd.DataFrame]:
@@ -33,9 +54,6 @@ def splits(data: Path, settings: Eval, performance: Performance) -> dict[str, pd
 
     Args:
         data: a task's prepared rows; the held-out ones lie in random order.
-
-    Raises:
-        UserError: a file can't be read.
     """
     held_out = read_rows(data, "held_out")
     select, loss = select_rows(held_out, performance, settings.select_rows), loss_rows(held_out, performance)
@@ -47,85 +65,30 @@ def evaluate_task(
     data: Path,
     name: str,
     task: Task,
-    scorer: Callable[..., Scorer],
+    scorer: Callable[..., "Scorer"],
     checkpoints: int,
     settings: Eval,
     performance: Performance,
     out: Path,
 ) -> tuple[Tensor, Zoo]:
-    """All arms of one task, `evaluate`d into the folder `out`; gives condpdiff's selected candidate [K] and the zoo.
+    """All arms of one task, evaluated into the folder `out`; gives condpdiff's selected candidate [K] and the zoo.
 
     Args:
         data: where the stages before wrote.
         scorer: the domain's.
         checkpoints: N.
+
+    Raises:
+        UserError: a file can't be read.
     """
     zoo, rows = load_zoo(data / "zoo" / name, checkpoints), data / "tasks" / name
-    samples = read_tensors(data / "samples" / f"{name}.safetensors")
-    arms = load_arms(data, name, zoo, samples["theta"], settings)
-    scores = evaluate(
-        scorer(data / "base", zoo, task, splits(rows, settings, performance), settings.batch_tokens),
-        arms,
-        zoo.theta,
-        samples,
-        read_rows(rows, "train"),
-        settings,
-        out,
-    )
+    samples, frame = read_tensors(data / "samples" / f"{name}.safetensors"), load_frame(data / "normalized", name)
+    decoder = autoencoder.load(data / "autoencoder" / autoencoder.FILE)
+    arms = build_arms(zoo.theta, samples["theta"], frame, decoder, settings)
+    of_task = scorer(data / "base", zoo, task, splits(rows, settings, performance), settings.batch_tokens)
+    scores = Run(of_task, settings, zoo.theta, read_rows(rows, "train")).evaluate(arms, samples, out)
     write_geometry(out, arms, zoo.theta)
-    return samples["theta"][winner(scores, "condpdiff")], zoo
-
-
-def evaluate(
-    scorer: Scorer,
-    arms: Mapping[str, Arm],
-    theta: Tensor,
-    samples: Mapping[str, Tensor],
-    train: pd.DataFrame,
-    settings: Eval,
-    out: Path,
-) -> pd.DataFrame:
-    """Score everything and write the results to the folder `out`.
-
-    scores.csv, doses.csv, passes.json, trajectories.csv, trajectories.safetensors, and what the domain keeps of its
-    candidates.
-
-    Args:
-        scorer: of the task's `splits`.
-        theta: the zoo [N, K].
-        samples: what `generate` made for the task.
-        train: the task's training rows.
-
-    Returns:
-        The scores, one row a candidate.
-    """
-    run = Run(scorer, settings)
-    rows = run.score_arms(arms, theta, train)
-    scores = table(rows, scorer.metrics)
-    doses = run.score_doses(theta, samples["doses"], samples["asked"])
-    scores.to_csv(out / "scores.csv", index=False)
-    doses.to_csv(out / "doses.csv", index=False)
-    write_json(out / "passes.json", count_passes(scorer, scores, doses, settings))
-    scorer.write(out, rows)
-    write_trajectories(out, theta, samples["trajectories"])
-    return scores
-
-
-def table(rows: list[Row], metrics: list[str]) -> pd.DataFrame:
-    """One row a candidate: arm, candidate, checkpoint, rows (select rows seen), select (higher is better), validation
-    (the task's first metric), validation_<metric> for each metric, and distance (L2 to the nearest checkpoint, to the
-    nearest other one for checkpoints themselves).
-
-    NaN is the select score of who dropped out of a race and of references that have none, and all of validation for
-    who did not win a race.
-    """
-    lines = []
-    for row in rows:
-        found = {metric: row.found.validation.get(metric, NAN) for metric in metrics}
-        line: dict[str, object] = {"arm": row.arm, "candidate": row.number, "checkpoint": row.checkpoint}
-        line |= {"rows": row.found.rows, "select": row.found.select, "validation": first(found)}
-        lines.append(line | {f"validation_{k}": v for k, v in found.items()} | {"distance": row.distance})
-    return pd.DataFrame(lines).astype({"checkpoint": "Int64"})
+    return samples["theta"][first_best(scores.loc[scores["arm"] == "condpdiff", "select"])], zoo
 
 
 class Run:
@@ -134,37 +97,51 @@ class Run:
     Under task normalisation zero_decode is the soup, and so is the first of the doses.
     """
 
-    def __init__(self, scorer: Scorer, settings: Eval) -> None:
-        self.scorer, self.settings = scorer, settings
-        self.known: dict[str, Candidate] = {}
-        """Who was scored on all rows, by the digest of theta."""
+    def __init__(self, scorer: "Scorer", settings: Eval, theta: Tensor, train: pd.DataFrame) -> None:
+        """Args: scorer: of the task's `splits`; theta: the zoo [N, K]; train: the task's training rows."""
+        self.scorer, self.settings, self.theta, self.train = scorer, settings, theta, train
+        self.racing = settings.select == "racing"
+        self.known: dict[str, Candidate] = {}  # who was scored on all rows, by the digest of theta
 
-    def score_arms(self, arms: Mapping[str, Arm], theta: Tensor, train: pd.DataFrame) -> list[Row]:
-        """Score what needs no LoRA, no LoRA, and every candidate of every arm.
+    def evaluate(self, arms: Mapping[str, Arm], samples: Mapping[str, Tensor], out: Path) -> pd.DataFrame:
+        """Score everything; write scores.csv, doses.csv, passes.json, trajectories and the domain's own to `out`.
 
         Args:
-            theta: the zoo [N, K].
-            train: the task's training rows.
+            samples: what `generate` made for the task.
+
+        Returns:
+            The scores, one row a candidate.
         """
-        scorer = self.scorer
-        rows = [Row(scorer.reference, i, found) for i, found in enumerate(scorer.references(train))]
-        rows.append(Row("no_lora", 0, self.score(None)))
-        for name, arm in arms.items():
-            found = zip(self.score_arm(name, arm.vectors), arm.checkpoints, arm.vectors, strict=True)
-            for i, (candidate, checkpoint, vector) in enumerate(found):
-                itself = checkpoint if name == "original" else None
-                rows.append(Row(name, i, candidate, checkpoint, distance_to_zoo(vector, theta, itself)))
+        rows = self.score_arms(arms)
+        scores, doses = table(rows, self.scorer.metrics), self.score_doses(samples["doses"], samples["asked"])
+        scores.to_csv(out / "scores.csv", index=False)
+        doses.to_csv(out / "doses.csv", index=False)
+        write_json(out / "passes.json", count_passes(self.scorer, scores, doses, self.settings.select))
+        self.scorer.write(out, [row.made for row in rows])
+        write_trajectories(out, self.theta, samples["trajectories"])
+        return scores
+
+    def score_arms(self, arms: Mapping[str, Arm]) -> list[Candidate]:
+        """Score what needs no LoRA, no LoRA, and every candidate of every arm."""
+        select, made = self.scorer.constant(self.train)
+        found = self.scorer.score("select", select), self.scorer.score("validation", made)
+        rows = [Candidate(len(select), first(found[0]), found[1], made, REFERENCE)]
+        rows.append(replace(self.score(None), arm="no_lora"))
+        for name, (vectors, checkpoints) in arms.items():
+            scored = zip(self.score_arm(name, vectors), checkpoints, vectors, strict=True)
+            for i, (candidate, checkpoint, vector) in enumerate(scored):
+                distance = distance_to_zoo(vector, self.theta, checkpoint if name == "original" else None)
+                rows.append(replace(candidate, arm=name, number=i, checkpoint=checkpoint, distance=distance))
         return rows
 
     def score_arm(self, name: str, vectors: Tensor) -> list[Candidate]:
         """Every candidate on all rows, or a race on the select rows whose winner alone is scored on validation."""
-        if self.settings.select == "full" or len(vectors) == 1:
+        if not self.racing or len(vectors) == 1:
             return [self.score(vector) for vector in tqdm(vectors, desc=name, unit="candidate", leave=False)]
-        seen = race(self.scorer, vectors, "select", self.settings.race_z, name)
-        every = self.scorer.rows["select"]
+        seen, every = race(self.scorer, vectors, "select", self.settings.race_z, name), self.scorer.rows["select"]
         select = [self.scorer.select_score(outputs) if len(outputs) == every else NAN for outputs in seen]
         candidates = [Candidate(len(outputs), score) for outputs, score in zip(seen, select, strict=True)]
-        best = first_best(np.array(select))
+        best = first_best(select)
         self.scorer.merge(vectors[best])
         candidates[best] = self._validated(candidates[best])
         return candidates
@@ -183,11 +160,10 @@ class Run:
         metrics, made = self.scorer.validate()
         return replace(found, validation=dict.fromkeys(metrics, NAN) if np.isnan(found.select) else metrics, made=made)
 
-    def score_doses(self, theta: Tensor, doses: Tensor, asked: Tensor) -> pd.DataFrame:
+    def score_doses(self, doses: Tensor, asked: Tensor) -> pd.DataFrame:
         """The dose-response curve: what asking for a performance brings.
 
         Args:
-            theta: the zoo [N, K].
             doses: [D, n, K], n LoRAs sampled at each of the performances `asked` [D].
 
         Returns:
@@ -198,27 +174,41 @@ class Run:
         if not at:
             return pd.DataFrame(columns=DOSES)
         names = [("soup", NAN, 0), *(("condpdiff", *pair) for pair in at)]
-        vectors = [controls.soup(theta)[0], *doses.flatten(0, 1)]
+        vectors = [controls.soup(self.theta)[0], *doses.flatten(0, 1)]
         rows = []
         for name, vector in zip(names, tqdm(vectors, desc="doses", unit="candidate", leave=False), strict=True):
             self.scorer.merge(vector)
-            rows.append((*name, float(self.scorer.losses("loss").mean()), self._dose_validation(vector)))
+            loss, validation = float(self.scorer.losses("loss").mean()), NAN
+            if not self.racing:
+                known = self.known.get(digest(vector))
+                validation = first(known.validation if known else self.scorer.validate()[0])
+            rows.append((*name, loss, validation))
         return pd.DataFrame(rows, columns=DOSES)
 
-    def _dose_validation(self, vector: Tensor) -> float:
-        """Of the dose that is merged."""
-        if self.settings.select == "racing":
-            return NAN
-        known = self.known.get(digest(vector))
-        return first(known.validation if known else self.scorer.validate()[0])
+
+def table(rows: list[Candidate], metrics: list[str]) -> pd.DataFrame:
+    """scores.csv: arm, candidate, checkpoint, rows, select, validation (the task's first metric), validation_<metric>
+    for each metric, distance; as `Candidate` has them, NaN for what is not known."""
+    lines = []
+    for row in rows:
+        found = {metric: row.validation.get(metric, NAN) for metric in metrics}
+        line: dict[str, object] = {"arm": row.arm, "candidate": row.number, "checkpoint": row.checkpoint}
+        line |= {"rows": row.rows, "select": row.select, "validation": first(found)}
+        lines.append(line | {f"validation_{k}": v for k, v in found.items()} | {"distance": row.distance})
+    return pd.DataFrame(lines).astype({"checkpoint": "Int64"})
 
 
-def count_passes(scorer: Scorer, scores: pd.DataFrame, doses: pd.DataFrame, settings: Eval) -> dict[str, Any]:
+def count_passes(scorer: "Scorer", scores: pd.DataFrame, doses: pd.DataFrame, select: str) -> dict[str, Any]:
     """Rows that went through the model, by split, and how many it would have been of all rows of the tables."""
     done: dict[str, int] = dict.fromkeys(("select", "validation", "loss"), 0)
     for name, count in scorer.passes.items():
         done[name.partition(" ")[0]] += count  # parts of select are `select 0:12`
-    models = int((scores["arm"] != scorer.reference).sum())
+    models = int((scores["arm"] != REFERENCE).sum())
     models_of = {"select": models, "validation": models + len(doses), "loss": len(doses)}
-    full = {split: count * scorer.rows[split] for split, count in models_of.items()}
-    return {"select": settings.select, "rows": {k: {"done": done[k], "full": full[k]} for k in done}}
+    rows = {split: {"done": done[split], "full": count * scorer.rows[split]} for split, count in models_of.items()}
+    return {"select": select, "rows": rows}
+
+
+def first(metrics: Mapping[str, float]) -> float:
+    """The metric that counts."""
+    return next(iter(metrics.values()))

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -14,32 +14,62 @@ from tqdm import tqdm
 from condpdiff.diffusion.conditions import FILE, Encode, load_conditions
 from condpdiff.diffusion.denoiser import Denoiser
 from condpdiff.diffusion.settings import Condition
-from condpdiff.evaluate.scorer import Panel
 from condpdiff.evaluate.settings import DROPPED, NONSENSE, Probe
 from condpdiff.generate.generator import Draw, Generator
 from condpdiff.generate.settings import Sample
 from condpdiff.zoo.normalized import Frame, load_frame
 from condpdiff.zoo.settings import SHARED
 
+if TYPE_CHECKING:  # the domain's own
+    from condpdiff.text.score import Panel
+
 SWAP = ["condition", "statistics", "task", "sample", "score"]
 
-Score = Callable[[Tensor], float]
-"""theta [K_all] -> a task's score."""
 SwapRow = tuple[str, str, str, int, float]
 
 
-def conditioned(
-    generator: Generator, y: Mapping[str, Tensor], nonsense: Tensor | None, dropout: float, draw: Draw
-) -> dict[str, Tensor]:
-    """w [count, K] under each task's condition [V, d_cond], under nonsense, and under none.
+@dataclass(frozen=True)
+class Probing:
+    """What the stage probe does: what it reads of params.yaml, and what the domain does for it."""
+
+    settings: Probe
+    method: str  # `normalize.method`
+    condition: Condition
+    dropout: float  # `ldm.condition_dropout`
+    sample: Sample
+    load_encoder: Callable[[Condition], Encode]
+    load_panel: Callable[[str], "Panel"]  # of one task
+
+    def write(self, data: Path, tasks: list[str], nonsense: Callable[[], Sequence[Any]], out: Path) -> None:
+        """Write swap.csv (`SWAP`) to the folder `out`; no row where `probe.samples` is 0.
+
+        Args:
+            data: where the stages before wrote.
+            nonsense: gives what conditions that mean nothing are encoded from; none for kinds without such a thing.
+
+        Raises:
+            UserError: a file can't be read.
+        """
+        rows: list[SwapRow] = []
+        if self.settings.samples:
+            draw, inputs = Draw(self.sample, self.settings.samples, self.settings.seed), nonsense()
+            y = load_conditions(data / "conditions" / FILE, tasks)
+            if inputs:
+                y[NONSENSE] = self.load_encoder(self.condition)(inputs)
+            w = conditioned(Generator.load(data), y, self.dropout, draw)
+            frames = {task: load_frame(data / "normalized", task) for task in tasks}
+            for task in tasks:
+                rows += swap_rows(w, frames, self.method, task, self.load_panel(task).score)
+        pd.DataFrame(rows, columns=SWAP).to_csv(out / "swap.csv", index=False)
+
+
+def conditioned(generator: Generator, y: Mapping[str, Tensor], dropout: float, draw: Draw) -> dict[str, Tensor]:
+    """w [count, K] under each condition [V, d_cond], and under none.
 
     Args:
-        nonsense: [V, d_cond]; None for kinds of condition that have no such thing.
         dropout: `ldm.condition_dropout`; with 0 the null condition was never trained, and is not asked.
     """
-    found = {task: draw(generator, each, task) for task, each in y.items()}
-    if nonsense is not None:
-        found[NONSENSE] = draw(generator, nonsense, NONSENSE)
+    found = {name: draw(generator, each, name) for name, each in y.items()}
     if dropout:
         unconditional = replace(generator, model=without_condition(generator.model))
         found[DROPPED] = draw(unconditional, next(iter(y.values())), DROPPED)
@@ -62,7 +92,7 @@ def without_condition(model: Denoiser) -> Denoiser:
 
 
 def swap_rows(
-    w: Mapping[str, Tensor], frames: Mapping[str, Frame], method: str, task: str, score: Score
+    w: Mapping[str, Tensor], frames: Mapping[str, Frame], method: str, task: str, score: Callable[[Tensor], float]
 ) -> list[SwapRow]:
     """Rows of `SWAP`, all scored on one task: every condition under the task's statistics, and every other task's
     statistics under the task's own condition.
@@ -70,6 +100,7 @@ def swap_rows(
     Args:
         w: generated [count, K] under each condition.
         method: `normalize.method`; where all tasks share their statistics, there are no other ones.
+        score: theta [K_all] -> the task's score.
     """
     cells = [(condition, task) for condition in w]
     cells += [] if method in SHARED else [(task, other) for other in frames if other != task]
@@ -78,41 +109,3 @@ def swap_rows(
         for condition, statistics in tqdm(cells, desc=f"scores on {task}", unit="cell")
         for sample, theta in enumerate(frames[statistics].to_theta(w[condition]))
     ]
-
-
-@dataclass(frozen=True)
-class Probing:
-    """What the stage probe does: what it reads of params.yaml, and what the domain does for it."""
-
-    settings: Probe
-    method: str
-    """`normalize.method`"""
-    condition: Condition
-    dropout: float
-    """`ldm.condition_dropout`"""
-    sample: Sample
-    load_encoder: Callable[[Condition], Encode]
-    load_panel: Callable[[str], Panel]
-    """Of one task."""
-
-    def write(self, data: Path, tasks: list[str], nonsense: Callable[[], Sequence[Any]], out: Path) -> None:
-        """Write swap.csv (`SWAP`) to the folder `out`; no row where `probe.samples` is 0.
-
-        Args:
-            data: where the stages before wrote.
-            nonsense: gives what conditions that mean nothing are encoded from; none for kinds without such a thing.
-
-        Raises:
-            UserError: a file can't be read.
-        """
-        rows: list[SwapRow] = []
-        if self.settings.samples:
-            draw = Draw(self.sample, self.settings.samples, self.settings.seed)
-            inputs = nonsense()
-            encoded = self.load_encoder(self.condition)(inputs) if inputs else None
-            y = load_conditions(data / "conditions" / FILE, tasks)
-            w = conditioned(Generator.load(data), y, encoded, self.dropout, draw)
-            frames = {task: load_frame(data / "normalized", task) for task in tasks}
-            for task in tasks:
-                rows += swap_rows(w, frames, self.method, task, self.load_panel(task).score)
-        pd.DataFrame(rows, columns=SWAP).to_csv(out / "swap.csv", index=False)

@@ -2,9 +2,9 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,19 @@ from condpdiff.common.task import Task, grouped, members, number
 from condpdiff.diffusion.conditions import FILE, load_conditions
 from condpdiff.diffusion.settings import Condition
 from condpdiff.evaluate.settings import Eval
-from condpdiff.evaluate.unseen import BUDGETS, Rivals, at_cost
+from condpdiff.evaluate.unseen import Rivals
 from condpdiff.generate.generator import Draw, Generator
 from condpdiff.generate.settings import Sample
 from condpdiff.generate.task_loss import ONE
 from condpdiff.zoo.adapters import export_adapter
 from condpdiff.zoo.checkpoints import load_zoo
-from condpdiff.zoo.many import ManyFinetuning
+from condpdiff.zoo.many import ManyFinetuning, finetune_many
 from condpdiff.zoo.normalized import load_frame
 from condpdiff.zoo.settings import Collect
 
-SEEN = 6
-"""Members that were trained on, whose LoRAs are generated too."""
+SEEN = 6  # members that were trained on, whose LoRAs are generated too
+BUDGETS, WARM_BUDGETS = (1, 5, 20, 40), (5, 20)
+"""Steps of fine-tuning from nothing, and from a start that costs no training."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ class FamilyEvaluation(ABC):
         self.generator, self.frame = Generator.load(data), load_frame(data / "normalized", name)
         self.draw = Draw(run.sample, 1, run.eval.seed)
         self.trained_on = members("train")
-        self.soups = torch.stack([load_zoo(data / "zoo" / n).theta.mean(0) for n in self.trained_on])
+        self.soups = self._soups(self.trained_on)
+        self.samples = read_tensors(data / "samples" / f"{name}.safetensors")["theta"]
+        """[M, S, K] of what sample wrote for the members that were not trained on."""
         self.rows: list[dict[str, Any]] = []
         tiers = ["unseen"] * task.members.unseen + ["tuning"] * task.members.tuning
         self.turn_to(grouped("unseen", "tuning")[name], tiers)
@@ -78,6 +81,10 @@ class FamilyEvaluation(ABC):
     def asked(self, names: Sequence[str]) -> Tensor:
         """Mean condition of each member, [M, d_cond]."""
         return torch.stack([y.mean(0) for y in load_conditions(self.data / "conditions" / FILE, list(names)).values()])
+
+    def _soups(self, names: Sequence[str]) -> Tensor:
+        """Mean checkpoint of each member, [M, K]."""
+        return torch.stack([load_zoo(self.data / "zoo" / name).theta.mean(0) for name in names])
 
     @abstractmethod
     def scores(self, arm: str, theta: Tensor, sample: int) -> list[dict[str, float]]:
@@ -125,34 +132,39 @@ class FamilyEvaluation(ABC):
 
     def arms(self) -> None:
         """Score every arm for members that were not trained on."""
-        samples = self._samples()
-        own = torch.stack([load_zoo(self.data / "zoo" / name).theta.mean(0) for name in self.names])
-        started = time.perf_counter()
-        rivals = self.rivals(self.y, self.run.eval.seed)
-        each = (time.perf_counter() - started) / len(self.names)
+        rivals, each = self._timed(lambda: self.rivals(self.y, self.run.eval.seed))
         self.record("no_lora", self._nothing())
         for arm, theta in rivals.items():
             self.record(arm, theta, each)
         if (one := self.data / "ldm" / ONE).is_file():
             self.record("one_for_all", read_tensors(one)["theta"].expand(len(self.names), -1))
-        started = time.perf_counter()
-        self.generated(self.y)
-        each = (time.perf_counter() - started) / len(self.names)
-        for i in range(samples.shape[1]):
-            self.record("condpdiff", samples[:, i], each, i)
+        _, each = self._timed(lambda: self.generated(self.y))
+        for i in range(self.samples.shape[1]):
+            self.record("condpdiff", self.samples[:, i], each, i)
         self.record("no_noise", self.frame.to_theta(self.generator.without_noise(self.y)), each)
-        self._swapped(rivals["ridge"], samples[:, 0])
+        self._swapped(rivals["ridge"], self.samples[:, 0])
         for arm, y in self.other_conditions().items():
             self.record(arm, self.generated(y), each)
-        self.record("own", own)
+        self.record("own", self._soups(self.names))
+
+    def _timed(self, make: Callable[[], Any]) -> tuple[Any, float]:
+        """What is made for all members, and its seconds a member."""
+        began = time.perf_counter()
+        made = make()
+        return made, (time.perf_counter() - began) / len(self.names)
 
     def starts(self) -> None:
         """Fine-tune from nothing, and from what costs no fine-tuning; what a step costs tells what `own` did."""
         rivals = self.rivals(self.y, self.run.eval.seed)
-        found = {"zero": self._nothing(), "condpdiff": self._samples()[: len(self.names), 0]}
-        found |= {arm: rivals[arm] for arm in self.warm}
+        starts = {"zero": self._nothing(), "condpdiff": self.samples[: len(self.names), 0]}
+        starts |= {arm: rivals[arm] for arm in self.warm}
         losses = self.family.losses(self.numbers, self.task.finetune.batch_size, self.run.eval.seed)
-        at_cost(losses, found, self.family.trained, self.task.finetune, self.record)
+        for arm, start in starts.items():
+            for steps in BUDGETS if arm == "zero" else WARM_BUDGETS:
+                finetune, what = self.task.finetune.model_copy(update={"steps": steps}), f"{arm}, {steps} steps"
+                tune = partial(finetune_many, losses, start, self.family.trained, finetune, what)
+                theta, seconds = self._timed(tune)
+                self.record(f"{arm}+{steps}", theta, seconds)
         longest = BUDGETS[-1]
         a_step = next(row["seconds"] for row in self.rows if row["arm"] == f"zero+{longest}") / longest
         for row in (row for row in self.rows if row["arm"] == "own"):
@@ -176,10 +188,6 @@ class FamilyEvaluation(ABC):
         self.record("ridge_swapped", ridge.roll(1, 0))
         self.record("swapped", made.roll(1, 0))
 
-    def _samples(self) -> Tensor:
-        """[M, S, K] of what sample wrote for the members that were not trained on."""
-        return read_tensors(self.data / "samples" / f"{self.name}.safetensors")["theta"]
-
     def write(self, folder: Path) -> None:
         """arms.csv"""
         pd.DataFrame(self.rows).round(4).to_csv(folder / "arms.csv", index=False)
@@ -189,9 +197,9 @@ class FamilyEvaluation(ABC):
         rows, (key, higher) = pd.DataFrame(self.rows), self.best
         by_member = rows[(rows["arm"] == "condpdiff") & (rows["tier"] != "seen")].groupby("member")[key]
         best = rows.loc[by_member.idxmax() if higher else by_member.idxmin()].set_index("member")["number"]
-        samples, base = self._samples(), loads_as(self.data / "base")
-        for i, name in enumerate(grouped("unseen", "tuning")[self.name]):
-            out, shown = folder / str(number(name)), f"data/adapters/{name}"
+        base = loads_as(self.data / "base")
+        for name, samples in zip(grouped("unseen", "tuning")[self.name], self.samples, strict=True):
+            out = folder / str(number(name))
             out.mkdir()
-            theta, zoo = samples[i, int(best[number(name)])], load_zoo(self.data / "zoo" / name, 1)
-            export_adapter(out, theta, zoo, base, shown)
+            zoo, theta = load_zoo(self.data / "zoo" / name, 1), samples[int(best[number(name)])]
+            export_adapter(out, theta, zoo, base, f"data/adapters/{name}")

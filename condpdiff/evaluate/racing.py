@@ -6,34 +6,32 @@ A few rows rank candidates by their mean loss far better than by hits, of which 
 """
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 from tqdm import tqdm
 
-from condpdiff.evaluate.scorer import Scorer
+if TYPE_CHECKING:  # the domain's own
+    from condpdiff.text.score import Scorer
 
-PREFIXES = (1 / 8, 1 / 4, 1 / 2, 1)
-"""Shares of the rows seen by the end of each round."""
+PREFIXES = (1 / 8, 1 / 4, 1 / 2, 1)  # shares of the rows seen by the end of each round
 STAY = 3 / 4
 """Of a round's candidates at most this share goes on, however close: of many, 43 % of the passes are saved at least."""
-
-
-def ends(rows: int) -> list[int]:
-    """How many of the rows are seen by the end of each round; two at least, as one has no standard error."""
-    return sorted({min(rows, max(2, round(share * rows))) for share in PREFIXES})
 
 
 def parts(split: str, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The rows that each round adds, as splits of their own: a Scorer batches them by length within a part.
 
-    The rows must stand in random order already, as `DataFrame.sample` leaves them.
+    The rows must stand in random order already, as `DataFrame.sample` leaves them. The first round sees two at least,
+    as one has no standard error.
     """
-    return {f"{split} {start}:{end}": rows[start:end] for start, end in pairwise([0, *ends(len(rows))])}
+    ends = sorted({min(len(rows), max(2, round(share * len(rows)))) for share in PREFIXES})
+    return {f"{split} {start}:{end}": rows[start:end] for start, end in pairwise([0, *ends])}
 
 
-def race(scorer: Scorer, vectors: Tensor, split: str, z: float, what: str) -> list[np.ndarray]:
+def race(scorer: "Scorer", vectors: Tensor, split: str, z: float, what: str) -> list[np.ndarray]:
     """Race the candidates `vectors` [M, K] over the scorer's `parts` of a split.
 
     Returns:
@@ -67,13 +65,7 @@ def survivors(losses: np.ndarray, z: float) -> np.ndarray:
     losses = np.where(np.isfinite(losses), losses, np.inf)
     order = np.argsort(losses.mean(1), kind="stable")
     half, most = -(-len(order) // 2), int(np.ceil(STAY * len(order)))
-    leader = losses[order[0]]
-    close = [i for i in order[half:most] if _is_close(losses[i], leader, z)]
-    return np.sort([*order[:half], *close]).astype(int)
-
-
-def _is_close(losses: np.ndarray, leader: np.ndarray, z: float) -> bool:
-    if not np.isfinite(losses).all():
-        return False
-    difference = losses - leader
-    return bool(difference.mean() <= z * difference.std(ddof=1) / np.sqrt(len(difference)))
+    worse = [i for i in order[half:most] if np.isfinite(losses[i]).all()]
+    off = losses[worse] - losses[order[0]]
+    close = off.mean(1) <= z * off.std(1, ddof=1) / np.sqrt(off.shape[1])
+    return np.sort([*order[:half], *np.array(worse, dtype=int)[close]]).astype(int)

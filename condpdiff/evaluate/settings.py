@@ -13,10 +13,8 @@ from condpdiff.common.settings import Section
 class Scoring(Section):
     """The keys of section `eval` that say how one LoRA is scored, whatever it is scored for."""
 
-    batch_tokens: PositiveInt
-    """Tokens a forward pass: rows are batched by length (text domain)."""
-    image_steps: PositiveInt = 10
-    """Denoising steps an image (style domain)."""
+    batch_tokens: PositiveInt  # tokens a forward pass: rows are batched by length (text domain)
+    image_steps: PositiveInt = 10  # denoising steps an image (style domain)
     image_guidance: float = Field(1.0, ge=0)
     """Classifier-free guidance of the text-to-image model; 1: none (style domain)."""
 
@@ -24,16 +22,12 @@ class Scoring(Section):
 class Eval(Scoring):
     candidates: PositiveInt
     """Candidates of original and of every control that is drawn; as many as `sample.count` for a fair best-of."""
-    extra_candidates: PositiveInt
-    """Candidates of ae_reconstruction."""
-    select_rows: PositiveInt
-    """Held-out rows that candidates are selected on."""
+    extra_candidates: PositiveInt  # candidates of ae_reconstruction
+    select_rows: PositiveInt  # held-out rows that candidates are selected on
     select: Literal["full", "racing"] = "full"
     """`full`: every candidate is scored on all rows; `racing`: an arm's worse half drops out early (`racing.py`)."""
-    race_z: NonNegativeFloat = 1.0
-    """Standard errors within which a candidate of the worse half still stays in the race."""
-    pca_axes: PositiveInt
-    """Axes of the PCA-Gaussian control."""
+    race_z: NonNegativeFloat = 1.0  # standard errors within which a candidate of the worse half still stays in the race
+    pca_axes: PositiveInt  # axes of the PCA-Gaussian control
     seed: int = Field(0, ge=0)
 
 
@@ -42,6 +36,5 @@ NONSENSE, DROPPED = "nonsense", "dropped"
 
 
 class Probe(Section):
-    samples: NonNegativeInt
-    """LoRAs a cell; 0 probes nothing."""
+    samples: NonNegativeInt  # LoRAs a cell; 0 probes nothing
     seed: int = Field(0, ge=0)

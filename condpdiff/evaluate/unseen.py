@@ -3,25 +3,13 @@
 All of it is made from what the generator had too: the soups of the tasks that were trained on, and the conditions.
 """
 
-import time
-from collections.abc import Callable, Mapping
-
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from condpdiff.common.task import Finetune
-from condpdiff.zoo.many import Losses, finetune_many
-
-NEIGHBOURS, TEMPERATURE = 4, 0.1
-"""Of the softmax over cosine similarities: a task nearer by 0.1 weighs e times as much."""
-PENALTIES = np.logspace(-3, 3, 13)
-"""Of the regressions, from which leaving out one task at a time chooses."""
-BUDGETS = (1, 5, 20, 40)
-"""Steps of fine-tuning from nothing."""
-WARM_BUDGETS = (5, 20)
-"""Steps from a start that costs no training."""
+NEIGHBOURS, TEMPERATURE = 4, 0.1  # of the softmax over cosine similarities: a task nearer by 0.1 weighs e times as much
+PENALTIES = np.logspace(-3, 3, 13)  # of the regressions, from which leaving out one task at a time chooses
 
 
 class Rivals:
@@ -80,23 +68,3 @@ def _left_out(x: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:
     gram = x @ x.T
     hat = np.linalg.solve(gram + penalty * np.eye(len(x)), gram).T + 1 / len(x)  # the mean is fitted too
     return (hat @ targets - np.diag(hat)[:, None] * targets) / (1 - np.diag(hat))[:, None]
-
-
-def at_cost(
-    losses: Losses,
-    starts: Mapping[str, Tensor],
-    trained: Tensor,
-    finetune: Finetune,
-    keep: Callable[[str, Tensor, float], object],
-) -> None:
-    """Fine-tune members from nothing and from every start, and hand each result [S, K] to `keep`.
-
-    Args:
-        starts: [S, K] each; `zero` is nothing, and has BUDGETS, the others WARM_BUDGETS.
-        keep: takes an arm, `<start>+<steps>`, its LoRAs, and the seconds that each took.
-    """
-    for name, start in starts.items():
-        for steps in BUDGETS if name == "zero" else WARM_BUDGETS:
-            budget, began = finetune.model_copy(update={"steps": steps}), time.perf_counter()
-            theta = finetune_many(losses, start, trained, budget, f"{name}, {steps} steps")
-            keep(f"{name}+{steps}", theta, (time.perf_counter() - began) / len(theta))

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from condpdiff.autoencoder import models as autoencoder
-from condpdiff.autoencoder.latents import SCALE
+from condpdiff.autoencoder.models import SCALE
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import new_directory, read_config, read_json, write_json, write_tensors
 from condpdiff.common.matrices import whole

@@ -16,23 +16,13 @@ _EXAMPLE = re.compile(r"\A(Input: |Example: )(.*?)( Output: (?!.* Output: ).*|)\
 
 
 def describe(task: Task, train: pd.DataFrame) -> dict[str, list[str]]:
-    """All descriptions of a task (`task_info`) and all its two-shot texts (`few_shot`).
-
-    Args:
-        train: prepared training rows, which the examples are drawn from.
-    """
-    return {
-        "task_info": [task.condition.description, *task.condition.paraphrases],
-        "few_shot": two_shots(task, train),
-    }
+    """All descriptions of a task (`task_info`) and all its two-shot texts (`few_shot`), drawn from training rows."""
+    infos = [task.condition.description, *task.condition.paraphrases]
+    return {"task_info": infos, "few_shot": two_shots(task, train)}
 
 
 def inputs(folder: Path, kind: str) -> list[str]:
-    """The texts of a prepared task under a kind of condition; none for kinds that read no text.
-
-    Args:
-        folder: of a task, or `<family>/<q>` of a member of a family.
-    """
+    """The texts of a prepared task, or a member `<family>/<q>`, under a kind of condition; none where it reads none."""
     if folder.is_dir():
         return condition_texts(kind, read_json(folder / DESCRIPTION))
     return condition_texts(kind, read_json(folder.parent / DESCRIPTION)["members"][int(folder.name)])
@@ -63,7 +53,10 @@ def two_shots(task: Task, train: pd.DataFrame) -> list[str]:
     if task.data.kind == "language":
         draws = [rng.choice(len(train), size=2, replace=False) for _ in range(few_shot.draws)]
         return ["\n".join(f"Example: {text}" for text in train["text"].iloc[draw]) for draw in draws]
-    groups = train["label"] if task.data.labels else _upper_half(train["label"])
+    groups = train["label"]
+    if not task.data.labels:  # above the median, or at it where it is the largest rating, so that no half is empty
+        middle = groups.median()
+        groups = groups > middle if middle < groups.max() else groups >= middle
     by_group = [train[groups == value] for value in np.unique(groups)]
     found = []
     for _ in range(few_shot.draws):
@@ -101,12 +94,6 @@ def _shortened(text: str, width: int) -> str:
         return text
     head, tail = text[: (width + 1) // 2], text[len(text) - width // 2 :]
     return f"{head.rpartition(' ')[0] or head} … {tail.partition(' ')[2] or tail}".strip()
-
-
-def _upper_half(ratings: pd.Series) -> pd.Series:
-    """Above the median, or at it where it is the largest rating, so that no half is empty."""
-    middle = ratings.median()
-    return ratings > middle if middle < ratings.max() else ratings >= middle
 
 
 def _example(data: TaskData, row: pd.Series) -> str:

@@ -15,24 +15,17 @@ from condpdiff.common.splits import SPLITS, hold_out, most, save_splits, subsamp
 from condpdiff.common.tables import is_missing, read_table, shown
 from condpdiff.common.task import TASKS, Data
 from condpdiff.text.conditions import describe
-from condpdiff.text.families.data import prepare_family
-from condpdiff.text.families.wordnet import PACKAGE
+from condpdiff.text.families.wordnet import PACKAGE, prepare_family
 from condpdiff.text.labels import read_labels
 from condpdiff.text.sources import Rows, column, read_source
-from condpdiff.text.task import Columns, HubSource, PackageSource, Task, TaskData, WordnetSource
+from condpdiff.text.task import Columns, FilesSource, HubSource, PackageSource, Task, TaskData
 
-MOST_LINES = 5
-"""A text of more may have swallowed rows."""
-MUCH_LONGER = 5
-"""So many times as long as the next one is a text that may have."""
+MOST_LINES = 5  # a text of more may have swallowed rows
+MUCH_LONGER = 5  # so many times as long as the next one is a text that may have
 
 
 def prepare_data(name: str, task: Task, limits: Data, out: Path) -> None:
-    """Write a task's splits as parquet files, and its description, to `out`; or a family's.
-
-    Raises:
-        UserError: as `prepare`.
-    """
+    """Write a task's splits as parquet files, and its description, to `out`, or a family's; raises as `prepare`."""
     if task.members is not None:
         prepare_family(name, task, limits, out)
         return
@@ -44,13 +37,11 @@ def prepare_data(name: str, task: Task, limits: Data, out: Path) -> None:
 def needs(task: Task) -> list[tuple[str, str]]:
     """As `condpdiff.domain` says."""
     source = task.data.source
-    if isinstance(source, PackageSource):
-        return [("package", source.package)]
+    if isinstance(source, FilesSource):
+        return [("file", name) for name in (source.train, source.validation, source.file) if name is not None]
     if isinstance(source, HubSource):
         return [("dataset", source.dataset)]
-    if isinstance(source, WordnetSource):
-        return [("package", PACKAGE)]
-    return [("file", name) for name in source.files]
+    return [("package", source.package if isinstance(source, PackageSource) else PACKAGE)]
 
 
 def prepare(data: TaskData, name: str, limits: Data) -> dict[str, pd.DataFrame]:
@@ -66,15 +57,13 @@ def prepare(data: TaskData, name: str, limits: Data) -> dict[str, pd.DataFrame]:
     """
     where = f"{TASKS / name}.yaml"
     rows = read_source(data, where)
-    unlabelled = {split: np.zeros(len(rows[split].frame)) for split in SPLITS}
-    labels = unlabelled if data.kind == "language" else read_labels(data, rows, where)
-    texts = {split: _texts(data, rows[split], where).assign(label=labels[split]) for split in SPLITS}
-    frames = {split: _complete(data, frame, f"{name}: {split}") for split, frame in texts.items()}
+    read = _with_labels(data, rows, where)
+    frames = {split: _complete(data, frame, f"{name}: {split}") for split, frame in read.items()}
     complete = {split: len(frame) for split, frame in frames.items()}
     complete["train"] -= int(_keys(frames["train"]).isin(set(_keys(frames["validation"]))).sum())
     frames = subsample(frames, limits, _keys, name)
-    read = {split: len(rows[split].frame) for split in SPLITS}
-    told = [f"{read[k]} rows of {k} read, {read[k] - complete[k]} dropped, {len(frames[k])} kept" for k in SPLITS]
+    dropped = {split: len(frame) - complete[split] for split, frame in read.items()}
+    told = [f"{len(read[k])} rows of {k} read, {dropped[k]} dropped, {len(frames[k])} kept" for k in SPLITS]
     print(f"{name}: {'; '.join(told)}")
     for split in SPLITS:
         _check_split(data, frames[split], rows[split].where, f"params.yaml: data.max_{split}", most(limits)[split])
@@ -102,10 +91,8 @@ def read_labelled(path: Path, data: TaskData) -> pd.DataFrame:
         raise UserError(f"{where}: no such file")
     pair = "text_pair" if data.columns.text_pair is not None else None
     data = data.model_copy(update={"columns": Columns(text="text", text_pair=pair, label="label"), "binarize": None})
-    rows = Rows(where, read_table(path, where))
-    both = dict.fromkeys(SPLITS, rows)
-    labels = np.zeros(len(rows.frame)) if data.kind == "language" else read_labels(data, both, where)["train"]
-    frame = _complete(data, _texts(data, rows, where).assign(label=labels), where).reset_index(drop=True)
+    read = _with_labels(data, {"train": Rows(where, read_table(path, where))}, where)
+    frame = _complete(data, read["train"], where).reset_index(drop=True)
     _check_split(data, frame, where, "rows", len(frame))
     return frame
 
@@ -122,31 +109,36 @@ def label_summary(data: TaskData, frame: pd.DataFrame) -> str:
     return f"{len(frame)} rows ({shares})"
 
 
-def _texts(data: TaskData, rows: Rows, where: str) -> pd.DataFrame:
-    """Clean `text` and `text_pair`; "" where there is none."""
-    scraped, columns = isinstance(data.source, PackageSource), data.columns
-    texts = {"text": [""] * len(rows.frame), "text_pair": [""] * len(rows.frame)}
-    for key, name in (("text", columns.text), ("text_pair", columns.text_pair)):
-        if name is not None:
-            place, raw = f"{where}: data.columns.{key} {name!r}", []
-            for row, value in enumerate(column(rows, name, f"columns.{key}", where)):
-                try:
-                    raw.append(_text(value, columns.join, name))
-                except ValueError as error:
-                    found = f"{shown(value)} in row {rows.number(row)} of {rows.where}"
-                    raise UserError(f"{place}: found {found}, allowed: {error}") from None
-            if not scraped:
-                _warn_of_swallowed_rows(raw, rows, place)
-            texts[key] = [_clean(text, scraped) for text in raw]
-    return pd.DataFrame({key: pd.Series(found, dtype=str) for key, found in texts.items()})
+def _with_labels(data: TaskData, rows: dict[str, Rows], where: str) -> dict[str, pd.DataFrame]:
+    """Every row of each split: clean `text` and `text_pair`, "" where there is none, and `label`."""
+    unlabelled = {split: np.zeros(len(each.frame)) for split, each in rows.items()}
+    labels = unlabelled if data.kind == "language" else read_labels(data, rows, where)
+    frames = {}
+    for split, each in rows.items():
+        texts = {key: _texts(data, each, key, where) for key in ("text", "text_pair")}
+        frames[split] = pd.DataFrame({key: pd.Series(found, dtype=str) for key, found in texts.items()})
+        frames[split]["label"] = labels[split]
+    return frames
+
+
+def _texts(data: TaskData, rows: Rows, key: str, where: str) -> list[str]:
+    """The clean texts of one of the task's columns."""
+    scraped, name = isinstance(data.source, PackageSource), getattr(data.columns, key)
+    if name is None:
+        return [""] * len(rows.frame)
+    place, found = f"{where}: data.columns.{key} {name!r}", []
+    for row, value in enumerate(column(rows, name, f"columns.{key}", where)):
+        try:
+            found.append(_text(value, data.columns.join, name))
+        except ValueError as error:
+            raise UserError(f"{place}: found {shown(value)} in {rows.place(row)}, allowed: {error}") from None
+    if not scraped:
+        _warn_of_swallowed_rows(found, rows, place)
+    return [_clean(text, scraped) for text in found]
 
 
 def _text(value: Any, join: str | None, name: str) -> str:
-    """Strings and numbers are text, bytes are UTF-8; "" where nothing stands.
-
-    Raises:
-        ValueError: anything else, which no rule makes a text of, and a list of strings without `join`; what is allowed.
-    """
+    """Strings and numbers are text, bytes are UTF-8; "" where nothing stands. A ValueError says what is allowed."""
     if isinstance(value, str):
         return value
     if is_missing(value):
@@ -174,13 +166,14 @@ def _warn_of_swallowed_rows(texts: list[str], rows: Rows, place: str) -> None:
     """A quote that is never meant to open makes one text of many rows: say which texts look so."""
     lines = [text.strip().count("\n") + 1 for text in texts]
     if tall := [row for row, count in enumerate(lines) if count > MOST_LINES]:
-        first = f"the first, in row {rows.number(tall[0])}, over {lines[tall[0]]}"
-        print(f"warning: {place}: {len(tall)} texts of {rows.where} go over many lines ({first})", file=sys.stderr)
-    by_length = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
-    longest, second = [len(texts[row]) for row in by_length[:2]] if len(texts) > 2 else (0, 0)
-    if longest > max(MUCH_LONGER * second, 500):
-        says = f"is far longer than all others ({longest} characters, the next {second})"
-        print(f"warning: {place}: row {rows.number(by_length[0])} of {rows.where} {says}", file=sys.stderr)
+        first = f"the first, in {rows.place(tall[0])}, over {lines[tall[0]]}"
+        print(f"warning: {place}: {len(tall)} texts go over many lines ({first})", file=sys.stderr)
+    lengths = np.array([len(text) for text in texts])
+    if len(texts) > 2:
+        *_, second, longest = np.argsort(lengths)
+        if lengths[longest] > max(MUCH_LONGER * lengths[second], 500):
+            says = f"is far longer than all others ({lengths[longest]} characters, the next {lengths[second]})"
+            print(f"warning: {place}: {rows.place(int(longest))} {says}", file=sys.stderr)
 
 
 def _clean(text: str, scraped: bool) -> str:
@@ -208,14 +201,10 @@ def _keys(frame: pd.DataFrame) -> pd.Series:
 
 
 def _check_split(data: TaskData, frame: pd.DataFrame, place: str, key: str, limit: int) -> None:
+    allowed = "allowed: rows of at least two labels"
     if frame.empty:
-        raise UserError(f"{place}: no rows are left after cleaning; allowed: rows of at least two labels")
-    if data.kind == "language":
-        return
+        raise UserError(f"{place}: no rows are left after cleaning; {allowed}")
     values = frame["label"].unique()
-    if len(values) == 1:
+    if len(values) == 1 and data.kind != "language":
         found = data.labels[int(values[0])] if data.labels else float(values[0])
-        raise UserError(
-            f"{place}: all {len(frame)} rows kept have the label {found!r} ({key} is {limit}); "
-            "allowed: rows of at least two labels"
-        )
+        raise UserError(f"{place}: all {len(frame)} rows kept have the label {found!r} ({key} is {limit}); {allowed}")

@@ -16,18 +16,12 @@ from condpdiff.text.conditions import fit
 Encode = Callable[[Sequence[str]], Tensor]
 """texts -> [V, d_cond] float32, each of length sqrt(d_cond): a standard deviation of 1 a coordinate."""
 
-KEY = "params.yaml: condition.model"
-BATCH = 64
-TOKENS = 256
-"""What the sentence encoder reads of a text."""
+KEY, LOCALLY = "params.yaml: condition.model", "give it locally as local-dir:PATH"
+BATCH, TOKENS = 64, 256  # texts of a forward pass, and what the sentence encoder reads of one
 
 
 def load_encoder(settings: Condition) -> Encode:
-    """The encoder that `condition.encoder` and `condition.model` name.
-
-    Raises:
-        UserError: the model can't be had; says how to give it locally.
-    """
+    """The encoder that `condition.encoder` and `condition.model` name; a UserError says how to give it locally."""
     return {"minilm": _sentence_encoder, "clip": _clip}[settings.encoder](settings.model)
 
 
@@ -36,32 +30,27 @@ def _sentence_encoder(model: str) -> Encode:
     source, _, name = model.partition(":")
     if source not in ("package", "hub", "local-dir") or not name:
         raise UserError(f"{KEY}: found {model!r}, allowed for minilm: package:NAME, hub:ID or local-dir:PATH")
-    network, tokenizer = load_pretrained(
-        source.removesuffix("-dir"), name, KEY, f"text encoder {model!r}", "give it locally as local-dir:PATH"
-    )
+    network, tokenizer = load_pretrained(source.removesuffix("-dir"), name, KEY, f"text encoder {model!r}", LOCALLY)
 
     def length(text: str) -> int:
         return len(tokenizer.tokenize(text)) + tokenizer.num_special_tokens_to_add()
 
-    @torch.inference_mode()
-    def encode(texts: Sequence[str]) -> Tensor:
-        given, texts = texts, [fit(text, length, TOKENS) for text in texts]
-        if changed := [other for one, other in zip(given, texts, strict=True) if one != other]:
+    def fitted(texts: Sequence[str]) -> list[str]:
+        found = [fit(text, length, TOKENS) for text in texts]
+        if changed := [other for one, other in zip(texts, found, strict=True) if one != other]:
             says = f"shortened the examples of {len(changed)} of {len(texts)} conditions, and no label"
             print(f"{says}: {model} reads {TOKENS} tokens", file=sys.stderr)
             if over := sum(length(text) > TOKENS for text in changed):
                 print(f"warning: {over} of them are cut still: shorten the task's description", file=sys.stderr)
-        found = []
-        for i in range(0, len(texts), BATCH):
-            batch = tokenizer(
-                texts[i : i + BATCH], padding=True, truncation=True, max_length=TOKENS, return_tensors="pt"
-            )
-            hidden = network(**batch).last_hidden_state  # [V, tokens, d]
-            mask = batch["attention_mask"][..., None]  # [V, tokens, 1]
-            found.append((hidden * mask).sum(1) / mask.sum(1))
-        return unit_variance(torch.cat(found))
+        return found
 
-    return encode
+    def mean(texts: list[str]) -> Tensor:
+        batch = tokenizer(texts, padding=True, truncation=True, max_length=TOKENS, return_tensors="pt")
+        hidden = network(**batch).last_hidden_state  # [V, tokens, d]
+        mask = batch["attention_mask"][..., None]  # [V, tokens, 1]
+        return (hidden * mask).sum(1) / mask.sum(1)
+
+    return lambda texts: _in_batches(mean, fitted(texts))
 
 
 def _clip(model: str) -> Encode:
@@ -80,12 +69,11 @@ def _clip(model: str) -> Encode:
     try:
         network, tokenizer = open_clip.create_model(name, pretrained=weights), open_clip.get_tokenizer(name)
     except Exception as error:  # open_clip passes on whatever its downloader raises
-        raise cannot_load(KEY, f"text encoder {model!r}", error, "give it locally as local-dir:PATH") from None
+        raise cannot_load(KEY, f"text encoder {model!r}", error, LOCALLY) from None
     network.eval()
+    return lambda texts: _in_batches(lambda batch: network.encode_text(tokenizer(batch)).float(), list(texts))
 
-    @torch.inference_mode()
-    def encode(texts: Sequence[str]) -> Tensor:
-        parts = [network.encode_text(tokenizer(texts[i : i + BATCH])) for i in range(0, len(texts), BATCH)]
-        return unit_variance(torch.cat(parts).float())
 
-    return encode
+@torch.inference_mode()
+def _in_batches(encode: Callable[[list[str]], Tensor], texts: list[str]) -> Tensor:
+    return unit_variance(torch.cat([encode(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)]))

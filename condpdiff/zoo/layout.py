@@ -1,5 +1,6 @@
 """The layout: where each LoRA tensor lies in the flat checkpoint theta [K]."""
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -106,3 +107,8 @@ def check_length(vectors: Any, layout: Layout, where: str) -> None:
     """Raise a UserError unless the last axis of `vectors` has the layout's K."""
     if vectors.shape[-1] != layout.K:
         raise UserError(f"{where}: found {vectors.shape[-1]} weights, allowed: the layout's K = {layout.K}")
+
+
+def digest(theta: Tensor | None) -> str:
+    """Tells LoRAs [K] apart; None is no LoRA."""
+    return "none" if theta is None else hashlib.sha256(theta.contiguous().numpy().data).hexdigest()

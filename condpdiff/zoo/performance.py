@@ -17,7 +17,7 @@ from condpdiff.common.errors import UserError
 from condpdiff.zoo.settings import Performance
 
 if TYPE_CHECKING:
-    from condpdiff.evaluate.scorer import Scorer
+    from condpdiff.text.score import Scorer
 
 
 def loss_rows(held_out: pd.DataFrame, settings: Performance) -> pd.DataFrame:

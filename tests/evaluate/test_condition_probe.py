@@ -1,7 +1,11 @@
-"""What the condition does: the same noise in every cell, no condition at all, other tasks' statistics."""
+"""What the condition does: the same noise in every cell, no condition at all, other tasks' statistics.
+
+On an untrained chain from noise to LoRAs over the layers 0 and 1 of a made-up layout, with random weights.
+"""
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -9,23 +13,44 @@ import pytest
 import torch
 from torch import Tensor
 
+from condpdiff.autoencoder import models as autoencoder
+from condpdiff.autoencoder.models import SCALE, Scale
+from condpdiff.common.files import write_tensors
+from condpdiff.common.matrices import Resident
 from condpdiff.common.settings import parse
+from condpdiff.diffusion import process as diffusion
+from condpdiff.diffusion.conditions import FILE
+from condpdiff.diffusion.denoiser import Denoiser
 from condpdiff.diffusion.settings import Condition
 from condpdiff.evaluate import condition_probe as probe
 from condpdiff.evaluate.condition_probe import Probing
 from condpdiff.evaluate.settings import Probe
 from condpdiff.generate.generator import Draw, Generator
+from condpdiff.generate.settings import Sample
+from condpdiff.zoo.normalized import Frame, Moments, save_frame, save_rows, statistics_of
 from condpdiff.zoo.settings import SHARED
-from tests.evaluate import stand_ins_chain as chain
-from tests.evaluate.stand_ins_chain import CHOSEN, SAMPLE, D, make_generator, make_theta
+from tests.stand_ins import make_layout
 
+LAYOUT = make_layout()
+CHOSEN, POSITIONS = LAYOUT.select_layers((0, 1))
+D = 6
+SAMPLE = Sample(count=6, scheduler="ddim", steps=4, guidance=1.0, performance=(0.5, 1.0))
+DECODER = {"arch": "conv1d", "K": CHOSEN.K, "C": 2, "L": 8, "patch": 8, "width": 4, "depth": 1}
 TASKS = ("a", "b", "c")
 Y = {task: torch.randn(4, D, generator=torch.Generator().manual_seed(i)) for i, task in enumerate(TASKS)}
+RANDOM = torch.Generator().manual_seed(0)
+THETA = {task: 3 * i + (1 + i) * torch.randn(8, LAYOUT.K, generator=RANDOM) for i, task in enumerate(TASKS)}
+"""Checkpoints [8, K_all] of each task, of another mean and spread each."""
 
 
 @pytest.fixture
 def generator() -> Generator:
-    return make_generator()
+    torch.manual_seed(0)
+    decoder = autoencoder.build(DECODER).eval().requires_grad_(False)
+    model = Denoiser(2, 8, (8, 12, 16), 1, D, performance=True).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)  # some start at zero, and would ignore the condition
+    return Generator(model, diffusion.Process("sample"), decoder, Scale(torch.zeros(2, 8), torch.ones(2, 8)))
 
 
 @pytest.fixture
@@ -33,15 +58,26 @@ def draw() -> Draw:
     return Draw(SAMPLE, count=3, seed=7)
 
 
-class Recorder:
-    """Scores LoRAs by how many came before, and keeps them."""
+def frames() -> dict[str, Frame]:
+    statistics = statistics_of("task", {t: Moments.of([x[:, POSITIONS]]) for t, x in THETA.items()}, CHOSEN)
+    return {t: Frame(statistics[t], x.double().mean(0).float(), POSITIONS) for t, x in THETA.items()}
 
-    def __init__(self) -> None:
-        self.seen: list[Tensor] = []
 
-    def __call__(self, theta: Tensor) -> float:
-        self.seen.append(theta)
-        return float(len(self.seen))
+@pytest.fixture
+def data(generator: Generator, tmp_path: Path) -> Path:
+    """The folders that the stages before leave."""
+    data = tmp_path / "data"
+    for folder in ("ldm", "autoencoder", "latents", "normalized", "conditions"):
+        (data / folder).mkdir(parents=True)
+    diffusion.save(data / "ldm" / diffusion.FILE, generator.model, generator.process)
+    autoencoder.save(data / "autoencoder" / autoencoder.FILE, generator.decoder, DECODER)
+    write_tensors(data / "latents" / SCALE, {"shift": generator.scale.shift, "scale": generator.scale.scale})
+    write_tensors(data / "conditions" / FILE, Y)
+    CHOSEN.save(data / "normalized")
+    for task, frame in frames().items():
+        save_rows(data / "normalized" / task, Resident(THETA[task]), frame)
+        save_frame(data / "normalized" / task, frame)
+    return data
 
 
 def test_every_condition_starts_from_the_same_noise_and_performance(generator: Generator, draw: Draw) -> None:
@@ -59,12 +95,11 @@ def test_every_condition_starts_from_the_same_noise_and_performance(generator: G
 def test_every_condition_nonsense_and_none_are_asked(generator: Generator, draw: Draw) -> None:
     model, nonsense = generator.model, torch.randn(2, D)
     weight = model.mean.weight.normal_()
-    found = probe.conditioned(generator, Y, nonsense, 0.1, draw)
+    found = probe.conditioned(generator, {**Y, probe.NONSENSE: nonsense}, 0.1, draw)
     assert list(found) == [*TASKS, probe.NONSENSE, probe.DROPPED]
     torch.testing.assert_close(found["b"], draw(generator, Y["b"], ""))
     torch.testing.assert_close(found[probe.NONSENSE], draw(generator, nonsense, ""))
-    # No nonsense for kinds without it, and no null condition that was never trained.
-    assert list(probe.conditioned(generator, Y, None, 0, draw)) == list(TASKS)
+    assert list(probe.conditioned(generator, Y, 0, draw)) == list(TASKS)  # the null condition was never trained
     drop = torch.ones(3, dtype=torch.bool)
     model.forward = lambda z_t, t, y, p=None: type(model).forward(model, z_t, t, y, drop, p)  # the null condition
     weight.zero_()
@@ -72,16 +107,20 @@ def test_every_condition_nonsense_and_none_are_asked(generator: Generator, draw:
 
 
 def test_a_cell_is_a_condition_s_loras_with_a_task_s_statistics() -> None:
-    frames = chain.frames_of(make_theta(*TASKS))
-    w, score = {name: torch.randn(2, CHOSEN.K) for name in ("a", "b", probe.NONSENSE)}, Recorder()
-    rows = probe.swap_rows(w, frames, "task", "b", score)
+    w, seen = {name: torch.randn(2, CHOSEN.K) for name in ("a", "b", probe.NONSENSE)}, []
+
+    def score(theta: Tensor) -> float:
+        seen.append(theta)
+        return float(len(seen))
+
+    rows = probe.swap_rows(w, frames(), "task", "b", score)
     cells = [("a", "b"), ("b", "b"), (probe.NONSENSE, "b"), ("b", "a"), ("b", "c")]
     assert [row[:4] for row in rows] == [(*cell, "b", sample) for cell in cells for sample in range(2)]
     assert [row[4] for row in rows] == list(range(1, 11))
-    for (condition, statistics, _, sample, _), theta in zip(rows, score.seen, strict=True):
-        assert torch.equal(theta, frames[statistics].to_theta(w[condition])[sample])
+    for (condition, statistics, _, sample, _), theta in zip(rows, seen, strict=True):
+        assert torch.equal(theta, frames()[statistics].to_theta(w[condition])[sample])
     for method in SHARED:  # statistics that all tasks share are not swapped
-        assert {row[1] for row in probe.swap_rows(w, frames, method, "b", score)} == {"b"}
+        assert {row[1] for row in probe.swap_rows(w, frames(), method, "b", score)} == {"b"}
 
 
 def probing(kind: str = "task_info", samples: int = 2) -> tuple[Probing, list[Any]]:
@@ -91,16 +130,15 @@ def probing(kind: str = "task_info", samples: int = 2) -> tuple[Probing, list[An
     found = Probing(
         parse(Probe, {"samples": samples}, "params.yaml", "probe"), "task", condition, 0.1, SAMPLE,
         load_encoder=lambda settings: lambda inputs: (asked.append(inputs), torch.ones(1, D))[1],
-        load_panel=lambda name: (asked.append(name), chain.FakePanel())[1],
+        load_panel=lambda name: (asked.append(name), SimpleNamespace(score=lambda theta: float(theta[0])))[1],
     )  # fmt: skip
     return found, asked
 
 
 @pytest.mark.parametrize(("kind", "nonsense", "conditions"), [("task_info", ["nonsense"], 5), ("one_hot", [], 4)])
 def test_every_task_is_scored_under_every_condition(
-    kind: str, nonsense: list[str], conditions: int, tmp_path: Path
+    kind: str, nonsense: list[str], conditions: int, data: Path, tmp_path: Path
 ) -> None:
-    data = chain.save_chain(tmp_path / "data", make_theta(*TASKS), Y)
     stage, asked = probing(kind)
     stage.write(data, list(TASKS), lambda: nonsense, tmp_path)
     assert asked == [*([nonsense] if nonsense else []), *TASKS]

@@ -13,81 +13,66 @@ from condpdiff.common.task import Data
 from condpdiff.text.conditions import describe
 from condpdiff.text.data import prepare
 from condpdiff.text.finetune import TextFinetuning
-from condpdiff.text.models import check_tasks, load_model, load_tokenizer, positions
+from condpdiff.text.models import check_tasks, load_model, load_tokenizer, peft_model, positions
 from condpdiff.text.score import Scorer
 from condpdiff.zoo.adapters import write_adapter
-from condpdiff.zoo.checkpoints import load_zoo
+from condpdiff.zoo.checkpoints import Zoo, load_zoo
 from condpdiff.zoo.collect import collect_zoo
 from condpdiff.zoo.layout import unflatten
 from tests.messages import message_of
 from tests.stand_ins import make_collect, make_rows, make_task
 from tests.stand_ins_architectures import CAUSAL, MODELS, save_random
 
+ROWS = make_rows(8, 2)
+SOURCE = {"type": "files", "train": "train.jsonl", "validation": "validation.jsonl"}
+LANGUAGE: dict[str, Any] = {
+    "data": {"kind": "language", "columns": {"text": "text"}, "source": SOURCE},
+    "metrics": ["log_likelihood"],
+    "finetune": {"head_lr": 0.0},
+}
 
-def zoo_of(base: Path, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
-    """A short real fine-tuning, and its task."""
-    monkeypatch.chdir(tmp_path)
-    data = tmp_path / "data"
-    data.mkdir()
+
+def fine_tuned(base: Path, folder: Path, **changes: Any) -> tuple[Zoo, Scorer, Path]:
+    """A short real fine-tuning, a scorer with its last state merged, and that state as an adapter."""
     for split, seed in (("train", 0), ("validation", 1)):
-        make_rows(24, seed).to_parquet(data / f"{split}.parquet", index=False)
-    language = {"kind": "language", "source": {"type": "files", "train": "a", "validation": "b"}}
-    changes = {"data": language | {"columns": {"text": "text"}}, "metrics": ["log_likelihood"]}
-    changes |= {"finetune": {"head_lr": 0.0}}
-    task = make_task(**(changes if kind == "language" else {}))
-    collect_zoo(TextFinetuning("films", task, make_collect(max_checkpoints=2), data, base), tmp_path / "zoo")
-    return load_zoo(tmp_path / "zoo"), task
+        make_rows(24, seed).to_parquet(folder / f"{split}.parquet", index=False)
+    task = make_task(**changes)
+    collect_zoo(TextFinetuning("films", task, make_collect(max_checkpoints=2), folder, base), folder / "zoo")
+    zoo = load_zoo(folder / "zoo")
+    scorer = Scorer(base, zoo, task, {"select": ROWS}, 256)
+    scorer.merge(zoo.theta[-1])
+    (folder / "adapter").mkdir()
+    tensors = {**unflatten(zoo.theta[-1], zoo.layout), **zoo.head}
+    write_adapter(folder / "adapter", tensors, zoo.config, str(base), "")
+    return zoo, scorer, folder / "adapter"
 
 
 @pytest.mark.parametrize("model_type", MODELS)
 def test_the_head_is_what_the_weights_lack_and_an_adapter_reloads_to_the_merged_logits(
-    model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model_type: str, tmp_path: Path
 ) -> None:
     base = save_random(model_type, tmp_path / "base")
     assert load_model(base, 2)[1] == MODELS[model_type][1]
-    zoo, task = zoo_of(base, "classification", tmp_path, monkeypatch)
+    zoo, scorer, adapter = fine_tuned(base, tmp_path)
     assert zoo.config["modules_to_save"] == sorted(MODELS[model_type][1]) and zoo.head
     assert not torch.equal(zoo.theta[0], zoo.theta[1])
-    rows = make_rows(8, 2)
-    scorer = Scorer(base, zoo, task, {"select": rows}, 256)
-    scorer.merge(zoo.theta[-1])
-    merged = torch.from_numpy(scorer.outputs("select"))
-
-    (tmp_path / "adapter").mkdir()
-    tensors = {**unflatten(zoo.theta[-1], zoo.layout), **zoo.head}
-    write_adapter(tmp_path / "adapter", tensors, zoo.config, str(base), "")
     torch.manual_seed(7)  # a new head that the adapter must replace
     plain = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
     plain.config.pad_token_id = 0
-    model = PeftModel.from_pretrained(plain, str(tmp_path / "adapter")).eval()
-    torch.testing.assert_close(logits_of(model, base, rows), merged, atol=1e-4, rtol=1e-4)
-
-
-def logits_of(model: Any, base: Path, rows: pd.DataFrame) -> torch.Tensor:
-    """One row after the other, so that nothing is padded."""
-    tokenizer = load_tokenizer(base)
-    with torch.inference_mode():
-        return torch.cat([model(**tokenizer(text, return_tensors="pt")).logits for text in rows["text"]])
+    model, tokenizer = PeftModel.from_pretrained(plain, str(adapter)).eval(), load_tokenizer(base)
+    with torch.inference_mode():  # one row after the other, so that nothing is padded
+        alone = torch.cat([model(**tokenizer(text, return_tensors="pt")).logits for text in ROWS["text"]])
+    torch.testing.assert_close(alone, torch.from_numpy(scorer.outputs("select")), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("model_type", CAUSAL)
-def test_a_causal_language_model_has_no_head_and_is_scored_by_its_loss(
-    model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_causal_language_model_has_no_head_and_is_scored_by_its_loss(model_type: str, tmp_path: Path) -> None:
     base = save_random(model_type, tmp_path / "base", AutoModelForCausalLM)
-    zoo, task = zoo_of(base, "language", tmp_path, monkeypatch)
+    zoo, scorer, adapter = fine_tuned(base, tmp_path, **LANGUAGE)
     assert not zoo.head and zoo.config["modules_to_save"] == []
-    rows = make_rows(8, 2)
-    scorer = Scorer(base, zoo, task, {"select": rows}, 256)
-    scorer.merge(zoo.theta[-1])
-    found = scorer.losses("select")
-    (tmp_path / "adapter").mkdir()
-    write_adapter(
-        tmp_path / "adapter", unflatten(zoo.theta[-1], zoo.layout), zoo.config, str(base), ""
-    )  # fmt: skip
-    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(tmp_path / "adapter")).eval()
-    tokenizer = load_tokenizer(base)
-    for text, loss in zip(rows["text"], found, strict=True):
+    found, tokenizer = scorer.losses("select"), load_tokenizer(base)
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(adapter)).eval()
+    for text, loss in zip(ROWS["text"], found, strict=True):
         tokens = tokenizer(text, return_tensors="pt")
         with torch.inference_mode():
             assert float(model(**tokens, labels=tokens["input_ids"]).loss) == pytest.approx(loss, abs=1e-4)
@@ -99,30 +84,21 @@ def test_a_causal_language_model_has_no_head_and_is_scored_by_its_loss(
                            (["query", "word_embeddings"], "'word_embeddings': found Embedding")],
 )  # fmt: skip
 def test_every_target_must_be_a_linear_module(targets: list[str], found: str, tmp_path: Path) -> None:
-    from condpdiff.text.models import peft_model
-
-    base = save_random("bert", tmp_path / "base")
-    said = message_of(peft_model, base, 2, 0, 1, 1.0, targets)
+    said = message_of(peft_model, save_random("bert", tmp_path / "base"), 2, 0, 1, 1.0, targets)
     assert said.startswith(f"params.yaml: collect.target_modules: {found}") and "query, value" in said
 
 
 def test_a_language_task_has_texts_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for split in ("train", "validation"):
-        pd.DataFrame({"text": [f"{split} {i}" for i in range(6)]}).to_json(
-            f"{split}.jsonl", orient="records", lines=True
-        )
-    data = {"kind": "language", "columns": {"text": "text"}}
-    data |= {"source": {"type": "files", "train": "train.jsonl", "validation": "validation.jsonl"}}
-    task = make_task(data=data, metrics=["log_likelihood"], finetune={"head_lr": 0.0})
+        texts = pd.DataFrame({"text": [f"{split} {i}" for i in range(6)]})
+        texts.to_json(f"{split}.jsonl", orient="records", lines=True)
+    task = make_task(**LANGUAGE)
     frames = prepare(task.data, "poems", Data(max_train=9, max_validation=9))
     assert list(frames["train"].columns) == ["text", "text_pair", "label"] and len(frames["train"]) == 6
-    shots = describe(task, frames["train"])["few_shot"]
-    assert all(shot.count("Example: train") == 2 for shot in shots)
-    said = message_of(
-        make_task, data=data | {"labels": ["a", "b"]}, metrics=["log_likelihood"], finetune={"head_lr": 0}
-    )
-    assert "kind: found language, allowed: with neither labels" in said
+    assert all(shot.count("Example: train") == 2 for shot in describe(task, frames["train"])["few_shot"])
+    labelled = LANGUAGE | {"data": {**LANGUAGE["data"], "labels": ["a", "b"]}}
+    assert "kind: found language, allowed: with neither labels" in message_of(make_task, **labelled)
 
 
 @pytest.mark.parametrize("model_type", MODELS)

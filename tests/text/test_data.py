@@ -128,7 +128,7 @@ def test_missing_or_repeated_column_is_named() -> None:
     [
         (make_data, "a,bad\nb,godo", "found 'godo' in row 2 of train.csv (did you mean 'good'?); allowed: bad, good,"),
         (make_data, "a,0\nb,0.5", "found '0.5' in row 2"),
-        (make_data, "a,bad\nb,", "1 of 2 labels are missing in train.csv (first: row 2)"),
+        (make_data, "a,bad\nb,", "1 of 2 labels are missing (first: row 2 of train.csv)"),
         (make_data, "a,bad\nb,bad", "train.csv: all 2 rows kept have the label 'bad' (params.yaml: data.max_train is"),
         (make_data, ",bad\n ,good", "train.csv: no rows are left after cleaning"),
         (make_data, "v 1,bad\nv 2,good", "train.csv: no rows are left after cleaning"),
@@ -251,34 +251,30 @@ def test_packages_give_their_rows(name: str, train: int, validation: int, monkey
         assert frame["label"].nunique() == data.num_outputs or data.kind == "regression"
 
 
-GLUE_FILES: dict[str, tuple[str | None, list[str], dict[str, str | None]]] = {
-    "sst2": ("sentence\tlabel", ["a fine film \t1", 'a "bad film \t0'], {}),
-    "rte": ("index\tsentence1\tsentence2\tlabel", ["0\tp\th\tentailment", "1\tq\ti\tnot_entailment"], {}),
-    "qnli": ("index\tquestion\tsentence\tlabel", ["0\tw?\ts\tentailment", "1\tv?\tt\tnot_entailment"], {}),
-    "mrpc": (
-        "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String",
-        ["1\t7\t8\ta\tb", "0\t9\t10\tc\td"],
-        {"text": "#1 String", "text_pair": "#2 String", "label": "Quality"},
-    ),
-    "cola": (None, ["gj04\t1\t\ta b", "gj04\t0\t*\tb a"], {}),
-    "stsb": (
-        "index\tgenre\tsentence1\tsentence2\tscore",
-        ["0\tnews\ta\tb\t5.000", "1\tnews\tc\td\t0.400"],
-        {"text": "sentence1", "text_pair": "sentence2", "label": "score"},
-    ),
+GLUE_FILES = {
+    "sst2": ["sentence\tlabel", "a fine film \t1", 'a "bad film \t0'],
+    "rte": ["index\tsentence1\tsentence2\tlabel", "0\tp\th\tentailment", "1\tq\ti\tnot_entailment"],
+    "qnli": ["index\tquestion\tsentence\tlabel", "0\tw?\ts\tentailment", "1\tv?\tt\tnot_entailment"],
+    "mrpc": ["\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String", "1\t7\t8\ta\tb", "0\t9\t10\tc\td"],
+    "cola": ["gj04\t1\t\ta b", "gj04\t0\t*\tb a"],
+    "stsb": ["index\tgenre\tsentence1\tsentence2\tscore", "0\tnews\ta\tb\t5.000", "1\tnews\tc\td\t0.400"],
+}
+GLUE_COLUMNS = {  # whose names on the hub are others
+    "mrpc": {"text": "#1 String", "text_pair": "#2 String", "label": "Quality"},
+    "stsb": {"text": "sentence1", "text_pair": "sentence2", "label": "score"},
 }
 
 
 @pytest.mark.parametrize("name", GLUE_FILES)
 def test_glue_task_reads_glues_own_files(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    header, lines, columns = GLUE_FILES[name]
-    for split in ("train", "dev"):
-        own = lines if split == "train" else [re.sub(r"\b[a-z]\b", lambda m: m[0].upper(), line) for line in lines]
-        Path(f"{split}.tsv").write_text("\n".join(([header] if header else []) + own) + "\n")
+    *header, one, two = GLUE_FILES[name]
+    other = [re.sub(r"\b[a-z]\b", lambda m: m[0].upper(), line) for line in (one, two)]
+    for split, lines in (("train", [one, two]), ("dev", other)):
+        Path(f"{split}.tsv").write_text("\n".join(header + lines) + "\n")
     source: dict[str, Any] = {"type": "files", "train": "train.tsv", "validation": "dev.tsv"}
     source |= {} if header else {"header": ["origin", "label", "star", "sentence"]}
     given = shipped(name, monkeypatch).data.model_dump()
-    data = parse(TaskData, given | {"source": source, "columns": columns or given["columns"]}, name, "data")
+    data = parse(TaskData, given | {"source": source, "columns": GLUE_COLUMNS.get(name, given["columns"])}, name)
     frames = prepare(data, name, ALL)
     assert frames["validation"]["label"].nunique() == 2
     assert (frames["validation"]["text_pair"] != "").all() == (data.columns.text_pair is not None)

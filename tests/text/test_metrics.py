@@ -56,7 +56,9 @@ def test_a_constant_scores_zero_without_a_warning(name: str, p: np.ndarray, y: n
         assert score(p, y, [name]) == {name: 0.0}
 
 
-def test_constant_is_the_majority_class_or_the_mean() -> None:
-    assert constant_prediction(np.array([2.0, 1.0, 2.0, 0.0]), "classification") == 2.0
-    assert constant_prediction(np.array([1.0, 0.0]), "classification") == 0.0  # the first of equals
-    assert constant_prediction(np.array([1.0, 2.0, 6.0]), "regression") == 3.0
+@pytest.mark.parametrize(
+    ("labels", "kind", "expected"),
+    [([2, 1, 2, 0], "classification", 2), ([1, 0], "classification", 0), ([1, 2, 6], "regression", 3)],
+)
+def test_constant_is_the_majority_class_the_first_of_equals_or_the_mean(labels: list, kind: str, expected: int) -> None:
+    assert constant_prediction(np.array(labels, float), kind) == expected

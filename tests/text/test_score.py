@@ -1,6 +1,8 @@
-"""Scoring text tasks: logits in the rows' order, their losses and metrics, the task's own head; see tests/evaluate."""
+"""Scoring text tasks: W0 + (alpha / r) B A and back, logits in the rows' order, losses, metrics, the task's head."""
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,10 @@ import torch
 from transformers import AutoTokenizer
 
 from condpdiff.common.files import read_tensors, write_tensors
-from condpdiff.evaluate.scorer import Candidate, Row
 from condpdiff.text.models import load_model
 from condpdiff.text.score import Panel, Scorer, load_head
 from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
+from condpdiff.zoo.layout import Layout, unflatten
 from tests.messages import message_of
 from tests.stand_ins import make_rows, make_task, make_zoo, save_rows
 
@@ -33,6 +35,46 @@ def scorer(request: pytest.FixtureRequest, base: Base, zoos: dict[str, Zoo]) -> 
     found = Scorer(base("bert"), zoos[kind], make_task(kind), rows, tokens=64)
     found.merge(zoos[kind].theta[2])
     return found
+
+
+def test_merged_weight_is_w0_plus_scaled_ba(scorer: Scorer, zoos: dict[str, Zoo]) -> None:
+    zoo = zoos[scorer.data.kind]
+    tensors = unflatten(zoo.theta[2], zoo.layout)
+    assert len(scorer.modules) == 2 * 4  # layers, projections
+    for name, module in scorer.modules.items():
+        a, b = (tensors[f"base_model.model.{name}.lora_{m}.weight"] for m in "AB")
+        expected = scorer.base_weights[name].cpu() + 4.0 / 2 * b @ a
+        torch.testing.assert_close(module.weight.cpu(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_merges_do_not_add_up_and_none_restores_w0_to_the_bit(scorer: Scorer, zoos: dict[str, Zoo]) -> None:
+    def merged(theta: torch.Tensor | None) -> tuple[list[torch.Tensor], np.ndarray]:
+        scorer.merge(theta)
+        return [module.weight.clone() for module in scorer.modules.values()], scorer.losses("select")
+
+    theta = zoos[scorer.data.kind].theta
+    scorer.passes.clear()
+    none, other, _, first, again = map(merged, (None, theta[1], theta[0] * np.nan, theta[2], theta[2]))
+    assert all(map(torch.equal, first[0], again[0])) and np.array_equal(first[1], again[1])
+    assert first[1].shape == (9,) and first[1].dtype == np.float64 and not np.allclose(first[1], other[1])
+    assert all(map(torch.equal, none[0], scorer.base_weights.values()))
+    assert scorer.passes == {"select": 45}
+
+
+def test_what_does_not_fit_the_base_is_named(base: Base, scorer: Scorer, zoos: dict[str, Zoo]) -> None:
+    assert "theta: found 3 weights" in message_of(scorer.merge, torch.zeros(3))
+    name, key, zoo = "bert.embeddings.word_embeddings", next(iter(scorer.modules)), zoos["classification"]
+    changes: dict[str, Callable[..., dict[str, object]]] = {
+        r"data/base: no module '\S*\.9\.\S*', .*rerun finetune-collect": lambda e: {"key": e.key.replace(".1.", ".9.")},
+        r"found \[16, 16\], allowed: \[16, 99\]": lambda e: {"shape": (2, 99) if e.shape[0] == 2 else e.shape},
+        f"{name}: found Embedding, allowed: Linear": lambda e: {"key": e.key.replace(key, name)},
+    }
+    for said, change in changes.items():
+        changed = replace(zoo, layout=Layout(tuple(replace(entry, **change(entry)) for entry in zoo.layout.entries)))
+        assert re.search(said, message_of(Scorer, base("bert"), changed, make_task(), {}, 64))
+    head = {"base_model.model.score.weight": torch.zeros(2)}
+    said = message_of(load_head, load_model(base("bert"), 2)[0], head)
+    assert "head.safetensors: found 'score.weight', which the base model does not have" in said
 
 
 @pytest.mark.parametrize("model_type", ["bert", "roberta", "deberta"])
@@ -81,22 +123,13 @@ def test_predictions_losses_and_scores_are_those_of_the_outputs(scorer: Scorer) 
 
 
 def test_reference_is_what_most_training_rows_say_and_unscored_ones_say_nothing(scorer: Scorer, tmp_path: Path) -> None:
-    (found,) = scorer.references(pd.DataFrame({"label": [1.0, 1.0, 0.0]}))
+    select, made = scorer.constant(pd.DataFrame({"label": [1.0, 1.0, 0.0]}))
     constant = 1.0 if scorer.metrics[0] == "accuracy" else np.float32(2 / 3)
-    assert found.rows == 9 and found.made is not None
-    assert found.made.tolist() == [constant] * 21
-    assert found.validation == scorer.score("validation", found.made)
-    scorer.write(tmp_path, [Row("majority", 0, found), Row("condpdiff", 0, Candidate(4, float("nan")))])
+    assert select.tolist() == [constant] * 9 and made.tolist() == [constant] * 21
+    scorer.write(tmp_path, [made, None])
     tensors = read_tensors(tmp_path / "predictions.safetensors")
     assert tensors["predictions"][0].tolist() == [constant] * 21 and tensors["predictions"][1].isnan().all()
     assert tensors["labels"].tolist() == scorer.labels["validation"].astype(np.float32).tolist()
-
-
-def test_the_zoo_s_head_is_put_in_and_an_unknown_one_is_named(base: Base, scorer: Scorer, zoos: dict[str, Zoo]) -> None:
-    head = zoos[scorer.task.data.kind].head
-    assert torch.equal(scorer.model.classifier.weight.cpu(), head["base_model.model.classifier.weight"])
-    said = message_of(load_head, load_model(base("bert"), 2)[0], {"base_model.model.score.weight": torch.zeros(2)})
-    assert "head.safetensors: found 'score.weight', which the base model does not have" in said
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from condpdiff.common.settings import parse
 from condpdiff.text.data import prepare
 from condpdiff.text.sources import read_source
 from condpdiff.text.task import TaskData
@@ -83,24 +82,19 @@ def test_column_of_a_literal_name_wins_and_bytes_and_nullable_integers_are_read(
         assert expected in of_rows(one_file("a.parquet", columns={"text": name, "label": "label"}))
 
 
+A, C = "in row 1 of a.jsonl", "in row 3 of a.jsonl"
+
+
 @pytest.mark.parametrize(
     ("text", "name", "said"),
     [
-        (
-            {"en": "a"},
-            "text",
-            "found an object {'en': 'a'} in row 1 of a.jsonl, allowed: a string or a number, or a path",
-        ),
-        (
-            ["a", "b"],
-            "text",
-            "found a list ['a', 'b'] in row 1 of a.jsonl, allowed: a string or a number, or with",
-        ),
-        ([["a"]], "text", "found a list [['a']] in row 1 of a.jsonl, allowed: a string or a number"),
+        ({"en": "a"}, "text", f"found an object {{'en': 'a'}} {A}, allowed: a string or a number, or a path"),
+        (["a", "b"], "text", f"found a list ['a', 'b'] {A}, allowed: a string or a number, or with"),
+        ([["a"]], "text", f"found a list [['a']] {A}, allowed: a string or a number"),
         (chat(0)[:1], "text", "allowed: a string or a number, or a path to one such as text.0.content"),
-        (True, "text", "found a boolean True in row 1 of a.jsonl"),
+        (True, "text", f"found a boolean True {A}"),
         ({"en": "a"}, "text.de", "data.columns.text: 'text.de' leads nowhere in every row of a.jsonl"),
-        ("a", "text.de", "found str 'a' in row 1 of a.jsonl, where 'de' leads on; allowed: an object"),
+        ("a", "text.de", f"found str 'a' {A}, where 'de' leads on; allowed: an object"),
         ("a", "txt.de", "no column 'txt.de' in a.jsonl"),
     ],
 )
@@ -108,10 +102,10 @@ def test_anything_else_is_refused_with_file_row_and_what_was_found(text: Any, na
     assert said in refusal(jsonl(lambda _: text, columns={"text": name, "label": "label"}))
 
 
-def test_dates_and_bytes_of_another_encoding_are_refused() -> None:
-    for values in ([b"a\xff"] * 4, pd.date_range("2020", periods=4)):
-        pd.DataFrame({"text": values, "label": ["bad", "good"] * 2}).to_parquet("a.parquet")
-        assert "in row 1 of a.parquet, allowed: " in refusal(one_file("a.parquet"))
+@pytest.mark.parametrize("values", [[b"a\xff"] * 4, pd.date_range("2020", periods=4)])
+def test_dates_and_bytes_of_another_encoding_are_refused(values: Any) -> None:
+    pd.DataFrame({"text": values, "label": ["bad", "good"] * 2}).to_parquet("a.parquet")
+    assert "in row 1 of a.parquet, allowed: " in refusal(one_file("a.parquet"))
 
 
 def test_rows_read_dropped_and_kept_are_told_and_texts_that_may_have_swallowed_rows(
@@ -123,7 +117,7 @@ def test_rows_read_dropped_and_kept_are_told_and_texts_that_may_have_swallowed_r
     assert said.out == "mine: 6 rows of train read, 1 dropped, 5 kept; 2 rows of validation read, 0 dropped, 2 kept\n"
     of_rows(jsonl(lambda i: "a\n" * 9 if i == 1 else "b" * 900 if i == 2 else f"t {i}", ["bad", "good"] * 4))
     said = capsys.readouterr()
-    assert "1 texts of a.jsonl go over many lines (the first, in row 2, over 9)" in said.err
+    assert "1 texts go over many lines (the first, in row 2 of a.jsonl, over 9)" in said.err
     assert "row 3 of a.jsonl is far longer than all others (900 characters, the next 18)" in said.err
 
 
@@ -138,16 +132,12 @@ def test_rows_read_dropped_and_kept_are_told_and_texts_that_may_have_swallowed_r
         ([1, 2], 1, {0, 1}),
         (["2", 3.0, "4.0"], 2, {0, 1, 2}),
         ([False, True], 0, {0, 1}),
+        (["a", "b"], 0, {0, 1}),
         ([1, 2], None, "found indices 1, 2 in a.jsonl, allowed: all of 0 to 2, or data.indices: 0 or 1, where they"),
         ([0, 1], None, "found indices 0, 1 in a.jsonl, allowed: all of 0 to 2, or data.indices: 0, where they start"),
-        (
-            [1, 2, 3],
-            None,
-            "found '3' in row 3 of a.jsonl; allowed: a, b, c, or their indices 0 to 2; or data.indices: 1",
-        ),
-        ([0, 1, 5], None, "found '5' in row 3 of a.jsonl; allowed: a, b, c, or their indices 0 to 2"),
-        ([0, 1, 5], 0, "found '5' in row 3 of a.jsonl; allowed: 0 to 2 (data.indices: 0)"),
-        (["a", "b"], 0, {0, 1}),
+        ([1, 2, 3], None, f"found '3' {C}; allowed: a, b, c, or their indices 0 to 2; or data.indices: 1"),
+        ([0, 1, 5], None, f"found '5' {C}; allowed: a, b, c, or their indices 0 to 2"),
+        ([0, 1, 5], 0, f"found '5' {C}; allowed: 0 to 2 (data.indices: 0)"),
         ([False, True], None, "found true and false in a.jsonl, allowed: a, b, c; or data.indices: 0, if false is 'a'"),
     ],
 )
@@ -213,12 +203,12 @@ def test_one_file_is_split_by_its_seed_by_class_and_by_group() -> None:
         assert len(found["validation"]) == 25
         assert not set(found["train"]["user"]) & set(found["validation"]["user"])
     assert "data.source.split.group: no column 'usr' in a.csv (did you mean 'user'?)" in message_of(split, group="usr")
+    Path("a.csv").write_text("\n".join(["text,label", *(line.rpartition(",")[0] for line in lines), "t,goood"]))
+    assert "found 'goood' in row 101 of a.csv (did you mean 'good'?)" in refusal(one_file("a.csv"))  # of the whole file
 
 
-def test_error_names_the_row_of_the_one_file() -> None:
-    rows = "".join(f"t {i},{['bad', 'good'][i % 2]}\n" for i in range(30))
-    Path("a.csv").write_text(f"text,label\n{rows}t,goood\n")
-    assert "found 'goood' in row 31 of a.csv (did you mean 'good'?)" in refusal(one_file("a.csv"))
+RANGED = {"kind": "regression", "labels": None, "range": [0, 1]}
+SPLIT = {"type": "files", "file": "a.csv", "split": {"validation": 0.5}}
 
 
 @pytest.mark.parametrize(
@@ -226,26 +216,19 @@ def test_error_names_the_row_of_the_one_file() -> None:
     [
         ({"source": {"type": "files", "file": "a.csv"}}, "source.files: found file, allowed: train and validation, or"),
         ({"source": {"type": "files"}}, "source.files: found none, allowed: train and validation, or file and split"),
+        ({"labels": ["NOT", False]}, "labels[1]: found False, allowed: a valid string (quote words such as yes, no"),
+        ({"indices": 0, **RANGED}, "indices: found 0, allowed: null but for"),
         (
-            {"labels": ["NOT", False]},
-            "labels[1]: found False, allowed: a valid string (quote words such as yes, no",
+            {"source": SPLIT | {"split": {"validation": 0.5, "stratify": True}}, **RANGED},
+            "source.split.stratify: found",
         ),
-        (
-            {"indices": 0, "kind": "regression", "labels": None, "range": [0, 1]},
-            "indices: found 0, allowed: null but for",
-        ),
+        ({"source": SPLIT | {"split": {"validation": 0.5, "group": "a", "group_prefix": "_"}}}, "source.split.group: "),
+        ({"columns": {"text": "a", "joins": " "}}, "columns.joins' (did you mean 'join'?)"),
+        ({"positive": "fine"}, "positive: found 'fine', allowed: one of two labels"),
     ],
 )
 def test_task_that_does_not_say_what_it_means_is_one_line(changes: dict[str, Any], said: str) -> None:
-    assert message_of(make_data, **changes).startswith(f"task: data.{said}")
-
-
-def test_stratify_needs_classes_and_one_kind_of_groups() -> None:
-    ranged = {"kind": "regression", "labels": None, "range": [0, 1]}
-    assert "stratify: found True, allowed: false but for" in message_of(one_file, "a", {"stratify": True}, **ranged)
-    assert "group: found 'a', allowed: null beside group_prefix" in message_of(
-        one_file, "a", {"group": "a", "group_prefix": "_"}
-    )
+    assert f"data.{said}" in message_of(make_data, **changes)
 
 
 @pytest.mark.parametrize(("there", "asked"), [("NFD", "NFC"), ("NFC", "NFD")])
@@ -255,10 +238,3 @@ def test_file_is_found_in_whichever_normal_form_its_name_is(there: Any, asked: A
     rows = "".join(f"t {i},{['bad', 'good'][i % 2]}\n" for i in range(12))
     (folder / unicodedata.normalize(there, "tête.csv")).write_text("text,label\n" + rows)
     assert len(of_rows(one_file(unicodedata.normalize(asked, "données/tête.csv")))) == 12
-
-
-def test_key_of_the_task_s_file_is_checked() -> None:
-    given = make_data().model_dump(exclude_none=True) | {"columns": {"text": "text", "label": "label", "joins": " "}}
-    assert "unknown key 'data.columns.joins' (did you mean 'join'?)" in message_of(
-        parse, TaskData, given, "t.yaml", "data"
-    )

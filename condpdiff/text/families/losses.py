@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F  # noqa: N812
 from peft import LoraConfig, TaskType, get_peft_model
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
-from condpdiff.common.errors import UserError
+from condpdiff.common.errors import UserError, first_line
 from condpdiff.common.files import read_rows
 from condpdiff.common.hardware import device
 from condpdiff.text.models import target_modules
@@ -26,20 +25,13 @@ from condpdiff.zoo.many import Losses, ManyFinetuning
 from condpdiff.zoo.placed import batched_loras
 from condpdiff.zoo.settings import Collect
 
-LAYERED = ("bert", "roberta", "electra")
-"""Model types whose layers are built as BERT's."""
-SHARPNESS = 20.0
-"""Logits are so many times a cosine."""
-BATCH = 256
-"""Rows of a pass through the layers below the first LoRA."""
+LAYERED = ("bert", "roberta", "electra")  # model types whose layers are built as BERT's
+SHARPNESS = 20.0  # logits are so many times a cosine
+BATCH = 256  # rows of a pass through the layers below the first LoRA
 
 
 def load_base(base: Path) -> PreTrainedModel:
-    """The encoder without a head.
-
-    Raises:
-        UserError: it is of a type whose layers are not known here.
-    """
+    """The encoder without a head; raises a UserError if it is of a type whose layers are not known here."""
     if (found := AutoConfig.from_pretrained(base).model_type) not in LAYERED:
         raise UserError(f"params.yaml: base.name: found model type {found!r}, allowed: {', '.join(LAYERED)} (families)")
     model: PreTrainedModel = AutoModel.from_pretrained(base, attn_implementation="sdpa")
@@ -58,10 +50,8 @@ def fixed_head(width: int) -> Tensor:
 class Hidden:
     """Texts as the first layer that has a LoRA takes them."""
 
-    states: Tensor
-    """[R, T, d]."""
-    mask: Tensor
-    """[R, T] bool: which are tokens."""
+    states: Tensor  # [R, T, d]
+    mask: Tensor  # [R, T] bool: which are tokens
 
     def __getitem__(self, rows: Tensor) -> "Hidden":
         """Some of the rows, no longer than the longest of them."""
@@ -88,9 +78,8 @@ class Classifier:
         cut = {"truncation": True, "max_length": self.max_length, "padding": "max_length"}
         found = self.tokenizer(list(texts), return_tensors="pt", **cut)
         ids, mask = found["input_ids"].to(device()), found["attention_mask"].bool().to(device())
-        order = mask.sum(1).argsort()
         states = torch.zeros(*ids.shape, self.model.config.hidden_size, device=device())
-        for rows in order.split(BATCH):
+        for rows in mask.sum(1).argsort().split(BATCH):
             longest = int(mask[rows].sum(1).max())
             x = self.model.embeddings(input_ids=ids[rows, :longest])
             for layer in self.below:
@@ -98,17 +87,14 @@ class Classifier:
             states[rows, :longest] = x
         return Hidden(states, mask)
 
-    def pooled(self, theta: Tensor, batch: Hidden) -> Tensor:
-        """theta [S, K], and S V rows of which V follow each other for each LoRA -> embeddings [S V, d] of length 1."""
+    def __call__(self, theta: Tensor, batch: Hidden) -> Tensor:
+        """theta [S, K], and S V rows of which V follow each other for each LoRA -> logits [S V, 2]."""
         x = batch.states
         with batched_loras(self.model, self.layout, self.scale, theta):
             for layer in self.above:
                 x = layer(x, batch.mask[:, None, None])
-        return F.normalize((x * batch.mask[..., None]).sum(1), dim=1)
-
-    def __call__(self, theta: Tensor, batch: Hidden) -> Tensor:
-        """The same -> logits [S V, 2]."""
-        return SHARPNESS * self.pooled(theta, batch) @ self.head.T
+        pooled = F.normalize((x * batch.mask[..., None]).sum(1), dim=1)
+        return SHARPNESS * pooled @ self.head.T
 
 
 class Family(ManyFinetuning):
@@ -118,25 +104,17 @@ class Family(ManyFinetuning):
         """Raises a UserError if the data or the base can't be read, or the model has no such target modules."""
         bare = load_base(base)
         modules = target_modules(bare.config.model_type, collect.target_modules)
-        lora = LoraConfig(
-            task_type=TaskType.FEATURE_EXTRACTION,
-            r=collect.rank,
-            lora_alpha=collect.alpha,  # type: ignore[arg-type]
-            target_modules=modules,
-        )
+        self.config = {"target_modules": modules, "task_type": TaskType.FEATURE_EXTRACTION.value}
         try:
-            model = get_peft_model(bare, lora)
+            model = get_peft_model(bare, LoraConfig(r=collect.rank, lora_alpha=collect.alpha, **self.config))  # type: ignore[arg-type]
         except ValueError as error:
-            found = f"found {collect.target_modules}: {' '.join(str(error).split())}"
+            found = f"found {collect.target_modules}: {first_line(error)}"
             raise UserError(f"params.yaml: collect.target_modules: {found}") from None
         draw_lora(model, collect.seed, collect.factors)
         self.layout = layout_of(model)
         self.start = lora_state(model, self.layout)
         self.trained = trained_part(self.layout, collect.factors)
-        self.config = {"target_modules": modules, "task_type": TaskType.FEATURE_EXTRACTION.value}
-        del model, bare
-        rows = read_rows(data, "train")
-        self.rows: list[pd.DataFrame] = [each for _, each in rows.groupby("member")]
+        self.rows = [each for _, each in read_rows(data, "train").groupby("member")]
         self.count = len(self.rows)
         self.classifier = Classifier(base, self.layout, collect.alpha / collect.rank, task.finetune.max_length)
 

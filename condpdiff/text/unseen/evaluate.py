@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 
 from condpdiff.common.files import read_rows
+from condpdiff.common.hardware import device
 from condpdiff.common.task import number
 from condpdiff.diffusion.conditions import projected
 from condpdiff.evaluate.family import FamilyEvaluation, Run
 from condpdiff.text.conditions import inputs
 from condpdiff.text.encoder import load_encoder
-from condpdiff.text.families.losses import Family
+from condpdiff.text.families.losses import Classifier, Family
 from condpdiff.text.nonsense import nonsense_inputs
 from condpdiff.text.task import Task
-from condpdiff.text.unseen.score import Judge, accuracy, best_threshold, classifier_accuracy, cosines
 from condpdiff.zoo.many import finetune_many
 
-LABELLED, FEW_STEPS = (16, 64), 20
-"""Labelled rows, on which a classifier is trained, and LoRAs in so many steps."""
+LABELLED, FEW_STEPS = (16, 64), 20  # labelled rows, on which a classifier is trained, and LoRAs in so many steps
+BATCH = 16  # rows of each member in one pass
 
 
 class Evaluation(FamilyEvaluation):
@@ -32,10 +32,10 @@ class Evaluation(FamilyEvaluation):
     family: Family
 
     def __init__(self, name: str, task: Task, data: Path, run: Run) -> None:
-        self.folder, family = data / "tasks" / name, Family(task, run.collect, data / "tasks" / name, data / "base")
-        frames = {split: read_rows(self.folder, split) for split in ("train", "held_out", "validation")}
+        folder = data / "tasks" / name
+        frames = {split: read_rows(folder, split) for split in ("train", "held_out", "validation")}
         self.frames = {k: [each for _, each in frame.groupby("member")] for k, frame in frames.items()}
-        super().__init__(name, task, data, run, family)
+        super().__init__(name, task, data, run, Family(task, run.collect, folder, data / "base"))
 
     def turn_to(self, names: Sequence[str], tiers: Sequence[str]) -> None:
         """With their rows."""
@@ -51,8 +51,7 @@ class Evaluation(FamilyEvaluation):
     def other_conditions(self) -> Mapping[str, Tensor]:
         """Texts that mean nothing."""
         condition = self.run.condition
-        encode = projected(load_encoder(condition), condition, self.data)
-        y = encode(nonsense_inputs(condition.kind))
+        y = projected(load_encoder(condition), condition, self.data)(nonsense_inputs(condition.kind))
         return {"noise": y[torch.arange(len(self.names)) % len(y)]}
 
     def more(self, folder: Path) -> None:
@@ -65,16 +64,18 @@ class Evaluation(FamilyEvaluation):
         def told(names: Sequence[str]) -> Tensor:
             return torch.stack([encode(inputs(self.data / "tasks" / name, "task_info")).mean(0) for name in names])
 
-        known = [(self.data / "tasks" / name.partition("/")[0], number(name)) for name in self.trained_on]
-        frames = {folder: read_rows(folder, "held_out") for folder, _ in known}
-        rows = [frames[folder][frames[folder]["member"] == q] for folder, q in known]
+        families = {name.partition("/")[0] for name in self.trained_on}
+        known = {k: dict(list(read_rows(self.data / "tasks" / k, "held_out").groupby("member"))) for k in families}
+        rows = [known[name.partition("/")[0]][number(name)] for name in self.trained_on]
         threshold = best_threshold(cosines(texts(rows), told(self.trained_on)), np.stack([e["label"] for e in rows]))
         scored, true = texts(self.mine["validation"]), self.judges["validation"].labels
-        self._note("cosine", accuracy(cosines(scored, told(self.names)) > threshold, true))
-        train = texts([each.iloc[: max(LABELLED)] for each in self.mine["train"]])
-        labels = np.stack([each["label"].iloc[: max(LABELLED)] for each in self.mine["train"]])
+        found = {"cosine": accuracy(cosines(scored, told(self.names)) > threshold, true)}
+        few = [each.iloc[: max(LABELLED)] for each in self.mine["train"]]
+        train, labels = texts(few), np.stack([each["label"] for each in few])
         for n in LABELLED:
-            self._note(f"classifier@{n}", classifier_accuracy(train[:, :n], labels[:, :n], scored, true))
+            found[f"classifier@{n}"] = classifier_accuracy(train[:, :n], labels[:, :n], scored, true)
+        for arm, values in found.items():
+            self.note(arm, [{"accuracy": value} for value in values])
 
     def starts(self) -> None:
         """Beside the others, LoRAs from nothing and from condpdiff on few labelled rows."""
@@ -86,5 +87,58 @@ class Evaluation(FamilyEvaluation):
                 tuned = finetune_many(losses, theta, self.family.trained, finetune, f"{start}, {n} rows")
                 self.record(f"{start}@{n}", tuned)
 
-    def _note(self, arm: str, found: np.ndarray) -> None:
-        self.note(arm, [{"accuracy": value} for value in found])
+
+class Judge:
+    """Scores LoRAs of M members on their rows, as many of each: [M, V]."""
+
+    def __init__(self, classifier: Classifier, rows: Sequence[pd.DataFrame]) -> None:
+        self.classifier = classifier
+        self.hidden = classifier.hidden([text for each in rows for text in each["text"]])
+        self.labels = np.stack([each["label"] for each in rows])  # [M, V]
+        # Of each member the shortest rows first: a batch then has rows of one length.
+        self.order = self.hidden.mask.sum(1).view(self.labels.shape).argsort(dim=1)
+        self.first = torch.arange(len(rows), device=device())[:, None] * self.labels.shape[1]
+
+    @torch.no_grad()
+    def predict(self, theta: Tensor) -> np.ndarray:
+        """Each member's rows under its own LoRA of theta [M, K] -> classes [M, V]."""
+        found, theta = np.empty(self.labels.shape), theta.to(device())
+        for part in self.order.split(BATCH, dim=1):  # [M, BATCH]
+            logits = self.classifier(theta, self.hidden[(self.first + part).flatten()])
+            np.put_along_axis(found, part.cpu().numpy(), logits.argmax(1).view(part.shape).cpu().numpy(), axis=1)
+        return found
+
+    def __call__(self, theta: Tensor) -> np.ndarray:
+        """Accuracy in percent [M]."""
+        return accuracy(self.predict(theta), self.labels)
+
+
+def accuracy(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Percent of each member's rows [M, V] -> [M]."""
+    return 100 * (predictions == labels).mean(1)
+
+
+def cosines(texts: Tensor, told: Tensor) -> np.ndarray:
+    """Embeddings of rows [M, V, d] and of what tells of each member [M, d] -> cosines [M, V]."""
+    return torch.cosine_similarity(texts, told[:, None], dim=2).cpu().numpy()
+
+
+def best_threshold(values: np.ndarray, labels: np.ndarray) -> float:
+    """The threshold between two values above which most rows are yes, of all rows together."""
+    order = np.argsort(values, axis=None)
+    value, label = values.ravel()[order], labels.ravel()[order]
+    # Right with a threshold behind the first i rows: the no among them, and the yes of the rest.
+    right = np.concatenate([[label.sum()], label.sum() + np.cumsum(1 - 2 * label)])
+    edges = np.concatenate([value[:1] - 1, (value[1:] + value[:-1]) / 2, value[-1:] + 1])
+    return float(edges[right.argmax()])
+
+
+def classifier_accuracy(train: Tensor, labels: np.ndarray, rows: Tensor, true: np.ndarray) -> np.ndarray:
+    """Logistic regression of each member on embeddings [M, n, d] with labels [M, n], scored on [M, V, d] -> [M]."""
+    from sklearn.linear_model import LogisticRegression
+
+    found = [
+        LogisticRegression(max_iter=1000).fit(x.numpy(), y).predict(new.numpy())
+        for x, y, new in zip(train, labels, rows, strict=True)
+    ]
+    return accuracy(np.stack(found), true)

@@ -24,8 +24,7 @@ class Tasks:
     def __init__(self, data: Path, collect: Collect, settings: Ldm) -> None:
         self.settings, self.seed = settings.task_loss, settings.seed
         self.names = {name: members for name, members in grouped("train").items() if members}
-        of = {name: load_task(name) for name in self.names}
-        self.families = {k: Family(task, collect, data / "tasks" / k, data / "base") for k, task in of.items()}
+        self.families = {k: Family(load_task(k), collect, data / "tasks" / k, data / "base") for k in self.names}
         names = [name for members in self.names.values() for name in members]
         self.y = load_conditions(data / "conditions" / FILE, names)
         self.trained = next(iter(self.families.values())).trained

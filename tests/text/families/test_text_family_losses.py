@@ -1,7 +1,8 @@
-"""The losses of a text family's members: each on its own, through the same model that a merged LoRA makes."""
+"""A text family's LoRAs, many at once: losses and accuracies as a merged LoRA makes them; what needs no LoRA."""
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -10,12 +11,14 @@ from transformers import AutoModel, AutoTokenizer
 
 from condpdiff.common.task import Finetune
 from condpdiff.text.families.losses import SHARPNESS, Family, fixed_head
+from condpdiff.text.unseen import evaluate
+from condpdiff.text.unseen.evaluate import Judge, accuracy, best_threshold, classifier_accuracy, cosines
 from condpdiff.zoo.layout import unflatten
 from condpdiff.zoo.many import finetune_many
 from condpdiff.zoo.placed import PREFIX
 from tests.messages import message_of
 from tests.stand_ins import HIDDEN, make_collect, make_rows
-from tests.text.stand_ins_wordnet import make_family
+from tests.text.families.test_wordnet import make_family
 
 TASK = make_family()
 LAST = ["1.attention.self.query", "1.attention.output.dense"]
@@ -88,3 +91,38 @@ def test_model_of_other_layers_and_modules_that_it_lacks_are_one_line(rows: Path
     assert found == ("params.yaml: base.name: found model type 'deberta', allowed: bert, roberta, electra (families)")
     found = message_of(Family, TASK, make_collect(target_modules=["no_such"]), rows, base("bert"))
     assert found.startswith("params.yaml: collect.target_modules: found ['no_such']")
+
+
+def test_each_member_is_scored_by_its_own_lora_in_the_order_of_its_rows(
+    family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "BATCH", 8)
+    theta, judge = drawn(family), Judge(family.classifier, family.rows)
+    found = judge.predict(theta)
+    for q, mine in enumerate(family.rows):
+        with torch.no_grad():
+            alone = family.classifier(theta[q : q + 1], family.classifier.hidden(mine["text"].tolist())).argmax(1)
+        assert found[q].tolist() == alone.tolist()
+    labels = np.stack([mine["label"] for mine in family.rows])
+    assert judge(theta).tolist() == pytest.approx([100 * np.mean(found[q] == labels[q]) for q in range(3)])
+
+
+@pytest.mark.parametrize(
+    ("values", "labels", "right"),
+    [([[0.1, 0.5], [0.6, 0.9]], [[0, 0], [1, 1]], 4), ([[0.9, 0.1]], [[0, 1]], 1), ([[0.1, 0.2]], [[1, 1]], 2),
+     ([[0.1, 0.2]], [[0, 0]], 2)],
+)  # fmt: skip
+def test_threshold_is_right_for_as_many_rows_as_any_can_be(values: list, labels: list, right: int) -> None:
+    x, y = np.array(values), np.array(labels, dtype=float)
+    assert ((x > best_threshold(x, y)) == y).sum() == right
+
+
+def test_cosine_is_of_each_member_s_own_description_and_a_classifier_learns_from_its_own_rows() -> None:
+    random = torch.Generator().manual_seed(0)
+    told, texts = torch.randn(2, 8, generator=random), torch.randn(2, 40, 8, generator=random)
+    found = cosines(texts, told)
+    assert found[1, 3] == pytest.approx(float(torch.cosine_similarity(texts[1, 3], told[1], dim=0)), abs=1e-6)
+    labels = (found > 0).astype(float)
+    learned = classifier_accuracy(texts, labels, texts, labels)
+    assert learned.shape == (2,) and (learned > 90).all()
+    assert accuracy(labels, 1 - labels).tolist() == [0, 0]
