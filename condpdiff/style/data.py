@@ -69,16 +69,16 @@ def _drawn(source: DrawnSource, size: int, count: int, name: str) -> tuple[dict[
     scored, told = drawing.contents(source.seed)
     captions = [photograph.caption for photograph in photographs()]
     rows: dict[str, Rows] = {"train": [], "held_out": [], "validation": []}
-    parameters = []
+    styles: list[Any] = []
     for q in tqdm(range(count), desc=name, unit="style"):
         style = drawing.draw(source.renderer, q, source.seed)
-        parameters.append(style.parameters)
-        images, pictures = np.split(shrink(style(np.concatenate([scored, told])), size), [len(scored)])
+        styles.append(style)
+        images, pictures = np.split(shrink(drawing.render(np.concatenate([scored, told]), style), size), [len(scored)])
         pngs = [encode_png(image) for image in images]
         rows["train"] += [(q, caption, png) for caption, png in zip(captions, pngs, strict=True)]
         rows["held_out"] += [(q, NEUTRAL, encode_png(picture)) for picture in pictures]
         rows["validation"] += [(q, captions[i], pngs[i]) for i in drawing.SCORED]
-    return rows, parameters
+    return rows, styles
 
 
 def _folders(source: FoldersSource, size: int, where: str, limits: Data) -> tuple[dict[str, Rows], list[Any]]:

@@ -104,7 +104,7 @@ def test_unreachable_torchvision_weights_name_the_part_and_the_local_way(monkeyp
 
 def gradings(style: int, crops: int, count: int = 10) -> np.ndarray:
     """The condition's pictures of a style, of other crops for every number of them."""
-    return shrink(drawing.draw("grading", style, 0)(drawing.contents(crops)[1][:count]), 64)
+    return shrink(drawing.render(drawing.contents(crops)[1][:count], drawing.draw("grading", style, 0)), 64)
 
 
 def test_features_of_every_depth_tell_gradings_apart_by_more_than_crops() -> None:

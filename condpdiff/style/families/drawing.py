@@ -13,9 +13,8 @@ means over the whole of it: with them, what becomes of a picture depends a littl
 import colorsys
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, partial
-from typing import Any, NamedTuple
+from functools import cache
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -23,7 +22,7 @@ from scipy.ndimage import gaussian_filter
 
 from condpdiff.common.packages import read_member
 from condpdiff.style import rendering
-from condpdiff.style.photographs import FRAMINGS, photographs
+from condpdiff.style.photographs import FRAMINGS, cut, photographs
 
 RENDERED = 128
 """Pixels a side of the square pictures that styles are made for; whoever asks brings them to the size of his own."""
@@ -45,31 +44,8 @@ PICTURES = ("brick.png", "coins.png", "color.png", "grass.png", "gravel.png", "p
 PATTERNS = {"waves": (0.1, 0.3), "dots": (0.1, 0.3), "strands": (0.2, 0.5), "blobs": (0.3, 0.6)}
 """What is laid over them, and how much of a style's image it may be."""
 
-Parameters = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Style:
-    """One style of a family."""
-
-    parameters: Parameters
-    """What JSON can hold: the family's name as `renderer`, and all that decides the style."""
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Square pictures uint8 [V, H, H, 3] in this style, the same for the same pictures: uint8 [V, H, H, 3].
-
-        Raises:
-            UserError: the package of a network, or of an image, can't be had.
-        """
-        return RENDERERS[self.parameters["renderer"]].render(images, self.parameters)
-
-
-class Family(NamedTuple):
-    """How styles are drawn and what they do."""
-
-    draw: Callable[[np.random.Generator, int], Parameters]
-    """(randomness, the style's number) -> all parameters but `renderer`."""
-    render: Callable[[np.ndarray, Parameters], np.ndarray]
+Style = dict[str, Any]
+"""One style of a family, as JSON can hold it: the family's name as `renderer`, and all that decides the style."""
 
 
 def draw(renderer: str, number: int, seed: int) -> Style:
@@ -80,21 +56,22 @@ def draw(renderer: str, number: int, seed: int) -> Style:
         number, seed: 0 or more.
     """
     rng = np.random.default_rng([seed, number, *renderer.encode()])
-    return Style({"renderer": renderer, **RENDERERS[renderer].draw(rng, number)})
+    return {"renderer": renderer, **RENDERERS[renderer][0](rng, number)}
+
+
+def render(images: np.ndarray, style: Style) -> np.ndarray:
+    """Square pictures uint8 [V, H, H, 3] in a style, the same for the same pictures: uint8 [V, H, H, 3].
+
+    Raises a UserError if the package of a network, or of an image, can't be had.
+    """
+    return RENDERERS[style["renderer"]][1](images, style)
 
 
 def contents(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Crops of the photographs for a style to render.
+    """Crops of the photographs for a style to render, both uint8 [10, RENDERED, RENDERED, 3]: scored and condition.
 
-    Args:
-        seed: of the condition's crops.
-
-    Returns:
-        scored uint8 [10, RENDERED, RENDERED, 3], of each photograph what its caption says, from its very middle;
-        condition, of the same shape: CROPS random ones of each photograph of CONDITION, one photograph after another.
-
-    Raises:
-        UserError: scikit-image's wheel can't be had.
+    The scored ones show of each photograph what its caption says, from its very middle. The condition's are random:
+    CROPS of each photograph of CONDITION, one photograph after another. Raises a UserError as `photographs`.
     """
     real, rng = photographs(), np.random.default_rng(seed)
     scored = [_cut(each.image, FRAMINGS[each.framing], 0.5, 0.5, RENDERED) for each in real]
@@ -103,17 +80,14 @@ def contents(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _random_cut(image: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
-    share, x, y = rng.uniform(*CROP_SIDES), rng.uniform(), rng.uniform()
-    return _cut(image, share, x, y, size)
+    return _cut(image, rng.uniform(*CROP_SIDES), rng.uniform(), rng.uniform(), size)
 
 
 def _cut(image: np.ndarray, share: float, x: float, y: float, size: int) -> np.ndarray:
     """A square of that share of the shorter side; x and y in 0..1 go from left to right and from top to bottom."""
     height, width, _ = image.shape
     side = share * min(height, width)
-    left, top = x * (width - side), y * (height - side)
-    box = (left, top, left + side, top + side)
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS, box))
+    return cut(image, side, x * (width - side), y * (height - side), size)
 
 
 # --- colours ------------------------------------------------------------------------------------
@@ -145,7 +119,7 @@ def _between(stops: list[float], colours: list[list[int]], at: np.ndarray) -> np
 TONES = np.linspace(0, 1, 256)
 
 
-def _draw_grading(rng: np.random.Generator, _: int) -> Parameters:
+def _draw_grading(rng: np.random.Generator, _: int) -> Style:
     """What is light stays light, but for a solarised picture's lightest parts: a grading that a person would choose."""
     kind = str(rng.choice(["duotone", "tritone", "posterised", "solarised", "mix"]))
     if kind in ("duotone", "tritone"):
@@ -165,7 +139,7 @@ def _draw_grading(rng: np.random.Generator, _: int) -> Parameters:
     return {"kind": kind, "matrix": matrix.round(3).tolist(), "shift": shift.round(1).tolist()}
 
 
-def _grade(images: np.ndarray, style: Parameters) -> np.ndarray:
+def _grade(images: np.ndarray, style: Style) -> np.ndarray:
     kind = style["kind"]
     if kind == "mix":
         return rendering.mixed(images, np.array(style["matrix"]), np.array(style["shift"]))
@@ -182,14 +156,14 @@ def _real(rng: np.random.Generator, low: float, high: float) -> float:
     return round(rng.uniform(low, high), 3)
 
 
-# --- prints -------------------------------------------------------------------------------------
+# --- prints and strokes -------------------------------------------------------------------------
 
 PRINTS = ("wash", "cut", "outline", "relief", "tiles")
 SIZES = (3, 9)
 """Pixels; what is smaller is left out of a print."""
 
 
-def _draw_print(rng: np.random.Generator, _: int) -> Parameters:
+def _draw_print(rng: np.random.Generator, _: int) -> Style:
     colours = [_colour(rng, 0.02, 0.35), _colour(rng, 0.6, 0.95)]
     if rng.uniform() < 0.4:
         colours.reverse()
@@ -197,19 +171,11 @@ def _draw_print(rng: np.random.Generator, _: int) -> Parameters:
     return {"kind": str(rng.choice(PRINTS)), "ink": ink, "paper": paper, "size": _real(rng, *SIZES)}
 
 
-def _print(images: np.ndarray, style: Parameters) -> np.ndarray:
-    colours = {key: np.array(style[key], float) for key in ("ink", "paper")}
-    return np.stack([rendering.printed(image, style["kind"], size=style["size"], **colours) for image in images])
-
-
-# --- strokes ------------------------------------------------------------------------------------
-
-
-def _draw_strokes(rng: np.random.Generator, _: int) -> Parameters:
+def _draw_strokes(rng: np.random.Generator, _: int) -> Style:
     kind = str(rng.choice(["hatching", "cross-hatching", "halftone", "charcoal", "chalk"]))
     dark, light = _colour(rng, 0.02, 0.3), _colour(rng, 0.65, 0.95)
     dark_ink = kind == "charcoal" or (kind != "chalk" and rng.uniform() < 0.65)
-    found: Parameters = {"kind": kind, "ink": dark if dark_ink else light, "paper": light if dark_ink else dark}
+    found: Style = {"kind": kind, "ink": dark if dark_ink else light, "paper": light if dark_ink else dark}
     if kind in ("charcoal", "chalk"):
         strength = _real(rng, 0.7, 1.2) if kind == "charcoal" else _real(rng, 0.5, 1.0)
         return {**found, "degrees": int(rng.choice(SLANTS)), "strength": strength}
@@ -217,30 +183,17 @@ def _draw_strokes(rng: np.random.Generator, _: int) -> Parameters:
     return {**found, "degrees": degrees, "period": int(rng.choice(PERIODS))}
 
 
-def _stroke(images: np.ndarray, style: Parameters) -> np.ndarray:
-    kind, degrees = style["kind"], style["degrees"]
-    lay: Callable[..., np.ndarray]
-    if kind in ("charcoal", "chalk"):
-        paint = rendering.charcoal if kind == "charcoal" else rendering.chalk
-        lay = partial(paint, tooth=_tooth(images.shape[1], degrees), strength=style["strength"])
-    elif kind == "halftone":
-        lay = partial(rendering.halftoned, degrees=degrees, period=style["period"])
-    else:
-        lay = partial(rendering.hatched, degrees=degrees, period=style["period"], crossed=kind == "cross-hatching")
-    colours = {key: np.array(style[key], float) for key in ("ink", "paper")}
-    return np.stack([lay(image, **colours) for image in images])
-
-
-@cache
-def _tooth(side: int, degrees: float) -> np.ndarray:
-    """All styles have one paper, turned."""
-    return rendering.tooth((side, side), degrees, np.random.default_rng(0))
+def _on_paper(images: np.ndarray, style: Style) -> np.ndarray:
+    lay: Callable[..., np.ndarray] = rendering.printed if style["renderer"] == "print" else rendering.strokes
+    given = {key: np.array(value, float) if key in ("ink", "paper") else value for key, value in style.items()}
+    del given["renderer"]
+    return np.stack([lay(image, **given) for image in images])
 
 
 # --- styles of images ---------------------------------------------------------------------------
 
 
-def _draw_image(rng: np.random.Generator, _: int) -> Parameters:
+def _draw_image(rng: np.random.Generator, _: int) -> Style:
     colours = _palette(rng, int(rng.integers(2, 6)))
     if rng.uniform() < 0.3:
         rng.shuffle(colours)
@@ -258,7 +211,7 @@ def _draw_image(rng: np.random.Generator, _: int) -> Parameters:
     }
 
 
-def style_image(style: Parameters) -> np.ndarray:
+def style_image(style: Style) -> np.ndarray:
     """The image uint8 [256, 256, 3] that a style of the family `image` is taken of.
 
     A crop of a picture and a fine pattern are laid over each other and recoloured by brightness, each colour as often
@@ -304,18 +257,19 @@ def _mean_style() -> np.ndarray:
     return np.mean([rendering.style_vector(image) for image in pictures()], axis=0)
 
 
-def _of_image(images: np.ndarray, style: Parameters) -> np.ndarray:
+def _of_image(images: np.ndarray, style: Style) -> np.ndarray:
     vector = _mean_style() + style["gain"] * (rendering.style_vector(style_image(style)) - _mean_style())
     return rendering.of_image_in_mosaics(images, vector)
 
 
-RENDERERS = {
-    "grading": Family(_draw_grading, _grade),
-    "print": Family(_draw_print, _print),
-    "strokes": Family(_draw_strokes, _stroke),
-    "image": Family(_draw_image, _of_image),
-    "fixed": Family(
+RENDERERS: dict[str, tuple[Callable[[np.random.Generator, int], Style], Callable[[np.ndarray, Style], np.ndarray]]] = {
+    "grading": (_draw_grading, _grade),
+    "print": (_draw_print, _on_paper),
+    "strokes": (_draw_strokes, _on_paper),
+    "image": (_draw_image, _of_image),
+    "fixed": (
         lambda _, number: {"index": number % rendering.FIXED_STYLES},
         lambda images, style: rendering.fixed_in_mosaic(images, style["index"]),
     ),
 }
+"""Of each family how a style is drawn, of randomness and its number (all but `renderer`), and what it does."""

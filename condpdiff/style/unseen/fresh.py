@@ -105,7 +105,7 @@ class Styles:
         if self.drawn:
             source, (scored, crops) = self.drawn[count % len(self.drawn)]
             style = drawing.draw(source.renderer, FIRST + count, source.seed)
-            made = shrink(style(np.concatenate([scored, crops])), self.size)
+            made = shrink(drawing.render(np.concatenate([scored, crops]), style), self.size)
             true, told, uses = made[: len(scored)], made[len(scored) :], self.settings.uses
             caption = torch.arange(len(scored))
         else:

@@ -15,7 +15,6 @@ from condpdiff.common.task import Data
 from condpdiff.style.conditions import draws_of, inputs, pictures_of, shown
 from condpdiff.style.data import NEUTRAL, prepare_data
 from condpdiff.style.families import drawing
-from condpdiff.style.families.drawing import Style
 from condpdiff.style.images import shrink
 from condpdiff.style.photographs import Photograph
 from tests.messages import message_of
@@ -52,7 +51,7 @@ def test_member_is_told_of_by_other_photographs_than_it_is_scored_on(
     ten_photographs: list[Photograph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A style that leaves pictures alone, so that an image tells the photograph that it is of."""
-    monkeypatch.setitem(drawing.RENDERERS, "grading", drawing.Family(lambda *_: {}, lambda images, _: images))
+    monkeypatch.setitem(drawing.RENDERERS, "grading", (lambda *_: {}, lambda images, _: images))
     folder = prepared("family", DRAWN)
     captions = [photograph.caption for photograph in ten_photographs]
     for q in range(4):
@@ -71,9 +70,9 @@ def test_images_are_of_the_style_that_the_description_keeps_and_the_same_each_ti
     assert {p.name: p.read_bytes() for p in one.iterdir()} == {p.name: p.read_bytes() for p in again.iterdir()}
     styles = read_json(one / "description.json")["styles"]
     scored, told = drawing.contents(3)
-    for q, parameters in enumerate(styles):
-        assert (pictures_of(one, q, "train") == shrink(Style(parameters)(scored), SIZE)).all()
-        assert (pictures_of(one, q) == shrink(Style(parameters)(told), SIZE)).all()
+    for q, style in enumerate(styles):
+        assert (pictures_of(one, q, "train") == shrink(drawing.render(scored, style), SIZE)).all()
+        assert (pictures_of(one, q) == shrink(drawing.render(told, style), SIZE)).all()
     assert len({of(one, "train", q)["image"].iloc[5] for q in range(4)}) == 4
     assert styles != read_json(prepared("other", DRAWN | {"seed": 4}) / "description.json")["styles"]
 
