@@ -9,7 +9,7 @@ autoencoder.csv, denoiser.csv   the two training curves
 
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 from diffusers.models.transformers.pixart_transformer_2d import PixArtTransformer2DModel
 from diffusers.models.unets.unet_2d_blocks import AutoencoderTinyBlock
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from condpdiff.common.errors import UserError, nearest
@@ -49,14 +49,14 @@ SAMPLE_STEPS, SAMPLE_SEEDS = 10, (0, 1, 2)
 
 
 class TextEncoder(Section):
-    source: str = Field(pattern="^(package|hub|local)$")
+    source: Literal["package", "hub", "local"]
     name: str
 
 
 class Photographs(Section):
     crops: PositiveInt
     """Crops of each photograph, each moved a little."""
-    seed: int = Field(0, ge=0)
+    seed: NonNegativeInt = 0
 
 
 class Training(Section):
@@ -82,7 +82,21 @@ class SmallModel(Section):
     photographs: Photographs
     autoencoder: Training
     denoiser: DenoiserTraining
-    seed: int = Field(0, ge=0)
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "SmallModel":
+        for key, kind in CLASSES.items():
+            known = sorted(inspect.signature(kind.__init__).parameters.keys() - {"self"})
+            for found in getattr(self, key).keys() - set(known):
+                raise ValueError(f"{key}: unknown key {found!r}{nearest(found, known)}; see {kind.__name__}")
+        for key, needed in (("transformer", "sample_size"), ("vae", "encoder_block_out_channels")):
+            if needed not in getattr(self, key):
+                raise ValueError(f"{key}: no key {needed!r}")
+        channels, latents = self.transformer.get("in_channels"), self.vae.get("latent_channels")
+        if channels != latents:
+            raise ValueError(f"transformer.in_channels: {channels}, allowed: vae.latent_channels = {latents}")
+        return self
 
     @property
     def size(self) -> int:
@@ -104,41 +118,22 @@ def save_index(folder: Path, text_encoder: str, tokenizer: str, vae: str) -> Non
 
 
 def load_small_model(name: str) -> SmallModel:
-    """Read and check `configs/models/<name>.yaml`.
-
-    Raises:
-        UserError: there is no such file, or it says of nothing how to train it.
-    """
-    path = MODELS / f"{name}.yaml"
+    """Read `configs/models/<name>.yaml`; a UserError if there is no such file, or it does not say how to train."""
     trainable = sorted(p.stem for p in MODELS.glob("*.yaml") if "denoiser" in read_yaml(p))
     if name not in trainable:
         message = f"found {name!r}{nearest(name, trainable)}, allowed with source: trained: {', '.join(trainable)}"
         raise UserError(f"params.yaml: base.name: {message}")
-    model = parse(SmallModel, read_yaml(path), str(path))
-    for key, kind in CLASSES.items():
-        known = sorted(inspect.signature(kind.__init__).parameters.keys() - {"self"})
-        for found in getattr(model, key):
-            if found not in known:
-                raise UserError(f"{path}: {key}: unknown key {found!r}{nearest(found, known)}; see {kind.__name__}")
-    for key, needed in (("transformer", "sample_size"), ("vae", "encoder_block_out_channels")):
-        if needed not in getattr(model, key):
-            raise UserError(f"{path}: {key}: no key {needed!r}")
-    channels, latents = model.transformer.get("in_channels"), model.vae.get("latent_channels")
-    if channels != latents:
-        raise UserError(f"{path}: transformer.in_channels: found {channels}, allowed: vae.latent_channels = {latents}")
-    return model
+    path = MODELS / f"{name}.yaml"
+    return parse(SmallModel, read_yaml(path), str(path))
 
 
 def train(name: str, folder: Path) -> None:
     """Text encoder and scheduler as they are, then the autoencoder on crops, then the transformer on their latents."""
     model, where = load_small_model(name), f"{MODELS}/{name}.yaml"
-    text, tokenizer = load_pretrained(
-        model.text_encoder.source,
-        model.text_encoder.name,
-        f"{where}: text_encoder.name",
-        f"text encoder {model.text_encoder.name!r}",
-        "give it locally as text_encoder: {source: local, name: DIRECTORY}",
-    )
+    source, encoder = model.text_encoder.source, model.text_encoder.name
+    locally = "give it locally as text_encoder: {source: local, name: DIRECTORY}"
+    key = f"{where}: text_encoder.name"
+    text, tokenizer = load_pretrained(source, encoder, key, f"text encoder {encoder!r}", locally)
     if (found := model.transformer.get("caption_channels")) != text.config.hidden_size:
         width = f"the text encoder's {text.config.hidden_size}"
         raise UserError(f"{where}: transformer.caption_channels: found {found}, allowed: {width}")
@@ -157,7 +152,14 @@ def train(name: str, folder: Path) -> None:
     caption_of = torch.arange(len(captions)).repeat_interleave(crops.shape[1])
     examples = Examples(encode_images(vae, pixels), caption_of, embeddings, mask).to(device())
     transformer = _train_denoiser(model, examples, folder)
-    _save_samples(folder, captions, crops, vae, transformer, (embeddings, mask))
+
+    # The sheet: a column of each caption.
+    real = crops[:, 0]
+    restored = to_uint8(decode_latents(vae, encode_images(vae, to_tensor(real))))
+    pipe, asked, shown = pipeline(folder, transformer, vae), examples.embeddings[:-1], examples.mask[:-1]
+    made = [generate(pipe, asked, shown, [seed] * len(captions), SAMPLE_STEPS, 1.0) for seed in SAMPLE_SEEDS]
+    sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in (real, restored, *made)])
+    save_png(folder / SAMPLES, sheet, prompts="\n".join(captions), seeds="\n".join(map(str, SAMPLE_SEEDS)))
 
 
 def crops_of_photographs(settings: Photographs, size: int) -> tuple[list[str], np.ndarray]:
@@ -173,8 +175,7 @@ def _train_autoencoder(model: SmallModel, pixels: Tensor, folder: Path) -> Autoe
 
     A step sees windows of half a crop's side: the network is convolutional, and they cost a quarter.
     """
-    vae: Any = _fresh_autoencoder(model.vae)
-    vae.to(device())
+    vae: Any = _fresh_autoencoder(model.vae).to(device())  # type: ignore[arg-type]
     settings, side = model.autoencoder, model.size // 2
 
     def loss(network: nn.Module, _: int) -> Tensor:
@@ -185,7 +186,9 @@ def _train_autoencoder(model: SmallModel, pixels: Tensor, folder: Path) -> Autoe
         restored = vae.decoder(z)
         # A pipeline knows one scale for all channels: hold each at mean 0 and variance 1.
         scale = z.mean((0, 2, 3)).square().mean() + (z.std((0, 2, 3)) - 1).square().mean()
-        return (restored - images).abs().mean() + 0.5 * _edges(restored, images) + 0.1 * scale
+        # Differences between neighbouring pixels: blur costs, a shift in colour does not.
+        edges = ((restored.diff(dim=d) - images.diff(dim=d)).abs().mean() for d in (2, 3))
+        return (restored - images).abs().mean() + 0.5 * sum(edges) + 0.1 * scale
 
     curve = fit(vae, loss, adamw(vae.parameters(), settings.lr), steps=settings.steps, what="autoencoder")
     curve.to_csv(folder / "autoencoder.csv", index=False)
@@ -212,11 +215,6 @@ def _fresh_autoencoder(config: dict[str, Any]) -> AutoencoderTiny:
     return vae
 
 
-def _edges(one: Tensor, other: Tensor) -> Tensor:
-    """Mean distance of the differences between neighbouring pixels: blur costs, a shift in colour does not."""
-    return sum((one.diff(dim=d) - other.diff(dim=d)).abs().mean() for d in (2, 3))  # type: ignore[return-value]
-
-
 def recolour(images: Tensor) -> Tensor:
     """Half of a batch [B, 3, H, W] in [-1, 1] in other colours: a style's images have colours that no photograph has.
 
@@ -236,8 +234,7 @@ def recolour(images: Tensor) -> Tensor:
 
 def _train_denoiser(model: SmallModel, examples: Examples, folder: Path) -> nn.Module:
     """Train the transformer on latents of crops; the last embedding is the empty caption's."""
-    transformer: Any = build_transformer(model.transformer)
-    transformer.to(device())
+    transformer: Any = build_transformer(model.transformer).to(device())  # type: ignore[arg-type]
     scheduler, settings = load_scheduler(folder), model.denoiser
     empty = len(examples.embeddings) - 1
 
@@ -253,25 +250,3 @@ def _train_denoiser(model: SmallModel, examples: Examples, folder: Path) -> nn.M
     curve.to_csv(folder / "denoiser.csv", index=False)
     transformer.eval().requires_grad_(False).save_pretrained(folder / "transformer")
     return transformer
-
-
-def _save_samples(
-    folder: Path,
-    captions: list[str],
-    crops: np.ndarray,
-    vae: AutoencoderTiny,
-    transformer: nn.Module,
-    embedded: tuple[Tensor, Tensor],
-) -> None:
-    """A sheet of all captions; from the top: a real crop, it through the autoencoder, generated images.
-
-    Captions and seeds stand in the file.
-    """
-    real = crops[:, 0]
-    restored = to_uint8(decode_latents(vae, encode_images(vae, to_tensor(real))))
-    pipe = pipeline(folder, transformer, vae)
-    embeddings, mask = (tensor[: len(captions)].to(device()) for tensor in embedded)
-    made = [generate(pipe, embeddings, mask, [s] * len(captions), SAMPLE_STEPS, 1.0) for s in SAMPLE_SEEDS]
-    sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in (real, restored, *made)])
-    prompts, seeds = "\n".join(captions), "\n".join(map(str, SAMPLE_SEEDS))
-    save_png(folder / SAMPLES, sheet, prompts=prompts, seeds=seeds)

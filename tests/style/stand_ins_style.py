@@ -16,7 +16,7 @@ from condpdiff.common.pretrained import save_source
 from condpdiff.common.settings import parse
 from condpdiff.style.images import encode_png
 from condpdiff.style.metrics import FEATURES, LITE0, Lite0
-from condpdiff.style.models import build_transformer, peft_transformer, target_modules
+from condpdiff.style.models import ATTENTION, build_transformer, peft_transformer
 from condpdiff.style.small_pixart import save_index
 from condpdiff.style.task import Task
 from condpdiff.zoo.checkpoints import Zoo
@@ -139,6 +139,6 @@ def make_style_zoo(base: Path, count: int = 6) -> Zoo:
         "task": "waves",
         "modules_to_save": [],
         "task_type": None,
-        "target_modules": target_modules("auto"),
+        "target_modules": sorted(ATTENTION),
     }
     return Zoo(theta, layout, {}, config)

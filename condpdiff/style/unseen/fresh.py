@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -72,7 +72,7 @@ class Styles:
         zoo = load_zoo(data / "zoo" / self.names[0], 1)
         self.trained = trained_part(zoo.layout, zoo.config.get("factors", "both"))
         self.denoising = Denoising(base, zoo.layout, zoo.config["alpha"] / zoo.config["rank"])
-        self.vae = cast(Any, load_vae(base)).to(device())
+        self.vae = load_vae(base).to(device())
         self.embeddings, self.mask = (each.to(device()) for each in embed_captions(base, known))
         self.encode = projected(load_encoder(condition), condition, data)
         self.made = 0

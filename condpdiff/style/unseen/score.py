@@ -29,7 +29,7 @@ class Painter:
         """Args: scale: alpha / r."""
         self.layout, self.scale, self.scoring = layout, scale, scoring
         self.transformer = cast(Any, load_transformer(base)).to(device())
-        vae = cast(Any, load_vae(base)).to(device())
+        vae = load_vae(base).to(device())
         if device() != "cpu":
             vae.enable_slicing()  # an image of 512 x 512 takes about a gigabyte to decode
         self.pipe = pipeline(base, self.transformer, vae)
