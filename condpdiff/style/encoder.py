@@ -4,7 +4,7 @@ Either's pooled last features tell what is on a picture. A style lives in early 
 takes means and deviations of every block of EfficientNet-Lite0, and quantiles of the colours.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,9 @@ from condpdiff.common.errors import UserError
 from condpdiff.common.hardware import device
 from condpdiff.common.packages import read_member
 from condpdiff.common.pretrained import cannot_load
-from condpdiff.diffusion.conditions import unit_variance
+from condpdiff.diffusion.conditions import Encode, unit_variance
 from condpdiff.diffusion.settings import Condition
 from condpdiff.style.metrics import LITE0_MEMBER, LITE0_PACKAGE, Lite0, features, lite0_of, lite0_state, read_state
-
-Encode = Callable[[Sequence[np.ndarray]], Tensor]
-"""draws of style images, each uint8 [images, H, W, 3] -> [V, d_cond] float32, each of length sqrt(d_cond)."""
 
 KEY = "params.yaml: condition.model"
 TORCHVISION = "IMAGENET1K_V1"
@@ -29,7 +26,7 @@ QUANTILES = 7
 
 
 def load_encoder(settings: Condition) -> Encode:
-    """The encoder that `condition.encoder` and `condition.model` name.
+    """The encoder that `condition.encoder` and `condition.model` name: draws uint8 [images, H, W, 3] -> [V, d] float32.
 
     Raises a UserError if its weights can't be had; says how to give them locally.
     """

@@ -2,10 +2,12 @@
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageChops, ImageCms, ImageOps, UnidentifiedImageError
+import pandas as pd
+from PIL import Image, ImageChops, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from condpdiff.common.errors import UserError
 
@@ -111,6 +113,19 @@ def encode_png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def decoded(rows: pd.DataFrame) -> np.ndarray:
+    """The images of a prepared split: uint8 [V, H, W, 3]."""
+    return np.stack([np.asarray(Image.open(io.BytesIO(png))) for png in rows["image"]])
+
+
+def save_png(path: Path, pixels: np.ndarray, **texts: object) -> None:
+    """Write an image [H, W, 3] uint8 with what it was made from inside: its prompt and, where it has one, its seed."""
+    inside = PngImagePlugin.PngInfo()
+    for key, text in texts.items():
+        inside.add_text(key, str(text))
+    Image.fromarray(pixels).save(path, pnginfo=inside)
 
 
 def shrink(images: np.ndarray, size: int) -> np.ndarray:

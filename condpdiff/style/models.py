@@ -26,7 +26,7 @@ from torch import Tensor
 from condpdiff.common.errors import UserError, first_line
 from condpdiff.common.files import read_json
 from condpdiff.common.hardware import device
-from condpdiff.style.rows import images, to_tensor
+from condpdiff.style.images import decoded
 
 # The pipeline warns of an autoencoder and a text encoder that are not PixArt's own; ours are meant.
 logging.set_verbosity_error()
@@ -104,14 +104,14 @@ def image_size(transformer: Mapping[str, Any], vae: Mapping[str, Any]) -> int:
     return int(transformer["sample_size"]) * 2 ** (len(blocks) - 1)
 
 
-def load_transformer(base: Path) -> PixArtTransformer2DModel:
-    """The base's transformer, float32, in evaluation mode, on the CPU; a UserError if it can't be read or is none."""
+def load_transformer(base: Path) -> Any:
+    """The base's PixArtTransformer2DModel, float32, in evaluation mode, on the CPU; a UserError if it can't be read."""
     check_is_pixart(base, "base model")
     return _load(PixArtTransformer2DModel, base / "transformer")
 
 
 def load_vae(base: Path) -> Any:
-    """The base's autoencoder, as `load_transformer`."""
+    """The base's autoencoder, one of AUTOENCODERS, as `load_transformer`."""
     check_is_pixart(base, "base model")
     return _load(AUTOENCODERS[read_json(base / "vae/config.json")["_class_name"]], base / "vae")
 
@@ -130,6 +130,16 @@ def load_scheduler(base: Path) -> DDPMScheduler:
 
 
 # --- images, captions ---------------------------------------------------------------------------
+
+
+def to_tensor(pixels: np.ndarray) -> Tensor:
+    """uint8 [V, H, W, 3] -> float32 [V, 3, H, W] in [-1, 1], as diffusers' autoencoders take them."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_uint8(pixels: Tensor) -> np.ndarray:
+    """float [V, 3, H, W] in [-1, 1] -> uint8 [V, H, W, 3]; what lies beyond is cut."""
+    return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().contiguous().numpy()
 
 
 @torch.no_grad()
@@ -206,7 +216,7 @@ def load_examples(base: Path, rows: pd.DataFrame) -> Examples:
     number = {caption: i for i, caption in enumerate(captions)}
     # Decoded a batch at a time: a thousand images of 512 x 512 are 3 GB in float32.
     parts = (rows.iloc[i : i + BATCH] for i in range(0, len(rows), BATCH))
-    latents = torch.cat([encode_images(vae, to_tensor(images(part))).cpu() for part in parts])
+    latents = torch.cat([encode_images(vae, to_tensor(decoded(part))).cpu() for part in parts])
     return Examples(latents, torch.tensor(rows["caption"].map(number).tolist()), embeddings, mask)
 
 

@@ -83,11 +83,7 @@ def load_task(name: str) -> Task:
 
 
 def check(params: Section, tasks: Mapping[str, Task]) -> None:
-    """Raise unless a run, the whole of params.yaml, and its families are what this domain can do.
-
-    Raises:
-        ValueError: a key has a value of the other domain, or one that no style can do with.
-    """
+    """Raise a ValueError unless params.yaml, as a whole, and its families are what this domain can do."""
     check_choices(params, CHOICES)
     if (steps := value_of(params, "eval.image_steps")) < 2:
         raise ValueError(f"eval.image_steps: {steps}, allowed: at least 2, for diffusers' pipeline")

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from condpdiff.style import rows
-from condpdiff.style.images import SAMPLE_FORMAT, encode_png, read_rgb, square
+from condpdiff.style import models
+from condpdiff.style.images import SAMPLE_FORMAT, decoded, encode_png, read_rgb, square
 from tests.messages import message_of
 from tests.style.stand_ins_style import make_images, make_style_rows
 
@@ -152,7 +152,7 @@ def test_png_has_the_same_bytes_for_the_same_pixels() -> None:
 
 
 def test_images_come_back_as_they_were() -> None:
-    found = rows.images(make_style_rows(5, 0))
+    found = decoded(make_style_rows(5, 0))
     assert found.dtype == np.uint8
     assert (found == make_images(5, 0)).all()
 
@@ -160,9 +160,9 @@ def test_images_come_back_as_they_were() -> None:
 def test_tensors_lie_between_minus_one_and_one_and_come_back() -> None:
     pixels = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
     pixels[..., 0] = 255  # red
-    tensor = rows.to_tensor(pixels)
+    tensor = models.to_tensor(pixels)
     assert tensor.shape == (1, 3, 16, 16) and tensor.dtype == torch.float32
     assert (tensor[:, 0] == 1).all() and tensor[:, 1:].min() == -1
-    assert (rows.to_uint8(tensor) == pixels).all()
+    assert (models.to_uint8(tensor) == pixels).all()
     beyond = torch.tensor([-3.0, 0.0, 3.0], dtype=torch.bfloat16).view(1, 3, 1, 1)
-    assert rows.to_uint8(beyond).tolist() == [[[[0, 128, 255]]]]
+    assert models.to_uint8(beyond).tolist() == [[[[0, 128, 255]]]]

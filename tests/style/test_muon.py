@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from condpdiff.style.muon import RATE, MuonAdamW
+from condpdiff.style.small_pixart import MUON_RATE, MuonAdamW
 
 
 def model(*shapes: tuple[int, int]) -> nn.ModuleDict:
@@ -35,14 +35,14 @@ def test_both_step_at_the_rates_of_a_schedule(prepared: bool) -> None:
         schedule.step()
         moved.append([not torch.equal(p, old) for p, old in zip(network.parameters(), before, strict=True)])
     assert moved == [[False] * 4, [True] * 4]
-    assert [group["lr"] for group in optimizer.param_groups] == [RATE, 1e-3]
+    assert [group["lr"] for group in optimizer.param_groups] == [MUON_RATE, 1e-3]
 
 
 def test_steps_are_those_of_torchs_muon_up_to_its_bf16_and_of_torchs_adamw() -> None:
     ours, theirs = (model((16, 8), (8, 16), (16, 8)) for _ in range(2))
     start = [p.detach().clone() for p in ours.parameters()]
     matrices, others = ([p for p in theirs["inner"].parameters() if p.dim() == d] for d in (2, 1))
-    muon = torch.optim.Muon(matrices, lr=RATE, weight_decay=0.0)
+    muon = torch.optim.Muon(matrices, lr=MUON_RATE, weight_decay=0.0)
     adamw = torch.optim.AdamW([*others, *theirs["outer"].parameters()], lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0)
     optimizer = MuonAdamW(ours, 1e-3, inside="inner")
     for _ in range(4):

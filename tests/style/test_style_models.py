@@ -13,8 +13,7 @@ from peft import PeftModel
 
 from condpdiff.common.settings import read_yaml
 from condpdiff.style import models
-from condpdiff.style.models import ATTENTION, PARTS, Examples
-from condpdiff.style.rows import to_tensor
+from condpdiff.style.models import ATTENTION, PARTS, Examples, to_tensor
 from condpdiff.zoo.adapters import export_adapter
 from condpdiff.zoo.checkpoints import Zoo
 from condpdiff.zoo.layout import flatten, layout_of, unflatten

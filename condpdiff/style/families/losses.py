@@ -36,7 +36,7 @@ class Denoising:
     def __init__(self, base: Path, layout: Layout, scale: float) -> None:
         """Args: scale: alpha / r."""
         self.layout, self.scale = layout, scale
-        self.transformer = load_transformer(base).to(device())  # type: ignore[arg-type]
+        self.transformer = load_transformer(base).to(device())
         self.scheduler = load_scheduler(base)
         self.levels = int(self.scheduler.config.num_train_timesteps)  # type: ignore[attr-defined]
 
@@ -51,7 +51,7 @@ class Family(ManyFinetuning):
     """All members' training images, through their encoders once."""
 
     def __init__(self, task: Task, collect: Collect, data: Path, base: Path) -> None:
-        """Raises a UserError if the data or the base can't be read or do not fit, or it has no such target modules."""
+        """Raises a UserError if data or base can't be read or do not fit, or the base has no such target modules."""
         allowed = image_size(read_json(base / "transformer/config.json"), read_json(base / "vae/config.json"))
         if task.data.size != allowed:
             key = f"{FAMILIES / data.name}.yaml: data.size"
@@ -63,7 +63,6 @@ class Family(ManyFinetuning):
         self.trained = trained_part(self.layout, collect.factors)
         placed: Any = model.peft_config["default"]
         self.config = {"target_modules": sorted(placed.target_modules), "task_type": None}
-        del model
         rows = read_rows(data, "train")
         self.examples = load_examples(base, rows).to(device())
         self.rows = [np.flatnonzero(rows["member"] == q) for q in range(int(rows["member"].max()) + 1)]
@@ -75,19 +74,16 @@ class Family(ManyFinetuning):
         self.digest = digest.hexdigest()
 
     def losses(self, members: Sequence[int], batch_size: int, seed: int) -> Losses:
-        shape = self.examples.latents.shape[1:]
+        shape, where = (batch_size, *self.examples.latents.shape[1:]), device()
 
-        def drawn(step: int) -> tuple[Examples, Tensor, Tensor]:
+        def loss(theta: Tensor, step: int) -> Tensor:
             picked, noise, levels = [], [], []
             for q in members:
                 rng = np.random.default_rng([seed, q, step])
-                rows = rng.permutation(self.rows[q])
-                picked.append(np.resize(rows, batch_size))
-                noise.append(rng.standard_normal((batch_size, *shape), dtype=np.float32))
+                picked.append(np.resize(rng.permutation(self.rows[q]), batch_size))
+                noise.append(rng.standard_normal(shape, dtype=np.float32))
                 levels.append(rng.integers(self.denoising.levels, size=batch_size))
-            where = device()
-            batch = self.examples[torch.from_numpy(np.concatenate(picked)).to(where)]
-            tensors = (torch.from_numpy(np.concatenate(each)).to(where) for each in (noise, levels))
-            return batch, *tensors  # type: ignore[return-value]
+            rows, *drawn = (torch.from_numpy(np.concatenate(each)).to(where) for each in (picked, noise, levels))
+            return self.denoising(theta, self.examples[rows], *drawn)
 
-        return lambda theta, step: self.denoising(theta, *drawn(step))
+        return loss

@@ -1,8 +1,7 @@
 """The tasks of the task loss: styles of the zoo, or fresh ones, each with its condition and its denoising loss."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,10 +17,9 @@ from condpdiff.style.conditions import rows_of
 from condpdiff.style.encoder import load_encoder
 from condpdiff.style.families import drawing
 from condpdiff.style.families.losses import Denoising
-from condpdiff.style.images import shrink
-from condpdiff.style.models import Examples, embed_captions, encode_images, load_vae
+from condpdiff.style.images import decoded, shrink
+from condpdiff.style.models import Examples, embed_captions, encode_images, load_vae, to_tensor
 from condpdiff.style.photographs import photographs
-from condpdiff.style.rows import images, to_tensor
 from condpdiff.style.task import DrawnSource, load_task
 from condpdiff.zoo.checkpoints import load_zoo
 from condpdiff.zoo.collect import trained_part
@@ -35,8 +33,7 @@ MOST, DRAWS = 10, 3
 """Pictures of a condition: a fresh style's has 1 to so many; and conditions of a style."""
 
 
-@dataclass
-class Known:
+class Known(NamedTuple):
     """One style as the task loss takes it."""
 
     latents: Tensor
@@ -45,19 +42,13 @@ class Known:
     """[U] int64: which caption each has."""
     y: Tensor
     """[DRAWS, d_cond]: its conditions."""
-    left: int
-    """Steps that may still see it."""
 
 
 class Styles:
     """Draws a step's styles: S conditions, and the denoising loss of S LoRAs, each on images of its own style."""
 
     def __init__(self, data: Path, condition: Condition, settings: TaskLoss, seed: int) -> None:
-        """Args: data: where the stages before wrote.
-
-        Raises:
-            UserError: a file or a package can't be had.
-        """
+        """Args: data: where the stages before wrote. Raises a UserError if a file or a package can't be had."""
         self.settings = settings
         self.random = np.random.default_rng([seed, 1])
         self.names = members("train")
@@ -77,13 +68,15 @@ class Styles:
         self.encode = projected(load_encoder(condition), condition, data)
         self.made = 0
         self.pool: list[Known] = []
+        self.seen: list[int] = []
+        """Steps that have seen each of the pool."""
 
     def __call__(self, step: int) -> tuple[Tensor, Any]:
         """As `task_loss.Draw`."""
         s, random = self.settings, self.random
         if not self.pool:
-            count = POOL if self.drawn else len(self.names)
-            self.pool = [self._next() for _ in range(count)]
+            self.pool = [self._next() for _ in range(POOL if self.drawn else len(self.names))]
+            self.seen = [0] * len(self.pool)
         chosen = random.permutation(len(self.pool))[: s.tasks]
         styles = [self.pool[i] for i in chosen]
         y = torch.stack([style.y[random.integers(DRAWS)] for style in styles]).to(device())
@@ -94,9 +87,9 @@ class Styles:
         noise = torch.from_numpy(random.standard_normal(latents.shape, dtype=np.float32)).to(device())
         levels = torch.from_numpy(random.integers(self.denoising.levels, size=len(latents))).to(device())
         for i in chosen:
-            self.pool[i].left -= 1
-            if self.pool[i].left <= 0:
-                self.pool[i] = self._next()
+            self.seen[i] += 1
+            if self.drawn and self.seen[i] == s.uses:
+                self.pool[i], self.seen[i] = self._next(), 0
         return y, lambda theta: self.denoising(theta, batch, noise, levels)
 
     def _next(self) -> Known:
@@ -106,14 +99,17 @@ class Styles:
             source, (scored, crops) = self.drawn[count % len(self.drawn)]
             style = drawing.draw(source.renderer, FIRST + count, source.seed)
             made = shrink(drawing.render(np.concatenate([scored, crops]), style), self.size)
-            true, told, uses = made[: len(scored)], made[len(scored) :], self.settings.uses
+            true, told = made[: len(scored)], made[len(scored) :]
             caption = torch.arange(len(scored))
         else:
             name = self.names[count % len(self.names)]
-            rows, told, uses = self._rows(name), images(self._rows(name, "held_out")), 2**31
-            true, caption = images(rows), torch.tensor([self.caption[each] for each in rows["caption"]])
-        y = self.encode([_some(told, self.random) for _ in range(DRAWS)])
-        return Known(encode_images(self.vae, to_tensor(true)), caption, y, uses)
+            rows, told = self._rows(name), decoded(self._rows(name, "held_out"))
+            true, caption = decoded(rows), torch.tensor([self.caption[each] for each in rows["caption"]])
+        conditions = []
+        for _ in range(DRAWS):
+            some = self.random.permutation(len(told))
+            conditions.append(told[some[: self.random.integers(1, min(MOST, len(told)) + 1)]])
+        return Known(encode_images(self.vae, to_tensor(true)), caption, self.encode(conditions))
 
     def _rows(self, name: str, split: str = "train") -> pd.DataFrame:
         """Of one member of the zoo."""
@@ -123,10 +119,6 @@ class Styles:
 def captions() -> list[str]:
     """Those of a drawn style's images, in their order."""
     return [photograph.caption for photograph in photographs()]
-
-
-def _some(told: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    return told[random.permutation(len(told))[: random.integers(1, min(MOST, len(told)) + 1)]]
 
 
 def draws(data: Path, condition: Condition, collect: Collect, settings: Ldm) -> Draw:
