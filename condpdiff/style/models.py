@@ -34,11 +34,9 @@ logging.disable_progress_bar()
 
 ATTENTION = ("to_k", "to_out.0", "to_q", "to_v")
 """All projections of both attentions of a block: over the image (attn1) and over the caption (attn2)."""
-MAX_TOKENS = 120
-"""Tokens a caption, as PixArt was trained."""
+MAX_TOKENS = 120  # tokens a caption, as PixArt was trained
 BATCH = 32
-PARTS = ("transformer", "vae", "scheduler", "text_encoder", "tokenizer")
-"""Folders of a base model."""
+PARTS = ("transformer", "vae", "scheduler", "text_encoder", "tokenizer")  # folders of a base model
 AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
 
 

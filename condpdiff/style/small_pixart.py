@@ -49,8 +49,7 @@ CLASSES = {"transformer": PixArtTransformer2DModel, "vae": AutoencoderTiny, "sch
 CAPTIONS, SAMPLES = "captions.json", "samples.png"
 SAMPLE_STEPS, SAMPLE_SEEDS = 10, (0, 1, 2)
 
-MUON_RATE = 0.02
-"""Muon's own; a rate for AdamW says nothing of it, as each of Muon's updates has the same norm."""
+MUON_RATE = 0.02  # Muon's own; a rate for AdamW says nothing of it, as each of Muon's updates has the same norm
 MOMENTUM = 0.95
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic a X + (b X X^T + c (X X^T)^2) X, the steepest at 0 that stay bounded."""
@@ -62,8 +61,7 @@ class TextEncoder(Section):
 
 
 class Photographs(Section):
-    crops: PositiveInt
-    """Crops of each photograph, each moved a little."""
+    crops: PositiveInt  # crops of each photograph, each moved a little
     seed: NonNegativeInt = 0
 
 

@@ -31,14 +31,11 @@ SCORED, CONDITION = (0, 2, 4, 6, 8), (1, 3, 5, 7, 9)
 CROPS, CROP_SIDES = 2, (0.5, 0.9)
 """Crops of each of the condition's photographs, and their sides, in sides of the photograph's shorter one."""
 
-PERIODS = (8, 10, 13, 16)
-"""Of hatching and dots: at half the size they still are 4 pixels and more."""
+PERIODS = (8, 10, 13, 16)  # of hatching and dots: at half the size they still are 4 pixels and more
 SLANTS = (0, 45, 90, 135)
-SCREENS = (0, 45)
-"""Degrees of lines; and of dots and crossed lines, which a quarter turn leaves as they are."""
+SCREENS = (0, 45)  # degrees of lines; and of dots and crossed lines, which a quarter turn leaves as they are
 
-GAIN = (0.8, 1.3)
-"""How far from the mean style an image's style is taken, in its own distances from it."""
+GAIN = (0.8, 1.3)  # how far from the mean style an image's style is taken, in its own distances from it
 PICTURES = ("brick.png", "coins.png", "color.png", "grass.png", "gravel.png", "page.png", "text.png", "moon.png")
 """Images of scikit-image's wheel that styles are taken of, beside the photographs of `photographs`."""
 PATTERNS = {"waves": (0.1, 0.3), "dots": (0.1, 0.3), "strands": (0.2, 0.5), "blobs": (0.3, 0.6)}
@@ -159,8 +156,7 @@ def _real(rng: np.random.Generator, low: float, high: float) -> float:
 # --- prints and strokes -------------------------------------------------------------------------
 
 PRINTS = ("wash", "cut", "outline", "relief", "tiles")
-SIZES = (3, 9)
-"""Pixels; what is smaller is left out of a print."""
+SIZES = (3, 9)  # pixels; what is smaller is left out of a print
 
 
 def _draw_print(rng: np.random.Generator, _: int) -> Style:

@@ -19,14 +19,11 @@ from condpdiff.style.task import DrawnSource, Task
 from condpdiff.style.unseen.fresh import captions
 from condpdiff.style.unseen.score import Judge, Painter, confusion
 
-PICTURES = (1, 4, 10)
-"""Pictures of a condition, beside the number that its file asks for."""
-SHOWN = 4
-"""Captions whose images are kept, of the scored ones."""
+PICTURES = (1, 4, 10)  # pictures of a condition, beside the number that its file asks for
+SHOWN = 4  # captions whose images are kept, of the scored ones
 POINTS, BETWEEN = 5, "between"
 """Conditions on the line between the first two members' that are generated for, and what their images are called."""
-GRID = ("no_lora", "mean_soup", "nearest", "ridge", "condpdiff", "own")
-"""Arms whose images are kept."""
+GRID = ("no_lora", "mean_soup", "nearest", "ridge", "condpdiff", "own")  # arms whose images are kept
 
 
 class Evaluation(FamilyEvaluation):

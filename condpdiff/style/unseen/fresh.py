@@ -25,23 +25,17 @@ from condpdiff.zoo.checkpoints import load_zoo
 from condpdiff.zoo.collect import trained_part
 from condpdiff.zoo.settings import Collect
 
-POOL = 48
-"""Fresh styles at hand, of which a step draws its own."""
-FIRST = 100_000
-"""Number of the first fresh style of a family: no member is among them."""
-MOST, DRAWS = 10, 3
-"""Pictures of a condition: a fresh style's has 1 to so many; and conditions of a style."""
+POOL = 48  # fresh styles at hand, of which a step draws its own
+FIRST = 100_000  # number of the first fresh style of a family: no member is among them
+MOST, DRAWS = 10, 3  # pictures of a condition: a fresh style's has 1 to so many; and conditions of a style
 
 
 class Known(NamedTuple):
     """One style as the task loss takes it."""
 
-    latents: Tensor
-    """[U, C, h, w]"""
-    caption: Tensor
-    """[U] int64: which caption each has."""
-    y: Tensor
-    """[DRAWS, d_cond]: its conditions."""
+    latents: Tensor  # [U, C, h, w]
+    caption: Tensor  # [U] int64: which caption each has
+    y: Tensor  # [DRAWS, d_cond]: its conditions
 
 
 class Styles:
@@ -68,8 +62,7 @@ class Styles:
         self.encode = projected(load_encoder(condition), condition, data)
         self.made = 0
         self.pool: list[Known] = []
-        self.seen: list[int] = []
-        """Steps that have seen each of the pool."""
+        self.seen: list[int] = []  # steps that have seen each of the pool
 
     def __call__(self, step: int) -> tuple[Tensor, Any]:
         """As `task_loss.Draw`."""

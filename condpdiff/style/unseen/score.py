@@ -15,10 +15,8 @@ from condpdiff.style.models import embed_captions, generate, load_transformer, l
 from condpdiff.zoo.layout import Layout
 from condpdiff.zoo.placed import batched_loras
 
-TOGETHER = 8
-"""LoRAs that generate in one pass."""
-COARSE = 16
-"""Pixels a side at which a stripe that is out of step hardly counts."""
+TOGETHER = 8  # LoRAs that generate in one pass
+COARSE = 16  # pixels a side at which a stripe that is out of step hardly counts
 
 
 class Painter:
