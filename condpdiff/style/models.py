@@ -53,10 +53,8 @@ def peft_transformer(base: Path, seed: int, rank: int, alpha: float, asked: str 
 def empty_peft_model(config: Mapping[str, Any], rank: int, alpha: float, asked: str | Sequence[str]) -> PeftModel:
     """The architecture without memory for its weights (meta device), with its LoRA placed: for counting K.
 
-    Args:
-        config: of the transformer: its config.json, or the section `transformer` of a file of configs/models/.
-
-    Raises a UserError if the model has no module of the names asked for.
+    `config` is the transformer's config.json, or the section `transformer` of a file of configs/models/. Raises a
+    UserError if the model has no module of the names asked for.
     """
     with torch.device("meta"):
         return _with_lora(build_transformer(config), rank, alpha, asked)
@@ -185,16 +183,12 @@ def embed_captions(base: Path, captions: Sequence[str]) -> tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows of a prepared style as the loss takes them; a caption is embedded once, however many images have it.
+    """Rows of a prepared style as the loss takes them; a caption is embedded once, however many images have it."""
 
-    Latents [V, C, h, w], which of the U captions each has [V] int64, and of those the embeddings [U, T, d] and the mask
-    [U, T].
-    """
-
-    latents: Tensor
-    caption: Tensor
-    embeddings: Tensor
-    mask: Tensor
+    latents: Tensor  # [V, C, h, w]
+    caption: Tensor  # [V] int64: which of the U captions each has
+    embeddings: Tensor  # [U, T, d]
+    mask: Tensor  # [U, T]
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -224,9 +218,7 @@ def load_examples(base: Path, rows: pd.DataFrame) -> Examples:
 def denoising_errors(transformer: Any, scheduler: Any, examples: Examples, noise: Tensor, timesteps: Tensor) -> Tensor:
     """Mean squared error [V] of what the transformer predicts of noised latents, by the scheduler's prediction type.
 
-    Args:
-        noise: [V, C, h, w], as the examples' latents.
-        timesteps: [V] int64.
+    The noise is [V, C, h, w], as the examples' latents, and the timesteps [V] int64.
     """
     latents = examples.latents
     count, channels, height, width = latents.shape
@@ -250,11 +242,7 @@ def denoising_errors(transformer: Any, scheduler: Any, examples: Examples, noise
 
 
 def pipeline(base: Path, transformer: torch.nn.Module, vae: Any = None) -> PixArtAlphaPipeline:
-    """diffusers' pipeline around a transformer, with or without a LoRA: called with embeddings in place of prompts.
-
-    Args:
-        vae: the base's autoencoder where it is loaded already.
-    """
+    """diffusers' pipeline around a transformer, with or without a LoRA: called with embeddings in place of prompts."""
     scheduler = DPMSolverMultistepScheduler.from_config(read_json(base / "scheduler/scheduler_config.json"))
     parts: dict[str, Any] = {"vae": vae or load_vae(base), "transformer": transformer, "scheduler": scheduler}
     pipe = PixArtAlphaPipeline(tokenizer=None, text_encoder=None, **parts)  # type: ignore[arg-type]
@@ -273,9 +261,8 @@ def generate(
 ) -> np.ndarray:
     """One batch of images through the pipeline: uint8 [V, H, W, 3]; each image has a noise of its own seed.
 
-    Args:
-        embeddings: [V, T, d]; mask: [V, T].
-        guidance: 1 for none; above it `empty` is needed, the embedding of the empty caption and its mask.
+    Embeddings are [V, T, d], their mask [V, T]. Guidance is 1 for none; above it `empty` is needed: the embedding of
+    the empty caption and its mask.
     """
     negative = {}
     if empty is not None:

@@ -31,11 +31,6 @@ SCORED, CONDITION = (0, 2, 4, 6, 8), (1, 3, 5, 7, 9)
 CROPS, CROP_SIDES = 2, (0.5, 0.9)
 """Crops of each of the condition's photographs, and their sides, in sides of the photograph's shorter one."""
 
-PERIODS = (8, 10, 13, 16)  # of hatching and dots: at half the size they still are 4 pixels and more
-SLANTS = (0, 45, 90, 135)
-SCREENS = (0, 45)  # degrees of lines; and of dots and crossed lines, which a quarter turn leaves as they are
-
-GAIN = (0.8, 1.3)  # how far from the mean style an image's style is taken, in its own distances from it
 PICTURES = ("brick.png", "coins.png", "color.png", "grass.png", "gravel.png", "page.png", "text.png", "moon.png")
 """Images of scikit-image's wheel that styles are taken of, beside the photographs of `photographs`."""
 PATTERNS = {"waves": (0.1, 0.3), "dots": (0.1, 0.3), "strands": (0.2, 0.5), "blobs": (0.3, 0.6)}
@@ -46,12 +41,7 @@ Style = dict[str, Any]
 
 
 def draw(renderer: str, number: int, seed: int) -> Style:
-    """Style `number` of a family without end: the same for the same arguments, whatever else was drawn.
-
-    Args:
-        renderer: a key of `RENDERERS`.
-        number, seed: 0 or more.
-    """
+    """Style `number` of a family of RENDERERS, which has no end: the same for the same arguments, whatever was drawn."""
     rng = np.random.default_rng([seed, number, *renderer.encode()])
     return {"renderer": renderer, **RENDERERS[renderer][0](rng, number)}
 
@@ -155,16 +145,13 @@ def _real(rng: np.random.Generator, low: float, high: float) -> float:
 
 # --- prints and strokes -------------------------------------------------------------------------
 
-PRINTS = ("wash", "cut", "outline", "relief", "tiles")
-SIZES = (3, 9)  # pixels; what is smaller is left out of a print
-
 
 def _draw_print(rng: np.random.Generator, _: int) -> Style:
     colours = [_colour(rng, 0.02, 0.35), _colour(rng, 0.6, 0.95)]
     if rng.uniform() < 0.4:
         colours.reverse()
-    ink, paper = colours
-    return {"kind": str(rng.choice(PRINTS)), "ink": ink, "paper": paper, "size": _real(rng, *SIZES)}
+    kind = str(rng.choice(["wash", "cut", "outline", "relief", "tiles"]))
+    return {"kind": kind, "ink": colours[0], "paper": colours[1], "size": _real(rng, 3, 9)}
 
 
 def _draw_strokes(rng: np.random.Generator, _: int) -> Style:
@@ -174,9 +161,10 @@ def _draw_strokes(rng: np.random.Generator, _: int) -> Style:
     found: Style = {"kind": kind, "ink": dark if dark_ink else light, "paper": light if dark_ink else dark}
     if kind in ("charcoal", "chalk"):
         strength = _real(rng, 0.7, 1.2) if kind == "charcoal" else _real(rng, 0.5, 1.0)
-        return {**found, "degrees": int(rng.choice(SLANTS)), "strength": strength}
-    degrees = int(rng.choice(SLANTS if kind == "hatching" else SCREENS))
-    return {**found, "degrees": degrees, "period": int(rng.choice(PERIODS))}
+        return {**found, "degrees": int(rng.choice([0, 45, 90, 135])), "strength": strength}
+    # A quarter turn leaves dots and crossed lines as they are; at half the size periods still are 4 pixels and more.
+    degrees = int(rng.choice([0, 45, 90, 135] if kind == "hatching" else [0, 45]))
+    return {**found, "degrees": degrees, "period": int(rng.choice([8, 10, 13, 16]))}
 
 
 def _on_paper(images: np.ndarray, style: Style) -> np.ndarray:
@@ -203,7 +191,7 @@ def _draw_image(rng: np.random.Generator, _: int) -> Style:
         "seed": int(rng.integers(2**31)),
         "colours": colours,
         "edges": str(rng.choice(["hard", "soft"])),
-        "gain": _real(rng, *GAIN),
+        "gain": _real(rng, 0.8, 1.3),
     }
 
 
@@ -254,6 +242,7 @@ def _mean_style() -> np.ndarray:
 
 
 def _of_image(images: np.ndarray, style: Style) -> np.ndarray:
+    """The style is taken beyond, or short of, its image's own distance from the mean style."""
     vector = _mean_style() + style["gain"] * (rendering.style_vector(style_image(style)) - _mean_style())
     return rendering.of_image_in_mosaics(images, vector)
 

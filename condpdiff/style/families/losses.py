@@ -38,7 +38,7 @@ class Denoising:
         self.layout, self.scale = layout, scale
         self.transformer = load_transformer(base).to(device())
         self.scheduler = load_scheduler(base)
-        self.levels = int(self.scheduler.config.num_train_timesteps)  # type: ignore[attr-defined]
+        self.levels = len(self.scheduler.alphas_cumprod)
 
     def __call__(self, theta: Tensor, batch: Examples, noise: Tensor, timesteps: Tensor) -> Tensor:
         """theta [S, K], and S V examples of which V follow each other for each LoRA -> mean losses [S]."""
@@ -63,6 +63,7 @@ class Family(ManyFinetuning):
         self.trained = trained_part(self.layout, collect.factors)
         placed: Any = model.peft_config["default"]
         self.config = {"target_modules": sorted(placed.target_modules), "task_type": None}
+        del model  # before as much memory is taken again
         rows = read_rows(data, "train")
         self.examples = load_examples(base, rows).to(device())
         self.rows = [np.flatnonzero(rows["member"] == q) for q in range(int(rows["member"].max()) + 1)]

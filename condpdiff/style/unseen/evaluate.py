@@ -99,4 +99,4 @@ class Evaluation(FamilyEvaluation):
 def square_of(pictures: np.ndarray) -> np.ndarray:
     """Four pictures uint8 [4, H, W, 3] as one, two above two; of fewer the first ones again."""
     one, two, three, four = pictures[np.arange(SHOWN) % len(pictures)]
-    return np.concatenate([np.concatenate([one, two], axis=1), np.concatenate([three, four], axis=1)])
+    return np.vstack([np.hstack([one, two]), np.hstack([three, four])])

@@ -11,7 +11,7 @@ from condpdiff.common.hardware import device, together
 from condpdiff.evaluate.settings import Scoring
 from condpdiff.style.images import shrink
 from condpdiff.style.metrics import Gaussian, features, frechet_distance, gaussian, load_features, load_inception
-from condpdiff.style.models import embed_captions, generate, load_transformer, load_vae, pipeline
+from condpdiff.style.models import embed_captions, generate, load_transformer, load_vae, pipeline, to_tensor
 from condpdiff.zoo.layout import Layout
 from condpdiff.zoo.placed import batched_loras
 
@@ -93,8 +93,7 @@ class Judge:
     @torch.inference_mode()
     def _unit(self, images: np.ndarray) -> Tensor:
         """[V, D]: features of each stage, of unit length at every place, divided by the root of the places' number."""
-        x = torch.from_numpy(images).permute(0, 3, 1, 2).to(device()).float() / 127.5 - 1
-        x, found = self.network.norm(self.network.stem(x)), []
+        x, found = self.network.norm(self.network.stem(to_tensor(images).to(device()))), []
         for stage in self.network.blocks:
             x = stage(x)
             unit = nn.functional.normalize(x, dim=1)
