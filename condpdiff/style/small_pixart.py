@@ -27,21 +27,8 @@ from condpdiff.common.hardware import device
 from condpdiff.common.pretrained import load_pretrained
 from condpdiff.common.settings import Section, parse, read_yaml
 from condpdiff.common.training import adamw, fit
+from condpdiff.style import models
 from condpdiff.style.images import save_png
-from condpdiff.style.models import (
-    Examples,
-    build_transformer,
-    decode_latents,
-    denoising_errors,
-    embed_captions,
-    encode_images,
-    generate,
-    image_size,
-    load_scheduler,
-    pipeline,
-    to_tensor,
-    to_uint8,
-)
 from condpdiff.style.photographs import photographs
 
 MODELS = Path("configs/models")
@@ -79,9 +66,7 @@ class DenoiserTraining(Training):
 class SmallModel(Section):
     """A file of configs/models/ that says how to train a base model."""
 
-    transformer: dict[str, Any]
-    """Arguments of diffusers' PixArtTransformer2DModel; `vae` those of AutoencoderTiny, `scheduler` those of
-    DPMSolverMultistepScheduler."""
+    transformer: dict[str, Any]  # arguments of diffusers' classes, see CLASSES
     vae: dict[str, Any]
     scheduler: dict[str, Any]
     text_encoder: TextEncoder
@@ -107,7 +92,7 @@ class SmallModel(Section):
     @property
     def size(self) -> int:
         """Pixels a side."""
-        return image_size(self.transformer, self.vae)
+        return models.image_size(self.transformer, self.vae)
 
 
 def save_index(folder: Path, text_encoder: str, tokenizer: str, vae: str) -> None:
@@ -150,20 +135,20 @@ def train(name: str, folder: Path) -> None:
 
     captions, crops = crops_of_photographs(model.photographs, model.size)
     write_json(folder / CAPTIONS, captions)
-    pixels = to_tensor(crops.reshape(-1, *crops.shape[2:]))  # [U crops, 3, H, W]
+    pixels = models.to_tensor(crops.reshape(-1, *crops.shape[2:]))  # [U crops, 3, H, W]
     torch.manual_seed(model.seed)
     vae = _train_autoencoder(model, pixels, folder)
 
-    embeddings, mask = embed_captions(folder, [*captions, ""])
+    embeddings, mask = models.embed_captions(folder, [*captions, ""])
     caption_of = torch.arange(len(captions)).repeat_interleave(crops.shape[1])
-    examples = Examples(encode_images(vae, pixels), caption_of, embeddings, mask).to(device())
+    examples = models.Examples(models.encode_images(vae, pixels), caption_of, embeddings, mask).to(device())
     transformer = _train_denoiser(model, examples, folder)
 
     # The sheet: a column of each caption.
     real = crops[:, 0]
-    restored = to_uint8(decode_latents(vae, encode_images(vae, to_tensor(real))))
-    pipe, asked, shown = pipeline(folder, transformer, vae), examples.embeddings[:-1], examples.mask[:-1]
-    made = [generate(pipe, asked, shown, [seed] * len(captions), SAMPLE_STEPS, 1.0) for seed in SAMPLE_SEEDS]
+    restored = models.to_uint8(models.decode_latents(vae, models.encode_images(vae, models.to_tensor(real))))
+    pipe, asked, shown = models.pipeline(folder, transformer, vae), examples.embeddings[:-1], examples.mask[:-1]
+    made = [models.generate(pipe, asked, shown, [seed] * len(captions), SAMPLE_STEPS, 1.0) for seed in SAMPLE_SEEDS]
     sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in (real, restored, *made)])
     save_png(folder / SAMPLES, sheet, prompts="\n".join(captions), seeds="\n".join(map(str, SAMPLE_SEEDS)))
 
@@ -200,7 +185,7 @@ def _train_autoencoder(model: SmallModel, pixels: Tensor, folder: Path) -> Autoe
     curve.to_csv(folder / "autoencoder.csv", index=False)
     vae.eval().requires_grad_(False)
     vae.register_to_config(scaling_factor=1.0)
-    vae.register_to_config(scaling_factor=round(1 / float(encode_images(vae, pixels).std()), 6))
+    vae.register_to_config(scaling_factor=round(1 / float(models.encode_images(vae, pixels).std()), 6))
     vae.save_pretrained(folder / "vae")
     return vae
 
@@ -238,18 +223,18 @@ def recolour(images: Tensor) -> Tensor:
     return torch.where(torch.rand(count, 1, 1, 1, device=where) < 0.5, changed, images)
 
 
-def _train_denoiser(model: SmallModel, examples: Examples, folder: Path) -> nn.Module:
+def _train_denoiser(model: SmallModel, examples: models.Examples, folder: Path) -> nn.Module:
     """Train the transformer on latents of crops; the last embedding is the empty caption's."""
-    transformer: Any = build_transformer(model.transformer).to(device())  # type: ignore[arg-type]
-    scheduler, settings = load_scheduler(folder), model.denoiser
+    transformer: Any = models.build_transformer(model.transformer).to(device())  # type: ignore[arg-type]
+    scheduler, settings = models.load_scheduler(folder), model.denoiser
     empty = len(examples.embeddings) - 1
 
     def loss(network: nn.Module, _: int) -> Tensor:
         batch = examples[torch.randint(len(examples), (settings.batch_size,)).to(device())]
         dropped = torch.rand(len(batch), device=device()) < settings.caption_dropout
-        batch = Examples(batch.latents, batch.caption.masked_fill(dropped, empty), batch.embeddings, batch.mask)
+        batch = models.Examples(batch.latents, batch.caption.masked_fill(dropped, empty), batch.embeddings, batch.mask)
         timesteps = torch.randint(len(scheduler.alphas_cumprod), (len(batch),)).to(device())
-        return denoising_errors(network, scheduler, batch, torch.randn_like(batch.latents), timesteps).mean()
+        return models.denoising_errors(network, scheduler, batch, torch.randn_like(batch.latents), timesteps).mean()
 
     optimizer = MuonAdamW(transformer, settings.lr, inside="transformer_blocks")
     curve = fit(transformer, loss, optimizer, steps=settings.steps, what="denoiser")

@@ -13,8 +13,7 @@ from condpdiff.style.families import drawing
 from condpdiff.style.photographs import Photograph
 from condpdiff.style.unseen import fresh
 from tests.stand_ins import FILLERS, GOOD
-from tests.style.stand_ins_small_pixart import PHOTOGRAPHS, save_config
-from tests.style.stand_ins_style import random_lite0, save_style_base
+from tests.style.stand_ins_style import PHOTOGRAPHS, random_lite0, save_config, save_style_base
 
 
 @pytest.fixture

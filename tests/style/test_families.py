@@ -9,7 +9,7 @@ import pytest
 from condpdiff.style import rendering
 from condpdiff.style.families import drawing
 from condpdiff.style.families.drawing import Style, draw, render
-from condpdiff.style.photographs import Photograph, photographs
+from condpdiff.style.photographs import photographs
 
 OF_PIXELS = ("grading", "print", "strokes")
 """Families that render each picture by itself, without a network."""
@@ -117,13 +117,6 @@ def test_hatching_lies_at_its_angle_and_repeats_after_its_period(degrees: int, a
         assert (np.roll(found, 8, 1) == found).all() and np.ptp(found) > 50
 
 
-def test_paper_is_the_same_for_all_pictures_and_its_furrows_turn() -> None:
-    style, even = first("strokes", kind="charcoal"), np.full((2, 128, 128, 3), 90, np.uint8)
-    one, same = render(even, style)
-    assert (one == same).all()
-    assert (one != render(even, {**style, "degrees": style["degrees"] + 45})[0]).any()
-
-
 def test_image_of_a_style_has_the_colours_of_its_palette() -> None:
     style = first("image", edges="hard")
     image = drawing.style_image(style)
@@ -144,11 +137,3 @@ def test_contents_are_the_photographs_and_other_crops_of_those_that_are_not_scor
     for found, photograph in zip(scored, photographs(), strict=True):
         assert distance(found, photograph.crop(np.random.default_rng(0), 128)) < 15  # moved by less than a pixel
     assert sorted(drawing.SCORED + drawing.CONDITION) == list(range(10))
-
-
-def test_condition_shows_each_of_its_photographs_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = [Photograph("a wall", "whole", np.full((200, 300, 3), 10 * i, np.uint8)) for i in range(10)]
-    monkeypatch.setattr(drawing, "photographs", lambda: plain)
-    scored, condition = drawing.contents(0)
-    assert scored[:, 0, 0, 0].tolist() == [0, 10, 20, 30, 40, 50, 60, 70, 80, 90]
-    assert condition[:, 0, 0, 0].tolist() == [10, 10, 30, 30, 50, 50, 70, 70, 90, 90]

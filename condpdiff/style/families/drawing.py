@@ -41,7 +41,7 @@ Style = dict[str, Any]
 
 
 def draw(renderer: str, number: int, seed: int) -> Style:
-    """Style `number` of a family of RENDERERS, which has no end: the same for the same arguments, whatever was drawn."""
+    """Style `number` of a family of RENDERERS: the same for the same arguments, whatever was drawn before."""
     rng = np.random.default_rng([seed, number, *renderer.encode()])
     return {"renderer": renderer, **RENDERERS[renderer][0](rng, number)}
 

@@ -13,15 +13,7 @@ from condpdiff.common.errors import UserError
 from condpdiff.common.files import read_json, read_rows
 from condpdiff.common.hardware import device
 from condpdiff.common.task import FAMILIES
-from condpdiff.style.models import (
-    Examples,
-    denoising_errors,
-    image_size,
-    load_examples,
-    load_scheduler,
-    load_transformer,
-    peft_transformer,
-)
+from condpdiff.style import models
 from condpdiff.style.task import Task
 from condpdiff.zoo.collect import draw_lora, lora_state, trained_part
 from condpdiff.zoo.layout import Layout, layout_of
@@ -36,14 +28,14 @@ class Denoising:
     def __init__(self, base: Path, layout: Layout, scale: float) -> None:
         """Args: scale: alpha / r."""
         self.layout, self.scale = layout, scale
-        self.transformer = load_transformer(base).to(device())
-        self.scheduler = load_scheduler(base)
+        self.transformer = models.load_transformer(base).to(device())
+        self.scheduler = models.load_scheduler(base)
         self.levels = len(self.scheduler.alphas_cumprod)
 
-    def __call__(self, theta: Tensor, batch: Examples, noise: Tensor, timesteps: Tensor) -> Tensor:
+    def __call__(self, theta: Tensor, batch: models.Examples, noise: Tensor, timesteps: Tensor) -> Tensor:
         """theta [S, K], and S V examples of which V follow each other for each LoRA -> mean losses [S]."""
         with batched_loras(self.transformer, self.layout, self.scale, theta):
-            errors = denoising_errors(self.transformer, self.scheduler, batch, noise, timesteps)
+            errors = models.denoising_errors(self.transformer, self.scheduler, batch, noise, timesteps)
         return errors.unflatten(0, (len(theta), -1)).mean(1)
 
 
@@ -52,11 +44,11 @@ class Family(ManyFinetuning):
 
     def __init__(self, task: Task, collect: Collect, data: Path, base: Path) -> None:
         """Raises a UserError if data or base can't be read or do not fit, or the base has no such target modules."""
-        allowed = image_size(read_json(base / "transformer/config.json"), read_json(base / "vae/config.json"))
+        allowed = models.image_size(read_json(base / "transformer/config.json"), read_json(base / "vae/config.json"))
         if task.data.size != allowed:
             key = f"{FAMILIES / data.name}.yaml: data.size"
             raise UserError(f"{key}: found {task.data.size}, allowed: {allowed}, as the base model makes images")
-        model = peft_transformer(base, collect.seed, collect.rank, collect.alpha, collect.target_modules)
+        model = models.peft_transformer(base, collect.seed, collect.rank, collect.alpha, collect.target_modules)
         draw_lora(model, collect.seed, collect.factors)
         self.layout = layout_of(model)
         self.start = lora_state(model, self.layout)
@@ -65,7 +57,7 @@ class Family(ManyFinetuning):
         self.config = {"target_modules": sorted(placed.target_modules), "task_type": None}
         del model  # before as much memory is taken again
         rows = read_rows(data, "train")
-        self.examples = load_examples(base, rows).to(device())
+        self.examples = models.load_examples(base, rows).to(device())
         self.rows = [np.flatnonzero(rows["member"] == q) for q in range(int(rows["member"].max()) + 1)]
         self.count = len(self.rows)
         self.denoising = Denoising(base, self.layout, collect.alpha / collect.rank)
