@@ -12,6 +12,8 @@ from condpdiff.common.splits import DESCRIPTION
 from condpdiff.style.images import decoded
 from condpdiff.style.task import TaskCondition
 
+_rows = cache(read_rows)
+
 
 def inputs(folder: Path, kind: str) -> list[np.ndarray]:
     """The draws uint8 [images, H, W, 3] of the member of a folder `<family>/<q>`; none if the kind reads no images."""
@@ -32,9 +34,6 @@ def rows_of(folder: Path, member: int, split: str) -> pd.DataFrame:
     return rows[rows["member"] == member]
 
 
-_rows = cache(read_rows)
-
-
 def draws_of(condition: TaskCondition, pictures: int, member: int) -> list[list[int]]:
     """Of each of a member's draws the positions of its pictures; all of them where there are no more."""
     rng = np.random.default_rng([condition.seed, member])
@@ -44,7 +43,5 @@ def draws_of(condition: TaskCondition, pictures: int, member: int) -> list[list[
 
 def shown(draw: np.ndarray) -> str:
     """A draw in words; the digest tells one from another."""
-    count, height, width, _ = draw.shape
-    return (
-        f"{count} style images of {width} x {height} pixels (SHA-256 {hashlib.sha256(draw.tobytes()).hexdigest()[:12]})"
-    )
+    (count, height, width, _), digest = draw.shape, hashlib.sha256(draw.tobytes()).hexdigest()[:12]
+    return f"{count} style images of {width} x {height} pixels (SHA-256 {digest})"

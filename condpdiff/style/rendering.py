@@ -192,9 +192,7 @@ def _in_mosaics(
     """Square pictures [V, H, H, 3] through a renderer of one, rows x columns at once, each brought to `side` and back.
 
     Mosaics hold equally many, and where there is room for more, these again: a network takes means over the whole.
-
-    Args:
-        render: uint8 [h, w, 3] -> float [h, w, 3] in 0..1.
+    The renderer makes float [h, w, 3] in 0..1 of uint8 [h, w, 3].
     """
     size, room, found = images.shape[1], rows * columns, []
     for part in np.array_split(images, ceil(len(images) / room)):
