@@ -22,7 +22,7 @@ from condpdiff.style import rendering
 from condpdiff.style.conditions import draws_of
 from condpdiff.style.families import drawing
 from condpdiff.style.images import NEUTRAL, SUFFIXES, encode_png, read_rgb, shrink, square
-from condpdiff.style.photographs import photographs
+from condpdiff.style.photographs import captions
 from condpdiff.style.task import DrawnSource, FoldersSource, Task
 
 CONDITION_PICTURES = 10  # of each member: those that a condition is drawn from
@@ -69,13 +69,13 @@ def needs(task: Task) -> list[tuple[str, str]]:
 
 def _drawn(styles: Iterable[drawing.Style], seed: int, size: int) -> Iterator[Row]:
     scored, told = drawing.contents(seed)
-    captions = [photograph.caption for photograph in photographs()]
+    words = captions()
     for q, style in enumerate(styles):
         made = shrink(drawing.render(np.concatenate([scored, told]), style), size)
         pngs = [encode_png(image) for image in made]
-        yield from (("train", q, caption, png) for caption, png in zip(captions, pngs, strict=False))
-        yield from (("held_out", q, NEUTRAL, png) for png in pngs[len(captions) :])
-        yield from (("validation", q, captions[i], pngs[i]) for i in drawing.SCORED)
+        yield from (("train", q, caption, png) for caption, png in zip(words, pngs, strict=False))
+        yield from (("held_out", q, NEUTRAL, png) for png in pngs[len(words) :])
+        yield from (("validation", q, words[i], pngs[i]) for i in drawing.SCORED)
 
 
 def _folders(source: FoldersSource, size: int, where: str, limits: Data) -> Iterator[Row]:
@@ -86,16 +86,16 @@ def _folders(source: FoldersSource, size: int, where: str, limits: Data) -> Iter
         if len(files) < 4:
             raise UserError(f"{place}: found {len(files)} pictures, allowed: at least 4")
         names = [_spelt(Path(path).name) for path, _ in files]
-        captions = dict.fromkeys(names, NEUTRAL)
+        of_each = dict.fromkeys(names, NEUTRAL)
         if source.package is None:
-            captions = _captions(as_spelt(Path(source.path, folder)), names, as_spelt(Path(source.path)))
+            of_each = _captions(as_spelt(Path(source.path, folder)), names, as_spelt(Path(source.path)))
         told = min(CONDITION_PICTURES, len(files) // 2)
         order = np.random.default_rng([source.seed, q]).permutation(len(files))
         for number, i in enumerate(order[: told + limits.max_train]):
             path, content = files[i]
             png = encode_png(square(read_rgb(partial(Image.open, io.BytesIO(content)), path), size))
             for split in ("held_out",) if number < told else ("train", "validation"):
-                yield split, q, captions[names[i]], png
+                yield split, q, of_each[names[i]], png
 
 
 def _pictures(source: FoldersSource, folder: str, place: str) -> list[tuple[str, bytes]]:

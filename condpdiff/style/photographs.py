@@ -67,6 +67,11 @@ def photographs() -> list[Photograph]:
     ]
 
 
+def captions() -> list[str]:
+    """Those of all photographs, in their order, which are those of a drawn style's images."""
+    return [photograph.caption for photograph in photographs()]
+
+
 def _photograph(file: str) -> bytes:
     if file not in OF_SCIKIT_LEARN:
         return packages.read_member("scikit-image", f"skimage/data/{file}")

@@ -15,8 +15,8 @@ from condpdiff.style.encoder import load_encoder
 from condpdiff.style.families import drawing
 from condpdiff.style.families.losses import Family
 from condpdiff.style.images import save_png
+from condpdiff.style.photographs import captions
 from condpdiff.style.task import DrawnSource, Task
-from condpdiff.style.unseen.fresh import captions
 from condpdiff.style.unseen.score import Judge, Painter, confusion
 
 PICTURES = (1, 4, 10)  # pictures of a condition, beside the number that its file asks for

@@ -19,7 +19,7 @@ from condpdiff.style.families import drawing
 from condpdiff.style.families.losses import Denoising
 from condpdiff.style.images import decoded, shrink
 from condpdiff.style.models import Examples, embed_captions, encode_images, load_vae, to_tensor
-from condpdiff.style.photographs import photographs
+from condpdiff.style.photographs import captions
 from condpdiff.style.task import DrawnSource, load_task
 from condpdiff.zoo.checkpoints import load_zoo
 from condpdiff.zoo.collect import trained_part
@@ -107,11 +107,6 @@ class Styles:
     def _rows(self, name: str, split: str = "train") -> pd.DataFrame:
         """Of one member of the zoo."""
         return rows_of(self.data / "tasks" / name.partition("/")[0], number(name), split)
-
-
-def captions() -> list[str]:
-    """Those of a drawn style's images, in their order."""
-    return [photograph.caption for photograph in photographs()]
 
 
 def draws(data: Path, condition: Condition, collect: Collect, settings: Ldm) -> Draw:
