@@ -59,7 +59,7 @@ def select(loras: Sequence[Lora], rows: pd.DataFrame, base: Path) -> tuple[Lora,
     scores = [scorer.select_score(made) if len(made) == len(rows) else np.nan for made in seen]
     best, passes, full = int(np.nanargmax(scores)), sum(scorer.passes.values()), len(loras) * len(rows)
     better = (
-        f"sample {best} of {len(loras)}: {scorer.data.metrics[0]} {scores[best]:.2f} on {len(rows)} rows, "
+        f"sample {best} of {len(loras)}: {scorer.metrics[0]} {scores[best]:.2f} on {len(rows)} rows, "
         f"{scores[best] - np.nanmean(scores):+.2f} against the mean of those that were scored on all"
     )
     saved = f"{passes} of {full} rows went through the model: racing saved {1 - passes / full:.0%}"

@@ -22,9 +22,8 @@ from condpdiff.style.small_pixart import train
 def prepare_base(base: Base, out: Path) -> None:
     """Write a PixArt pipeline to `out`, with the networks of the Fréchet distances.
 
-    Raises:
-        UserError: the model can't be had or is no PixArt, or a package that is needed can't be had; says how to give
-            it locally.
+    Raises a UserError if the model can't be had or is no PixArt, or a package that is needed can't be had; says how to
+    give it locally.
     """
     with new_directory(out) as folder:
         if base.source == "trained":
@@ -69,11 +68,11 @@ def _save_inception(asked: str, folder: Path) -> None:
     """clean-fid's Inception, by its own download or from a file."""
     from cleanfid.downloads_helper import check_download_inception
 
-    key = "params.yaml: base.inception"
     try:
         if asked == "download":
             check_download_inception(str(folder))
         else:
             shutil.copy(asked, folder / INCEPTION)
     except OSError as error:
-        raise UserError(f"{key}: found {asked!r}: {error}; allowed: download, or the path of {INCEPTION}") from None
+        found = f"found {asked!r}: {error}; allowed: download, or the path of {INCEPTION}"
+        raise UserError(f"params.yaml: base.inception: {found}") from None

@@ -9,16 +9,14 @@ import pandas as pd
 
 from condpdiff.common.files import read_json, read_rows
 from condpdiff.common.splits import DESCRIPTION
-from condpdiff.style.rows import images
+from condpdiff.style.images import decoded
 from condpdiff.style.task import TaskCondition
+
+_rows = cache(read_rows)
 
 
 def inputs(folder: Path, kind: str) -> list[np.ndarray]:
-    """A member's draws, each uint8 [images, H, W, 3]; none for kinds that read no image.
-
-    Args:
-        folder: `<family>/<q>`, of a prepared family.
-    """
+    """The draws uint8 [images, H, W, 3] of the member of a folder `<family>/<q>`; none if the kind reads no images."""
     if kind != "style_images":
         return []
     told = pictures_of(folder.parent, int(folder.name))
@@ -27,18 +25,13 @@ def inputs(folder: Path, kind: str) -> list[np.ndarray]:
 
 def pictures_of(folder: Path, member: int, split: str = "held_out") -> np.ndarray:
     """The pictures uint8 [n, H, W, 3] of one member of a prepared family; of `held_out` those that tell of it."""
-    return images(rows_of(folder, member, split))
+    return decoded(rows_of(folder, member, split))
 
 
 def rows_of(folder: Path, member: int, split: str) -> pd.DataFrame:
     """A split's rows of one member of a prepared family."""
     rows = _rows(folder, split)
     return rows[rows["member"] == member]
-
-
-@cache
-def _rows(folder: Path, split: str) -> pd.DataFrame:
-    return read_rows(folder, split)
 
 
 def draws_of(condition: TaskCondition, pictures: int, member: int) -> list[list[int]]:
@@ -50,7 +43,5 @@ def draws_of(condition: TaskCondition, pictures: int, member: int) -> list[list[
 
 def shown(draw: np.ndarray) -> str:
     """A draw in words; the digest tells one from another."""
-    count, height, width, _ = draw.shape
-    return (
-        f"{count} style images of {width} x {height} pixels (SHA-256 {hashlib.sha256(draw.tobytes()).hexdigest()[:12]})"
-    )
+    (count, height, width, _), digest = draw.shape, hashlib.sha256(draw.tobytes()).hexdigest()[:12]
+    return f"{count} style images of {width} x {height} pixels (SHA-256 {digest})"

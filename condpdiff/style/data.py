@@ -2,6 +2,7 @@
 
 import io
 import unicodedata
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,12 @@ from condpdiff.common.tables import is_missing, read_table, shown
 from condpdiff.common.task import FAMILIES, Data
 from condpdiff.style.conditions import draws_of
 from condpdiff.style.images import NEUTRAL, SUFFIXES, encode_png, pictures_in, read_rgb, shrink, square
-from condpdiff.style.photographs import photographs
+from condpdiff.style.photographs import captions
 from condpdiff.style.task import DrawnSource, FoldersSource, Task
 
-CONDITION_PICTURES = 10
-"""Of each member: those that a condition is drawn from."""
+CONDITION_PICTURES = 10  # of each member: those that a condition is drawn from
 CAPTIONS, METADATA = "captions.csv", ("metadata.csv", "metadata.jsonl")
-Rows = list[tuple[int, str, bytes]]
-"""Member, caption, PNG."""
+Row = tuple[str, int, str, bytes]  # split, member, caption, PNG
 
 
 def prepare_data(name: str, task: Task, limits: Data, out: Path) -> None:
@@ -37,20 +36,26 @@ def prepare_data(name: str, task: Task, limits: Data, out: Path) -> None:
     held_out     pictures that tell of the member, of other content than those of `validation`
     validation   what is held against what a LoRA makes; of a drawn style the true image of each scored caption
 
-    Raises:
-        UserError: a picture, its caption or a folder can't be read, or a folder has too few.
+    Raises a UserError if a picture, its caption or a folder can't be read, or a folder has too few.
     """
-    source, size = task.data.source, task.data.size
+    source, members = task.data.source, range(task.members.total)
     if isinstance(source, DrawnSource):
-        rows, parameters = _drawn(source, size, task.members.total, name)
+        from condpdiff.style.families import drawing  # with scipy, which captions need not wait for
+
+        styles = [drawing.draw(source.renderer, q, source.seed) for q in members]
+        rows = _drawn(tqdm(styles, desc=name, unit="style"), source.seed, task.data.size)
     else:
-        rows, parameters = _folders(source, size, f"{FAMILIES / name}.yaml", limits)
-    frames = {split: pd.DataFrame(found, columns=["member", "caption", "image"]) for split, found in rows.items()}
+        styles = [{"folder": folder} for folder in source.folders]
+        rows = _folders(source, task.data.size, f"{FAMILIES / name}.yaml", limits)
+    found = pd.DataFrame(rows, columns=["split", "member", "caption", "image"])
+    frames = {
+        split: found[found["split"] == split].drop(columns="split") for split in ("train", "held_out", "validation")
+    }
     told = frames["held_out"].groupby("member").size()
-    draws = [draws_of(task.condition, int(told[q]), q) for q in range(task.members.total)]
-    described = {"description": task.condition.description, "styles": parameters, "style_images": draws}
+    draws = [draws_of(task.condition, int(told[q]), q) for q in members]
+    described = {"description": task.condition.description, "styles": styles, "style_images": draws}
     save_splits(out, frames, described)
-    print(f"{name}: {task.members.total} styles, " + ", ".join(f"{k} {len(v)} images" for k, v in frames.items()))
+    print(f"{name}: {len(members)} styles, " + ", ".join(f"{k} {len(v)} images" for k, v in frames.items()))
 
 
 def needs(task: Task) -> list[tuple[str, str]]:
@@ -65,47 +70,37 @@ def needs(task: Task) -> list[tuple[str, str]]:
     return [("package", "scikit-image"), *networks]
 
 
-def _drawn(source: DrawnSource, size: int, count: int, name: str) -> tuple[dict[str, Rows], list[Any]]:
-    from condpdiff.style.families import drawing
+def _drawn(styles: Iterable[dict[str, Any]], seed: int, size: int) -> Iterator[Row]:
+    from condpdiff.style.families import drawing  # with scipy, which captions need not wait for
 
-    scored, told = drawing.contents(source.seed)
-    captions = [photograph.caption for photograph in photographs()]
-    rows: dict[str, Rows] = {"train": [], "held_out": [], "validation": []}
-    parameters = []
-    for q in tqdm(range(count), desc=name, unit="style"):
-        style = drawing.draw(source.renderer, q, source.seed)
-        parameters.append(style.parameters)
-        images, pictures = np.split(shrink(style(np.concatenate([scored, told])), size), [len(scored)])
-        pngs = [encode_png(image) for image in images]
-        rows["train"] += [(q, caption, png) for caption, png in zip(captions, pngs, strict=True)]
-        rows["held_out"] += [(q, NEUTRAL, encode_png(picture)) for picture in pictures]
-        rows["validation"] += [(q, captions[i], pngs[i]) for i in drawing.SCORED]
-    return rows, parameters
+    scored, told = drawing.contents(seed)
+    words = captions()
+    for q, style in enumerate(styles):
+        made = shrink(drawing.render(np.concatenate([scored, told]), style), size)
+        pngs = [encode_png(image) for image in made]
+        yield from (("train", q, caption, png) for caption, png in zip(words, pngs, strict=False))
+        yield from (("held_out", q, NEUTRAL, png) for png in pngs[len(words) :])
+        yield from (("validation", q, words[i], pngs[i]) for i in drawing.SCORED)
 
 
-def _folders(source: FoldersSource, size: int, where: str, limits: Data) -> tuple[dict[str, Rows], list[Any]]:
+def _folders(source: FoldersSource, size: int, where: str, limits: Data) -> Iterator[Row]:
     """Of each folder the first pictures in a random order are the condition's, and the next of train and validation."""
-    rows: dict[str, Rows] = {"train": [], "held_out": [], "validation": []}
     for q, folder in enumerate(source.folders):
         place = f"{where}: data.source: {source.path}/{folder}"
         files = _pictures(source, folder, place)
-        order = np.random.default_rng([source.seed, q]).permutation(len(files))
-        told = min(CONDITION_PICTURES, len(files) // 2)
-        kept = order[: told + limits.max_train]
         if len(files) < 4:
             raise UserError(f"{place}: found {len(files)} pictures, allowed: at least 4")
         names = [_spelt(Path(path).name) for path, _ in files]
-        captions = dict.fromkeys(names, NEUTRAL)
+        of_each = dict.fromkeys(names, NEUTRAL)
         if source.package is None:
-            captions = _captions(as_spelt(Path(source.path, folder)), names, as_spelt(Path(source.path)))
-        found = []
-        for path, content in (files[i] for i in kept):
-            image = read_rgb(partial(Image.open, io.BytesIO(content)), path)
-            found.append((q, captions[_spelt(Path(path).name)], encode_png(square(image, size))))
-        rows["held_out"] += found[:told]
-        rows["train"] += found[told:]
-        rows["validation"] += found[told:]
-    return rows, [{"folder": folder} for folder in source.folders]
+            of_each = _captions(as_spelt(Path(source.path, folder)), names, as_spelt(Path(source.path)))
+        told = min(CONDITION_PICTURES, len(files) // 2)
+        order = np.random.default_rng([source.seed, q]).permutation(len(files))
+        for number, i in enumerate(order[: told + limits.max_train]):
+            path, content = files[i]
+            png = encode_png(square(read_rgb(partial(Image.open, io.BytesIO(content)), path), size))
+            for split in ("held_out",) if number < told else ("train", "validation"):
+                yield split, q, of_each[names[i]], png
 
 
 def _pictures(source: FoldersSource, folder: str, place: str) -> list[tuple[str, bytes]]:
@@ -136,46 +131,39 @@ def _captions(folder: Path, names: list[str], root: Path) -> dict[str, str]:
     Read are captions.csv (file, caption), a text file beside each picture, and what datasets' image folders have:
     metadata.csv or metadata.jsonl (file_name; text or caption), in the folder or in `root`, the folder of folders.
 
-    Raises:
-        UserError: there are two such places; a file is not of its form; a picture has no caption or two.
+    Raises a UserError if there are two such places, a file is not of its form, or a picture has no caption or two.
     """
     inside = {_spelt(path.name): path for path in sorted(folder.iterdir())}
     tables = [inside[file] for file in (CAPTIONS, *METADATA) if file in inside]
     if not tables and folder != root:
         tables = [root / file for file in METADATA if (root / file).is_file()]
-    beside = {name: inside.get(str(Path(name).with_suffix(".txt"))) for name in names}
-    texts = {name: path for name, path in beside.items() if path is not None}
-    found = [*map(str, tables), *([f"{folder}/*.txt"] if texts else [])]
-    if len(found) > 1:
-        raise UserError(f"{folder}: found captions in {' and '.join(found)}; allowed: one of them")
-    if texts:
-        where, pairs = f"{folder}/*.txt", [(name, _read_text(path)) for name, path in texts.items()]
-    elif tables:
-        where, pairs = (
-            str(tables[0]),
-            _table(tables[0], "" if tables[0].parent == folder else f"{folder.relative_to(root).as_posix()}/", names),
-        )
-    else:
+    texts = {name: inside[text] for name in names if (text := str(Path(name).with_suffix(".txt"))) in inside}
+    places = [*map(str, tables), *([f"{folder}/*.txt"] if texts else [])]
+    if not places:
         return dict.fromkeys(names, NEUTRAL)
-    captions = {name: " ".join(text.split()) for name, text in pairs}
-    if len(captions) < len(pairs):
-        twice = next(name for number, (name, _) in enumerate(pairs) if name in dict(pairs[:number]))
-        raise UserError(f"{where}: two captions of {twice!r}; allowed: one of every picture")
+    if len(places) > 1:
+        raise UserError(f"{folder}: found captions in {' and '.join(places)}; allowed: one of them")
+    pairs = [(k, _read_text(path)) for k, path in texts.items()] if texts else _table(tables[0], folder, names)
+    captions: dict[str, str] = {}
+    for name, text in pairs:
+        if name in captions:
+            raise UserError(f"{places[0]}: two captions of {name!r}; allowed: one of every picture")
+        captions[name] = " ".join(text.split())
     if without := [name for name in names if not captions.get(name)]:
-        raise UserError(f"{where}: no caption of {without[0]!r} ({len(without)} of {len(names)} pictures have none)")
+        none = f"no caption of {without[0]!r} ({len(without)} of {len(names)} pictures have none)"
+        raise UserError(f"{places[0]}: {none}")
     return captions
 
 
-def _table(path: Path, prefix: str, names: list[str]) -> list[tuple[str, str]]:
-    """Picture and caption of each row of a table; of one in the folder of folders, of the folder `prefix` alone."""
-    table = read_table(path, str(path))
-    file, kinds = ("file", ["caption"]) if path.name == CAPTIONS else ("file_name", ["text", "caption"])
+def _table(path: Path, folder: Path, names: list[str]) -> list[tuple[str, str]]:
+    """Picture and caption of each row of a table; of one in the folder of folders, of this folder alone."""
+    table, own = read_table(path, str(path)), path.name == CAPTIONS
+    file, kinds = ("file", ["caption"]) if own else ("file_name", ["text", "caption"])
     kinds = [kind for kind in kinds if kind in table]
-    known = path.name != CAPTIONS or table.shape[1] == 2
-    if file not in table or len(kinds) != 1 or not known:
-        allowed = "'file, caption'" if path.name == CAPTIONS else "file_name, and either text or caption"
+    if file not in table or len(kinds) != 1 or (own and table.shape[1] != 2):
+        allowed = "'file, caption'" if own else "file_name, and either text or caption"
         raise UserError(f"{path}: found columns {', '.join(map(str, table.columns))!r}; allowed: {allowed}")
-    pairs = []
+    prefix, pairs = "" if path.parent == folder else f"{folder.relative_to(path.parent).as_posix()}/", []
     for number, (name, text) in enumerate(zip(table[file], table[kinds[0]], strict=True), start=1):
         if not isinstance(name, str) or not (isinstance(text, str) or is_missing(text)):
             raise UserError(f"{path}: found {shown(text)} in row {number}, allowed: a name and a caption")
@@ -183,7 +171,7 @@ def _table(path: Path, prefix: str, names: list[str]) -> list[tuple[str, str]]:
         if not name.startswith(prefix):
             continue
         if (name := name.removeprefix(prefix)) not in names:
-            raise UserError(f"{path}: no picture {name!r} in {path.parent / prefix}{nearest(name, names)}")
+            raise UserError(f"{path}: no picture {name!r} in {folder}{nearest(name, names)}")
         pairs.append((name, "" if is_missing(text) else text))
     return pairs
 

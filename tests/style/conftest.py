@@ -8,13 +8,11 @@ import pytest
 import torch
 
 from condpdiff.style import base as module
-from condpdiff.style import data, small_pixart
+from condpdiff.style import photographs, small_pixart
 from condpdiff.style.families import drawing
 from condpdiff.style.photographs import Photograph
-from condpdiff.style.unseen import fresh
 from tests.stand_ins import FILLERS, GOOD
-from tests.style.stand_ins_small_pixart import PHOTOGRAPHS, save_config
-from tests.style.stand_ins_style import random_lite0, save_style_base
+from tests.style.stand_ins_style import PHOTOGRAPHS, random_lite0, save_config, save_style_base
 
 
 @pytest.fixture
@@ -40,7 +38,7 @@ def ten_photographs(monkeypatch: pytest.MonkeyPatch) -> list[Photograph]:
     """In place of the real ones: each of one grey all over, 0, 10 ... 90."""
     words = (FILLERS + GOOD)[:10]
     found = [Photograph(word, "whole", np.full((60, 80, 3), 10 * i, np.uint8)) for i, word in enumerate(words)]
-    for each in (drawing, data, fresh):
+    for each in (drawing, photographs):
         monkeypatch.setattr(each, "photographs", lambda: found)
     return found
 

@@ -8,19 +8,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import yaml
 from diffusers import AutoencoderKL, AutoencoderTiny, DPMSolverMultistepScheduler
 from PIL import Image
 
 from condpdiff.common.files import write_json, write_tensors
 from condpdiff.common.pretrained import save_source
 from condpdiff.common.settings import parse
+from condpdiff.common.task import Base
+from condpdiff.style.base import prepare_base
 from condpdiff.style.images import encode_png
 from condpdiff.style.metrics import FEATURES, LITE0, Lite0
-from condpdiff.style.models import build_transformer, peft_transformer, target_modules
+from condpdiff.style.models import ATTENTION, build_transformer, peft_transformer
+from condpdiff.style.photographs import FRAMINGS, Photograph
 from condpdiff.style.small_pixart import save_index
 from condpdiff.style.task import Task
 from condpdiff.zoo.checkpoints import Zoo
 from condpdiff.zoo.layout import layout_of
+from tests.messages import message_of
 from tests.stand_ins import HIDDEN, save_base, save_tokenizer
 
 SIZE = 32
@@ -139,6 +144,45 @@ def make_style_zoo(base: Path, count: int = 6) -> Zoo:
         "task": "waves",
         "modules_to_save": [],
         "task_type": None,
-        "target_modules": target_modules("auto"),
+        "target_modules": sorted(ATTENTION),
     }
     return Zoo(theta, layout, {}, config)
+
+
+# --- the small PixArt, which trains within seconds on drawings of nothing ------------------------
+
+PHOTOGRAPHS = [
+    Photograph(subject, framing, image)
+    for subject, framing, image in zip(("lovely plot", "the film"), FRAMINGS, make_images(2, 0, 80), strict=True)
+]
+
+
+def save_config(folder: Path, **changes: Any) -> None:
+    """configs/models/tiny.yaml of a model that trains within seconds, and its text encoder."""
+    text = folder / "text"
+    if not text.exists():
+        save_base("bert", text)
+        save_tokenizer(text)
+    config: dict[str, Any] = {
+        "transformer": TRANSFORMER,
+        "vae": {key: value for key, value in VAE.items() if key != "scaling_factor"},
+        "scheduler": {**SCHEDULER, "prediction_type": "v_prediction"},
+        "text_encoder": {"source": "local", "name": str(text)},
+        "photographs": {"crops": 3},
+        "autoencoder": {"steps": 40, "batch_size": 4, "lr": 2e-3},
+        "denoiser": {"steps": 40, "batch_size": 4, "lr": 2e-3, "caption_dropout": 0.1},
+        "seed": 0,
+    }
+    path = folder / "configs/models/tiny.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump({**config, **changes}))
+
+
+def trained(**changes: Any) -> Base:
+    return Base(**{"source": "trained", "name": "tiny"} | changes)
+
+
+def refusal(base: Base) -> str:
+    message = message_of(prepare_base, base, Path("base"))
+    assert not Path("base").exists()
+    return message

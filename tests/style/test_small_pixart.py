@@ -13,11 +13,9 @@ from PIL import Image
 from condpdiff.common.files import read_json, read_tensors
 from condpdiff.style.base import prepare_base
 from condpdiff.style.metrics import FEATURES, LITE0
-from condpdiff.style.models import build_transformer, encode_images, load_transformer, load_vae
-from condpdiff.style.rows import to_tensor
+from condpdiff.style.models import build_transformer, encode_images, load_transformer, load_vae, to_tensor
 from condpdiff.style.small_pixart import crops_of_photographs, load_small_model, recolour
-from tests.style.stand_ins_small_pixart import refusal, save_config, trained
-from tests.style.stand_ins_style import SIZE, TRANSFORMER, VAE, make_images, random_lite0
+from tests.style.stand_ins_style import SIZE, TRANSFORMER, VAE, make_images, random_lite0, refusal, save_config, trained
 
 
 def test_trained_base_is_a_whole_pipeline_that_diffusers_loads(offline: Path) -> None:

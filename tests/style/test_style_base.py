@@ -12,8 +12,7 @@ from condpdiff.style import base as module
 from condpdiff.style.base import prepare_base
 from condpdiff.style.metrics import FEATURES, INCEPTION
 from tests.stand_ins import save_base
-from tests.style.stand_ins_small_pixart import refusal
-from tests.style.stand_ins_style import save_style_base
+from tests.style.stand_ins_style import refusal, save_style_base
 
 
 def test_local_pixart_is_copied_as_it_is(offline: Path) -> None:

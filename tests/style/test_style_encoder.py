@@ -12,8 +12,7 @@ from torchvision.models import ResNet18_Weights, resnet18
 from condpdiff.common.settings import parse
 from condpdiff.diffusion.conditions import unit_variance
 from condpdiff.diffusion.settings import Condition
-from condpdiff.style import encoder
-from condpdiff.style.encoder import LITE0_MEMBER, LITE0_PACKAGE, depth_features, load_encoder
+from condpdiff.style.encoder import LITE0_PACKAGE, depth_features, load_encoder
 from condpdiff.style.families import drawing
 from condpdiff.style.images import shrink
 from condpdiff.style.metrics import features, lite0_of
@@ -56,13 +55,6 @@ def test_vector_is_the_mean_over_a_draw_at_length_sqrt_d_whatever_the_order(file
     assert not torch.allclose(found[0], found[1], atol=1e-3)
 
 
-def test_package_gives_its_pinned_file(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, file = [], files["efficientnet_lite0"]
-    monkeypatch.setattr(encoder, "read_member", lambda *which: asked.append(which) or file.read_bytes())
-    load("efficientnet_lite0", PACKAGE)(DRAWS)
-    assert asked == [(LITE0_PACKAGE, LITE0_MEMBER)]
-
-
 def test_resnet18_gives_its_pooled_features_behind_its_own_preprocessing(files: dict[str, Path]) -> None:
     wide = np.random.default_rng(0).integers(0, 256, (2, 40, 70, 3), dtype=np.uint8)  # images need not be square
     found = load("resnet18", f"local-file:{files['resnet18']}")([DRAWS[0], wide])
@@ -102,14 +94,10 @@ def test_unreachable_torchvision_weights_name_the_part_and_the_local_way(monkeyp
 # --- every depth --------------------------------------------------------------------------------
 
 
-def gradings(style: int, crops: int, count: int = 10) -> np.ndarray:
-    """The condition's pictures of a style, of other crops for every number of them."""
-    return shrink(drawing.draw("grading", style, 0)(drawing.contents(crops)[1][:count]), 64)
-
-
 def test_features_of_every_depth_tell_gradings_apart_by_more_than_crops() -> None:
     """The real network: random weights see colours, and no more."""
-    draws = [gradings(style, crops) for style in range(4) for crops in range(2)]
+    crops = [drawing.contents(seed)[1] for seed in range(2)]
+    draws = [shrink(drawing.render(own, drawing.draw("grading", style, 0)), 64) for style in range(4) for own in crops]
     found = load("lite0_depths", PACKAGE)(draws)
     assert found.shape == (8, 3637) and found.dtype == torch.float32 and found.isfinite().all()
     off = torch.cdist(found, found).reshape(4, 2, 4, 2)

@@ -13,9 +13,8 @@ means over the whole of it: with them, what becomes of a picture depends a littl
 import colorsys
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, partial
-from typing import Any, NamedTuple
+from functools import cache
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -23,7 +22,7 @@ from scipy.ndimage import gaussian_filter
 
 from condpdiff.common.packages import read_member
 from condpdiff.style import rendering
-from condpdiff.style.photographs import FRAMINGS, photographs
+from condpdiff.style.photographs import FRAMINGS, cut, photographs
 
 RENDERED = 128
 """Pixels a side of the square pictures that styles are made for; whoever asks brings them to the size of his own."""
@@ -32,69 +31,34 @@ SCORED, CONDITION = (0, 2, 4, 6, 8), (1, 3, 5, 7, 9)
 CROPS, CROP_SIDES = 2, (0.5, 0.9)
 """Crops of each of the condition's photographs, and their sides, in sides of the photograph's shorter one."""
 
-PERIODS = (8, 10, 13, 16)
-"""Of hatching and dots: at half the size they still are 4 pixels and more."""
-SLANTS = (0, 45, 90, 135)
-SCREENS = (0, 45)
-"""Degrees of lines; and of dots and crossed lines, which a quarter turn leaves as they are."""
-
-GAIN = (0.8, 1.3)
-"""How far from the mean style an image's style is taken, in its own distances from it."""
 PICTURES = ("brick.png", "coins.png", "color.png", "grass.png", "gravel.png", "page.png", "text.png", "moon.png")
 """Images of scikit-image's wheel that styles are taken of, beside the photographs of `photographs`."""
 PATTERNS = {"waves": (0.1, 0.3), "dots": (0.1, 0.3), "strands": (0.2, 0.5), "blobs": (0.3, 0.6)}
 """What is laid over them, and how much of a style's image it may be."""
 
-Parameters = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Style:
-    """One style of a family."""
-
-    parameters: Parameters
-    """What JSON can hold: the family's name as `renderer`, and all that decides the style."""
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Square pictures uint8 [V, H, H, 3] in this style, the same for the same pictures: uint8 [V, H, H, 3].
-
-        Raises:
-            UserError: the package of a network, or of an image, can't be had.
-        """
-        return RENDERERS[self.parameters["renderer"]].render(images, self.parameters)
-
-
-class Family(NamedTuple):
-    """How styles are drawn and what they do."""
-
-    draw: Callable[[np.random.Generator, int], Parameters]
-    """(randomness, the style's number) -> all parameters but `renderer`."""
-    render: Callable[[np.ndarray, Parameters], np.ndarray]
+Style = dict[str, Any]
+"""One style of a family, as JSON can hold it: the family's name as `renderer`, and all that decides the style."""
 
 
 def draw(renderer: str, number: int, seed: int) -> Style:
-    """Style `number` of a family without end: the same for the same arguments, whatever else was drawn.
-
-    Args:
-        renderer: a key of `RENDERERS`.
-        number, seed: 0 or more.
-    """
+    """Style `number` of a family of RENDERERS: the same for the same arguments, whatever was drawn before."""
     rng = np.random.default_rng([seed, number, *renderer.encode()])
-    return Style({"renderer": renderer, **RENDERERS[renderer].draw(rng, number)})
+    return {"renderer": renderer, **RENDERERS[renderer][0](rng, number)}
+
+
+def render(images: np.ndarray, style: Style) -> np.ndarray:
+    """Square pictures uint8 [V, H, H, 3] in a style, the same for the same pictures: uint8 [V, H, H, 3].
+
+    Raises a UserError if the package of a network, or of an image, can't be had.
+    """
+    return RENDERERS[style["renderer"]][1](images, style)
 
 
 def contents(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Crops of the photographs for a style to render.
+    """Crops of the photographs for a style to render, both uint8 [10, RENDERED, RENDERED, 3]: scored and condition.
 
-    Args:
-        seed: of the condition's crops.
-
-    Returns:
-        scored uint8 [10, RENDERED, RENDERED, 3], of each photograph what its caption says, from its very middle;
-        condition, of the same shape: CROPS random ones of each photograph of CONDITION, one photograph after another.
-
-    Raises:
-        UserError: scikit-image's wheel can't be had.
+    The scored ones show of each photograph what its caption says, from its very middle. The condition's are random:
+    CROPS of each photograph of CONDITION, one photograph after another. Raises a UserError as `photographs`.
     """
     real, rng = photographs(), np.random.default_rng(seed)
     scored = [_cut(each.image, FRAMINGS[each.framing], 0.5, 0.5, RENDERED) for each in real]
@@ -103,17 +67,14 @@ def contents(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _random_cut(image: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
-    share, x, y = rng.uniform(*CROP_SIDES), rng.uniform(), rng.uniform()
-    return _cut(image, share, x, y, size)
+    return _cut(image, rng.uniform(*CROP_SIDES), rng.uniform(), rng.uniform(), size)
 
 
 def _cut(image: np.ndarray, share: float, x: float, y: float, size: int) -> np.ndarray:
     """A square of that share of the shorter side; x and y in 0..1 go from left to right and from top to bottom."""
     height, width, _ = image.shape
     side = share * min(height, width)
-    left, top = x * (width - side), y * (height - side)
-    box = (left, top, left + side, top + side)
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS, box))
+    return cut(image, side, x * (width - side), y * (height - side), size)
 
 
 # --- colours ------------------------------------------------------------------------------------
@@ -145,7 +106,7 @@ def _between(stops: list[float], colours: list[list[int]], at: np.ndarray) -> np
 TONES = np.linspace(0, 1, 256)
 
 
-def _draw_grading(rng: np.random.Generator, _: int) -> Parameters:
+def _draw_grading(rng: np.random.Generator, _: int) -> Style:
     """What is light stays light, but for a solarised picture's lightest parts: a grading that a person would choose."""
     kind = str(rng.choice(["duotone", "tritone", "posterised", "solarised", "mix"]))
     if kind in ("duotone", "tritone"):
@@ -165,7 +126,7 @@ def _draw_grading(rng: np.random.Generator, _: int) -> Parameters:
     return {"kind": kind, "matrix": matrix.round(3).tolist(), "shift": shift.round(1).tolist()}
 
 
-def _grade(images: np.ndarray, style: Parameters) -> np.ndarray:
+def _grade(images: np.ndarray, style: Style) -> np.ndarray:
     kind = style["kind"]
     if kind == "mix":
         return rendering.mixed(images, np.array(style["matrix"]), np.array(style["shift"]))
@@ -182,65 +143,41 @@ def _real(rng: np.random.Generator, low: float, high: float) -> float:
     return round(rng.uniform(low, high), 3)
 
 
-# --- prints -------------------------------------------------------------------------------------
-
-PRINTS = ("wash", "cut", "outline", "relief", "tiles")
-SIZES = (3, 9)
-"""Pixels; what is smaller is left out of a print."""
+# --- prints and strokes -------------------------------------------------------------------------
 
 
-def _draw_print(rng: np.random.Generator, _: int) -> Parameters:
+def _draw_print(rng: np.random.Generator, _: int) -> Style:
     colours = [_colour(rng, 0.02, 0.35), _colour(rng, 0.6, 0.95)]
     if rng.uniform() < 0.4:
         colours.reverse()
-    ink, paper = colours
-    return {"kind": str(rng.choice(PRINTS)), "ink": ink, "paper": paper, "size": _real(rng, *SIZES)}
+    kind = str(rng.choice(["wash", "cut", "outline", "relief", "tiles"]))
+    return {"kind": kind, "ink": colours[0], "paper": colours[1], "size": _real(rng, 3, 9)}
 
 
-def _print(images: np.ndarray, style: Parameters) -> np.ndarray:
-    colours = {key: np.array(style[key], float) for key in ("ink", "paper")}
-    return np.stack([rendering.printed(image, style["kind"], size=style["size"], **colours) for image in images])
-
-
-# --- strokes ------------------------------------------------------------------------------------
-
-
-def _draw_strokes(rng: np.random.Generator, _: int) -> Parameters:
+def _draw_strokes(rng: np.random.Generator, _: int) -> Style:
     kind = str(rng.choice(["hatching", "cross-hatching", "halftone", "charcoal", "chalk"]))
     dark, light = _colour(rng, 0.02, 0.3), _colour(rng, 0.65, 0.95)
     dark_ink = kind == "charcoal" or (kind != "chalk" and rng.uniform() < 0.65)
-    found: Parameters = {"kind": kind, "ink": dark if dark_ink else light, "paper": light if dark_ink else dark}
+    found: Style = {"kind": kind, "ink": dark if dark_ink else light, "paper": light if dark_ink else dark}
     if kind in ("charcoal", "chalk"):
         strength = _real(rng, 0.7, 1.2) if kind == "charcoal" else _real(rng, 0.5, 1.0)
-        return {**found, "degrees": int(rng.choice(SLANTS)), "strength": strength}
-    degrees = int(rng.choice(SLANTS if kind == "hatching" else SCREENS))
-    return {**found, "degrees": degrees, "period": int(rng.choice(PERIODS))}
+        return {**found, "degrees": int(rng.choice([0, 45, 90, 135])), "strength": strength}
+    # A quarter turn leaves dots and crossed lines as they are; at half the size periods still are 4 pixels and more.
+    degrees = int(rng.choice([0, 45, 90, 135] if kind == "hatching" else [0, 45]))
+    return {**found, "degrees": degrees, "period": int(rng.choice([8, 10, 13, 16]))}
 
 
-def _stroke(images: np.ndarray, style: Parameters) -> np.ndarray:
-    kind, degrees = style["kind"], style["degrees"]
-    lay: Callable[..., np.ndarray]
-    if kind in ("charcoal", "chalk"):
-        paint = rendering.charcoal if kind == "charcoal" else rendering.chalk
-        lay = partial(paint, tooth=_tooth(images.shape[1], degrees), strength=style["strength"])
-    elif kind == "halftone":
-        lay = partial(rendering.halftoned, degrees=degrees, period=style["period"])
-    else:
-        lay = partial(rendering.hatched, degrees=degrees, period=style["period"], crossed=kind == "cross-hatching")
-    colours = {key: np.array(style[key], float) for key in ("ink", "paper")}
-    return np.stack([lay(image, **colours) for image in images])
-
-
-@cache
-def _tooth(side: int, degrees: float) -> np.ndarray:
-    """All styles have one paper, turned."""
-    return rendering.tooth((side, side), degrees, np.random.default_rng(0))
+def _on_paper(images: np.ndarray, style: Style) -> np.ndarray:
+    lay: Callable[..., np.ndarray] = rendering.printed if style["renderer"] == "print" else rendering.strokes
+    given = {key: np.array(value, float) if key in ("ink", "paper") else value for key, value in style.items()}
+    del given["renderer"]
+    return np.stack([lay(image, **given) for image in images])
 
 
 # --- styles of images ---------------------------------------------------------------------------
 
 
-def _draw_image(rng: np.random.Generator, _: int) -> Parameters:
+def _draw_image(rng: np.random.Generator, _: int) -> Style:
     colours = _palette(rng, int(rng.integers(2, 6)))
     if rng.uniform() < 0.3:
         rng.shuffle(colours)
@@ -254,11 +191,11 @@ def _draw_image(rng: np.random.Generator, _: int) -> Parameters:
         "seed": int(rng.integers(2**31)),
         "colours": colours,
         "edges": str(rng.choice(["hard", "soft"])),
-        "gain": _real(rng, *GAIN),
+        "gain": _real(rng, 0.8, 1.3),
     }
 
 
-def style_image(style: Parameters) -> np.ndarray:
+def style_image(style: Style) -> np.ndarray:
     """The image uint8 [256, 256, 3] that a style of the family `image` is taken of.
 
     A crop of a picture and a fine pattern are laid over each other and recoloured by brightness, each colour as often
@@ -304,18 +241,20 @@ def _mean_style() -> np.ndarray:
     return np.mean([rendering.style_vector(image) for image in pictures()], axis=0)
 
 
-def _of_image(images: np.ndarray, style: Parameters) -> np.ndarray:
+def _of_image(images: np.ndarray, style: Style) -> np.ndarray:
+    """The style is taken beyond, or short of, its image's own distance from the mean style."""
     vector = _mean_style() + style["gain"] * (rendering.style_vector(style_image(style)) - _mean_style())
     return rendering.of_image_in_mosaics(images, vector)
 
 
-RENDERERS = {
-    "grading": Family(_draw_grading, _grade),
-    "print": Family(_draw_print, _print),
-    "strokes": Family(_draw_strokes, _stroke),
-    "image": Family(_draw_image, _of_image),
-    "fixed": Family(
+RENDERERS: dict[str, tuple[Callable[[np.random.Generator, int], Style], Callable[[np.ndarray, Style], np.ndarray]]] = {
+    "grading": (_draw_grading, _grade),
+    "print": (_draw_print, _on_paper),
+    "strokes": (_draw_strokes, _on_paper),
+    "image": (_draw_image, _of_image),
+    "fixed": (
         lambda _, number: {"index": number % rendering.FIXED_STYLES},
         lambda images, style: rendering.fixed_in_mosaic(images, style["index"]),
     ),
 }
+"""Of each family how a style is drawn, of randomness and its number (all but `renderer`), and what it does."""

@@ -10,14 +10,7 @@ from torch import Tensor
 
 from condpdiff.common.files import read_rows
 from condpdiff.common.hardware import device
-from condpdiff.style.models import (
-    Examples,
-    denoising_errors,
-    load_examples,
-    load_scheduler,
-    load_transformer,
-    peft_transformer,
-)
+from condpdiff.style import models
 from condpdiff.style.task import Task
 from condpdiff.zoo.collect import draw_lora, lora_state, trained_part
 from condpdiff.zoo.layout import Layout, layout_of
@@ -32,14 +25,14 @@ class Denoising:
     def __init__(self, base: Path, layout: Layout, scale: float) -> None:
         """Args: scale: alpha / r."""
         self.layout, self.scale = layout, scale
-        self.transformer = load_transformer(base).to(device())  # type: ignore[arg-type]
-        self.scheduler = load_scheduler(base)
-        self.levels = int(self.scheduler.config.num_train_timesteps)  # type: ignore[attr-defined]
+        self.transformer = models.load_transformer(base).to(device())
+        self.scheduler = models.load_scheduler(base)
+        self.levels = len(self.scheduler.alphas_cumprod)
 
-    def __call__(self, theta: Tensor, batch: Examples, noise: Tensor, timesteps: Tensor) -> Tensor:
+    def __call__(self, theta: Tensor, batch: models.Examples, noise: Tensor, timesteps: Tensor) -> Tensor:
         """theta [S, K], and S V examples of which V follow each other for each LoRA -> mean losses [S]."""
         with batched_loras(self.transformer, self.layout, self.scale, theta):
-            errors = denoising_errors(self.transformer, self.scheduler, batch, noise, timesteps)
+            errors = models.denoising_errors(self.transformer, self.scheduler, batch, noise, timesteps)
         return errors.unflatten(0, (len(theta), -1)).mean(1)
 
 
@@ -48,34 +41,31 @@ class Family(ManyFinetuning):
 
     def __init__(self, task: Task, collect: Collect, data: Path, base: Path) -> None:
         """Raises a UserError if the data or the base can't be read, or it has no such target modules."""
-        model = peft_transformer(base, collect.seed, collect.rank, collect.alpha, collect.target_modules)
+        model = models.peft_transformer(base, collect.seed, collect.rank, collect.alpha, collect.target_modules)
         draw_lora(model, collect.seed, collect.factors)
         self.layout = layout_of(model)
         self.start = lora_state(model, self.layout)
         self.trained = trained_part(self.layout, collect.factors)
         placed: Any = model.peft_config["default"]
         self.config = {"target_modules": sorted(placed.target_modules), "task_type": None}
-        del model
+        del model  # before as much memory is taken again
         rows = read_rows(data, "train")
-        self.examples = load_examples(base, rows).to(device())
+        self.examples = models.load_examples(base, rows).to(device())
         self.rows = [np.flatnonzero(rows["member"] == q) for q in range(int(rows["member"].max()) + 1)]
         self.count = len(self.rows)
         self.denoising = Denoising(base, self.layout, collect.alpha / collect.rank)
 
     def losses(self, members: Sequence[int], batch_size: int, seed: int) -> Losses:
-        shape = self.examples.latents.shape[1:]
+        shape, where = (batch_size, *self.examples.latents.shape[1:]), device()
 
-        def drawn(step: int) -> tuple[Examples, Tensor, Tensor]:
+        def loss(theta: Tensor, step: int) -> Tensor:
             picked, noise, levels = [], [], []
             for q in members:
                 rng = np.random.default_rng([seed, q, step])
-                rows = rng.permutation(self.rows[q])
-                picked.append(np.resize(rows, batch_size))
-                noise.append(rng.standard_normal((batch_size, *shape), dtype=np.float32))
+                picked.append(np.resize(rng.permutation(self.rows[q]), batch_size))
+                noise.append(rng.standard_normal(shape, dtype=np.float32))
                 levels.append(rng.integers(self.denoising.levels, size=batch_size))
-            where = device()
-            batch = self.examples[torch.from_numpy(np.concatenate(picked)).to(where)]
-            tensors = (torch.from_numpy(np.concatenate(each)).to(where) for each in (noise, levels))
-            return batch, *tensors  # type: ignore[return-value]
+            rows, *drawn = (torch.from_numpy(np.concatenate(each)).to(where) for each in (picked, noise, levels))
+            return self.denoising(theta, self.examples[rows], *drawn)
 
-        return lambda theta, step: self.denoising(theta, *drawn(step))
+        return loss

@@ -14,19 +14,16 @@ from condpdiff.style.conditions import pictures_of
 from condpdiff.style.encoder import load_encoder
 from condpdiff.style.families import drawing
 from condpdiff.style.families.losses import Family
-from condpdiff.style.rows import save_png
+from condpdiff.style.images import save_png
+from condpdiff.style.photographs import captions
 from condpdiff.style.task import DrawnSource, Task
-from condpdiff.style.unseen.fresh import captions
 from condpdiff.style.unseen.score import Judge, Painter, confusion
 
-PICTURES = (1, 4, 10)
-"""Pictures of a condition, beside the number that its file asks for."""
-SHOWN = 4
-"""Captions whose images are kept, of the scored ones."""
+PICTURES = (1, 4, 10)  # pictures of a condition, beside the number that its file asks for
+SHOWN = 4  # captions whose images are kept, of the scored ones
 POINTS, BETWEEN = 5, "between"
 """Conditions on the line between the first two members' that are generated for, and what their images are called."""
-GRID = ("no_lora", "mean_soup", "nearest", "ridge", "condpdiff", "own")
-"""Arms whose images are kept."""
+GRID = ("no_lora", "mean_soup", "nearest", "ridge", "condpdiff", "own")  # arms whose images are kept
 
 
 class Evaluation(FamilyEvaluation):
@@ -58,20 +55,16 @@ class Evaluation(FamilyEvaluation):
         made = self.paint(theta)
         if sample == 0:
             self.images[arm] = made
-            if arm == "condpdiff" and self.aligned:
-                self._compare(made)
         found = [self.judge.distances(images, i) for i, images in enumerate(made)]
         if arm != "condpdiff":
             return found
-        off = torch.linalg.vector_norm(self.encode(list(made)) - self.y, dim=1).tolist()
-        return [{"to_condition": d, **each} for d, each in zip(off, found, strict=True)]
-
-    def _compare(self, made: np.ndarray) -> None:
-        """Whose style came out: each LoRA's images against every member's true ones."""
-        found = confusion(made[:, self.scored], np.stack(self.true)[:, self.scored])
-        tier = "seen" if "seen" in self.tiers else "unseen"
-        pairs = np.ndindex(found.shape)
-        self.choices += [(tier, self.numbers[i], self.numbers[j], float(found[i, j])) for i, j in pairs]
+        if sample == 0 and self.aligned:  # whose style came out
+            off = confusion(made[:, self.scored], np.stack(self.true)[:, self.scored])
+            tier = "seen" if "seen" in self.tiers else "unseen"
+            pairs = np.ndindex(off.shape)
+            self.choices += [(tier, self.numbers[i], self.numbers[j], float(off[i, j])) for i, j in pairs]
+        away = torch.linalg.vector_norm(self.encode(list(made)) - self.y, dim=1).tolist()
+        return [{"to_condition": d, **each} for d, each in zip(away, found, strict=True)]
 
     def other_conditions(self) -> Mapping[str, Tensor]:
         """Other numbers of pictures, and pictures of noise."""
@@ -106,4 +99,4 @@ class Evaluation(FamilyEvaluation):
 def square_of(pictures: np.ndarray) -> np.ndarray:
     """Four pictures uint8 [4, H, W, 3] as one, two above two; of fewer the first ones again."""
     one, two, three, four = pictures[np.arange(SHOWN) % len(pictures)]
-    return np.concatenate([np.concatenate([one, two], axis=1), np.concatenate([three, four], axis=1)])
+    return np.vstack([np.hstack([one, two]), np.hstack([three, four])])

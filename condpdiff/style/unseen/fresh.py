@@ -1,8 +1,7 @@
 """The tasks of the task loss: styles of the zoo, or fresh ones, each with its condition and its denoising loss."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,46 +17,32 @@ from condpdiff.style.conditions import rows_of
 from condpdiff.style.encoder import load_encoder
 from condpdiff.style.families import drawing
 from condpdiff.style.families.losses import Denoising
-from condpdiff.style.images import shrink
-from condpdiff.style.models import Examples, embed_captions, encode_images, load_vae
-from condpdiff.style.photographs import photographs
-from condpdiff.style.rows import images, to_tensor
+from condpdiff.style.images import decoded, shrink
+from condpdiff.style.models import Examples, embed_captions, encode_images, load_vae, to_tensor
+from condpdiff.style.photographs import captions
 from condpdiff.style.task import DrawnSource, load_task
 from condpdiff.zoo.checkpoints import load_zoo
 from condpdiff.zoo.collect import trained_part
 from condpdiff.zoo.settings import Collect
 
-POOL = 48
-"""Fresh styles at hand, of which a step draws its own."""
-FIRST = 100_000
-"""Number of the first fresh style of a family: no member is among them."""
-MOST, DRAWS = 10, 3
-"""Pictures of a condition: a fresh style's has 1 to so many; and conditions of a style."""
+POOL = 48  # fresh styles at hand, of which a step draws its own
+FIRST = 100_000  # number of the first fresh style of a family: no member is among them
+MOST, DRAWS = 10, 3  # pictures of a condition: a fresh style's has 1 to so many; and conditions of a style
 
 
-@dataclass
-class Known:
+class Known(NamedTuple):
     """One style as the task loss takes it."""
 
-    latents: Tensor
-    """[U, C, h, w]"""
-    caption: Tensor
-    """[U] int64: which caption each has."""
-    y: Tensor
-    """[DRAWS, d_cond]: its conditions."""
-    left: int
-    """Steps that may still see it."""
+    latents: Tensor  # [U, C, h, w]
+    caption: Tensor  # [U] int64: which caption each has
+    y: Tensor  # [DRAWS, d_cond]: its conditions
 
 
 class Styles:
     """Draws a step's styles: S conditions, and the denoising loss of S LoRAs, each on images of its own style."""
 
     def __init__(self, data: Path, condition: Condition, settings: TaskLoss, seed: int) -> None:
-        """Args: data: where the stages before wrote.
-
-        Raises:
-            UserError: a file or a package can't be had.
-        """
+        """Args: data: where the stages before wrote. Raises a UserError if a file or a package can't be had."""
         self.settings = settings
         self.random = np.random.default_rng([seed, 1])
         self.names = members("train")
@@ -72,18 +57,19 @@ class Styles:
         zoo = load_zoo(data / "zoo" / self.names[0], 1)
         self.trained = trained_part(zoo.layout, zoo.config.get("factors", "both"))
         self.denoising = Denoising(base, zoo.layout, zoo.config["alpha"] / zoo.config["rank"])
-        self.vae = cast(Any, load_vae(base)).to(device())
+        self.vae = load_vae(base).to(device())
         self.embeddings, self.mask = (each.to(device()) for each in embed_captions(base, known))
         self.encode = projected(load_encoder(condition), condition, data)
         self.made = 0
         self.pool: list[Known] = []
+        self.seen: list[int] = []  # steps that have seen each of the pool
 
     def __call__(self, step: int) -> tuple[Tensor, Any]:
         """As `task_loss.Draw`."""
         s, random = self.settings, self.random
         if not self.pool:
-            count = POOL if self.drawn else len(self.names)
-            self.pool = [self._next() for _ in range(count)]
+            self.pool = [self._next() for _ in range(POOL if self.drawn else len(self.names))]
+            self.seen = [0] * len(self.pool)
         chosen = random.permutation(len(self.pool))[: s.tasks]
         styles = [self.pool[i] for i in chosen]
         y = torch.stack([style.y[random.integers(DRAWS)] for style in styles]).to(device())
@@ -94,9 +80,9 @@ class Styles:
         noise = torch.from_numpy(random.standard_normal(latents.shape, dtype=np.float32)).to(device())
         levels = torch.from_numpy(random.integers(self.denoising.levels, size=len(latents))).to(device())
         for i in chosen:
-            self.pool[i].left -= 1
-            if self.pool[i].left <= 0:
-                self.pool[i] = self._next()
+            self.seen[i] += 1
+            if self.drawn and self.seen[i] == s.uses:
+                self.pool[i], self.seen[i] = self._next(), 0
         return y, lambda theta: self.denoising(theta, batch, noise, levels)
 
     def _next(self) -> Known:
@@ -105,28 +91,22 @@ class Styles:
         if self.drawn:
             source, (scored, crops) = self.drawn[count % len(self.drawn)]
             style = drawing.draw(source.renderer, FIRST + count, source.seed)
-            made = shrink(style(np.concatenate([scored, crops])), self.size)
-            true, told, uses = made[: len(scored)], made[len(scored) :], self.settings.uses
+            made = shrink(drawing.render(np.concatenate([scored, crops]), style), self.size)
+            true, told = made[: len(scored)], made[len(scored) :]
             caption = torch.arange(len(scored))
         else:
             name = self.names[count % len(self.names)]
-            rows, told, uses = self._rows(name), images(self._rows(name, "held_out")), 2**31
-            true, caption = images(rows), torch.tensor([self.caption[each] for each in rows["caption"]])
-        y = self.encode([_some(told, self.random) for _ in range(DRAWS)])
-        return Known(encode_images(self.vae, to_tensor(true)), caption, y, uses)
+            rows, told = self._rows(name), decoded(self._rows(name, "held_out"))
+            true, caption = decoded(rows), torch.tensor([self.caption[each] for each in rows["caption"]])
+        conditions = []
+        for _ in range(DRAWS):
+            some = self.random.permutation(len(told))
+            conditions.append(told[some[: self.random.integers(1, min(MOST, len(told)) + 1)]])
+        return Known(encode_images(self.vae, to_tensor(true)), caption, self.encode(conditions))
 
     def _rows(self, name: str, split: str = "train") -> pd.DataFrame:
         """Of one member of the zoo."""
         return rows_of(self.data / "tasks" / name.partition("/")[0], number(name), split)
-
-
-def captions() -> list[str]:
-    """Those of a drawn style's images, in their order."""
-    return [photograph.caption for photograph in photographs()]
-
-
-def _some(told: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    return told[random.permutation(len(told))[: random.integers(1, min(MOST, len(told)) + 1)]]
 
 
 def draws(data: Path, condition: Condition, collect: Collect, settings: Ldm) -> Draw:

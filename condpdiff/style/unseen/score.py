@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,14 +11,12 @@ from condpdiff.common.hardware import device, together
 from condpdiff.evaluate.settings import Scoring
 from condpdiff.style.images import shrink
 from condpdiff.style.metrics import Gaussian, features, frechet_distance, gaussian, load_features, load_inception
-from condpdiff.style.models import embed_captions, generate, load_transformer, load_vae, pipeline
+from condpdiff.style.models import embed_captions, generate, load_transformer, load_vae, pipeline, to_tensor
 from condpdiff.zoo.layout import Layout
 from condpdiff.zoo.placed import batched_loras
 
-TOGETHER = 8
-"""LoRAs that generate in one pass."""
-COARSE = 16
-"""Pixels a side at which a stripe that is out of step hardly counts."""
+TOGETHER = 8  # LoRAs that generate in one pass
+COARSE = 16  # pixels a side at which a stripe that is out of step hardly counts
 
 
 class Painter:
@@ -28,8 +25,7 @@ class Painter:
     def __init__(self, base: Path, layout: Layout, scale: float, captions: list[str], scoring: Scoring) -> None:
         """Args: scale: alpha / r."""
         self.layout, self.scale, self.scoring = layout, scale, scoring
-        self.transformer = cast(Any, load_transformer(base)).to(device())
-        vae = cast(Any, load_vae(base)).to(device())
+        self.transformer, vae = load_transformer(base).to(device()), load_vae(base).to(device())
         if device() != "cpu":
             vae.enable_slicing()  # an image of 512 x 512 takes about a gigabyte to decode
         self.pipe = pipeline(base, self.transformer, vae)
@@ -40,15 +36,14 @@ class Painter:
     @torch.inference_mode()
     def __call__(self, theta: Tensor) -> np.ndarray:
         """theta [S, K] -> uint8 [S, U, H, W, 3], caption u from the noise of seed u whatever the LoRA."""
-        found = []
+        found, u, guidance = [], len(self.embedded), self.scoring.image_guidance
         for some in theta.split(together(TOGETHER)):
-            count, u = len(some), len(self.embedded)
-            embedded, mask = (each.repeat(count, *[1] * (each.ndim - 1)) for each in (self.embedded, self.mask))
-            steps, guidance = self.scoring.image_steps, self.scoring.image_guidance
+            count = len(some)
+            embedded, mask = self.embedded.repeat(count, 1, 1), self.mask.repeat(count, 1)
             loras = some.repeat(2 if guidance > 1 else 1, 1)  # guided, the empty caption's rows come before all others
             bf16 = torch.autocast("cuda", torch.bfloat16, enabled=device() != "cpu")
             with batched_loras(self.transformer, self.layout, self.scale, loras.to(device())), bf16:
-                seeds = list(range(u)) * count
+                seeds, steps = list(range(u)) * count, self.scoring.image_steps
                 made = generate(self.pipe, embedded, mask, seeds, steps, guidance, self.empty)
             found.append(made.reshape(count, u, *made.shape[1:]))
         return np.concatenate(found)
@@ -59,9 +54,9 @@ class Judge:
 
     def __init__(self, base: Path, scored: list[int], aligned: bool, metrics: Sequence[str]) -> None:
         """Args:
-        metrics: Fréchet distances, of style.task.Task.
         scored: positions of the captions on which pictures are compared: the condition told of the others.
         aligned: a style's images are of the captions that a LoRA is asked for, in their order.
+        metrics: Fréchet distances, of style.task.Task.
         """
         self.network = load_features(base)
         self.networks: dict[str, nn.Module] = {"fd_lite0": self.network}
@@ -98,8 +93,7 @@ class Judge:
     @torch.inference_mode()
     def _unit(self, images: np.ndarray) -> Tensor:
         """[V, D]: features of each stage, of unit length at every place, divided by the root of the places' number."""
-        x = torch.from_numpy(images).permute(0, 3, 1, 2).to(device()).float() / 127.5 - 1
-        x, found = self.network.norm(self.network.stem(x)), []
+        x, found = self.network.norm(self.network.stem(to_tensor(images).to(device()))), []
         for stage in self.network.blocks:
             x = stage(x)
             unit = nn.functional.normalize(x, dim=1)

@@ -1,6 +1,5 @@
 """Families made ready: every member's images, and pictures of other content that tell of it."""
 
-import json
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from condpdiff.common.task import Data
 from condpdiff.style.conditions import draws_of, inputs, pictures_of, shown
 from condpdiff.style.data import NEUTRAL, prepare_data
 from condpdiff.style.families import drawing
-from condpdiff.style.families.drawing import Style
 from condpdiff.style.images import shrink
 from condpdiff.style.photographs import Photograph
 from tests.messages import message_of
@@ -52,7 +50,7 @@ def test_member_is_told_of_by_other_photographs_than_it_is_scored_on(
     ten_photographs: list[Photograph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A style that leaves pictures alone, so that an image tells the photograph that it is of."""
-    monkeypatch.setitem(drawing.RENDERERS, "grading", drawing.Family(lambda *_: {}, lambda images, _: images))
+    monkeypatch.setitem(drawing.RENDERERS, "grading", (lambda *_: {}, lambda images, _: images))
     folder = prepared("family", DRAWN)
     captions = [photograph.caption for photograph in ten_photographs]
     for q in range(4):
@@ -71,9 +69,9 @@ def test_images_are_of_the_style_that_the_description_keeps_and_the_same_each_ti
     assert {p.name: p.read_bytes() for p in one.iterdir()} == {p.name: p.read_bytes() for p in again.iterdir()}
     styles = read_json(one / "description.json")["styles"]
     scored, told = drawing.contents(3)
-    for q, parameters in enumerate(styles):
-        assert (pictures_of(one, q, "train") == shrink(Style(parameters)(scored), SIZE)).all()
-        assert (pictures_of(one, q) == shrink(Style(parameters)(told), SIZE)).all()
+    for q, style in enumerate(styles):
+        assert (pictures_of(one, q, "train") == shrink(drawing.render(scored, style), SIZE)).all()
+        assert (pictures_of(one, q) == shrink(drawing.render(told, style), SIZE)).all()
     assert len({of(one, "train", q)["image"].iloc[5] for q in range(4)}) == 4
     assert styles != read_json(prepared("other", DRAWN | {"seed": 4}) / "description.json")["styles"]
 
@@ -114,6 +112,8 @@ def test_a_member_s_inputs_are_its_own_pictures_at_the_draws() -> None:
 
 # --- folders ------------------------------------------------------------------------------------
 
+OWN = Path("mine/cards")
+
 
 def paint(folder: str, count: int) -> None:
     """Pictures of one grey each, small and large, wide and high, and a file that is none."""
@@ -121,19 +121,29 @@ def paint(folder: str, count: int) -> None:
     Path("mine", folder, "notes.txt").write_text("mine")
     for i in range(count):
         shape = [(9, 20, 3), (50, 5, 3), (64, 48, 3)][i % 3]
-        path = Path("mine", folder, f"{i}.{'PNG' if i % 2 else 'png'}")
-        Image.fromarray(np.full(shape, 8 * i, np.uint8)).save(path)
+        Image.fromarray(np.full(shape, 8 * i, np.uint8)).save(Path("mine", folder, file(i)))
+
+
+def file(i: int) -> str:
+    return f"{i}.{'PNG' if i % 2 else 'png'}"
 
 
 def folders(*names: str) -> dict[str, Any]:
     return {"type": "folders", "path": "mine", "folders": list(names)}
 
 
-def test_folders_are_members_whose_pictures_are_enlarged_and_shared_out() -> None:
-    paint("cards", 12)
-    paint("signs", 30)
+def refusal(*names: str) -> str:
+    task = make_family(folders(*names), unseen=len(names), tuning=0, train=0)
+    said = message_of(prepare_data, "waves", task, LIMITS, Path("refused"))
+    assert not Path("refused").exists()
+    return said
+
+
+def test_first_pictures_of_a_folder_are_the_condition_s_and_the_next_are_trained_on() -> None:
+    paint("cards", 24)
+    paint("signs", 9)
     folder = prepared("family", folders("cards", "signs"), train=0)
-    for q, (count, told) in enumerate([(12, 6), (30, 10)]):
+    for q, (count, told) in enumerate([(24, 10), (9, 4)]):
         train, held_out, validation = (of(folder, split, q) for split in SPLITS)
         kept, condition = greys(train), greys(held_out)
         assert (len(kept), len(condition)) == (LIMITS.max_train, told)
@@ -144,90 +154,69 @@ def test_folders_are_members_whose_pictures_are_enlarged_and_shared_out() -> Non
 
 
 def test_folder_that_is_unknown_or_of_too_few_pictures_is_named() -> None:
-    def refusal(*names: str) -> str:
-        task = make_family(folders(*names), train=0)
-        return message_of(prepare_data, "waves", task, LIMITS, Path("family"))
-
     paint("cards", 4)
     paint("signs", 3)
     place = "configs/families/waves.yaml: data.source: mine/"
     assert refusal("cards", "signs") == f"{place}signs: found 3 pictures, allowed: at least 4"
     assert refusal("cards", "sprites").startswith(f"{place}sprites: no such folder 'mine/sprites'")
-    assert not Path("family").exists()
 
 
 @pytest.mark.parametrize(
-    ("lines", "expected"),
+    ("path", "column"),
     [
-        (["file,caption", "o.png,x"], "no picture 'o.png' in mine/cards (did you mean '"),
-        (["file,caption", "0.png,\udcff"], "line 2: byte 0xff is not UTF-8; allowed: UTF-8"),
-        (["file,caption", "0.png, "], "no caption of '0.png' (5 of 5 pictures have none)"),
-        (["name,caption", "a,b"], "found columns 'name, caption'; allowed: 'file, caption'"),
+        ("captions.csv", "caption"),
+        ("metadata.csv", "text"),
+        ("metadata.jsonl", "text"),
+        ("../metadata.jsonl", "caption"),
     ],
 )
-def test_captions_come_from_the_folder_s_file_and_wrong_ones_are_one_line(lines: list[str], expected: str) -> None:
+def test_captions_come_from_a_table_or_a_text_beside_each_picture(path: str, column: str) -> None:
+    def cards() -> pd.DataFrame:
+        return of(prepared("family", folders("cards"), unseen=1, tuning=0, train=0), "train", 0)
+
     paint("cards", 5)
-    paint("signs", 5)
-    path = Path("mine/cards/captions.csv")
-    own = [f'{i}.{"PNG" if i % 2 else "png"},"a  card, number {i}"' for i in range(5)]
-    path.write_text("\n".join(["file,caption", *own]), encoding="utf-8-sig")
-    folder = prepared("family", folders("cards", "signs"), train=0)
-    cards, signs = (of(folder, "train", q) for q in range(2))
-    assert set(signs["caption"]) == {NEUTRAL}
-    assert cards["caption"].tolist() == [f"a card, number {grey // 8}" for grey in greys(cards)]
-    path.write_text("\n".join(lines), errors="surrogateescape")
-    task = make_family(folders("cards", "signs"), train=0)
-    assert message_of(prepare_data, "waves", task, LIMITS, Path("other")).startswith(f"{path}: {expected}")
-
-
-def beside(**kind: str) -> None:
-    """Captions of the five pictures of mine/cards, in a way that people have them."""
-    names = [f"{i}.{'PNG' if i % 2 else 'png'}" for i in range(5)]
-    told = {name: f"a card, number {i}" for i, name in enumerate(names)}
-    for file, column in kind.items():
-        folder, prefix = (Path("mine"), "cards/") if file.startswith("root") else (Path("mine/cards"), "")
-        if file == "txt":
-            for name, text in told.items():
-                (folder / Path(name).with_suffix(".txt")).write_text(f"{text}\n")
-        elif file.endswith("jsonl"):
-            rows = [json.dumps({"file_name": prefix + name, column: text}) for name, text in told.items()]
-            (folder / "metadata.jsonl").write_text("\n".join(rows))
-        else:
-            frame = pd.DataFrame({"file_name": list(told), column: list(told.values())})
-            frame.to_csv(folder / "metadata.csv", index=False)
+    names, texts = [file(i) for i in range(5)], [f"a  card, number {i}" for i in range(5)]
+    rows = pd.DataFrame({"file" if path == "captions.csv" else "file_name": names, column: texts})
+    if path.endswith("csv"):
+        rows.to_csv(OWN / path, index=False, encoding="utf-8-sig")
+    else:
+        rows["file_name"] = "cards/" * path.startswith("..") + rows["file_name"]
+        rows.to_json(OWN / path, orient="records", lines=True)
+    told = cards()
+    assert told["caption"].tolist() == [f"a card, number {grey // 8}" for grey in greys(told)]
+    (OWN / path).unlink()
+    for name, text in zip(names, texts, strict=True):
+        (OWN / name).with_suffix(".txt").write_text(f"{text}\n")
+    assert cards().equals(told)
 
 
 @pytest.mark.parametrize(
-    "kind", [{"txt": ""}, {"jsonl": "text"}, {"csv": "caption"}, {"csv": "text"}, {"root_jsonl": "caption"}]
+    ("name", "lines", "said"),
+    [
+        ("captions.csv", "file,caption\no.png,x", "no picture 'o.png' in mine/cards (did you mean '"),
+        ("captions.csv", "file,caption\n0.png,\udcff", "line 2: byte 0xff is not UTF-8; allowed: UTF-8"),
+        ("captions.csv", "file,caption\n0.png, ", "no caption of '0.png' (5 of 5 pictures have none)"),
+        ("captions.csv", "name,caption\na,b", "found columns 'name, caption'; allowed: 'file, caption'"),
+        ("metadata.csv", "file_name,text\n0.png,a\n0.png,b", "two captions of '0.png'; allowed: one of every picture"),
+        ("metadata.jsonl", '{"file_name": "0.png", "text": ["a"]}', "found a list ['a'] in row 1, allowed: a name and"),
+        (
+            "metadata.jsonl",
+            '{"file_name": "0.png", "prompt": "a"}',
+            "found columns 'file_name, prompt'; allowed: file",
+        ),
+        ("metadata.jsonl", '{"file_name": "7.png", "text": "a"}', "no picture '7.png' in mine/cards (did you mean '"),
+    ],
 )
-def test_captions_stand_beside_pictures_or_in_metadata_as_image_folders_have_them(kind: dict[str, str]) -> None:
+def test_wrong_captions_are_one_line(name: str, lines: str, said: str) -> None:
     paint("cards", 5)
-    beside(**kind)
-    cards = of(prepared("family", folders("cards"), unseen=1, tuning=0, train=0), "train", 0)
-    assert cards["caption"].tolist() == [f"a card, number {grey // 8}" for grey in greys(cards)]
+    (OWN / name).write_text(lines, errors="surrogateescape")
+    assert refusal("cards").startswith(f"{OWN / name}: {said}")
 
 
-def test_captions_in_two_places_twice_or_not_of_every_picture_are_one_line() -> None:
-    def refusal() -> str:
-        task = make_family(folders("cards"), unseen=1, tuning=0, train=0)
-        return message_of(prepare_data, "waves", task, LIMITS, Path("other"))
-
+def test_captions_in_two_places_or_not_beside_every_picture_are_one_line() -> None:
     paint("cards", 5)
-    beside(txt="", csv="text")
-    assert (
-        refusal() == "mine/cards: found captions in mine/cards/metadata.csv and mine/cards/*.txt; allowed: one of them"
-    )
-    Path("mine/cards/metadata.csv").unlink()
-    Path("mine/cards/3.txt").unlink()
-    assert refusal() == "mine/cards/*.txt: no caption of '3.PNG' (1 of 5 pictures have none)"
-    for path in Path("mine/cards").glob("?.txt"):
-        path.unlink()
-    metadata = Path("mine/cards/metadata.jsonl")
-    for rows, said in (
-        ([{"file_name": "0.png", "text": "a"}] * 2, "two captions of '0.png'; allowed: one of every picture"),
-        ([{"file_name": "0.png", "text": ["a"]}], "found a list ['a'] in row 1, allowed: a name and a caption"),
-        ([{"file_name": "0.png", "prompt": "a"}], "found columns 'file_name, prompt'; allowed: file_name, and either"),
-        ([{"file_name": "7.png", "text": "a"}], "no picture '7.png' in mine/cards (did you mean '"),
-    ):
-        metadata.write_text("\n".join(map(json.dumps, rows)))
-        assert refusal().startswith(f"{metadata}: {said}")
+    (OWN / "0.txt").write_text("a card")
+    assert refusal("cards") == "mine/cards/*.txt: no caption of '1.PNG' (4 of 5 pictures have none)"
+    (OWN / "metadata.csv").write_text("file_name,text\n0.png,a")
+    said = "found captions in mine/cards/metadata.csv and mine/cards/*.txt; allowed: one of them"
+    assert refusal("cards") == f"mine/cards: {said}"

@@ -130,11 +130,11 @@ def test_folders_which_can_not_be_drawn_are_those_of_the_zoo_with_their_own_capt
 
 @pytest.mark.parametrize("kind", ["fresh", "zoo"])
 def test_same_seed_gives_the_same_steps_and_another_one_others(data: Path, kind: str) -> None:
-    def steps(seed: int) -> list[Tensor]:
+    def steps(seed: int) -> Tensor:
         made = styles(data, seed, fresh=kind, uses=1)
-        return [torch.cat([y, losses(theta(made))[:, None]], dim=1) for y, losses in map(made, range(3))]
+        return torch.stack([torch.cat([y, losses(theta(made))[:, None]], dim=1) for y, losses in map(made, range(3))])
 
-    one, again, other = torch.stack(steps(0)), torch.stack(steps(0)), torch.stack(steps(1))
+    one, again, other = steps(0), steps(0), steps(1)
     assert torch.equal(one, again) and not torch.isclose(one[..., 3], other[..., 3], rtol=1e-3).any()
     assert not torch.isclose(one[0], one[1], rtol=1e-3).all()
 
