@@ -119,6 +119,47 @@ def describe_command(
     typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else render(found))
 
 
+@app.command("launch")
+def launch_command(
+    stages: Annotated[list[str] | None, typer.Argument(metavar="[STAGE]...", help="These and what they need.")] = None,
+    study: Annotated[str | None, typer.Option("--study", metavar="NAME", help="A study's missing runs.")] = None,
+    size: SizeOption = Size.EMBEDDED,
+    local: Annotated[int | None, typer.Option("--local", min=1, help="Without Slurm: N at a time, here.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the commands; run nothing.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Tell how the jobs are that are not done yet.")] = False,
+) -> None:
+    """Run what is out of date as Slurm jobs, one for each instance of a stage, or side by side on this machine.
+
+    Leave the working tree alone until they have ended; `dvc repro` then finds everything done.
+
+    \b
+    Examples:
+      condpdiff launch
+      condpdiff launch finetune-collect --local 4
+      condpdiff launch --study table3 --size paper
+      condpdiff launch --status
+
+    configs/cluster/launch.yaml says what each stage's jobs ask for: docs/clusters.md.
+    """
+    from condpdiff.experiments import launch
+    from condpdiff.experiments.study_plan import load_study
+
+    if study and stages:
+        raise UserError("STAGE, --study: found both, allowed: one")
+    rows = load_study(study, size.value).rows if study else []
+    jobs = launch.study_jobs(rows, typer.echo) if study else launch.stage_jobs(stages or [])
+    if not jobs:
+        typer.echo("everything is up to date")
+    elif status:
+        launch.tell(jobs, typer.echo)
+    elif local and dry_run:
+        typer.echo("\n".join(shlex.join(job.command) for job in jobs))
+    elif local:
+        launch.run_here(jobs, local, typer.echo)
+    else:
+        launch.submit(jobs, dry_run, typer.echo)
+
+
 @app.command("experiments")
 def experiments_command() -> None:
     """Show HEAD and DVC's experiments of all commits: their averages, and the keys of params.yaml that differ.

@@ -31,6 +31,30 @@ def run_rows(rows: list[Row], jobs: int, force: bool, dry_run: bool, say: Say) -
     Raises:
         UserError: a name is taken by other settings (nothing has run then), or experiments failed (the others ran).
     """
+    missing = missing_runs(rows, force, say)
+    if dry_run:
+        for run in missing:
+            say(shlex.join(words(run)))
+    elif not missing:
+        say("all there")
+    else:
+        wanted = {run.name for run in missing}
+        for old in (old for old in (experiments() if force else []) if old.name in wanted):
+            remove(old)
+        work_off(missing, jobs, say)
+        have = {e.settings for e in experiments()}
+        if failed := [run.name for run in missing if run.settings not in have]:
+            why = f"`dvc queue logs {failed[0]}` tells why"
+            raise UserError(f"{len(failed)} of {len(missing)} experiments failed: {', '.join(failed)}; {why}")
+        say(f"{len(missing)} run, all there")
+
+
+def missing_runs(rows: list[Row], force: bool, say: Say) -> list[Preset]:
+    """The runs of `rows` that no experiment has the settings of; of the others, `say` tells where they are.
+
+    Raises:
+        UserError: a name is taken by other settings, and not `force`.
+    """
     there = experiments()
     by_settings, names = {e.settings: e for e in there}, {e.name for e in there}
     missing = []
@@ -45,26 +69,12 @@ def run_rows(rows: list[Row], jobs: int, force: bool, dry_run: bool, say: Say) -
             )
         else:
             missing.append(run)
-    if dry_run:
-        for run in missing:
-            say(shlex.join(words(run)))
-    elif not missing:
-        say("all there")
-    else:
-        wanted = {run.name for run in missing}
-        for old in (old for old in there if old.name in wanted):
-            remove(old)
-        work_off(missing, jobs, say)
-        have = {e.settings for e in experiments()}
-        if failed := [run.name for run in missing if run.settings not in have]:
-            why = f"`dvc queue logs {failed[0]}` tells why"
-            raise UserError(f"{len(failed)} of {len(missing)} experiments failed: {', '.join(failed)}; {why}")
-        say(f"{len(missing)} run, all there")
+    return missing
 
 
-def words(run: Preset) -> list[str]:
-    """The command that puts a run into the queue and sets its settings from the working tree's."""
-    command = as_dvc_options(changes(run), "--queue", "-n", run.name)
+def words(run: Preset, how: str = "--queue") -> list[str]:
+    """The command that puts a run into the queue, or runs it by itself (`--temp`), with its settings."""
+    command = as_dvc_options(changes(run), how, "-n", run.name)
     for key, value in run.task_keys.items():
         command += ["-S", f"{key.replace(':', ':++', 1)}={override(value)}"]
     return command
@@ -111,18 +121,22 @@ def work_off(runs: list[Preset], jobs: int, say: Say) -> None:
         raise
 
 
+def environment() -> dict[str, str]:
+    """This process's, with this interpreter first on the path: stages are `python -m ...`."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+
+
 def _dvc(*arguments: str) -> None:
-    """Run `dvc ...`; stages are `python -m ...`, so this interpreter is put first on the path.
+    """Run `dvc ...`.
 
     Raises:
         UserError: it ended with an error, whose last line is told.
     """
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    command, environment = [sys.executable, "-m", "dvc", *arguments], {**os.environ, "PATH": path}
+    command = [sys.executable, "-m", "dvc", *arguments]
     # No pipe: the queue's workers would hold it open as long as they live.
     log = Path(".dvc/tmp/study.log")
     with log.open("w", encoding="utf-8") as file:
-        status = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment).returncode
+        status = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment()).returncode
     if status:
         said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it failed"]
         raise UserError(f"dvc {' '.join(arguments[:2])}: {said[-1]}")

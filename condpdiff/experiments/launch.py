@@ -1,0 +1,170 @@
+"""`condpdiff launch`: what `dvc repro` would run, as one Slurm job for each instance of a stage, or side by side here.
+
+DVC orders the writes: a job is `dvc --wait-for-lock repro -s INSTANCE` in the shared working tree, and DVC holds its
+lock whenever the stage's own command does not run. Slurm orders the jobs: `--dependency=afterok`.
+"""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import Field, create_model
+
+from condpdiff.common.errors import UserError, nearest
+from condpdiff.common.settings import Section, parse, read_yaml
+from condpdiff.common.task import FAMILIES
+from condpdiff.experiments.finished import repository
+from condpdiff.experiments.study_plan import Row
+from condpdiff.experiments.study_run import Say, environment, missing_runs, words
+
+LOGS, RESOURCES = Path("tmp/slurm"), Path("configs/cluster/launch.yaml")
+MANY, STUDY = "finetune-collect", "study"  # the stage that an array of jobs may share; the resources of a study's runs
+DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
+
+
+class Resources(Section):
+    """What a job asks `sbatch` for; None: the cluster's default."""
+
+    partition: str | None = None
+    gpus: int | str | None = None
+    time: str | None = None
+    memory: str | None = Field(default=None, serialization_alias="mem")
+    cpus: int | None = Field(default=None, ge=1, serialization_alias="cpus-per-task")
+
+
+class Shared(Resources):
+    array: int | None = Field(default=None, ge=2)  # so many jobs fine-tune a family's members
+
+
+class Job(NamedTuple):
+    """An instance STAGE@ITEM of a stage, or a study's run; `after` names those that must have ended well before."""
+
+    name: str
+    command: list[str]
+    after: list[str]
+
+
+def stage_jobs(names: list[str]) -> list[Job]:
+    """What is out of date, and what hangs on it, in the order of DVC's graph; of `names`: these and what they need."""
+    from networkx import ancestors, descendants, topological_sort
+
+    with repository("launch", _wait_for_lock=True) as repo:
+        graph = repo.index.graph  # an edge leads from an instance to the one that it reads from
+        order = {one.addressing: one for one in reversed(list(topological_sort(graph)))}
+        changed = [order[name] for name in repo.status()]
+    stages = dict.fromkeys(name.partition("@")[0] for name in order)
+    for name in names:
+        if name not in (known := {**stages, **order}):
+            raise UserError(f"unknown stage {name!r}{nearest(name, known)}; allowed: {', '.join(stages)}")
+    asked = [one for name, one in order.items() if not names or {name, name.partition("@")[0]} & set(names)]
+    wanted = {needed for one in asked for needed in (one, *descendants(graph, one))}
+    stale = wanted & {after for one in changed for after in (one, *ancestors(graph, one))}
+    jobs = {name: [up.addressing for up in graph.successors(order[name]) if up in stale] for name in order}
+    return [Job(name, [*DVC, "repro", "-s", name], sorted(jobs[name])) for name in order if order[name] in stale]
+
+
+def study_jobs(rows: list[Row], say: Say) -> list[Job]:
+    """A study's missing runs. Not by DVC's queue: its one worker takes all jobs' runs, and dies with its own job."""
+    return [Job(run.name, [*DVC, *words(run, "--temp")[1:]], []) for run in missing_runs(rows, False, say)]
+
+
+def resources() -> dict[str, Resources]:
+    """What the jobs of each stage, and of a study, ask for. UserError: a mistake in configs/cluster/launch.yaml."""
+    kinds = {name: Shared if name == MANY else Resources for name in [*read_yaml(Path("dvc.yaml"))["stages"], STUDY]}
+    fields: dict[str, Any] = {name: (kind, kind()) for name, kind in kinds.items()}
+    stages = create_model("Stages", __base__=Section, **fields)
+    whole = create_model("Whole", __base__=Section, defaults=(Resources, Resources()), stages=(stages, stages()))
+    file: Any = parse(whole, read_yaml(RESOURCES), str(RESOURCES)) if RESOURCES.is_file() else whole()
+    own = {name: getattr(file.stages, name).model_dump(exclude_unset=True) for name in kinds}
+    return {name: kind(**file.defaults.model_dump() | own[name]) for name, kind in kinds.items()}
+
+
+def submit(jobs: list[Job], dry_run: bool, say: Say) -> None:
+    """Give Slurm the jobs. UserError: it isn't here, has jobs of this working tree, or refuses one (it gets none)."""
+    asked, ids = resources(), dict[str, str]()
+    if not dry_run:
+        if there := queue():
+            raise UserError(f"Slurm still has {', '.join(there)}; wait for them, or end them with `scancel`")
+        shutil.rmtree(LOGS, ignore_errors=True)  # of earlier jobs
+        LOGS.mkdir(parents=True)
+    for job in jobs:
+        (stage, _, item), after, log = job.name.partition("@"), job.after, f"--output={LOGS}/{job.name}"
+        wants = asked.get(stage, asked[STUDY]).model_dump(by_alias=True, exclude_none=True)
+        steps = [(job.name, shlex.join(job.command), [f"{log}-%j.log"])]
+        if (n := wants.pop("array", None)) and (FAMILIES / f"{item}.yaml").is_file():
+            stale = shlex.join([*DVC, "status", "--quiet", job.name])  # else DVC skips it, and so do the parts
+            part = f"CONDPDIFF_PART=$SLURM_ARRAY_TASK_ID/{n} {sys.executable} -m stages.finetune_collect {item}"
+            steps.insert(0, (f"{job.name} in parts", f"{stale} || {part}", [f"{log}-%A_%a.log", f"--array=0-{n - 1}"]))
+        for name, script, options in steps:
+            command = ["sbatch", "--parsable", f"--job-name={job.name}", f"--comment={Path.cwd()}", "--export=ALL"]
+            command += ["--requeue", "--open-mode=append", *options, *(f"--{o}={wants[o]}" for o in wants)]
+            if after:
+                command += [f"--dependency=afterok:{':'.join(ids[up] for up in after)}", "--kill-on-invalid-dep=yes"]
+            command, after = [*command, f"--wrap={script}"], [name]
+            try:
+                ids[name] = name if dry_run else _slurm(*command).partition(";")[0]
+            except UserError as error:
+                if ids:
+                    _slurm("scancel", *ids.values())
+                raise UserError(f"{name}: {error}") from None
+            say(shlex.join(command) if dry_run else f"{name}: job {ids[name]}")
+
+
+def run_here(jobs: list[Job], n: int, say: Say) -> None:
+    """Run the jobs on this machine, `n` at a time, without what hangs on one that fails. UserError: some failed."""
+    commands, sorter = {job.name: job.command for job in jobs}, TopologicalSorter({job.name: job.after for job in jobs})
+    running, ready, failed, ended = dict[str, subprocess.Popen[bytes]](), list[str](), list[str](), 0
+    LOGS.mkdir(parents=True, exist_ok=True)
+    sorter.prepare()
+    while (ready := [*ready, *sorter.get_ready()]) or running:
+        while ready and len(running) < n:
+            name = ready.pop(0)
+            with (LOGS / f"{name}-here.log").open("wb") as log:
+                running[name] = subprocess.Popen(commands[name], stdout=log, stderr=log, env=environment())
+        time.sleep(0.1)
+        for name in [name for name, process in running.items() if process.poll() is not None]:
+            ended += 1
+            failed.append(name) if running.pop(name).returncode else sorter.done(name)
+            say(f"{ended}/{len(jobs)} {name}: {f'failed; {_log(name)}' if name in failed else 'done'}")
+    if failed:
+        raise UserError(f"{', '.join(failed)}: failed, {len(jobs) - ended} that need it not begun; {_log(failed[0])}")
+
+
+def queue() -> dict[str, str]:
+    """Name -> state of the jobs of this working tree that Slurm has."""
+    lines = [line.split("|", 2) for line in _slurm("squeue", "--me", "--noheader", "--format=%T|%j|%k").splitlines()]
+    return {name: state for state, name, comment in sorted(lines) if comment == str(Path.cwd())}
+
+
+def tell(jobs: list[Job], say: Say) -> None:
+    """Of each job: its state in Slurm's queue, its log, and what that says last."""
+    there = queue()
+    for job in jobs:
+        say(f"{job.name}: {there.get(job.name, 'not in the queue')}; {_log(job.name)}")
+
+
+def _log(name: str) -> str:
+    """Path of a job's newest log and what it says last; the `error:` of a stage goes before what DVC says of it."""
+    logs = [path for path in LOGS.glob("*.log") if re.fullmatch(rf"{re.escape(name)}-([\d_]+|here)", path.stem)]
+    if not logs:
+        return "no log"
+    newest = max(logs, key=lambda path: path.stat().st_mtime)
+    lines = [line.strip() for line in newest.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(("> ", "Running stage", "ERROR: failed to reproduce"))]
+    said = [line for line in lines if line.startswith("error: ")] or lines or ["nothing"]
+    return f"{newest}: {said[-1]}"
+
+
+def _slurm(*command: str) -> str:
+    if shutil.which(command[0]) is None:
+        raise UserError(f"no {command[0]} on PATH; `condpdiff launch --local N` runs the same on this machine")
+    done = subprocess.run(command, env=environment(), text=True, capture_output=True)
+    if done.returncode:
+        raise UserError(" ".join(done.stderr.split()))
+    return done.stdout.strip()
