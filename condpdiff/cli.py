@@ -126,7 +126,7 @@ def launch_command(
     size: SizeOption = Size.EMBEDDED,
     local: Annotated[int | None, typer.Option("--local", min=1, help="Without Slurm: N at a time, here.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the commands; run nothing.")] = False,
-    status: Annotated[bool, typer.Option("--status", help="Tell how the jobs are that are not done yet.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Tell which jobs wait, run or failed.")] = False,
 ) -> None:
     """Run what is out of date as Slurm jobs, one for each instance of a stage, or side by side on this machine.
 
@@ -146,12 +146,16 @@ def launch_command(
 
     if study and stages:
         raise UserError("STAGE, --study: found both, allowed: one")
+    if not status and (there := launch.queue()):
+        raise UserError(
+            f"Slurm still has jobs of this folder, {len(there)}: wait, or `scancel` them; --status shows them"
+        )
     rows = load_study(study, size.value).rows if study else []
-    jobs = launch.study_jobs(rows, typer.echo) if study else launch.stage_jobs(stages or [])
-    if not jobs:
+    jobs = [] if status else launch.study_jobs(rows, typer.echo) if study else launch.stage_jobs(stages or [])
+    if status:
+        launch.tell(typer.echo)
+    elif not jobs:
         typer.echo("everything is up to date")
-    elif status:
-        launch.tell(jobs, typer.echo)
     elif local and dry_run:
         typer.echo("\n".join(shlex.join(job.command) for job in jobs))
     elif local:

@@ -1,7 +1,6 @@
 """`condpdiff launch`: what `dvc repro` would run, as one Slurm job for each instance of a stage, or side by side here.
 
-DVC orders the writes: a job is `dvc --wait-for-lock repro -s INSTANCE` in the shared working tree, and DVC holds its
-lock whenever the stage's own command does not run. Slurm orders the jobs: `--dependency=afterok`.
+Slurm (`--dependency=afterok`) orders the jobs, DVC's lock the writes: a job is `dvc --wait-for-lock repro -s INSTANCE`.
 """
 
 import re
@@ -24,7 +23,7 @@ from condpdiff.experiments.study_plan import Row
 from condpdiff.experiments.study_run import Say, environment, missing_runs, words
 
 LOGS, RESOURCES = Path("tmp/slurm"), Path("configs/cluster/launch.yaml")
-MANY, STUDY = "finetune-collect", "study"  # the stage that an array of jobs may share; the resources of a study's runs
+ENDING = re.compile(r"-(\d+|\d+_\d+|here)\.log$")  # of a job's log: its number
 DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
 
 
@@ -65,8 +64,8 @@ def stage_jobs(names: list[str]) -> list[Job]:
     asked = [one for name, one in order.items() if not names or {name, name.partition("@")[0]} & set(names)]
     wanted = {needed for one in asked for needed in (one, *descendants(graph, one))}
     stale = wanted & {after for one in changed for after in (one, *ancestors(graph, one))}
-    jobs = {name: [up.addressing for up in graph.successors(order[name]) if up in stale] for name in order}
-    return [Job(name, [*DVC, "repro", "-s", name], sorted(jobs[name])) for name in order if order[name] in stale]
+    above = {name: sorted(up.addressing for up in graph.successors(order[name]) if up in stale) for name in order}
+    return [Job(name, [*DVC, "repro", "-s", name], above[name]) for name in order if order[name] in stale]
 
 
 def study_jobs(rows: list[Row], say: Say) -> list[Job]:
@@ -76,26 +75,24 @@ def study_jobs(rows: list[Row], say: Say) -> list[Job]:
 
 def resources() -> dict[str, Resources]:
     """What the jobs of each stage, and of a study, ask for. UserError: a mistake in configs/cluster/launch.yaml."""
-    kinds = {name: Shared if name == MANY else Resources for name in [*read_yaml(Path("dvc.yaml"))["stages"], STUDY]}
-    fields: dict[str, Any] = {name: (kind, kind()) for name, kind in kinds.items()}
-    stages = create_model("Stages", __base__=Section, **fields)
-    whole = create_model("Whole", __base__=Section, defaults=(Resources, Resources()), stages=(stages, stages()))
+    names, many, other = read_yaml(Path("dvc.yaml"))["stages"], (Shared, Shared()), (Resources, Resources())
+    kinds: Any = {name: many if name == "finetune-collect" else other for name in [*names, "study"]}
+    stages = create_model("Stages", __base__=Section, **kinds)
+    whole = create_model("Whole", __base__=Section, defaults=other, stages=(stages, stages()))
     file: Any = parse(whole, read_yaml(RESOURCES), str(RESOURCES)) if RESOURCES.is_file() else whole()
-    own = {name: getattr(file.stages, name).model_dump(exclude_unset=True) for name in kinds}
-    return {name: kind(**file.defaults.model_dump() | own[name]) for name, kind in kinds.items()}
+    given = {name: getattr(file.stages, name).model_dump(exclude_unset=True) for name in kinds}
+    return {name: kind(**file.defaults.model_dump() | given[name]) for name, (kind, _) in kinds.items()}
 
 
 def submit(jobs: list[Job], dry_run: bool, say: Say) -> None:
-    """Give Slurm the jobs. UserError: it isn't here, has jobs of this working tree, or refuses one (it gets none)."""
+    """Give Slurm the jobs, or `say` how. UserError: it isn't here, or refuses one and then gets none."""
     asked, ids = resources(), dict[str, str]()
     if not dry_run:
-        if there := queue():
-            raise UserError(f"Slurm still has {', '.join(there)}; wait for them, or end them with `scancel`")
         shutil.rmtree(LOGS, ignore_errors=True)  # of earlier jobs
         LOGS.mkdir(parents=True)
     for job in jobs:
         (stage, _, item), after, log = job.name.partition("@"), job.after, f"--output={LOGS}/{job.name}"
-        wants = asked.get(stage, asked[STUDY]).model_dump(by_alias=True, exclude_none=True)
+        wants = asked.get(stage, asked["study"]).model_dump(by_alias=True, exclude_none=True)
         steps = [(job.name, shlex.join(job.command), [f"{log}-%j.log"])]
         if (n := wants.pop("array", None)) and (FAMILIES / f"{item}.yaml").is_file():
             stale = shlex.join([*DVC, "status", "--quiet", job.name])  # else DVC skips it, and so do the parts
@@ -110,55 +107,58 @@ def submit(jobs: list[Job], dry_run: bool, say: Say) -> None:
             try:
                 ids[name] = name if dry_run else _slurm(*command).partition(";")[0]
             except UserError as error:
-                if ids:
-                    _slurm("scancel", *ids.values())
+                _slurm("scancel", *ids.values()) if ids else None
                 raise UserError(f"{name}: {error}") from None
             say(shlex.join(command) if dry_run else f"{name}: job {ids[name]}")
 
 
 def run_here(jobs: list[Job], n: int, say: Say) -> None:
     """Run the jobs on this machine, `n` at a time, without what hangs on one that fails. UserError: some failed."""
-    commands, sorter = {job.name: job.command for job in jobs}, TopologicalSorter({job.name: job.after for job in jobs})
-    running, ready, failed, ended = dict[str, subprocess.Popen[bytes]](), list[str](), list[str](), 0
+    left, sorter = {job.name: job.command for job in jobs}, TopologicalSorter({job.name: job.after for job in jobs})
+    running, ready, failed = dict[str, subprocess.Popen[bytes]](), list[str](), list[str]()
     LOGS.mkdir(parents=True, exist_ok=True)
     sorter.prepare()
     while (ready := [*ready, *sorter.get_ready()]) or running:
         while ready and len(running) < n:
             name = ready.pop(0)
             with (LOGS / f"{name}-here.log").open("wb") as log:
-                running[name] = subprocess.Popen(commands[name], stdout=log, stderr=log, env=environment())
+                running[name] = subprocess.Popen(left.pop(name), stdout=log, stderr=log, env=environment())
         time.sleep(0.1)
         for name in [name for name, process in running.items() if process.poll() is not None]:
-            ended += 1
             failed.append(name) if running.pop(name).returncode else sorter.done(name)
-            say(f"{ended}/{len(jobs)} {name}: {f'failed; {_log(name)}' if name in failed else 'done'}")
+            how = f"failed; {_log(name)[0]}" if name in failed else "done"
+            say(f"{len(jobs) - len(left) - len(running)}/{len(jobs)} {name}: {how}")
     if failed:
-        raise UserError(f"{', '.join(failed)}: failed, {len(jobs) - ended} that need it not begun; {_log(failed[0])}")
+        raise UserError(f"{', '.join(failed)}: failed, {len(left)} that need it not begun; {_log(failed[0])[0]}")
 
 
 def queue() -> dict[str, str]:
-    """Name -> state of the jobs of this working tree that Slurm has."""
-    lines = [line.split("|", 2) for line in _slurm("squeue", "--me", "--noheader", "--format=%T|%j|%k").splitlines()]
+    """Name -> state of this folder's jobs with Slurm. A `dvc status` would take locks of other machines for stale."""
+    command = ["squeue", "--me", "--noheader", "--format=%T|%j|%k"]
+    found = subprocess.run(command, text=True, capture_output=True).stdout if shutil.which("squeue") else ""
+    lines = [line.split("|", 2) for line in found.splitlines()]
     return {name: state for state, name, comment in sorted(lines) if comment == str(Path.cwd())}
 
 
-def tell(jobs: list[Job], say: Say) -> None:
-    """Of each job: its state in Slurm's queue, its log, and what that says last."""
-    there = queue()
-    for job in jobs:
-        say(f"{job.name}: {there.get(job.name, 'not in the queue')}; {_log(job.name)}")
+def tell(say: Say) -> None:
+    """The jobs that Slurm has and those that failed, each with the last words of its log."""
+    there, ended = queue(), {ENDING.sub("", path.name) for path in LOGS.glob("*.log")}
+    for name in [*there, *sorted(ended - set(there))]:
+        words, failed = _log(name)
+        if name in there or failed:
+            say(f"{name}: {there.get(name, 'failed')}; {words}")
 
 
-def _log(name: str) -> str:
-    """Path of a job's newest log and what it says last; the `error:` of a stage goes before what DVC says of it."""
-    logs = [path for path in LOGS.glob("*.log") if re.fullmatch(rf"{re.escape(name)}-([\d_]+|here)", path.stem)]
+def _log(name: str) -> tuple[str, bool]:
+    """Path and last words of a job's newest log, an `error:` of the stage before DVC's; whether it ends in an error."""
+    logs = [path for path in LOGS.glob("*.log") if ENDING.sub("", path.name) == name]
     if not logs:
-        return "no log"
+        return "no log", False
     newest = max(logs, key=lambda path: path.stat().st_mtime)
     lines = [line.strip() for line in newest.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    lines = [line for line in lines if not line.startswith(("> ", "Running stage", "ERROR: failed to reproduce"))]
-    said = [line for line in lines if line.startswith("error: ")] or lines or ["nothing"]
-    return f"{newest}: {said[-1]}"
+    told = [line for line in lines if not line.startswith(("> ", "Running stage", "ERROR: failed to reproduce"))]
+    told = [line for line in told if line.startswith("error: ")] or told or lines or ["nothing"]
+    return f"{newest}: {told[-1]}", bool(re.match(r"(?i)[\w.: ]*error\b", ["", *lines][-1]))
 
 
 def _slurm(*command: str) -> str:

@@ -108,9 +108,9 @@ def test_a_family_s_fine_tuning_is_shared_by_an_array_of_jobs(toy: Path) -> None
 
 
 def test_mistakes_are_one_line(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(UserError, match="^no squeue on PATH; `condpdiff launch --local N` runs the same"):
-        submit([], False, print)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(UserError, match="^count: no sbatch on PATH; `condpdiff launch --local N` runs the same"):
+        submit(stage_jobs(["count"]), False, print)
     with pytest.raises(UserError, match=r"^unknown stage 'cuont' \(did you mean 'count'\?\); allowed: rows, [^@]*$"):
         stage_jobs(["cuont"])
     wrong: list[dict[str, Any]] = [{"modle": {}}, {"model": {"array": 2}}]
