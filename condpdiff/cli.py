@@ -52,6 +52,7 @@ def main() -> None:
       condpdiff preset smoke      make params.yaml that run
       condpdiff describe          what params.yaml asks for, and what is already there
       dvc repro                   run it
+      condpdiff launch            run it on a cluster, or several stages at once
       condpdiff experiments       what DVC's experiments gave, and in which keys they differ
       condpdiff study             the paper's tables: run their rows, show them beside the paper's
       condpdiff import            LoRA checkpoints of your own, in place of fine-tuning
