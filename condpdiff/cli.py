@@ -122,7 +122,7 @@ def describe_command(
 
 @app.command("launch")
 def launch_command(
-    stages: Annotated[list[str] | None, typer.Argument(metavar="[STAGE]...", help="These and what they need.")] = None,
+    stages: Annotated[list[str] | None, typer.Argument(metavar="STAGE", help="These and what they need.")] = None,
     study: Annotated[str | None, typer.Option("--study", metavar="NAME", help="A study's missing runs.")] = None,
     size: SizeOption = Size.EMBEDDED,
     local: Annotated[int | None, typer.Option("--local", min=1, help="Without Slurm: N at a time, here.")] = None,
