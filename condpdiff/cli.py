@@ -147,7 +147,7 @@ def launch_command(
 
     if study and stages:
         raise UserError("STAGE, --study: found both, allowed: one")
-    if not status and (there := launch.queue()):
+    if not status and (there := launch.queue(strict=not local)):
         raise UserError(
             f"Slurm still has jobs of this folder, {len(there)}: wait, or `scancel` them; --status shows them"
         )
