@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: env repro test lint docs smoke readme clean
+.PHONY: env repro test test-slurm lint docs smoke readme clean
 .DEFAULT_GOAL := repro
 
 env: $(VENV)/.installed
@@ -38,6 +38,10 @@ smoke: env
 # Put the committed run's table into the README.
 readme: env
 	$(BIN)/python -m condpdiff.report.readme
+
+# `condpdiff launch` on a real Slurm: root and Slurm itself are needed, else it is skipped.
+test-slurm: env
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -o addopts="" -v -rs tests/slurm/on_slurm.py
 
 clean:
 	rm -rf $(VENV) tmp

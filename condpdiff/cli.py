@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from condpdiff.common.errors import run
+from condpdiff.common.errors import UserError, run
 from condpdiff.packed import commands
 
 
@@ -52,6 +52,7 @@ def main() -> None:
       condpdiff preset smoke      make params.yaml that run
       condpdiff describe          what params.yaml asks for, and what is already there
       dvc repro                   run it
+      condpdiff launch            run it on a cluster, or several stages at once
       condpdiff experiments       what DVC's experiments gave, and in which keys they differ
       condpdiff study             the paper's tables: run their rows, show them beside the paper's
       condpdiff import            LoRA checkpoints of your own, in place of fine-tuning
@@ -115,6 +116,51 @@ def describe_command(
     loaded = load_preset(preset) if preset else None
     found = describe(*(loaded.params, loaded.tasks) if loaded else load_params())
     typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else render(found))
+
+
+@app.command("launch")
+def launch_command(
+    stages: Annotated[list[str] | None, typer.Argument(metavar="STAGE", help="These and what they need.")] = None,
+    study: Annotated[str | None, typer.Option("--study", metavar="NAME", help="A study's missing runs.")] = None,
+    size: SizeOption = Size.EMBEDDED,
+    local: Annotated[int | None, typer.Option("--local", min=1, help="Without Slurm: N at a time, here.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the commands; run nothing.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Tell which jobs wait, run or failed.")] = False,
+) -> None:
+    """Run what is out of date as Slurm jobs, one for each instance of a stage, or side by side on this machine.
+
+    Leave the working tree alone until they have ended; `dvc repro` then finds everything done.
+
+    \b
+    Examples:
+      condpdiff launch
+      condpdiff launch finetune-collect --local 4
+      condpdiff launch --study table3 --size paper
+      condpdiff launch --status
+
+    configs/cluster/launch.yaml says what each stage's jobs ask for: docs/clusters.md.
+    """
+    from condpdiff.experiments import launch
+    from condpdiff.experiments.study_plan import load_study
+
+    if study and stages:
+        raise UserError("STAGE, --study: found both, allowed: one")
+    if not status and (there := launch.queue(strict=not local)):
+        raise UserError(
+            f"Slurm still has jobs of this folder, {len(there)}: wait, or `scancel` them; --status shows them"
+        )
+    if status:
+        launch.tell(typer.echo)
+        return
+    jobs = launch.study_jobs(load_study(study, size.value), typer.echo) if study else launch.stage_jobs(stages or [])
+    if not jobs:
+        typer.echo("everything is up to date")
+    elif local and dry_run:
+        typer.echo("\n".join(shlex.join(job.command) for job in jobs))
+    elif local:
+        launch.run_here(jobs, local, typer.echo)
+    else:
+        launch.submit(jobs, dry_run, typer.echo)
 
 
 @app.command("experiments")

@@ -112,11 +112,15 @@ def _shown(baselines: list[str]) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def repository() -> Iterator[Any]:
-    """DVC's repository of the working directory. Raises UserError: there is none, or DVC can't use it."""
+def repository(what: str = "experiments", **options: Any) -> Iterator[Any]:
+    """DVC's repository of the working directory; an error begins with `what`, `options` are of DVC's `Repo`.
+
+    Raises:
+        UserError: there is none, or DVC can't use it.
+    """
     from dvc.repo import Repo
 
-    with _dvc("experiments"), Repo() as repo:
+    with _dvc(what), Repo(**options) as repo:
         yield repo
 
 

@@ -26,13 +26,7 @@ def run_rows(study: Study, jobs: int, dry_run: bool, say: Say) -> None:
     Raises:
         UserError: a name is taken by other settings (nothing has run then), or experiments failed (the others ran).
     """
-    results = read(study)
-    if taken := results.taken:
-        says = "an experiment of that name was run with other settings"
-        raise UserError(f"{taken[0]}: {says}; `dvc exp remove {taken[0]}` removes it")
-    for name, found in results.found.items():
-        say(f"{name}: there" + ("" if found.name == name else f", as {found.name}"))
-    missing = [run for run in study.runs if run.name not in results.found]
+    missing = missing_runs(study, say)
     if dry_run:
         for run in missing:
             say(shlex.join(words(run)))
@@ -48,9 +42,24 @@ def run_rows(study: Study, jobs: int, dry_run: bool, say: Say) -> None:
     say(f"{len(missing)} run, all there")
 
 
-def words(run: Preset) -> list[str]:
-    """The command that puts a run into the queue and sets its settings from the working tree's."""
-    command = as_dvc_options(changes(run), "--queue", "-n", run.name)
+def missing_runs(study: Study, say: Say) -> list[Preset]:
+    """The runs of a study that no experiment has the settings of; of the others, `say` tells where they are.
+
+    Raises:
+        UserError: a name is taken by other settings.
+    """
+    results = read(study)
+    if taken := results.taken:
+        says = "an experiment of that name was run with other settings"
+        raise UserError(f"{taken[0]}: {says}; `dvc exp remove {taken[0]}` removes it")
+    for name, found in results.found.items():
+        say(f"{name}: there" + ("" if found.name == name else f", as {found.name}"))
+    return [run for run in study.runs if run.name not in results.found]
+
+
+def words(run: Preset, how: str = "--queue") -> list[str]:
+    """The command that puts a run into the queue, or runs it by itself (`--temp`), with its settings."""
+    command = as_dvc_options(changes(run), how, "-n", run.name)
     for key, value in run.task_keys.items():
         command += ["-S", f"{key.replace(':', ':++', 1)}={override(value)}"]
     return command
@@ -82,8 +91,12 @@ def work_off(runs: list[Preset], jobs: int) -> None:
         raise
 
 
+def environment() -> dict[str, str]:
+    """This process's, with this interpreter first on the path: stages are `python -m ...`."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+
+
 def _dvc(*arguments: str) -> None:
-    """Run `dvc ...`; stages are `python -m ...`, so this interpreter is put first on the path."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    if subprocess.run([sys.executable, "-m", "dvc", *arguments], env={**os.environ, "PATH": path}).returncode:
+    """Run `dvc ...`."""
+    if subprocess.run([sys.executable, "-m", "dvc", *arguments], env=environment()).returncode:
         raise UserError(f"`dvc {shlex.join(arguments[:2])}` failed; it says why above")
