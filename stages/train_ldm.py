@@ -16,7 +16,7 @@ from condpdiff.generate.task_loss import through_base
 from condpdiff.zoo.performance import load_performance
 from condpdiff.zoo.settings import Collect
 
-DATA, HEEDS = Path("data"), 0.05
+DATA = Path("data")
 
 
 def main() -> None:
@@ -25,9 +25,6 @@ def main() -> None:
     p = load_performance(DATA / "performance", {k: len(rows) for k, rows in z.items()}, settings.performance)
     process = diffusion.Process(settings.prediction, settings.residual)
     model, curve = diffusion.train(z, y, p, settings, condition.kind == "learnable")
-    if rank() == 0 and (share := diffusion.heeded(model, process, z, y)) is not None and share < HEEDS:
-        says = f"{share:.1%} of the distance between tasks; raise ldm.steps or lower ldm.condition_dropout"
-        print(f"warning: train-ldm: the denoiser ignores its condition, which brings {says}", flush=True)
     more = DATA, condition, section("collect", Collect), settings
     draw = module("unseen.fresh").draws(*more) if "/" in names[0] else None  # names of families' members
     trained_on = through_base(model, process, DATA, draw, settings) if draw else None

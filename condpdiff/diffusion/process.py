@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from condpdiff.common.files import read_config, read_tensors, write_tensors
-from condpdiff.common.hardware import device, share
+from condpdiff.common.hardware import device, rank, share
 from condpdiff.common.stage import folder_of
 from condpdiff.common.training import adamw, fit
 from condpdiff.diffusion.denoiser import Denoiser
 from condpdiff.diffusion.settings import Ldm
 
 FILE = "ldm.safetensors"
+HEEDS = 0.05  # of the distance between tasks, which a denoiser that heeds its condition brings about
 
 # T = 1000, linear beta from 1e-4 to 2e-2, as in the paper.
 LINEAR: dict[str, Any] = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 2e-2, "beta_schedule": "linear"}
@@ -104,7 +105,12 @@ def train(
     what: Any = {"steps": settings.steps, "what": "train-ldm", "rate": "ldm.lr"}
     curve = fit(model, loss, optimizer, **what, after_step=after_step, resume=folder_of("train-ldm"), state=[ema])
     ema.copy_to(model.parameters())
-    return model.cpu().eval(), curve
+    model.cpu().eval()
+    heeds = heeded(model, Process(settings.prediction, settings.residual), z, y)
+    if rank() == 0 and heeds is not None and heeds < HEEDS:
+        says = f"{heeds:.1%} of the distance between tasks; raise ldm.steps or lower ldm.condition_dropout"
+        print(f"warning: train-ldm: the denoiser ignores its condition, which brings {says}", flush=True)
+    return model, curve
 
 
 def _build(z: dict[str, Tensor], y: dict[str, Tensor], settings: Ldm, learnable: bool) -> Denoiser:
