@@ -25,16 +25,14 @@ from condpdiff.zoo.placed import PREFIX
 CONFIG, PEFT_FILE, ONE_FILE = "adapter_config.json", "adapter_model.safetensors", "pytorch_lora_weights.safetensors"
 FILES = (PEFT_FILE, ONE_FILE, "adapter_model.bin", "pytorch_lora_weights.bin")
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
-METADATA = "lora_adapter_metadata"
-"""Where diffusers keeps PEFT's configuration inside its file."""
+METADATA = "lora_adapter_metadata"  # where diffusers keeps PEFT's configuration inside its file
 IGNORED = (
     "auto_mapping base_model_name_or_path inference_mode peft_type peft_version revision lora_alpha lora_dropout r "
     "modules_to_save target_modules task_type exclude_modules corda_config eva_config init_lora_weights loftq_config "
     "fan_in_fan_out layers_pattern lora_ga_config megatron_core ensure_weight_tying qalora_group_size runtime_config"
 )
 """Keys of PEFT's configuration, as words, that change nothing of W0 + (alpha / r) B A; any other one must be empty."""
-STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
-"""Ways of drawing A and B that leave W0 as it is."""
+STARTS = (None, True, False, "gaussian", "eva", "orthogonal")  # ways of drawing A and B that leave W0 as it is
 HEADS = ("classifier", "classifier.out_proj", "classification_head.out_proj", "score", "logits_proj")
 """What transformers calls the last layer of a classifier."""
 
@@ -43,14 +41,10 @@ HEADS = ("classifier", "classifier.out_proj", "classification_head.out_proj", "s
 class Adapter:
     """One LoRA, and the head that was trained with it."""
 
-    tensors: dict[str, Tensor]
-    """LoRA matrices and head by PEFT key, without an adapter's name: float32."""
-    config: dict[str, Any]
-    """`rank` and `alpha`; `target_modules`, `modules_to_save` and `task_type` as PEFT has them."""
-    base: str | None = None
-    """What the base model is called; None where a file does not say."""
-    labels: list[str] | None = None
-    """Class names in the order of their indices."""
+    tensors: dict[str, Tensor]  # LoRA matrices and head by PEFT key, without an adapter's name: float32
+    config: dict[str, Any]  # `rank` and `alpha`; `target_modules`, `modules_to_save` and `task_type` as PEFT has them
+    base: str | None = None  # what the base model is called; None where a file does not say
+    labels: list[str] | None = None  # class names in the order of their indices
 
     def part(self, lora: bool) -> dict[str, Tensor]:
         """The LoRA's matrices, or the head's tensors."""

@@ -24,8 +24,7 @@ from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
 from condpdiff.zoo.layout import LAYOUT, Layout, flatten, unflatten
 
 BASE = Path("data/base")
-NAMES = "adapters.json"
-"""Beside an imported zoo: what each of its checkpoints was called."""
+NAMES = "adapters.json"  # beside an imported zoo: what each of its checkpoints was called
 
 
 class Found(NamedTuple):

@@ -19,8 +19,7 @@ from condpdiff.common.training import adamw, fit
 
 RESIDENT_BYTES = 512 * 2**20  # rows up to this size lie on the device while training
 LARGE_BLOCK = 16 * 2**20
-REFERENCE_K = 18_432
-"""K at which `ae.lr` is the rate itself."""
+REFERENCE_K = 18_432  # K at which `ae.lr` is the rate itself
 
 
 def train(w: Rows | Tensor, settings: Settings) -> tuple[Autoencoder, dict[str, Any], pd.DataFrame]:
@@ -77,8 +76,7 @@ class Batches:
         return {"ahead": self.ahead}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.ahead = state["ahead"]
-        """[size]: the rows of the next batch."""
+        self.ahead = state["ahead"]  # [size]: the rows of the next batch
         self.read = self._start()
 
     def next(self) -> Tensor:

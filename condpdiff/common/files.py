@@ -72,11 +72,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON.
-
-    Raises:
-        UserError: the file is absent or not JSON.
-    """
+    """Read JSON. Raises UserError: the file is absent or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -99,9 +95,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Any], config: Any = None) ->
 
 def read_tensors(path: Path) -> dict[str, Any]:
     """Read every tensor of a safetensors file.
-
-    Raises:
-        UserError: the file is absent, truncated or not a safetensors file.
+    Raises UserError: the file is absent, truncated or not a safetensors file.
     """
     with open_tensors(path) as file:
         return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -129,9 +123,7 @@ def open_tensors(path: Path) -> Iterator[Any]:
 
 def read_rows(folder: Path, split: str) -> "pd.DataFrame":
     """One split of a prepared task: `folder/<split>.parquet`, with the columns that its domain gives it.
-
-    Raises:
-        UserError: the file is absent or unreadable.
+    Raises UserError: the file is absent or unreadable.
     """
     import pandas as pd
 

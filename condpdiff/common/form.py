@@ -10,16 +10,14 @@ from condpdiff.common.settings import Section
 class Form(Section):
     """How a file of rows is to be read (condpdiff/common/tables.py); what is null, its suffix says."""
 
-    header: list[str] | None = None
-    """Column names, where no line of the file has them (as CoLA's)."""
+    header: list[str] | None = None  # column names, where no line of the file has them (as CoLA's)
     separator: str | None = None
     """One character between two columns; a space separates as many as `header` names, and the last has the rest."""
     quoting: Literal["minimal", "none"] | None = None
     """minimal: a text in double quotes may hold separators and line ends; none: a quote is a character."""
     escape: str | None = None
     """Character before one that is meant as it is: a backslash, where a quote in a text is written so."""
-    encoding: str | None = None
-    """Name of a Python codec; null: UTF-8, or what a byte order mark says."""
+    encoding: str | None = None  # name of a Python codec; null: UTF-8, or what a byte order mark says
 
     @field_validator("separator", "escape")
     @classmethod

@@ -25,9 +25,7 @@ M = TypeVar("M", bound=nn.Module)
 
 def device() -> str:
     """`cpu`, `cuda`, or this process's own `cuda:N` where several share a stage.
-
-    Raises:
-        UserError: the variable names another device, or CUDA where there is none.
+    Raises UserError: the variable names another device, or CUDA where there is none.
     """
     allowed = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
     asked = os.environ.get(DEVICE) or allowed[-1]
@@ -38,9 +36,7 @@ def device() -> str:
 
 def together(otherwise: int) -> int:
     """How many LoRAs of a family go through the base model side by side: fewer where memory is short.
-
-    Raises:
-        UserError: the variable is not a number of at least 1.
+    Raises UserError: the variable is not a number of at least 1.
     """
     return count(TOGETHER, otherwise)
 

@@ -22,8 +22,7 @@ FLOAT = 4
 class Rows(ABC):
     """A float32 matrix [N, K] on the CPU; a caller holds no more of it than it asks for."""
 
-    shape: tuple[int, int]
-    """(N, K)."""
+    shape: tuple[int, int]  # (N, K)
 
     @abstractmethod
     def columns(self, indices: Tensor, start: int, stop: int) -> Tensor:
@@ -51,9 +50,7 @@ class Resident(Rows):
 
 class RowFile(Rows):
     """The float32 matrix `name` of a safetensors file, or its last rows alone; `block`: of a tensor of three axes.
-
-    Raises:
-        UserError: the file is absent, truncated or not a safetensors file, or has no such matrix.
+    Raises UserError: the file is absent, truncated or not a safetensors file, or has no such matrix.
     """
 
     def __init__(self, path: Path, name: str, last: int | None = None, block: int | None = None) -> None:

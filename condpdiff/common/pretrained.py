@@ -24,9 +24,7 @@ def load_pretrained(source: str, name: str, key: str, shown: str, locally: str) 
         key: the file and key that name the model, for errors.
         shown: what the model is called in an error.
         locally: how to give the model without the hub, for the same error.
-
-    Raises:
-        UserError: no such package or directory; it can't be had or holds no model.
+    Raises UserError: no such package or directory; it can't be had or holds no model.
     """
     from safetensors import SafetensorError
 

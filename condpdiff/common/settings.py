@@ -45,9 +45,7 @@ S = TypeVar("S", bound=BaseModel)
 
 def parse(model: type[S], data: Any, where: str, prefix: str = "") -> S:
     """Check `data` against `model`; `prefix` is the key under which `data` stands in the file `where`.
-
-    Raises:
-        UserError: one line that names `where`, the key, what was found and what is allowed.
+    Raises UserError: one line that names `where`, the key, what was found and what is allowed.
     """
     if data is None:
         raise UserError(f"{where}: section {prefix!r} is missing or empty" if prefix else f"{where}: nothing in it")

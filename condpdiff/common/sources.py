@@ -14,9 +14,7 @@ from condpdiff.common.files import as_spelt
 
 def own_path(name: str, place: str, folder: bool = False) -> Path:
     """A file or folder of the user's; an absolute path is a warning. Errors begin with `place`, its file and key.
-
-    Raises:
-        UserError: it is not there.
+    Raises UserError: it is not there.
     """
     path = as_spelt(Path(name))
     if not (path.is_dir() if folder else path.is_file()):
@@ -39,9 +37,7 @@ def package_file(package: str, member: str, place: str) -> bytes:
 @contextmanager
 def hub_data(dataset: str, config: str | None, where: str, otherwise: str) -> Iterator[tuple[Any, str]]:
     """The module `datasets`, and what to call the set in an error, for a block that reads a set of the hub.
-
-    Raises:
-        UserError: the block failed; says why in one line, and how to do `otherwise`.
+    Raises UserError: the block failed; says why in one line, and how to do `otherwise`.
     """
     import datasets  # the hub's libraries take seconds
     import huggingface_hub

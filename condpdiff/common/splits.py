@@ -12,12 +12,9 @@ from condpdiff.common.errors import UserError
 from condpdiff.common.files import new_directory, write_json
 from condpdiff.common.task import Data
 
-DESCRIPTION = "description.json"
-"""What a task's conditions are made of."""
-SPLITS = ("train", "validation")
-"""What a source gives; `held_out` is taken out of `train`."""
-Keys = Callable[[pd.DataFrame], pd.Series]
-"""What makes two rows the same one, to a domain."""
+DESCRIPTION = "description.json"  # what a task's conditions are made of
+SPLITS = ("train", "validation")  # what a source gives; `held_out` is taken out of `train`
+Keys = Callable[[pd.DataFrame], pd.Series]  # what makes two rows the same one, to a domain
 
 
 def subsample(frames: Mapping[str, pd.DataFrame], limits: Data, keys: Keys, name: str) -> dict[str, pd.DataFrame]:
@@ -40,9 +37,7 @@ def hold_out(train: pd.DataFrame, limits: Data, keys: Keys, place: str) -> dict[
     """`train`, read from `place`, without `limits.held_out` of its rows, and these as `held_out`, in random order.
 
     A larger number keeps the first of a smaller one. A row that stands twice is not trained on either.
-
-    Raises:
-        UserError: that would be more than half of them.
+    Raises UserError: that would be more than half of them.
     """
     if not limits.held_out:
         return {"train": train}

@@ -25,8 +25,7 @@ if TYPE_CHECKING:  # two seconds, which stages without networks need not wait fo
     from torch import Tensor
 
 UNFINISHED = Path("tmp/unfinished")
-FOLDER = "CONDPDIFF_UNFINISHED"
-"""The variable by which the processes of a stage know their folder of `UNFINISHED`."""
+FOLDER = "CONDPDIFF_UNFINISHED"  # the variable by which the processes of a stage know their folder of `UNFINISHED`
 PART = "CONDPDIFF_PART"
 """`i/n`: this process does the i-th of n parts of a family's members and leaves them there, for another to finish."""
 
@@ -84,9 +83,7 @@ def once(what: str, compute: Callable[[], dict[str, "Tensor"]]) -> dict[str, "Te
 
 def part() -> tuple[int, int]:
     """Which part of a family's groups of members this process does, and of how many: (0, 1) is all of them.
-
-    Raises:
-        UserError: the variable is not `i/n` with i below n.
+    Raises UserError: the variable is not `i/n` with i below n.
     """
     first, _, count = (asked := os.environ.get(PART, "0/1")).partition("/")
     if not (first.isdigit() and count.isdigit() and int(first) < int(count)):

@@ -23,19 +23,16 @@ from condpdiff.common.form import Form
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".data", ".label")
-KEYS = "data.source."
-"""Where the keys of a `Form` stand in a task's file."""
+KEYS = "data.source."  # where the keys of a `Form` stand in a task's file
 
 
 class Dialect(NamedTuple):
     """How the lines of a table become fields."""
 
-    separator: str | None
-    """None: a line is one field."""
+    separator: str | None  # None: a line is one field
     quoted: bool
     escape: str | None
-    mends: str
-    """Begins the name of a key that mends an error; "" where no such key is read."""
+    mends: str  # begins the name of a key that mends an error; "" where no such key is read
 
     def hint(self, key: str, value: str) -> str:
         """How a key of the task's file would mend what is wrong."""
@@ -51,9 +48,7 @@ def read_table(path: Path, where: str, form: Form | None = None) -> pd.DataFrame
     Args:
         where: what to call it in an error.
         form: how it is written; None where no key of a task file can say it.
-
-    Raises:
-        UserError: unknown suffix, another encoding, truncated or malformed content.
+    Raises UserError: unknown suffix, another encoding, truncated or malformed content.
     """
     name = path.name.lower()
     suffix = Path(name.removesuffix(".gz")).suffix

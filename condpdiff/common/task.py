@@ -28,25 +28,19 @@ SHA256 = "sha256"
 class Finetune(Section):
     """Fine-tuning settings of one task; each task has its own."""
 
-    steps: PositiveInt
-    """Steps before the collection window opens."""
+    steps: PositiveInt  # steps before the collection window opens
     batch_size: PositiveInt = 16
-    lr: PositiveFloat
-    """Peak learning rate of the LoRA matrices."""
-    warmup: float = Field(0.06, ge=0, le=1)
-    """Share of `steps` over which the rate rises linearly from 0."""
+    lr: PositiveFloat  # peak learning rate of the LoRA matrices
+    warmup: float = Field(0.06, ge=0, le=1)  # share of `steps` over which the rate rises linearly from 0
     weight_decay: float = Field(0.0, ge=0)
 
 
 class Members(Section):
     """How many tasks a family stands for, in this order: with more or fewer to train on, the others stay the same."""
 
-    unseen: NonNegativeInt
-    """Results are of these: nothing is trained or chosen on them."""
-    tuning: NonNegativeInt
-    """Settings are chosen on these."""
-    train: NonNegativeInt
-    """Generators are trained on these; none of a family that is held out whole."""
+    unseen: NonNegativeInt  # results are of these: nothing is trained or chosen on them
+    tuning: NonNegativeInt  # settings are chosen on these
+    train: NonNegativeInt  # generators are trained on these; none of a family that is held out whole
 
     @property
     def total(self) -> int:
@@ -66,15 +60,11 @@ class Members(Section):
 class Task(Section):
     """One task; its domain says what stands in `data` and `condition`."""
 
-    data: Section
-    """Where the task's rows come from."""
-    condition: Section
-    """What tells the generator about the task."""
-    metrics: Sequence[str]
-    """The first one ranks candidates; all are reported."""
+    data: Section  # where the task's rows come from
+    condition: Section  # what tells the generator about the task
+    metrics: Sequence[str]  # the first one ranks candidates; all are reported
     finetune: Finetune
-    members: Members | None = None
-    """Of a family alone."""
+    members: Members | None = None  # of a family alone
     zoo: str | None = Field(None, exclude_if=lambda zoo: zoo is None)  # a file without it keeps its fingerprint
     """The folder of inputs/ whose checkpoints are the task's, in place of fine-tuning: `condpdiff import` writes it."""
 
@@ -84,9 +74,7 @@ T = TypeVar("T", bound=Task)
 
 def task_path(name: str) -> Path:
     """Path of a task's file, or a family's.
-
-    Raises:
-        UserError: there is no such task; names the nearest one. The name is none: it stands in commands and paths.
+    Raises UserError: there is no such task; names the nearest one. The name is none: it stands in commands and paths.
     """
     if not re.fullmatch(r"\w[\w.-]*", unicodedata.normalize("NFC", name)):
         raise UserError(f"params.yaml: tasks: found {name!r}, allowed: names of letters, digits, '-', '_' and '.'")
@@ -108,9 +96,7 @@ def save_sections(folder: Path, name: str) -> None:
 
     The user's own files have a hash there, so that other content reruns what reads them: rows and pictures in
     data.json, a zoo in finetune.json.
-
-    Raises:
-        UserError: the zoo's folder is not there.
+    Raises UserError: the zoo's folder is not there.
     """
     sections = {"members": None, **read_yaml(task_path(name))}
     if (zoo := sections.pop("zoo", None)) is not None:
@@ -169,9 +155,7 @@ def grouped(*tiers: str, path: Path = MEMBERS) -> dict[str, list[str]]:
 
     Args:
         tiers: `unseen`, `tuning`, `train`.
-
-    Raises:
-        UserError: check-params has not run.
+    Raises UserError: check-params has not run.
     """
     found = {name: None if each is None else Members(**each) for name, each in read_json(path)}
     return {k: [k] if m is None else [f"{k}/{q}" for q in m.of(*tiers)] for k, m in found.items()}
@@ -180,12 +164,10 @@ def grouped(*tiers: str, path: Path = MEMBERS) -> dict[str, list[str]]:
 class Data(Section):
     """Section `data`: how many rows prepare-data keeps."""
 
-    max_train: PositiveInt
-    """Training rows kept (a random subset; all rows if fewer), those held out among them."""
+    max_train: PositiveInt  # training rows kept (a random subset; all rows if fewer), those held out among them
     held_out: NonNegativeInt = 0
     """Training rows of these that fine-tuning never sees: they rate checkpoints and select candidates."""
-    max_validation: PositiveInt
-    """Validation rows kept."""
+    max_validation: PositiveInt  # validation rows kept
     seed: int = 0
 
 

@@ -25,8 +25,7 @@ if TYPE_CHECKING:  # a second's import
 LOG_EVERY = 20
 SAVE_AFTER = "CONDPDIFF_SAVE_AFTER"
 """The variable that holds the least seconds between two resume points, which take a twentieth of the time at most."""
-Schedule = Callable[[int], float]
-"""Steps done -> the factor of a parameter group's rate."""
+Schedule = Callable[[int], float]  # steps done -> the factor of a parameter group's rate
 
 
 def adamw(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
@@ -136,8 +135,7 @@ class _Run:
         self.optimizer, self.more = optimizer, [optimizer, rates, *more]
         self.done = 0
         self.curve: list[tuple[int, float]] = []
-        self.since: list[Tensor] = []
-        """Losses since the curve's last point."""
+        self.since: list[Tensor] = []  # losses since the curve's last point
 
     @property
     def weights(self) -> list[nn.Parameter]:

@@ -23,8 +23,7 @@ import torch.nn.functional as F  # noqa: N812
 from diffusers.models.embeddings import Timesteps
 from torch import Tensor, nn
 
-WIDTH = 512
-"""Of the two hidden layers of mu's network."""
+WIDTH = 512  # of the two hidden layers of mu's network
 
 
 def conv(i: int, o: int, kernel: int, stride: int = 1) -> nn.Conv2d:

@@ -49,8 +49,7 @@ class Ldm(Section):
     seed: NonNegativeInt = 0
 
 
-UNDESCRIBED = ("one_hot", "learnable")
-"""Kinds without an encoder: they number the tasks and say nothing of them."""
+UNDESCRIBED = ("one_hot", "learnable")  # kinds without an encoder: they number the tasks and say nothing of them
 
 
 class Condition(Section):

@@ -77,9 +77,7 @@ def evaluate_task(
         data: where the stages before wrote.
         scorer: the domain's.
         checkpoints: N.
-
-    Raises:
-        UserError: a file can't be read.
+    Raises UserError: a file can't be read.
     """
     zoo, rows = load_zoo(data / "zoo" / name, checkpoints), data / "tasks" / name
     samples, frame = read_tensors(data / "samples" / f"{name}.safetensors"), load_frame(data / "normalized", name)

@@ -46,9 +46,7 @@ class Probing:
         Args:
             data: where the stages before wrote.
             nonsense: gives what conditions that mean nothing are encoded from; none for kinds without such a thing.
-
-        Raises:
-            UserError: a file can't be read.
+        Raises UserError: a file can't be read.
         """
         rows: list[SwapRow] = []
         if self.settings.samples:

@@ -114,9 +114,7 @@ class FamilyEvaluation(ABC):
 
     def evaluate(self, folder: Path, adapters: Path) -> None:
         """Write arms.csv and what is shown to `folder`, and each member's best sample to `adapters`.
-
-        Raises:
-            UserError: a file or a package can't be had.
+        Raises UserError: a file or a package can't be had.
         """
         self.arms()
         self.more(folder)

@@ -17,8 +17,7 @@ from condpdiff.domain import module
 from condpdiff.experiments.params import Params
 
 MODELS = Path("configs/models")
-CONFIG = {"text": "config.json", "style": "transformer/config.json"}
-"""Where a model's folder has its architecture."""
+CONFIG = {"text": "config.json", "style": "transformer/config.json"}  # where a model's folder has its architecture
 ENCODERS = {"package": "package", "hub": "hub", "local-dir": "local", "local-file": "file"}
 """What `condition.model` begins with -> kind of `input_state`; a library downloads others."""
 CACHED = "cached"
@@ -26,9 +25,7 @@ CACHED = "cached"
 
 def describe(params: Params, tasks: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that `condpdiff describe` tells, as JSON-ready data.
-
-    Raises:
-        UserError: params.yaml asks for modules or layers that the base model does not have.
+    Raises UserError: params.yaml asks for modules or layers that the base model does not have.
     """
     needs = module("data", params.domain).needs
     return {

@@ -27,10 +27,8 @@ class Experiment:
 
     name: str
     commit: str
-    baseline: str
-    """The commit that it was run from."""
-    settings: str
-    """`params.fingerprint` of what it was run with; empty for one of before there were such."""
+    baseline: str  # the commit that it was run from
+    settings: str  # `params.fingerprint` of what it was run with; empty for one of before there were such
 
     @cached_property
     def values(self) -> pd.DataFrame:
@@ -47,9 +45,7 @@ class Experiment:
 
 def experiments() -> list[Experiment]:
     """All finished experiments of the repository, oldest first.
-
-    Raises:
-        UserError: this is no repository of Git and DVC.
+    Raises UserError: this is no repository of Git and DVC.
     """
     with repository() as repo:
         listed = repo.experiments.ls(all_commits=True)
@@ -93,9 +89,7 @@ def lock_at(commit: str) -> dict[str, str]:
 
 def read_at(commit: str, path: str) -> str:
     """A file of Git or DVC at a commit.
-
-    Raises:
-        UserError: it is not there, or neither in DVC's cache nor in its remote.
+    Raises UserError: it is not there, or neither in DVC's cache nor in its remote.
     """
     from dvc.api import read
 
@@ -114,9 +108,7 @@ def _shown(baselines: list[str]) -> list[dict[str, Any]]:
 @contextmanager
 def repository(what: str = "experiments", **options: Any) -> Iterator[Any]:
     """DVC's repository of the working directory; an error begins with `what`, `options` are of DVC's `Repo`.
-
-    Raises:
-        UserError: there is none, or DVC can't use it.
+    Raises UserError: there is none, or DVC can't use it.
     """
     from dvc.repo import Repo
 

@@ -19,8 +19,7 @@ from condpdiff.generate.settings import Sample
 from condpdiff.report.settings import Report
 from condpdiff.zoo.settings import SHARED, Collect, Normalize, Performance
 
-LEAST_TRAINED = 4
-"""Members of all families that a generator and its rivals can be trained on."""
+LEAST_TRAINED = 4  # members of all families that a generator and its rivals can be trained on
 
 
 class Params(Section):
@@ -61,9 +60,7 @@ class Params(Section):
 
 def load_params(path: Path = PARAMS) -> tuple[Params, dict[str, Any]]:
     """Check params.yaml and the file of every task that it names.
-
-    Raises:
-        UserError: the first thing wrong, in one line.
+    Raises UserError: the first thing wrong, in one line.
     """
     return check_run(read_yaml(path), str(path))
 

@@ -36,8 +36,7 @@ class Preset:
     """A whole run: default.yaml, with the preset's own keys in place of its."""
 
     name: str
-    values: dict[str, Any]
-    """Dotted key of params.yaml -> value; numbers know how their file of configs/ writes them."""
+    values: dict[str, Any]  # dotted key of params.yaml -> value; numbers know how their file of configs/ writes them
     params: Params
     tasks: dict[str, Any]
     task_keys: dict[str, Any] = field(default_factory=dict)
@@ -53,11 +52,9 @@ class Change(NamedTuple):
     """One key that applying a preset changes."""
 
     key: str
-    old: str | None
-    """The value as YAML on one line; None: the key is not in params.yaml."""
+    old: str | None  # the value as YAML on one line; None: the key is not in params.yaml
     new: str
-    option: str
-    """What follows `-S` of `dvc exp run`; a key that params.yaml does not have yet is added (`++`)."""
+    option: str  # what follows `-S` of `dvc exp run`; a key that params.yaml does not have yet is added (`++`)
 
 
 def preset_names() -> list[str]:
@@ -80,9 +77,7 @@ def first_line(path: Path) -> str:
 
 def load_preset(name: str) -> Preset:
     """Read a preset and check the whole run that it makes, with the files of its tasks.
-
-    Raises:
-        UserError: no such preset (names the nearest one), or the first thing wrong in its file.
+    Raises UserError: no such preset (names the nearest one), or the first thing wrong in its file.
     """
     stem, rank = _split(name)
     path, default = CONFIGS / f"{stem}.yaml", CONFIGS / f"{DEFAULT}.yaml"
@@ -102,9 +97,7 @@ def with_keys(preset: Preset, keys: Mapping[str, Any], where: str) -> Preset:
 
     Args:
         keys: of params.yaml, or `configs/tasks/NAME.yaml:key` as DVC writes a task file's.
-
-    Raises:
-        UserError: no such key, no such task in the run, or a value that may not stand there.
+    Raises UserError: no such key, no such task in the run, or a value that may not stand there.
     """
     of_tasks = {key: value for key, value in keys.items() if ":" in key}
     values = preset.values | {key: value for key, value in keys.items() if ":" not in key}
@@ -139,9 +132,7 @@ def changes(preset: Preset, path: Path = PARAMS) -> list[Change]:
 
 def apply(preset: Preset, path: Path = PARAMS) -> list[Change]:
     """Rewrite params.yaml to hold `preset`: whole or not at all.
-
-    Raises:
-        UserError: params.yaml is absent, or holds a key that no section has.
+    Raises UserError: params.yaml is absent, or holds a key that no section has.
     """
     done, data = changes(preset, path), _load(path)
     for change in done:

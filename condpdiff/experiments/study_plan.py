@@ -24,12 +24,9 @@ Seed = Annotated[int, Field(ge=0)]
 class RowFile(Section):
     """One row of a study's file."""
 
-    preset: str | None = None
-    """In place of the size's."""
-    keys: dict[str, Any] = {}
-    """Keys of params.yaml, or `configs/tasks/NAME.yaml:key` as DVC writes a task file's."""
-    seeds: list[Seed] | None = Field(None, min_length=1)
-    """In place of the size's."""
+    preset: str | None = None  # in place of the size's
+    keys: dict[str, Any] = {}  # keys of params.yaml, or `configs/tasks/NAME.yaml:key` as DVC writes a task file's
+    seeds: list[Seed] | None = Field(None, min_length=1)  # in place of the size's
     paper: dict[str, str | int] | None = None
     """Values of columns of the paper's csv that pick this row's lines there; null: the paper has no such row."""
 
@@ -40,31 +37,24 @@ class SizeFile(Section):
     preset: str
     keys: dict[str, Any] = {}
     seeds: list[Seed] = Field([0], min_length=1)
-    seed_keys: list[str] | None = None
-    """In place of the study's."""
-    rows: dict[Name, RowFile] = {}
-    """They come after the rows that both sizes have."""
+    seed_keys: list[str] | None = None  # in place of the study's
+    rows: dict[Name, RowFile] = {}  # they come after the rows that both sizes have
 
 
 class StudyFile(Section):
     """The whole of `configs/studies/NAME.yaml`."""
 
-    claim: str
-    """What the paper says, in a sentence."""
-    paper: str | None
-    """File of configs/paper with the paper's figures."""
-    seed_keys: list[str] = ["ae.seed", "ldm.seed", "sample.seed"]
-    """What a seed sets; these are the generator's."""
+    claim: str  # what the paper says, in a sentence
+    paper: str | None  # file of configs/paper with the paper's figures
+    seed_keys: list[str] = ["ae.seed", "ldm.seed", "sample.seed"]  # what a seed sets; these are the generator's
     sizes: dict[Literal["embedded", "paper"], SizeFile]
-    rows: dict[Name, RowFile] = {}
-    """Of both sizes."""
+    rows: dict[Name, RowFile] = {}  # of both sizes
 
 
 @dataclass(frozen=True)
 class Row:
     name: str
-    runs: dict[int, Preset]
-    """Seed -> params.yaml and task files as the experiment of that name has them."""
+    runs: dict[int, Preset]  # seed -> params.yaml and task files as the experiment of that name has them
     paper: dict[str, str | int] | None
     shared: bool
     """Its settings are the ones that all rows share: what the others are compared with. No row is, where rows
@@ -147,9 +137,7 @@ def load_study(name: str, size: str = "embedded") -> Study:
 
 def pick_rows(study: Study, names: list[str]) -> Study:
     """The study with the rows of these names alone; with all rows without names.
-
-    Raises:
-        UserError: there is no such row; names the nearest one.
+    Raises UserError: there is no such row; names the nearest one.
     """
     known = [row.name for row in study.rows]
     for name in names:

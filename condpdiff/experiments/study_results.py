@@ -15,8 +15,7 @@ ARMS = ("condpdiff_mean", "condpdiff")
 """Ours: the mean over all candidates, which the luck of a selection does not move, and the selected candidate."""
 REFERENCES = {"condpdiff_mean": ("original_mean", "soup"), "condpdiff": ("original", "soup")}
 IN_CSV = ("condpdiff", "condpdiff_mean", "gaussian", "original", "original_mean", "soup")
-Paper = dict[tuple[str, str, str], float]
-"""(row, arm, the paper's name of the task, or `average`) -> the paper's value."""
+Paper = dict[tuple[str, str, str], float]  # (row, arm, the paper's name of the task, or `average`) -> the paper's value
 
 
 @dataclass(frozen=True)
@@ -24,10 +23,8 @@ class Results:
     """A study's experiments that are there."""
 
     study: Study
-    found: dict[str, Experiment]
-    """Name of a run -> its experiment, whatever that is called."""
-    taken: list[str]
-    """Names of runs that are missing, and whose name has other settings."""
+    found: dict[str, Experiment]  # name of a run -> its experiment, whatever that is called
+    taken: list[str]  # names of runs that are missing, and whose name has other settings
 
     def runs(self, row: Row) -> dict[int, Experiment]:
         """Seed -> experiment."""

@@ -22,9 +22,7 @@ def run_rows(study: Study, jobs: int, dry_run: bool, say: Say) -> None:
     Args:
         jobs: so many experiments run side by side.
         say: prints one line.
-
-    Raises:
-        UserError: a name is taken by other settings (nothing has run then), or experiments failed (the others ran).
+    Raises UserError: a name is taken by other settings (nothing has run then), or experiments failed (the others ran).
     """
     missing = missing_runs(study, say)
     if dry_run:
@@ -44,9 +42,7 @@ def run_rows(study: Study, jobs: int, dry_run: bool, say: Say) -> None:
 
 def missing_runs(study: Study, say: Say) -> list[Preset]:
     """The runs of a study that no experiment has the settings of; of the others, `say` tells where they are.
-
-    Raises:
-        UserError: a name is taken by other settings.
+    Raises UserError: a name is taken by other settings.
     """
     results = read(study)
     if taken := results.taken:

@@ -100,9 +100,7 @@ def generate(
     Returns:
         `theta` [S, K_all]; `trajectories` [trajectories, points, K_all], noise first; `asked` [D], the performances
         of the dose-response curve, and `doses` [D, n, K_all], n samples at each of them.
-
-    Raises:
-        UserError: a performance is asked of a denoiser that was trained without.
+    Raises UserError: a performance is asked of a denoiser that was trained without.
     """
     p, takes = settings.performance, generator.model.config["performance"]
     if p is not None and not takes:

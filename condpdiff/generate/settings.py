@@ -7,8 +7,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model
 from condpdiff.common.settings import Section
 
 Level = Annotated[float, Field(ge=0, le=1)]
-DOSES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Performances asked for by the dose-response curve."""
+DOSES = (0.0, 0.25, 0.5, 0.75, 1.0)  # performances asked for by the dose-response curve
 
 
 class Sample(Section):

@@ -30,12 +30,10 @@ from condpdiff.packed.refine import GENERATED, NO_LORA
 from condpdiff.style.images import NEUTRAL, SUFFIXES, encode_png
 from condpdiff.zoo.normalized import load_frame
 
-HOST, MOST_BYTES, MOST_PROMPTS = "127.0.0.1", "20mb", 8
-"""MOST_BYTES: of one upload."""
+HOST, MOST_BYTES, MOST_PROMPTS = "127.0.0.1", "20mb", 8  # MOST_BYTES: of one upload
 PROMPTS = ["a photograph of a cat, whole", "a photograph of a temple, whole", "a photograph of a flower, close-up"]
 """Where the base model brings no captions of its own."""
-DESCRIBED = ""
-"""The choice of a task that the generator does not know."""
+DESCRIBED = ""  # the choice of a task that the generator does not know
 CSS = """
 .gradio-container {max-width: 1200px !important}
 .images {display: grid; gap: 6px; align-items: end}

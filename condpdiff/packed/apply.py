@@ -20,10 +20,8 @@ from condpdiff.text.models import load_model, load_tokenizer
 from condpdiff.text.rows import Batches
 from condpdiff.zoo.adapters import LABELS
 
-LONGEST, BATCH = 512, 4096
-"""Tokens of a text, which is cut there; padded tokens a forward pass."""
-TOP, WIDTH = 3, 48
-"""Labels, and characters of a text, that a table shows."""
+LONGEST, BATCH = 512, 4096  # tokens of a text, which is cut there; padded tokens a forward pass
+TOP, WIDTH = 3, 48  # labels, and characters of a text, that a table shows
 
 
 def read_texts(path: Path) -> pd.DataFrame:

@@ -19,12 +19,9 @@ if TYPE_CHECKING:  # the domain's libraries take seconds
     from condpdiff.text.score import Scorer
     from condpdiff.text.task import Task
 
-TOKENS = 512
-"""Padded tokens a forward pass."""
-HELD_OUT = 0.2
-"""Share of the labelled rows that fine-tuning does not see, and its losses are taken on."""
-DRAWS = 8
-"""Batches of noise that a style's losses are the mean over."""
+TOKENS = 512  # padded tokens a forward pass
+HELD_OUT = 0.2  # share of the labelled rows that fine-tuning does not see, and its losses are taken on
+DRAWS = 8  # batches of noise that a style's losses are the mean over
 GENERATED, NO_LORA = "generated", "no LoRA"
 
 

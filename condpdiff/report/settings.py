@@ -6,8 +6,7 @@ from condpdiff.common.settings import Section
 
 
 class Report(Section):
-    perplexity: PositiveFloat
-    """Of the t-SNE figures."""
+    perplexity: PositiveFloat  # of the t-SNE figures
     learned_margin: float = Field(ge=0)
     """Points by which a task's selected checkpoint must beat both a constant and no LoRA, or it is flagged as not
     learned."""

@@ -114,9 +114,7 @@ def _pictures(source: FoldersSource, folder: str, place: str) -> list[tuple[str,
 
 def captions_of(pictures: list[Path]) -> list[str]:
     """The caption of each picture, from the files of its folder; the neutral one where a folder has none.
-
-    Raises:
-        UserError: as prepare-data's, of a folder's pictures.
+    Raises UserError: as prepare-data's, of a folder's pictures.
     """
     found = {}
     for folder in {path.parent for path in pictures}:

@@ -51,9 +51,7 @@ def prepare(data: TaskData, name: str, limits: Data) -> dict[str, pd.DataFrame]:
         `train`, `held_out` (training rows set aside, in random order) and `validation`, each with columns
         `text` (str), `text_pair` (str, "" when the task has none) and `label` (float64: the class index, or the
         regression target).
-
-    Raises:
-        UserError: the source or its content is wrong; names the file or key, what was found, what is allowed.
+    Raises UserError: the source or its content is wrong; names the file or key, what was found, what is allowed.
     """
     where = f"{TASKS / name}.yaml"
     rows = read_source(data, where)
@@ -82,9 +80,7 @@ def read_labelled(path: Path, data: TaskData) -> pd.DataFrame:
 
     Returns:
         Columns `text`, `text_pair` and `label`, as `prepare` gives them.
-
-    Raises:
-        UserError: the file can't be read, or its rows are not the task's.
+    Raises UserError: the file can't be read, or its rows are not the task's.
     """
     where, path = str(path), as_spelt(path)
     if not path.is_file():

@@ -20,15 +20,12 @@ from condpdiff.text.task import Task
 from condpdiff.zoo.collect import BatchLoss, Finetuning, collect_zoo
 from condpdiff.zoo.settings import Collect
 
-VALIDATION_TOKENS = 512
-"""Padded tokens of a batch of validation rows."""
+VALIDATION_TOKENS = 512  # padded tokens of a batch of validation rows
 
 
 def finetune(name: str, task: Task, collect: Collect, data: Path, base: Path, out: Path) -> None:
     """Fine-tune on one task and write its zoo folder.
-
-    Raises:
-        UserError: the data can't be read; the model has no such target modules; the processes can't share a batch.
+    Raises UserError: the data can't be read; the model has no such target modules; the processes can't share a batch.
     """
     collect_zoo(TextFinetuning(name, task, collect, data, base), out)
 

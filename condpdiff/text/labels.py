@@ -21,9 +21,7 @@ def read_labels(data: TaskData, rows: dict[str, Rows], where: str) -> dict[str, 
 
     Args:
         rows: of train, and of validation if there are any; where: the task's file, for errors.
-
-    Raises:
-        UserError: a label is missing, unknown, outside of what is allowed, or could mean two classes.
+    Raises UserError: a label is missing, unknown, outside of what is allowed, or could mean two classes.
     """
     assert data.columns.label is not None  # TaskData asks for it
     key = f"{where}: data.columns.label {data.columns.label!r}"

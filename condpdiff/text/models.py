@@ -52,11 +52,7 @@ ATTENTION = {
 
 
 def target_modules(model_type: str, asked: str | Sequence[str]) -> list[str]:
-    """Module suffixes that get a LoRA.
-
-    Raises:
-        UserError: `auto` on a model family that is not known.
-    """
+    """Module suffixes that get a LoRA. Raises UserError: `auto` on a model family that is not known."""
     if asked != "auto":
         return sorted(set(asked))
     if model_type not in ATTENTION:
@@ -94,9 +90,7 @@ def load_model(base: Path, num_outputs: int, seed: int = 0) -> tuple[PreTrainedM
 
     Returns:
         The model, and the names of the modules that are its head: all that the pre-trained weights did not hold.
-
-    Raises:
-        UserError: the base is no language model, or is one of another kind of task.
+    Raises UserError: the base is no language model, or is one of another kind of task.
     """
     torch.manual_seed(seed)
     config = AutoConfig.from_pretrained(base)
@@ -118,9 +112,7 @@ def load_model(base: Path, num_outputs: int, seed: int = 0) -> tuple[PreTrainedM
 
 def head_of(model: PreTrainedModel, fresh: set[str]) -> list[str]:
     """Names, as PEFT takes them, of the modules all of whose weights are `fresh`: the largest ones.
-
-    Raises:
-        UserError: fresh weights lie in a module that has others, too.
+    Raises UserError: fresh weights lie in a module that has others, too.
     """
     found: list[str] = []
     for name, module in model.named_modules():
@@ -161,9 +153,7 @@ def peft_model(
     base: Path, num_outputs: int, seed: int, rank: int, alpha: float, asked: str | Sequence[str]
 ) -> PeftModel:
     """The base model with a LoRA and, where it has one, a head of fresh values, which depend on `seed` alone.
-
-    Raises:
-        UserError: a target matches no module, or one that can't be merged.
+    Raises UserError: a target matches no module, or one that can't be merged.
     """
     model, head = load_model(base, num_outputs, seed)
     kind = model.config.model_type
@@ -224,9 +214,7 @@ def empty_peft_model(config: dict[str, Any], rank: int, alpha: float, asked: str
 
     Args:
         config: of the base model; `num_labels` 0 is a causal language model's.
-
-    Raises:
-        UserError: a target matches no module, or one that can't be merged.
+    Raises UserError: a target matches no module, or one that can't be merged.
     """
     settings = AutoConfig.for_model(**config)
     outputs, kind = config.get("num_labels", 2), settings.model_type

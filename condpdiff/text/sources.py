@@ -56,9 +56,7 @@ def column(rows: Rows, name: str, key: str, where: str) -> list[Any]:
 
     Args:
         key: of the task's file, which names it.
-
-    Raises:
-        UserError: there is no such column, there are two, or no row has what the path leads to.
+    Raises UserError: there is no such column, there are two, or no row has what the path leads to.
     """
     frame, place = rows.frame, f"{where}: data.{key}"
     parts = name.split(".")

@@ -37,9 +37,7 @@ def load_zoo(folder: Path, last: int | None = None) -> Zoo:
 
 def open_zoo(folder: Path, last: int | None = None) -> tuple[RowFile, Layout]:
     """theta [N, K] of the last N = `last` checkpoints, to be read in parts, and its layout.
-
-    Raises:
-        UserError: fewer checkpoints than asked for; layout and weights disagree; a file can't be read.
+    Raises UserError: fewer checkpoints than asked for; layout and weights disagree; a file can't be read.
     """
     block = None
     if not folder.is_dir() and folder.name.isdigit():

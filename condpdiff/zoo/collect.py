@@ -41,16 +41,12 @@ class BatchLoss(nn.Module):
 class Finetuning(ABC, Generic[T]):
     """The fine-tuning of one task, as its domain knows it."""
 
-    config: Mapping[str, Any] = {}
-    """What else the zoo's file says of its states."""
-    head_lr: float = 0.0
-    """Peak rate of the head's weights, where the model has a head."""
+    config: Mapping[str, Any] = {}  # what else the zoo's file says of its states
+    head_lr: float = 0.0  # peak rate of the head's weights, where the model has a head
 
     def __init__(self, name: str, task: T, collect: Collect) -> None:
         """Take the steps of the run, if `collect` has them, in place of the task's.
-
-        Raises:
-            UserError: the processes can't share a batch.
+        Raises UserError: the processes can't share a batch.
         """
         steps = collect.steps or task.finetune.steps
         self.task = task.model_copy(update={"finetune": task.finetune.model_copy(update={"steps": steps})})
@@ -65,9 +61,7 @@ class Finetuning(ABC, Generic[T]):
     @abstractmethod
     def start(self) -> BatchLoss:
         """The base model with its LoRA (and a head, drawn from the seed alone), on the device.
-
-        Raises:
-            UserError: the model has no such target modules.
+        Raises UserError: the model has no such target modules.
         """
 
     @abstractmethod
@@ -87,10 +81,8 @@ class Finetuning(ABC, Generic[T]):
 class Run:
     """What fine-tuning has collected so far."""
 
-    theta: Tensor
-    """[N_max, K] states of the window; 0 those still to come."""
-    steps: Tensor
-    """[N_max] int64: the step after which each was taken."""
+    theta: Tensor  # [N_max, K] states of the window; 0 those still to come
+    steps: Tensor  # [N_max] int64: the step after which each was taken
     scores: list[tuple[int, float]] = field(default_factory=list)
     """Validation scores by step; of step 0, before any training."""
     losses: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -103,11 +95,7 @@ class Run:
 
 
 def collect_zoo(finetuning: Finetuning[Any], out: Path) -> None:
-    """Fine-tune and write the zoo folder.
-
-    Raises:
-        UserError: the model has no such target modules.
-    """
+    """Fine-tune and write the zoo folder. Raises UserError: the model has no such target modules."""
     name = finetuning.name
     model, run = _train(finetuning)
     if rank() > 0:

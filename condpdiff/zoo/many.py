@@ -26,10 +26,8 @@ from condpdiff.zoo.settings import Collect
 
 Losses = Callable[[Tensor, int], Tensor]
 """theta [S, K] of S members and a step's number -> their mean losses [S] on that step's batches."""
-TOGETHER = 12
-"""Members that are fine-tuned side by side."""
-RATING_SEED = 1_000_003
-"""Of the draws that checkpoints are rated on: training never drew them."""
+TOGETHER = 12  # members that are fine-tuned side by side
+RATING_SEED = 1_000_003  # of the draws that checkpoints are rated on: training never drew them
 
 
 class Loras(nn.Module):
@@ -51,14 +49,10 @@ class ManyFinetuning(ABC):
     """The fine-tuning of a family's members, as its domain knows it."""
 
     layout: Layout
-    start: Tensor
-    """[K]: every member's LoRA before its first step."""
-    trained: Tensor
-    """[K]: 0 where it stays as it is."""
-    count: int
-    """Q: members."""
-    config: Mapping[str, Any]
-    """What the zoo's file says of its states."""
+    start: Tensor  # [K]: every member's LoRA before its first step
+    trained: Tensor  # [K]: 0 where it stays as it is
+    count: int  # Q: members
+    config: Mapping[str, Any]  # what the zoo's file says of its states
 
     @abstractmethod
     def losses(self, members: list[int], batch_size: int, seed: int) -> Losses:
@@ -78,9 +72,7 @@ def collect_many(family: ManyFinetuning, name: str, finetune: Finetune, collect:
     """Fine-tune all members and write the zoo folder: theta [Q, N, K], layout.json and an empty head.
 
     One of several parts (`stage.PART`) leaves its groups for the run that writes the folder.
-
-    Raises:
-        UserError: the part is none.
+    Raises UserError: the part is none.
     """
     steps, n = collect.steps or finetune.steps, collect.max_checkpoints
     finetune = finetune.model_copy(update={"steps": steps})
@@ -136,10 +128,8 @@ class _Kept:
     """What the fine-tuning of a group gathers."""
 
     def __init__(self) -> None:
-        self.theta: list[Tensor] = []
-        """[S, K] each: the states of the window."""
-        self.losses: list[Tensor] = []
-        """[S] each: of every step."""
+        self.theta: list[Tensor] = []  # [S, K] each: the states of the window
+        self.losses: list[Tensor] = []  # [S] each: of every step
 
     def state_dict(self) -> dict[str, Any]:
         return {"theta": self.theta, "losses": self.losses}

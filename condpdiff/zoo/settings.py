@@ -13,36 +13,28 @@ from condpdiff.common.settings import Section
 
 
 class Collect(Section):
-    rank: PositiveInt
-    """r of the LoRA matrices A [r, in] and B [out, r]."""
-    alpha: PositiveFloat
-    """The update is (alpha / r) B A."""
+    rank: PositiveInt  # r of the LoRA matrices A [r, in] and B [out, r]
+    alpha: PositiveFloat  # the update is (alpha / r) B A
     factors: Literal["both", "A", "B"] = "both"
     """Which matrices are trained and generated; the others stay as they were drawn, and those that train start at 0."""
     target_modules: Literal["auto"] | list[str] = "auto"
     """Suffixes of the modules that get a LoRA; `auto`: all attention projections of the model type."""
     steps: PositiveInt | None = None
     """Steps before the window for every task; null: each task file's own `finetune.steps`."""
-    max_checkpoints: PositiveInt
-    """N_max: the last states kept, one every `every` steps."""
-    every: PositiveInt = 1
-    """Steps between two kept states."""
-    lr: PositiveFloat | None = None
-    """Learning rate inside the window; null: the task's own `finetune.lr`."""
-    validate_every: PositiveInt = 50
-    """Steps between two points of the validation curve."""
+    max_checkpoints: PositiveInt  # N_max: the last states kept, one every `every` steps
+    every: PositiveInt = 1  # steps between two kept states
+    lr: PositiveFloat | None = None  # learning rate inside the window; null: the task's own `finetune.lr`
+    validate_every: PositiveInt = 50  # steps between two points of the validation curve
     seed: int = Field(0, ge=0)
 
 
-SHARED = ("shared", "batch", "none")
-"""Methods by which all tasks have the same statistics."""
+SHARED = ("shared", "batch", "none")  # methods by which all tasks have the same statistics
 
 
 class Normalize(Section):
     method: Literal["shared", "task", "task_tensor", "task_scalar", "batch", "none"]
     """Which z-score (DESIGN of the paper's Table 4a); see `condpdiff.zoo.normalized`."""
-    n_checkpoints: PositiveInt
-    """N: the last N of the collected checkpoints (Table 3)."""
+    n_checkpoints: PositiveInt  # N: the last N of the collected checkpoints (Table 3)
     train_members: PositiveInt | None = None
     """Of every family, the members that generators are trained on at most; null: all that its file says."""
     layers: Literal["all"] | tuple[int, int] = "all"
@@ -56,7 +48,6 @@ class Normalize(Section):
 
 
 class Performance(Section):
-    rows: PositiveInt
-    """Held-out training rows that a checkpoint's loss is the mean over."""
+    rows: PositiveInt  # held-out training rows that a checkpoint's loss is the mean over
     every: PositiveInt = 1
     """Every so many-th checkpoint is rated, and the last one; between rated ones the loss is interpolated linearly."""

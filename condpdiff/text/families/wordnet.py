@@ -54,9 +54,7 @@ def prepare_family(name: str, task: Task, limits: Data, out: Path) -> None:
     train        what a member's own LoRA is trained on: yes and no in turn
     held_out     rows that tell of the member, where its condition shows examples
     validation   what every arm is scored on
-
-    Raises:
-        UserError: the package can't be had; there are fewer members, or fewer texts of one, than asked for.
+    Raises UserError: the package can't be had; there are fewer members, or fewer texts of one, than asked for.
     """
     where, source, condition = f"{FAMILIES / name}.yaml", task.data.source, task.condition
     assert isinstance(source, WordnetSource) and task.members is not None
