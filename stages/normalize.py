@@ -7,7 +7,7 @@ from condpdiff.common.settings import section, tasks
 from condpdiff.common.stage import run
 from condpdiff.common.task import members
 from condpdiff.zoo.checkpoints import open_zoos
-from condpdiff.zoo.normalized import Frame, Moments, save_frame, save_rows, statistics_of
+from condpdiff.zoo.normalized import Frame, moments_of, save_frame, save_rows, statistics_of
 from condpdiff.zoo.settings import Normalize
 
 ZOO = Path("data/zoo")
@@ -18,7 +18,7 @@ def main() -> None:
     settings = section("normalize", Normalize)
     zoos, layout = open_zoos(ZOO, members("train"), settings.n_checkpoints)
     chosen, positions = layout.select_layers(None if settings.layers == "all" else settings.layers)
-    moments = {task: Moments.of(theta.parts()) for task, theta in zoos.items()}
+    moments = moments_of(zoos)
     statistics = statistics_of(settings.method, {task: m.at(positions) for task, m in moments.items()}, chosen)
     if settings.n_checkpoints == 1 and settings.method == "task":
         print("N = 1 has no variance: w is 0 everywhere, and every sample decodes to the one checkpoint")

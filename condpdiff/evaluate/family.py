@@ -14,6 +14,7 @@ from torch import Tensor
 
 from condpdiff.common.files import read_tensors
 from condpdiff.common.pretrained import loads_as
+from condpdiff.common.stage import once
 from condpdiff.common.task import Task, grouped, members, number
 from condpdiff.diffusion.conditions import FILE, load_conditions
 from condpdiff.diffusion.settings import Condition
@@ -161,12 +162,16 @@ class FamilyEvaluation(ABC):
             for steps in BUDGETS if arm == "zero" else WARM_BUDGETS:
                 finetune, what = self.task.finetune.model_copy(update={"steps": steps}), f"{arm}, {steps} steps"
                 tune = partial(finetune_many, losses, start, self.family.trained, finetune, what)
-                theta, seconds = self._timed(tune)
-                self.record(f"{arm}+{steps}", theta, seconds)
+                made = once(what, partial(self._tuned, tune))
+                self.record(f"{arm}+{steps}", made["theta"], float(made["seconds"]))
         longest = BUDGETS[-1]
         a_step = next(row["seconds"] for row in self.rows if row["arm"] == f"zero+{longest}") / longest
         for row in (row for row in self.rows if row["arm"] == "own"):
             row["seconds"] = round(a_step * (self.run.collect.steps or self.task.finetune.steps), 3)
+
+    def _tuned(self, tune: Callable[[], Tensor]) -> dict[str, Tensor]:
+        theta, seconds = self._timed(tune)
+        return {"theta": theta, "seconds": torch.tensor(seconds, dtype=torch.float64)}
 
     def _nothing(self) -> Tensor:
         """[M, K]: LoRAs before any training."""

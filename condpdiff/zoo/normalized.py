@@ -5,7 +5,7 @@ w = (theta - mean) / std and theta = w * std + mean. All statistics come from on
 a zoo may be larger than memory.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from condpdiff.common.errors import UserError
 from condpdiff.common.files import read_tensors, write_tensors
 from condpdiff.common.matrices import RowFile, Rows, row_writer
 from condpdiff.zoo.layout import Layout, check_length
@@ -91,6 +92,15 @@ class Moments:
     def statistics(self) -> Statistics:
         """Mean and std, the latter at least `EPS`."""
         return Statistics(self.mean.float(), (self.m2 / self.count).sqrt().float().clamp_min(EPS))
+
+
+def moments_of(zoos: Mapping[str, RowFile]) -> dict[str, Moments]:
+    """Of every task's theta [N, K]. Raises UserError: a zoo holds values that are no numbers."""
+    found = {task: Moments.of(theta.parts()) for task, theta in zoos.items()}
+    for task, own in found.items():
+        if not own.mean.isfinite().all():
+            raise UserError(f"{zoos[task].path}: {task} holds values that are no numbers; lower its finetune.lr")
+    return found
 
 
 def statistics_of(method: str, zoos: dict[str, Moments], layout: Layout) -> dict[str, Statistics]:

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import write_tensors
-from condpdiff.common.matrices import Resident, whole
+from condpdiff.common.matrices import Resident, RowFile, whole
 from condpdiff.zoo import normalized as files
-from condpdiff.zoo.normalized import EPS, Frame, Moments, Statistics, denormalise, normalise, statistics_of
+from condpdiff.zoo.normalized import EPS, Frame, Moments, Statistics, denormalise, moments_of, normalise, statistics_of
 from condpdiff.zoo.settings import SHARED, Normalize
+from tests.messages import message_of
 from tests.stand_ins import make_layout
 from tests.tensors import random
 
@@ -142,3 +143,12 @@ def test_saved_rows_and_frame_come_back_equal_and_parts_are_written_as_the_whole
     write_tensors(tmp_path / "a" / files.W, {"w": w[:, :-1]})
     with pytest.raises(UserError, match="w.safetensors: found 39 weights, allowed: the layout's K = 40"):
         files.load_rows(tmp_path, ["a"])
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_zoo_with_values_that_are_no_numbers_is_named(wrong: float, tmp_path: Path) -> None:
+    theta = random(5, LAYOUT.K)
+    theta[3, 7] = wrong
+    write_tensors(tmp_path / "theta.safetensors", {"theta": theta})
+    said = message_of(moments_of, {"cola": RowFile(tmp_path / "theta.safetensors", "theta")})
+    assert said == f"{tmp_path}/theta.safetensors: cola holds values that are no numbers; lower its finetune.lr"

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from condpdiff.common.hardware import device, together
+from condpdiff.common.stage import once
 from condpdiff.evaluate.settings import Scoring
 from condpdiff.style.images import shrink
 from condpdiff.style.metrics import Gaussian, features, frechet_distance, gaussian, load_features, load_inception
 from condpdiff.style.models import embed_captions, generate, load_transformer, load_vae, pipeline, to_tensor
-from condpdiff.zoo.layout import Layout
+from condpdiff.zoo.layout import Layout, digest
 from condpdiff.zoo.placed import batched_loras
 
 TOGETHER = 8  # LoRAs that generate in one pass
@@ -33,9 +34,13 @@ class Painter:
         self.empty = embedded[:1].to(device()), mask[:1].to(device())
         self.embedded, self.mask = embedded[1:].to(device()), mask[1:].to(device())
 
-    @torch.inference_mode()
     def __call__(self, theta: Tensor) -> np.ndarray:
         """theta [S, K] -> uint8 [S, U, H, W, 3], caption u from the noise of seed u whatever the LoRA."""
+        made = once(f"images {digest(theta)}", lambda: {"images": torch.from_numpy(self._painted(theta))})
+        return made["images"].numpy()
+
+    @torch.inference_mode()
+    def _painted(self, theta: Tensor) -> np.ndarray:
         found, u, guidance = [], len(self.embedded), self.scoring.image_guidance
         for some in theta.split(together(TOGETHER)):
             count = len(some)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from condpdiff.common.files import read_rows
 from condpdiff.common.hardware import device
+from condpdiff.common.stage import once
 from condpdiff.common.task import number
 from condpdiff.diffusion.conditions import projected
 from condpdiff.evaluate.family import FamilyEvaluation, Run
@@ -18,6 +19,7 @@ from condpdiff.text.encoder import load_encoder
 from condpdiff.text.families.losses import Classifier, Family
 from condpdiff.text.nonsense import nonsense_inputs
 from condpdiff.text.task import Task
+from condpdiff.zoo.layout import digest
 from condpdiff.zoo.many import finetune_many
 
 LABELLED, FEW_STEPS = (16, 64), 20  # labelled rows, on which a classifier is trained, and LoRAs in so many steps
@@ -99,9 +101,13 @@ class Judge:
         self.order = self.hidden.mask.sum(1).view(self.labels.shape).argsort(dim=1)
         self.first = torch.arange(len(rows), device=device())[:, None] * self.labels.shape[1]
 
-    @torch.no_grad()
     def predict(self, theta: Tensor) -> np.ndarray:
         """Each member's rows under its own LoRA of theta [M, K] -> classes [M, V]."""
+        what = f"{digest(theta)} {digest(torch.from_numpy(self.labels))}"
+        return once(what, lambda: {"classes": torch.from_numpy(self._predicted(theta))})["classes"].numpy()
+
+    @torch.no_grad()
+    def _predicted(self, theta: Tensor) -> np.ndarray:
         found, theta = np.empty(self.labels.shape), theta.to(device())
         for part in self.order.split(BATCH, dim=1):  # [M, BATCH]
             logits = self.classifier(theta, self.hidden[(self.first + part).flatten()])
