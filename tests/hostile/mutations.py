@@ -1,0 +1,134 @@
+"""Good content made bad, and what must hold of whoever reads it."""
+
+import copy
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from condpdiff.common.errors import UserError
+
+OUTSIDE = "/tmp/condpdiff-hostile"
+ODD: list[Any] = [
+    *(None, True, "", "..", "../outside/new", OUTSIDE, "a/../../b", "a\0b", "a\nb", "e\u0301", "\ud800", "\u2028"),
+    *("x" * 5000, "x/" * 2500, "none", -1, 0, 1, 2, 1.5, 2**31, 2**63, 10**30, float("nan"), float("inf"), 1e-320),
+    *([], {}, [[]], ["a", "a"], [1, "a"], {"type": "files"}, {"": ""}, {"a\nb": 1}, [0] * 99, {"x" * 5000: None}),
+]
+"""Values that stand in the place of good ones."""
+_LEVELS = [f"&{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)]
+BOMB = f"[&a [x, x], {', '.join(_LEVELS)}]".encode()
+"""YAML of a few bytes that stands for millions of values."""
+SNIPPETS = [
+    *(b"!!python/object/apply:os.mkdir [../outside/new]", b"!!python/name:os.system", b"&a [*a]", b"{&b x: *b}"),
+    *(b"2026-13-45", b"!!int x", b"!!float x", b"!!binary x", b"!!set {a, [b]}", b"0x" + b"f" * 5000, b"9" * 5000),
+    *(b"<<: 1", b"{<<: [1]}", b"? [a]", b"- : -", b"\t", b"\0", b"\r", b"\n", b'"', b"'", b"\\", b",", b"\xff\xfe"),
+    *(b"\xef\xbb\xbf", b"\xc3\x28", b"\xed\xa0\x80", b"\xe2\x80\xa8", b"NaN", b".nan", b"-.inf", b"1e999", b"=1+1", BOMB, b"[" * 500, b"!!timestamp x", b"!!bool x"),
+    *(b"&a [" + b"x, " * 99 + b"]", b"{}", b"null", b"\x7f\xff\xff\xff\xff\xff\xff\xff", b"\xff" * 8, b"a" * 70000),
+]
+"""Bytes that stand somewhere in a file."""
+CHANGES = st.lists(st.tuples(*[st.integers(0, 9999)] * 3), min_size=1, max_size=3)
+"""What is done, where, and with what."""
+
+
+def cases(count: int) -> settings:
+    """The same cases each time, and none remembered."""
+    slow = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    return settings(max_examples=count, derandomize=True, deadline=None, database=None, suppress_health_check=slow)
+
+
+def changed(value: Any, changes: list[tuple[int, int, int]]) -> Any:
+    """A value of JSON with parts that are dropped, swapped, doubled, or odd."""
+    value = {"all": copy.deepcopy(value)}
+    for kind, where, what in changes:
+        places = list(_places(value))
+        holder, key = places[where % len(places)]
+        if kind % 8 == 0 and holder is not value:
+            del holder[key]
+        elif kind % 8 == 1:
+            other, at = places[what % len(places)]
+            holder[key], other[at] = copy.deepcopy(other[at]), copy.deepcopy(holder[key])
+        elif kind % 8 == 2 and isinstance(holder, dict):
+            holder[str(ODD[what % len(ODD)])] = holder[key]
+        elif kind % 8 == 3 and isinstance(holder, list):
+            holder.append(holder[key])
+        else:
+            alike = [odd for odd in ODD if type(odd) is type(holder[key])] if kind % 2 else []
+            holder[key] = copy.deepcopy((alike or ODD)[what % len(alike or ODD)])
+    return value["all"]
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    for key, inside in list(value.items() if isinstance(value, dict) else enumerate(value)):
+        yield value, key
+        if isinstance(inside, dict | list):
+            yield from _places(inside)
+
+
+def damaged(content: bytes, changes: list[tuple[int, int, int]]) -> bytes:
+    """Bytes that are cut, flipped, overwritten, doubled, or among which others stand."""
+    for kind, where, what in changes:
+        at, size = where * len(content) // 10000, what % 300
+        snippet = SNIPPETS[what % len(SNIPPETS)]
+        line = content.find(b"\n", at) % (len(content) + 1)
+        content = (
+            content[:at],
+            content[:at] + content[at + size :],
+            content[:at] + snippet + content[at:],
+            content[:at] + snippet + content[at + len(snippet) :],
+            content[:at] + bytes([content[at] ^ (1 << what % 8)]) + content[at + 1 :] if content else b"",
+            content[:at] + content[at : at + size] + content[at:],
+            snippet + content[len(snippet) :],  # where headers are
+            content[: content.rfind(b":", 0, at) + 1] + b" " + snippet + content[line:],  # YAML's value of a key
+        )[kind % 8]
+    return content
+
+
+def damaged_json(content: bytes, changes: list[tuple[int, int, int]]) -> bytes:
+    """The same of JSON: its values, or its bytes."""
+    if sum(changes[0]) % 4 == 0:
+        return damaged(content, changes)
+    return json.dumps(changed(json.loads(content), changes)).encode()
+
+
+def damaged_tensors(content: bytes, changes: list[tuple[int, int, int]]) -> bytes:
+    """The same of a safetensors file: its header's values, or its bytes."""
+    length = int.from_bytes(content[:8], "little")
+    if sum(changes[0]) % 3 == 0:
+        return damaged(content, changes)
+    header, metadata = json.loads(content[8 : 8 + length]), None
+    if sum(changes[0]) % 3 == 1 and "config" in header.get("__metadata__", {}):
+        metadata = damaged_json(header["__metadata__"]["config"].encode(), changes).decode(errors="replace")
+        header["__metadata__"]["config"] = metadata
+    else:
+        header = changed(header, changes)
+    head = json.dumps(header).encode()
+    return len(head).to_bytes(8, "little") + head + content[8 + length :]
+
+
+def tree(folder: Path, but: str) -> dict[str, tuple[int, int]]:
+    """Every file and folder, its size and when it was written; not those below `but`."""
+    found = [path for path in folder.rglob("*") if not path.relative_to(folder).as_posix().startswith(but)]
+    return {str(path): (path.lstat().st_size, path.lstat().st_mtime_ns) for path in found if not path.is_dir()}
+
+
+@contextmanager
+def is_read_or_refused(folder: Path, but: str = "out") -> Iterator[None]:
+    """The block ends in time, well or with one line; nothing is written in the folder but below `but`."""
+
+    before = tree(folder, but)
+    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("hangs"))
+    signal.alarm(60)
+    try:
+        yield
+    except UserError as error:
+        assert "\n" not in str(error), str(error)
+    finally:
+        signal.alarm(0)
+    assert tree(folder, but) == before
+    assert not Path(OUTSIDE).exists()

@@ -1,0 +1,111 @@
+"""Hostile zoos, adapters and generators: read, or refused in one line."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from condpdiff.adapters.formats import Adapter, read_adapter, write_diffusers, write_kohya
+from condpdiff.adapters.importing import checkpoints
+from condpdiff.common.files import read_tensors, write_tensors
+from condpdiff.packed.apply import apply, rows_of
+from condpdiff.packed.generator import Generator
+from condpdiff.packed.trying import distances, nearest_checkpoint
+from condpdiff.zoo.adapters import write_adapter
+from condpdiff.zoo.checkpoints import HEAD, THETA, load_zoo
+from condpdiff.zoo.layout import unflatten
+from condpdiff.zoo.placed import PREFIX
+from tests.hostile.mutations import CHANGES, cases, damaged, damaged_json, damaged_tensors, is_read_or_refused
+from tests.packed.tiny_generators import text_generator
+from tests.stand_ins import make_zoo
+
+DAMAGES = {".json": damaged_json, ".safetensors": damaged_tensors}
+INDEX = st.integers(0, 99)
+
+
+@pytest.fixture(scope="module")
+def good(base: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a zoo, a generator, and adapters of three formats."""
+    folder = tmp_path_factory.mktemp("good")
+    zoo, _ = make_zoo(base("bert"))
+    for name in ("zoo", "peft", "diffusers", "kohya"):
+        (folder / name).mkdir()
+    write_tensors(folder / "zoo" / THETA, {"theta": zoo.theta}, zoo.config)
+    write_tensors(folder / "zoo" / HEAD, zoo.head)
+    zoo.layout.save(folder / "zoo")
+    tensors = {**unflatten(zoo.theta[0], zoo.layout), **zoo.head}
+    write_adapter(folder / "peft", tensors, zoo.config, str(base("bert")), "", ["bad", "good"])
+    of_style = {f"{PREFIX}transformer_blocks.0.attn1.to_q.lora_{m}.weight": torch.ones(2, 2) for m in "AB"}
+    adapter = Adapter(of_style, 2, 4.0, config={"target_modules": ["to_q"]})
+    write_diffusers(adapter, folder / "diffusers")
+    write_kohya(adapter, folder / "kohya")
+    (folder / "list.jsonl").write_text(json.dumps({"id": "a", "description": "b", "path": "peft"}) + "\n")
+    text_generator(folder / "generator", base("bert"))
+    return folder
+
+
+@pytest.fixture
+def harm(good: Path) -> Any:
+    """Replaces one file of a folder; it is whole again after each case."""
+
+    def harmed(name: str, index: int, changes: Any) -> Callable[[], object]:
+        files = [good / name] if (good / name).is_file() else sorted(p for p in (good / name).rglob("*") if p.is_file())
+        path = files[index % len(files)]
+        content = path.read_bytes()
+        path.write_bytes(DAMAGES.get(path.suffix, damaged)(content, changes))
+        return lambda: (path.write_bytes(content), shutil.rmtree(good / "out", ignore_errors=True))
+
+    return harmed
+
+
+@cases(300)
+@given(INDEX, CHANGES)
+def test_a_zoo_is_read_or_refused(good: Path, harm: Any, index: int, changes: Any) -> None:
+    mend = harm("zoo", index, changes)
+    for read in (load_zoo, lambda folder: load_zoo(folder, 2), lambda folder: read_tensors(folder / THETA)):
+        with is_read_or_refused(good):
+            read(good / "zoo")
+    with is_read_or_refused(good):
+        [each.read() for each in checkpoints(good / "zoo", 1.0)]
+    mend()
+
+
+@cases(400)
+@given(INDEX, CHANGES)
+def test_a_generator_makes_loras_or_is_refused(good: Path, harm: Any, index: int, changes: Any) -> None:
+    mend = harm("generator", index, changes)
+    with is_read_or_refused(good):
+        made_by = Generator.from_pretrained(good / "generator")
+        name = made_by.generated[0]
+        lora = made_by.generate(name)[0]
+        made_by.nearest(made_by.condition(name), made_by.trained)
+        distances(made_by, lora), nearest_checkpoint(made_by, lora)
+        lora.save_pretrained(good / "out")
+    mend()
+
+
+@cases(400)
+@given(st.sampled_from(["peft", "diffusers", "kohya", "list.jsonl"]), INDEX, CHANGES)
+def test_an_adapter_is_read_or_refused(good: Path, harm: Any, name: str, index: int, changes: Any) -> None:
+    mend = harm(name, index, changes)
+    with is_read_or_refused(good):
+        read_adapter(good / "peft" if name == "list.jsonl" else good / name)
+    if name == "list.jsonl":
+        with is_read_or_refused(good):
+            [each.read() for each in checkpoints(good / name, 1.0)]
+    mend()
+
+
+@cases(60)
+@given(INDEX, CHANGES)
+def test_an_adapter_is_applied_or_refused(good: Path, harm: Any, base: Any, index: int, changes: Any) -> None:
+    mend = harm("peft", index, changes)
+    with is_read_or_refused(good):
+        apply(good / "peft", rows_of(["good film"]), base("bert"))
+    mend()
