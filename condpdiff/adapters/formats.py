@@ -86,8 +86,11 @@ def read_adapter(path: Path) -> Adapter:
     file = path / ONE_FILE if path.is_dir() else path
     with open_tensors(file) as opened:
         tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-        metadata = json.loads((opened.metadata() or {}).get(METADATA, "{}"))
-    config = {re.sub(r"^(transformer|unet)\.", "", key): value for key, value in metadata.items()}
+        said = (opened.metadata() or {}).get(METADATA, "{}")
+    try:
+        config = {re.sub(r"^(transformer|unet)\.", "", key): value for key, value in dict(json.loads(said)).items()}
+    except (ValueError, TypeError, RecursionError):
+        raise UserError(f"{file}: {METADATA}: found {said[:60]!r}, allowed: a configuration in JSON") from None
     _check_config(config, file)
     return _adapter(*_as_peft(tensors, file, config), file)
 
@@ -111,7 +114,7 @@ def _adapter(found: Mapping[str, Tensor], config: Mapping[str, Any], alphas: Map
             raise UserError(f"{at}: {key}: found {tensor.dtype}, allowed: float32, float16, bfloat16")
         key = re.sub(r"\.(lora_[AB])\.[^.]+\.(weight|bias)$", r".\1.\2", key)  # a file may hold the adapter's name
         tensors[re.sub(r"\.modules_to_save\.[^.]+\.", ".", key)] = tensor.float()
-    ranks = sorted({tensor.shape[0] for key, tensor in tensors.items() if key.endswith(".lora_A.weight")})
+    ranks = sorted({len(torch.atleast_1d(tensor)) for key, tensor in tensors.items() if key.endswith(".lora_A.weight")})
     if not ranks:
         raise UserError(f"{at}: no LoRA matrix in it, found: {', '.join([*tensors][:2]) or 'nothing'}")
     if ranks != [rank := config.get("r", ranks[0])]:
@@ -123,9 +126,12 @@ def _adapter(found: Mapping[str, Tensor], config: Mapping[str, Any], alphas: Map
     about["target_modules"] = config.get("target_modules") or names
     labels = (at if at.is_dir() else at.parent) / LABELS
     named = read_json(labels) if labels.is_file() else {}
-    in_order = [named[number] for number in sorted(named, key=int)] or None
-    alpha = config.get("lora_alpha", min(of, default=rank))
-    return Adapter(tensors, int(rank), float(alpha), config.get("base_model_name_or_path"), about, in_order)
+    try:
+        in_order = [str(named[number]) for number in sorted(named, key=int)] or None
+        alpha = float(config.get("lora_alpha", min(of, default=rank)))
+    except (ValueError, TypeError, OverflowError):
+        raise UserError(f"{at}: allowed: a number as lora_alpha, and in {LABELS} names by their indices") from None
+    return Adapter(tensors, int(rank), alpha, config.get("base_model_name_or_path"), about, in_order)
 
 
 def _as_peft(tensors: dict[str, Tensor], path: Path, config: Any) -> tuple[dict[str, Tensor], Any, dict[str, float]]:
@@ -135,11 +141,13 @@ def _as_peft(tensors: dict[str, Tensor], path: Path, config: Any) -> tuple[dict[
 
     # OneTrainer calls a transformer what it is, kohya's scripts call it a U-Net.
     found = {re.sub("^lora_transformer_", "lora_unet_", key): tensor for key, tensor in tensors.items()}
-    alphas = {key: tensor.item() for key, tensor in found.items() if key.endswith(".alpha")}
+    alphas = {
+        key: tensor.item() for key, tensor in found.items() if key.endswith(".alpha") and len(tensor.flatten()) == 1
+    }
     if any(key.startswith(("lora_unet_", "lora_te")) for key in found):
         try:
             found, _ = _convert_non_diffusers_lora_to_diffusers(found)
-        except (KeyError, ValueError) as error:
+        except Exception as error:  # tensors of other shapes raise half a dozen kinds
             raise UserError(
                 f"{path}: keys that diffusers can't convert: {' '.join(str(error).split())[:200]}"
             ) from None

@@ -144,12 +144,12 @@ def _step(path: Path) -> int:
 def _listed(source: Path) -> list[Found]:
     """A line an adapter; its path starts at the list's folder."""
     found = []
-    for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(source.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:
             item = json.loads(line)
             read = partial(read_adapter, source.parent / item["path"])
             found.append(Found(str(item["id"]), number, read, item.get("description")))
-        except (json.JSONDecodeError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise UserError(f"{source}: line {number}: allowed: {{id, description, path}} in JSON") from None
     return found
 
@@ -158,19 +158,21 @@ def _stacked(path: Path, alpha: float) -> list[Found]:
     """theta [N, K] with layout.json beside it, and head.safetensors where there is one, as a zoo folder has them."""
     tensors = read_tensors(path)
     with open_tensors(path) as file:
-        config = json.loads((file.metadata() or {}).get("config", "{}"))
-    try:
-        layout = Layout.load(path.parent)
-    except (TypeError, KeyError):
-        raise UserError(f"{path.parent / LAYOUT}: not a layout: a list of key, shape, offset, layer, module") from None
-    theta = tensors.get("theta", torch.empty(0))
-    if theta.ndim != 2 or theta.shape[1] != layout.K or not layout.K:
+        said = (file.metadata() or {}).get("config", "{}")
+    layout, theta = Layout.load(path.parent), tensors.get("theta", torch.empty(0))
+    if theta.ndim != 2 or theta.shape[1] != layout.K:
         raise UserError(
             f"{path}: theta: found {list(theta.shape)}, allowed: [N, {layout.K}], as {LAYOUT} beside it says"
         )
     head = read_tensors(path.parent / HEAD) if (path.parent / HEAD).is_file() else {}
-    steps = tensors.get("steps", torch.arange(1, len(theta) + 1)).tolist()
-    rank, alpha = config.get("rank") or min(layout.entries[0].shape), float(config.get("alpha", alpha))
+    steps = tensors.get("steps", torch.arange(1, len(theta) + 1)).flatten().tolist()
+    if len(steps) != len(theta):
+        raise UserError(f"{path}: steps: found {len(steps)}, allowed: one of each of {len(theta)} checkpoints")
+    try:
+        config = dict(json.loads(said))
+        rank, alpha = int(config.get("rank") or min(layout.entries[0].shape)), float(config.get("alpha", alpha))
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        raise UserError(f"{path}: config: found {said[:60]!r}, allowed: rank and alpha in JSON") from None
 
     def row(values: Tensor) -> Adapter:
         return Adapter({k: t.float() for k, t in {**unflatten(values, layout), **head}.items()}, rank, alpha)

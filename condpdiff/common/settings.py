@@ -101,7 +101,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: the file is absent, not YAML, or not a mapping.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if re.search(r"\\(u|U0000)[dD][89a-fA-F]", text):
+            raise ValueError("half a surrogate pair, which no file can hold")
+        data = yaml.safe_load(text)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except Exception as error:  # a value that does not fit its tag raises half a dozen kinds

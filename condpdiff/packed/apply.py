@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from condpdiff.common.errors import UserError, first_line
-from condpdiff.common.files import read_json, read_tensors
+from condpdiff.common.files import as_spelt, read_json, read_tensors
 from condpdiff.common.hardware import device
 from condpdiff.common.tables import SUFFIXES, read_table
 from condpdiff.packed import config
@@ -66,7 +66,7 @@ def read_texts(path: Path) -> pd.DataFrame:
     Raises:
         UserError: the file can't be read, or has no texts.
     """
-    if not path.is_file():
+    if not as_spelt(path).is_file():
         raise UserError(f"{path}: no such file")
     if path.suffix.lower() == ".txt":
         try:
@@ -109,7 +109,7 @@ def apply(adapter: Path, rows: pd.DataFrame, base: Path | None = None) -> Applie
     """
     where = adapter / "adapter_config.json"
     settings = read_json(where)
-    if (kind := settings.get("task_type")) != "SEQ_CLS":
+    if (kind := settings.get("task_type") if isinstance(settings, dict) else settings) != "SEQ_CLS":
         raise UserError(f"{where}: task_type: found {kind!r}, allowed: 'SEQ_CLS', classifiers of text")
     tensors = read_tensors(adapter / "adapter_model.safetensors")
     count = _outputs(tensors, adapter)
@@ -180,8 +180,9 @@ def _labels(path: Path, count: int, of_base: dict[int, str]) -> list[str] | None
     if not path.is_file():
         return [of_base[i] for i in range(count)]
     found = read_json(path)
-    if sorted(found) != sorted(map(str, range(count))):
-        raise UserError(f"{path}: found labels of {', '.join(found)}, allowed: of 0 to {count - 1}, as the classifier")
+    if not isinstance(found, dict) or sorted(found) != sorted(map(str, range(count))):
+        of = ", ".join(found) if isinstance(found, dict) else "nothing"
+        raise UserError(f"{path}: found labels of {of}, allowed: of 0 to {count - 1}, as the classifier")
     return [str(found[str(i)]) for i in range(count)]
 
 

@@ -1,12 +1,15 @@
 """`config.json` of a generator's folder: what it takes, what it makes, what it was trained on and what it scored."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import read_json
 from condpdiff.common.settings import Section, parse
 from condpdiff.diffusion.settings import Condition
+from condpdiff.domain import module
 from condpdiff.generate.settings import Sample
 from condpdiff.zoo.settings import Collect, Normalize
 
@@ -54,7 +57,8 @@ class Config(Section):
     normalize: Normalize
     condition: Condition
     sample: Sample
-    tasks: dict[str, Known]
+    tasks: dict[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], Known]
+    """By name, which stands in paths."""
     measured: dict[str, Any] = {}
     """What the run's report measured, as its metrics.json has it."""
 
@@ -63,4 +67,7 @@ class Config(Section):
         """Raises a UserError if the folder is no generator's."""
         if not (folder / FILE).is_file():
             raise UserError(f"{folder}: no {FILE}; allowed: the folder of a generator, as `condpdiff pack` writes it")
-        return parse(Config, read_json(folder / FILE), str(folder / FILE))
+        config = parse(Config, read_json(folder / FILE), str(folder / FILE))
+        for name, known in config.tasks.items():
+            parse(module("task", config.domain).Task, known.settings, str(folder / FILE), f"tasks.{name}.settings")
+        return config

@@ -12,7 +12,7 @@ from huggingface_hub import ModelHubMixin
 from torch import Tensor
 
 from condpdiff.common.errors import UserError, first_line, nearest
-from condpdiff.common.files import read_tensors
+from condpdiff.common.files import read_config, read_tensors
 from condpdiff.common.hardware import without_module
 from condpdiff.common.packages import cache_folder
 from condpdiff.common.pretrained import SOURCE, weights_digest
@@ -38,6 +38,18 @@ UNSEEN_TEXT = (
 )
 Picture = Any
 """A path, a PIL image, or an array uint8 [H, W, 3]."""
+
+
+def _check_sizes(path: Path) -> None:
+    """Raise unless a network's file holds what its config tells of: to make a larger one would take all memory."""
+    tensors = read_tensors(path)
+    if "shift" in tensors:  # a scale's file has no config
+        return
+    config, most = read_config(path), sum(tensor.numel() for tensor in tensors.values())
+    sizes = [size for each in config.values() for size in (each if isinstance(each, list) else [each])]
+    deep = max(config.get("depth", 0), config.get("blocks", 0)) > len(tensors)
+    if deep or any(size > most for size in sizes if isinstance(size, int)):
+        raise UserError(f"{path}: config: found {config}, allowed: sizes of its {most} weights")
 
 
 class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
@@ -108,7 +120,14 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
     @cached_property
     def parts(self) -> parts.Generator:
         """Denoiser, decoder and scale."""
-        return parts.Generator.load(self.folder)
+        try:
+            for path in (*self.folder.glob("ldm/*.safetensors"), *self.folder.glob("autoencoder/*.safetensors")):
+                _check_sizes(path)
+            return parts.Generator.load(self.folder)
+        except UserError:
+            raise
+        except Exception as error:  # configs and weights that do not fit raise a dozen kinds
+            raise UserError(f"{self.folder}: its networks can't be read ({first_line(error)})") from None
 
     @cached_property
     def layout(self) -> Layout:
@@ -128,7 +147,9 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
     @property
     def generated(self) -> list[str]:
         """Those of `tasks` that have what turns a generated vector into a LoRA."""
-        return [name for name in self.tasks if (self.folder / "normalized" / name.partition("/")[0]).is_dir()]
+        known = self.config.tasks
+        has = {name for name in known if (self.folder / "normalized" / name).is_dir()}
+        return [name for name in self.tasks if name.partition("/")[0] in has]
 
     @property
     def trained(self) -> list[str]:
@@ -219,8 +240,11 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
         if samples < 1:
             raise UserError(f"samples: found {samples}, allowed: at least 1")
         settings, random = self.config.sample, torch.Generator().manual_seed(seed)
-        z, _ = self.parts.latents(y, settings.performance, samples, settings, random, None)
-        theta = self.parts.to_theta(z, load_frame(self.folder / "normalized", name))
+        try:
+            z, _ = self.parts.latents(y, settings.performance, samples, settings, random, None)
+            theta = self.parts.to_theta(z, load_frame(self.folder / "normalized", name))
+        except (RuntimeError, LookupError, ValueError) as error:
+            raise UserError(f"{self.folder}: its files do not fit together ({first_line(error)})") from None
         how = {**how, "Seed": str(seed)}
         return [self._lora(name, each, {**how, "Sample": f"{i} of {samples}"}) for i, each in enumerate(theta)]
 
@@ -250,6 +274,8 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
     def nearest(self, y: Tensor, among: Sequence[str] | None = None) -> str:
         """The task, or the member, whose mean condition has the largest cosine to the mean of y [V, d_cond]."""
         names = list(among or self.generated)
+        if not names:
+            raise UserError(f"{self.folder}: found no task of config.json among its conditions, allowed: one or more")
         means = torch.stack([self.conditions[name].mean(0) for name in names])
         return names[int(torch.cosine_similarity(means, y.mean(0, keepdim=True)).argmax())]
 

@@ -4,10 +4,12 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from condpdiff.common.errors import UserError
@@ -37,6 +39,9 @@ class Entry:
     @property
     def slice(self) -> slice:
         return slice(self.offset, self.offset + self.size)
+
+
+_ENTRIES = TypeAdapter(tuple[Entry, ...])
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,19 @@ class Layout:
 
     @staticmethod
     def load(folder: Path) -> "Layout":
-        """Read `layout.json` of a folder."""
-        entries = (Entry(**{**item, "shape": tuple(item["shape"])}) for item in read_json(folder / LAYOUT))
-        return Layout(tuple(entries))
+        """Read `layout.json` of a folder.
+
+        Raises:
+            UserError: it is absent, or no layout.
+        """
+        try:
+            entries = _ENTRIES.validate_python(read_json(folder / LAYOUT))
+        except ValidationError:
+            entries = ()
+        ends = accumulate((entry.size for entry in entries), initial=0)
+        if not entries or any(min(e.shape, default=0) < 1 or e.offset != end for e, end in zip(entries, ends)):  # noqa: B905
+            raise UserError(f"{folder / LAYOUT}: not a layout: a list of key, shape, offset, layer, module, no gaps")
+        return Layout(entries)
 
 
 def layout_of(model: nn.Module) -> Layout:

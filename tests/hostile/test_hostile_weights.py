@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from condpdiff.adapters.formats import Adapter, read_adapter, write_diffusers, write_kohya
 from condpdiff.adapters.importing import checkpoints
-from condpdiff.common.files import read_tensors, write_tensors
+from condpdiff.common.files import write_tensors
 from condpdiff.packed.apply import apply, rows_of
 from condpdiff.packed.generator import Generator
 from condpdiff.packed.trying import distances, nearest_checkpoint
@@ -50,62 +51,60 @@ def good(base: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
-@pytest.fixture
-def harm(good: Path) -> Any:
-    """Replaces one file of a folder; it is whole again after each case."""
-
-    def harmed(name: str, index: int, changes: Any) -> Callable[[], object]:
-        files = [good / name] if (good / name).is_file() else sorted(p for p in (good / name).rglob("*") if p.is_file())
-        path = files[index % len(files)]
-        content = path.read_bytes()
-        path.write_bytes(DAMAGES.get(path.suffix, damaged)(content, changes))
-        return lambda: (path.write_bytes(content), shutil.rmtree(good / "out", ignore_errors=True))
-
-    return harmed
+def stacked(folder: Path) -> None:
+    """Reads a zoo as `condpdiff import` does."""
+    [each.read() for each in checkpoints(folder, 1.0)]
 
 
-@cases(300)
-@given(INDEX, CHANGES)
-def test_a_zoo_is_read_or_refused(good: Path, harm: Any, index: int, changes: Any) -> None:
-    mend = harm("zoo", index, changes)
-    for read in (load_zoo, lambda folder: load_zoo(folder, 2), lambda folder: read_tensors(folder / THETA)):
+@contextmanager
+def harmed(good: Path, name: str, index: int, changes: Any) -> Iterator[None]:
+    """One file of a folder is damaged during the block, which reads it, or refuses it."""
+    files = [good / name] if (good / name).is_file() else sorted(p for p in (good / name).rglob("*") if p.is_file())
+    path = files[index % len(files)]
+    content = path.read_bytes()
+    path.write_bytes(DAMAGES.get(path.suffix, damaged)(content, changes))
+    try:
         with is_read_or_refused(good):
-            read(good / "zoo")
-    with is_read_or_refused(good):
-        [each.read() for each in checkpoints(good / "zoo", 1.0)]
-    mend()
+            yield
+    finally:
+        path.write_bytes(content)
+        shutil.rmtree(good / "out", ignore_errors=True)
+
+
+@cases(400)
+@given(st.sampled_from([load_zoo, lambda folder: load_zoo(folder, 2), stacked]), INDEX, CHANGES)
+def test_a_zoo_is_read_or_refused(good: Path, read: Any, index: int, changes: Any) -> None:
+    with harmed(good, "zoo", index, changes):
+        read(good / "zoo")
 
 
 @cases(400)
 @given(INDEX, CHANGES)
-def test_a_generator_makes_loras_or_is_refused(good: Path, harm: Any, index: int, changes: Any) -> None:
-    mend = harm("generator", index, changes)
-    with is_read_or_refused(good):
+def test_a_generator_makes_loras_or_is_refused(good: Path, index: int, changes: Any) -> None:
+    with harmed(good, "generator", index, changes):
         made_by = Generator.from_pretrained(good / "generator")
-        name = made_by.generated[0]
+        name = made_by.nearest(made_by.condition("films"), made_by.trained)
         lora = made_by.generate(name)[0]
-        made_by.nearest(made_by.condition(name), made_by.trained)
         distances(made_by, lora), nearest_checkpoint(made_by, lora)
         lora.save_pretrained(good / "out")
-    mend()
 
 
 @cases(400)
-@given(st.sampled_from(["peft", "diffusers", "kohya", "list.jsonl"]), INDEX, CHANGES)
-def test_an_adapter_is_read_or_refused(good: Path, harm: Any, name: str, index: int, changes: Any) -> None:
-    mend = harm(name, index, changes)
-    with is_read_or_refused(good):
-        read_adapter(good / "peft" if name == "list.jsonl" else good / name)
-    if name == "list.jsonl":
-        with is_read_or_refused(good):
-            [each.read() for each in checkpoints(good / name, 1.0)]
-    mend()
+@given(st.sampled_from(["peft", "diffusers", "kohya"]), INDEX, CHANGES)
+def test_an_adapter_is_read_or_refused(good: Path, name: str, index: int, changes: Any) -> None:
+    with harmed(good, name, index, changes):
+        read_adapter(good / name)
+
+
+@cases(100)
+@given(CHANGES)
+def test_a_list_of_adapters_is_read_or_refused(good: Path, changes: Any) -> None:
+    with harmed(good, "list.jsonl", 0, changes):
+        [each.read() for each in checkpoints(good / "list.jsonl", 1.0)]
 
 
 @cases(60)
 @given(INDEX, CHANGES)
-def test_an_adapter_is_applied_or_refused(good: Path, harm: Any, base: Any, index: int, changes: Any) -> None:
-    mend = harm("peft", index, changes)
-    with is_read_or_refused(good):
+def test_an_adapter_is_applied_or_refused(good: Path, base: Any, index: int, changes: Any) -> None:
+    with harmed(good, "peft", index, changes):
         apply(good / "peft", rows_of(["good film"]), base("bert"))
-    mend()
