@@ -145,16 +145,17 @@ def _loaded(adapter: Adapter, base: str, labels: Mapping[str, Any], kind: str, f
     from peft import PeftModel, get_peft_model_state_dict
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+    how: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
     try:
         if kind == "style":
             model: Any = import_module("condpdiff.style.models").load_transformer(Path(base))
         elif read_json(folder / "adapter_config.json")["task_type"] == "CAUSAL_LM":
-            model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+            model = AutoModelForCausalLM.from_pretrained(base, **how)
         else:
             ends = ("classifier.weight", "proj.weight", "score.weight")
             last = [tensor for key, tensor in adapter.part(lora=False).items() if key.endswith(ends)]
             outputs = labels or {"num_labels": len(last[-1]) if last else 2}
-            model = AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float32, **outputs)
+            model = AutoModelForSequenceClassification.from_pretrained(base, **how, **outputs)
         loaded = PeftModel.from_pretrained(model, folder).eval()
     except (KeyError, OSError, RuntimeError, ValueError) as error:
         raise cannot_load("export", f"the adapter on base model {base!r}", error, "allowed: its own base") from None

@@ -170,6 +170,8 @@ def extract_folder(name: str, prefix: str, destination: Path) -> None:
     """
     for relative, content in read_folder(name, prefix).items():
         target = destination / relative
+        if not target.resolve().is_relative_to(destination.resolve()):
+            raise UserError(f"package {name}: {relative}: found a path that leads out of its folder")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
 

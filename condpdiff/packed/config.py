@@ -35,7 +35,7 @@ class Lora(Section):
     alpha: float
     target_modules: list[str]
     modules_to_save: list[str]
-    task_type: str | None
+    task_type: Literal["SEQ_CLS", "CAUSAL_LM", "FEATURE_EXTRACTION"] | None
     """PEFT's name for what such a model does."""
 
 

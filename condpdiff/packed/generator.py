@@ -137,7 +137,12 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
     @cached_property
     def conditions(self) -> dict[str, Tensor]:
         """y [V, d_cond] of every task that a run had; of a family, of each member `<family>/<q>`."""
-        return read_tensors(self.folder / "conditions" / FILE)
+        found = read_tensors(self.folder / "conditions" / FILE)
+        if len({y.shape[1:] for y in found.values()}) > 1 or any(y.ndim != 2 for y in found.values()):
+            raise UserError(
+                f"{self.folder / 'conditions' / FILE}: found tensors of several shapes, allowed: [V, d_cond]"
+            )
+        return found
 
     @property
     def tasks(self) -> list[str]:

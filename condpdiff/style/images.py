@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,8 +95,15 @@ def read_picture(picture: Any, size: int) -> np.ndarray:
     if isinstance(picture, np.ndarray):
         picture = Image.fromarray(picture)
     place = "picture" if isinstance(picture, Image.Image) else str(picture)
-    image = read_rgb(lambda: picture if isinstance(picture, Image.Image) else Image.open(picture), place)
-    return square(image, size)
+
+    def opened() -> Image.Image:
+        if isinstance(picture, Image.Image):
+            return picture
+        if Path(picture).is_fifo():
+            raise ValueError("a pipe, which may never end")
+        return Image.open(picture)
+
+    return square(read_rgb(opened, place), size)
 
 
 def square(image: np.ndarray, size: int) -> np.ndarray:

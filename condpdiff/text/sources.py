@@ -103,18 +103,18 @@ def _split(whole: Rows, split: Split, data: TaskData, where: str) -> dict[str, R
     """Rows of one table as two splits; whole groups on one side."""
     frame, key = whole.frame, "source.split.group"
     if split.group is not None:
-        groups = pd.factorize(pd.Series([str(g) for g in column(whole, split.group, key, where)]))[0]
+        groups = pd.factorize(pd.Series([_plain(g) for g in column(whole, split.group, key, where)]))[0]
     elif split.group_prefix is None:
         groups = np.arange(len(frame))
     elif "id" not in frame:
         found = ", ".join(map(str, frame.columns))
         raise UserError(f"{where}: data.{key}_prefix: needs a column 'id'; found: {found}")
     else:
-        groups = pd.factorize(frame["id"].astype(str).str.split(split.group_prefix, regex=False).str[0])[0]
+        groups = pd.factorize(frame["id"].map(_plain).str.split(split.group_prefix, regex=False).str[0])[0]
     count = int(groups.max(initial=-1)) + 1
     rng = np.random.default_rng(split.seed)
     if split.stratify and data.columns.label is not None:
-        labels = [str(value).strip() for value in column(whole, data.columns.label, "columns.label", where)]
+        labels = [_plain(value).strip() for value in column(whole, data.columns.label, "columns.label", where)]
         counts = pd.DataFrame({"group": groups, "label": labels}).value_counts(sort=False).rename("rows").reset_index()
         counts = counts.sort_values(["rows", "label"], ascending=[False, True]).drop_duplicates("group")
         by_class = [same.sort_values() for _, same in counts.groupby("label")["group"]]  # by the most of its rows
@@ -126,6 +126,11 @@ def _split(whole: Rows, split: Split, data: TaskData, where: str) -> dict[str, R
         name: whole._replace(frame=frame[kept].reset_index(drop=True), numbers=np.flatnonzero(kept) + 1)
         for name, kept in (("train", ~of_validation), ("validation", of_validation))
     }
+
+
+def _plain(value: Any) -> str:
+    """As text; JSON may hold half a surrogate pair, which pandas can't."""
+    return str(value).encode("utf-8", "replace").decode()
 
 
 def _share(groups: np.ndarray, split: Split, least: int) -> np.ndarray:
