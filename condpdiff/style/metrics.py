@@ -211,7 +211,7 @@ def read_state(content: bytes, where: str) -> dict[str, Tensor]:
     Raises:
         UserError: `where` is not such a file.
     """
-    import pickle
+    import pickle  # its errors alone  # nosec B403
 
     try:
         found = torch.load(io.BytesIO(content), weights_only=True)

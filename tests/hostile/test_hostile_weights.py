@@ -22,7 +22,7 @@ from condpdiff.zoo.adapters import write_adapter
 from condpdiff.zoo.checkpoints import HEAD, THETA, load_zoo
 from condpdiff.zoo.layout import unflatten
 from condpdiff.zoo.placed import PREFIX
-from tests.hostile.mutations import CHANGES, cases, damaged, damaged_json, damaged_tensors, is_read_or_refused
+from tests.hostile.mutations import CHANGES, Changes, cases, damaged, damaged_json, damaged_tensors, is_read_or_refused
 from tests.packed.tiny_generators import text_generator
 from tests.stand_ins import make_zoo
 
@@ -57,7 +57,7 @@ def stacked(folder: Path) -> None:
 
 
 @contextmanager
-def harmed(good: Path, name: str, index: int, changes: Any) -> Iterator[None]:
+def harmed(good: Path, name: str, index: int, changes: Changes) -> Iterator[None]:
     """One file of a folder is damaged during the block, which reads it, or refuses it."""
     files = [good / name] if (good / name).is_file() else sorted(p for p in (good / name).rglob("*") if p.is_file())
     path = files[index % len(files)]
@@ -71,16 +71,16 @@ def harmed(good: Path, name: str, index: int, changes: Any) -> Iterator[None]:
         shutil.rmtree(good / "out", ignore_errors=True)
 
 
-@cases(400)
+@cases(300)
 @given(st.sampled_from([load_zoo, lambda folder: load_zoo(folder, 2), stacked]), INDEX, CHANGES)
-def test_a_zoo_is_read_or_refused(good: Path, read: Any, index: int, changes: Any) -> None:
+def test_a_zoo_is_read_or_refused(good: Path, read: Any, index: int, changes: Changes) -> None:
     with harmed(good, "zoo", index, changes):
         read(good / "zoo")
 
 
-@cases(400)
+@cases(300)
 @given(INDEX, CHANGES)
-def test_a_generator_makes_loras_or_is_refused(good: Path, index: int, changes: Any) -> None:
+def test_a_generator_makes_loras_or_is_refused(good: Path, index: int, changes: Changes) -> None:
     with harmed(good, "generator", index, changes):
         made_by = Generator.from_pretrained(good / "generator")
         name = made_by.nearest(made_by.condition("films"), made_by.trained)
@@ -89,22 +89,22 @@ def test_a_generator_makes_loras_or_is_refused(good: Path, index: int, changes: 
         lora.save_pretrained(good / "out")
 
 
-@cases(400)
+@cases(300)
 @given(st.sampled_from(["peft", "diffusers", "kohya"]), INDEX, CHANGES)
-def test_an_adapter_is_read_or_refused(good: Path, name: str, index: int, changes: Any) -> None:
+def test_an_adapter_is_read_or_refused(good: Path, name: str, index: int, changes: Changes) -> None:
     with harmed(good, name, index, changes):
         read_adapter(good / name)
 
 
-@cases(100)
+@cases(60)
 @given(CHANGES)
-def test_a_list_of_adapters_is_read_or_refused(good: Path, changes: Any) -> None:
+def test_a_list_of_adapters_is_read_or_refused(good: Path, changes: Changes) -> None:
     with harmed(good, "list.jsonl", 0, changes):
         [each.read() for each in checkpoints(good / "list.jsonl", 1.0)]
 
 
-@cases(60)
+@cases(40)
 @given(INDEX, CHANGES)
-def test_an_adapter_is_applied_or_refused(good: Path, base: Any, index: int, changes: Any) -> None:
+def test_an_adapter_is_applied_or_refused(good: Path, base: Any, index: int, changes: Changes) -> None:
     with harmed(good, "peft", index, changes):
         apply(good / "peft", rows_of(["good film"]), base("bert"))
