@@ -18,7 +18,7 @@ from condpdiff.packed.config import CHECKPOINTS
 from condpdiff.packed.generator import Generator
 from condpdiff.packed.lora import Lora
 from condpdiff.packed.refine import TOKENS, text_task, train_on_pictures, zoo_of
-from condpdiff.zoo.layout import Layout, check_length
+from condpdiff.zoo.layout import Layout
 from condpdiff.zoo.normalized import load_frame
 
 Style = str | Sequence[Path]
@@ -137,8 +137,9 @@ def nearest_checkpoint(generator: Generator, lora: Lora) -> tuple[float, float] 
     file = generator.folder / "zoo" / lora.task / CHECKPOINTS
     if not file.is_file():
         return None
-    theta = read_tensors(file).get("theta", lora.theta[None]).float()
-    check_length(theta, lora.layout, str(file))
+    theta = read_tensors(file).get("theta", torch.empty(0)).float()
+    if theta.shape[1:] != lora.theta.shape or not len(theta):
+        raise UserError(f"{file}: theta: found {list(theta.shape)}, allowed: [N, {len(lora.theta)}]")
     between = torch.cdist(theta, theta).fill_diagonal_(float("inf")).min(1).values.median()
     return float((theta - lora.theta).norm(dim=1).min()), float(between)
 

@@ -201,3 +201,14 @@ def test_real_source_distribution_holds_4200_rated_tweets() -> None:
     lines = packages.read_member("vaderSentiment", member).decode().splitlines()
     assert len(lines) == 4200
     assert lines[1].split("\t") == ["2", "1.443298969", "Yay. Another good phone interview."]
+
+
+@pytest.mark.parametrize("of", [zip_of, tar_of])
+@pytest.mark.parametrize("name", ["model/../../owned", "model//tmp/condpdiff-owned"])
+def test_a_member_whose_path_leads_out_of_its_folder_is_refused(
+    of: Any, name: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, of({name: b"x"}), "demo.zip" if of is zip_of else "demo.tar")
+    with pytest.raises(UserError, match="leads out of its folder"):
+        packages.extract_folder("demo", "model", tmp_path / "out")
+    assert not (tmp_path / "owned").exists() and not Path("/tmp/condpdiff-owned").exists()

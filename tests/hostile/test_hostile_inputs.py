@@ -34,7 +34,8 @@ JSONL = ROWS.to_json(orient="records", lines=True).encode()
 CSV = ROWS.to_csv(index=False).encode()
 TABLES = {"a.csv": CSV, "a.jsonl": JSONL, "a.csv.gz": gzip.compress(CSV, mtime=0), "a.txt": CSV}
 TABLES |= {"a.tsv": CSV.replace(b",", b"\t"), "a.parquet": ROWS.to_parquet()}
-DATA = {**make_task().data.model_dump(mode="json", exclude_none=True), "labels": ["bad", "good"]}
+TASK = make_task().model_dump(mode="json", exclude_none=True)
+DATA = TASK["data"]
 OPTIONS = {"split": {"validation": 0.5, "stratify": True}, "separator": ",", "header": None, "encoding": None}
 
 
@@ -48,8 +49,9 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def yaml_of(path: Path, changes: Changes) -> bytes:
-    whole = damaged(path.read_bytes(), changes) if sum(changes[0]) % 2 else None
-    return whole or json.dumps(changed(GOOD[path], changes)).encode()  # which is YAML, too
+    if sum(changes[0]) % 2:
+        return damaged(path.read_bytes(), changes)
+    return json.dumps(changed(GOOD[path], changes)).encode()  # which is YAML, too
 
 
 @cases(500)
@@ -98,24 +100,20 @@ def test_a_picture_is_read_or_refused(tmp_path: Path, form: str, changes: Change
 
 @pytest.mark.parametrize("name", [*(odd for odd in ODD if isinstance(odd, str)), "loop", "pipe", "/dev/null", "."])
 def test_an_odd_name_is_read_or_refused(tmp_path: Path, name: str) -> None:
-    """Of a task, a file, a folder, and a zoo."""
     Path("loop").symlink_to("loop"), os.mkfifo("pipe")
-    mine, task = Path("configs/tasks/mine.yaml"), make_task().model_dump(mode="json")
-    own = {**DATA, "source": {"type": "files", "train": name, "validation": name}}
+    task = {**TASK, "data": {**DATA, "source": {"type": "files", "train": name, "validation": name}}}
     styles = json.loads(json.dumps(GOOD[ROOT / "configs/families/own-styles.yaml"]))
     styles["data"]["source"] |= {"path": name}
-    for model, content in ((text.Task, task | {"zoo": name}), (text.Task, task | {"data": own}), (style.Task, styles)):
-        mine.write_text(json.dumps(content))
+    for model, content in ((text.Task, TASK | {"zoo": name}), (text.Task, task), (style.Task, styles)):
+        Path("configs/tasks/mine.yaml").write_text(json.dumps(content))
         shutil.rmtree(SETTINGS, ignore_errors=True)
         with is_read_or_refused(tmp_path, "work/data"):
             read_task("mine", model)
             save_sections(SETTINGS / "mine", "mine")
+    rows, limits = parse(text.TaskData, task["data"], "t.yaml"), Data(max_train=12, max_validation=12)
     for read in (
-        lambda: read_task(name, text.Task),
-        lambda: read_labelled(Path(name), make_task().data),
-        lambda: read_texts(Path(name)),
-        lambda: read_picture(Path(name), 8),
-        lambda: prepare(parse(text.TaskData, own, "t.yaml"), "mine", Data(max_train=12, max_validation=12)),
+        *(lambda: read_task(name, text.Task), lambda: read_labelled(Path(name), rows), lambda: read_texts(Path(name))),
+        *(lambda: read_picture(Path(name), 8), lambda: prepare(rows, "mine", limits)),
     ):
         with is_read_or_refused(tmp_path):
             read()

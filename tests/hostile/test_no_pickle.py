@@ -1,7 +1,6 @@
 """Nothing that is read can run code, or write where it should not."""
 
 import ast
-import hashlib
 import pickle
 import shutil
 from collections.abc import Callable
@@ -11,13 +10,10 @@ from typing import Any
 import pytest
 
 from condpdiff.adapters.formats import PICKLED, read_adapter
-from condpdiff.common import packages
 from condpdiff.common.task import Base
-from condpdiff.packed import app
 from condpdiff.style.metrics import read_state
 from condpdiff.text.base import prepare_base
 from tests.clone import ROOT
-from tests.common.test_packages import tar_of, zip_of
 from tests.messages import message_of
 
 CODE = [*sorted(ROOT.glob("condpdiff/**/*.py")), *sorted(ROOT.glob("stages/*.py"))]
@@ -54,29 +50,3 @@ def test_pickles_are_refused_in_one_line(base: Callable[[str], Path], tmp_path: 
         assert "a pickle, which may run code" in message_of(read_adapter, path)
     assert "not a file of weights" in message_of(read_state, pickle.dumps(Runs()), "lite0.pth")
     assert not Path("owned").exists() and not Path("out").exists()
-
-
-@pytest.mark.parametrize("of", [zip_of, tar_of])
-@pytest.mark.parametrize("name", ["model/../../owned", "model//tmp/condpdiff-owned"])
-def test_members_of_packages_stay_in_their_folder(of: Any, name: str, tmp_path: Path, monkeypatch: Any) -> None:
-    content, archive = (
-        of({f"demo-1/{name}" if of is tar_of else name: b"x"}),
-        f"demo.{'zip' if of is zip_of else 'tar'}",
-    )
-    monkeypatch.setenv("CONDPDIFF_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / archive).write_bytes(content)
-    package = packages.Package("1", archive, hashlib.sha256(content).hexdigest(), "none", of is tar_of)
-    monkeypatch.setattr(packages, "PACKAGES", {"demo": package})
-    said = message_of(packages.extract_folder, "demo", "model", tmp_path / "out")
-    assert "leads out of its folder" in said and not (tmp_path / "owned").exists()
-
-
-def test_the_page_is_this_machine_s_alone_and_takes_no_large_file(monkeypatch: Any, tmp_path: Path) -> None:
-    gradio, said = pytest.importorskip("gradio"), {}
-    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
-    monkeypatch.setattr(app, "build", lambda *_: gradio.Blocks())
-    monkeypatch.setattr(gradio.Blocks, "launch", lambda _, **given: said.update(given))
-    app.start(None, tmp_path, None)  # type: ignore[arg-type]
-    assert said["server_name"] == "127.0.0.1" and not said["share"] and said["max_file_size"] == "20mb"
-    assert "allowed_paths" not in said
