@@ -88,35 +88,29 @@ def damaged(content: bytes, changes: Changes) -> bytes:
 
 
 def damaged_json(content: bytes, changes: Changes) -> bytes:
-    """The same of JSON: its values, or its bytes."""
     whole = sum(changes[0]) % 4 == 0
     return damaged(content, changes) if whole else json.dumps(changed(json.loads(content), changes)).encode()
 
 
 def damaged_tensors(content: bytes, changes: Changes) -> bytes:
-    """The same of a safetensors file: its tensors, its header, the configuration in that, or its bytes."""
-    length, kind = int.from_bytes(content[:8], "little"), sum(changes[0]) % 4
+    """The same of safetensors: the file, its tensors, its header, or the configuration in that."""
+    (kind, where, what), length = changes[0], int.from_bytes(content[:8], "little")
+    if kind % 4 == 0:
+        return damaged(content, changes)
+    if kind % 4 == 1:
+        tensors = load(content)
+        one = tensors.pop(key := list(tensors)[where % len(tensors)]).float()
+        forms = (one.flatten()[:0], one.flatten(), one[None], one.sum(), one.half(), one.int(), one * float("nan"))
+        odd = str(ODD[what % len(ODD)])[:200].replace("\ud800", "?")
+        return save(tensors | {(key, odd)[what % 3 == 0]: (*forms, one.bool(), one * 1e38)[kind // 4 % 9]})
     header = json.loads(content[8 : 8 + length])
-    if kind < 2:
-        return damaged(content, changes) if kind else _other_tensors(content, changes)
-    if kind == 2 and "config" in (metadata := header.get("__metadata__", {})):
+    if kind % 4 == 2 and "config" in (metadata := header.get("__metadata__", {})):
         metadata["config"] = damaged_json(metadata["config"].encode(), changes).decode(errors="replace")
-    else:
-        header = changed(header, changes)
-    head = json.dumps(header).encode()
+    head = json.dumps(changed(header, changes) if kind % 4 == 3 else header).encode()
     return len(head).to_bytes(8, "little") + head + content[8 + length :]
 
 
-def _other_tensors(content: bytes, changes: Changes) -> bytes:
-    tensors = load(content)
-    for kind, where, what in changes:
-        key = list(tensors)[where % len(tensors)]
-        one = tensors[key].float()
-        forms = (one.flatten()[:0], one.flatten(), one[None], one.sum(), one.half(), one.int(), one.bool())
-        tensors[key] = (*forms, one * float("nan"), one.bfloat16(), one.flatten()[None], one * 1e38)[kind % 11]
-        if what % 4 == 0:
-            tensors[str(ODD[what // 4 % len(ODD)])[:200].replace("\ud800", "?")] = tensors.pop(key)
-    return save(tensors)
+HARMS = {".json": damaged_json, ".safetensors": damaged_tensors}
 
 
 @contextmanager
