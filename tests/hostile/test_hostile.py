@@ -5,8 +5,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +85,10 @@ def test_a_table_is_read_or_refused(work: Path, name: str, changes: Changes, mor
     row = json.dumps(changed({**ROWS.iloc[0]}, changes)).encode()
     Path(name).write_bytes(row + b"\n" + JSONL if odd and name == "a.jsonl" else damaged(TABLES[name], changes))
     data = {**TASK["data"], "source": {"type": "files", "file": name, **OPTIONS}}
-    for read in (
-        lambda: prepare(parse(TaskData, changed(data, more) if odd else data, "t.yaml"), "mine", FEW),
-        lambda: (read_labelled(Path(name), make_task().data), read_texts(Path(name))),
-    ):
-        with is_read_or_refused(work):
-            read()
+    with is_read_or_refused(work):
+        prepare(parse(TaskData, changed(data, more) if odd else data, "t.yaml"), "mine", FEW)
+    with is_read_or_refused(work):
+        read_labelled(Path(name), make_task().data), read_texts(Path(name))
 
 
 @cases(300)
@@ -144,51 +141,36 @@ def good(base: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
-@contextmanager
-def harmed(good: Path, name: str, index: int, changes: Changes) -> Iterator[None]:
-    """One file is damaged during the block, which reads it or refuses it."""
+def imported(source: Path) -> None:
+    [each.read() for each in checkpoints(source, 1.0)]
+
+
+def applied(adapter: Path) -> None:
+    apply(adapter, rows_of(["good film"]))
+
+
+def generated(folder: Path) -> None:
+    made_by = Generator.from_pretrained(folder)
+    lora = made_by.generate(made_by.nearest(made_by.condition("films"), made_by.trained))[0]
+    distances(made_by, lora), nearest_checkpoint(made_by, lora)
+    lora.save_pretrained(folder.parent / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [("zoo", load_zoo), ("zoo", imported), *((name, read_adapter) for name in ("peft", "diffusers", "kohya"))]
+    + [("list.jsonl", imported), ("peft", applied), ("generator", generated), ("generator/config.json", generated)],
+)
+@cases(120)
+@given(INDEX, CHANGES)
+def test_weights_are_read_or_refused(good: Path, name: str, read: Any, index: int, changes: Changes) -> None:
     files = sorted(path for path in (good / name).rglob("*") if path.is_file()) or [good / name]
     path = files[index % len(files)]
     content = path.read_bytes()
     path.write_bytes(HARMS.get(path.suffix, damaged)(content, changes))
     try:
         with is_read_or_refused(good):
-            yield
+            read(path.parent if path.name == "config.json" else good / name)
     finally:
         path.write_bytes(content)
         shutil.rmtree(good / "out", ignore_errors=True)
-
-
-def imported(source: Path) -> None:
-    [each.read() for each in checkpoints(source, 1.0)]
-
-
-@cases(300)
-@given(st.sampled_from([load_zoo, lambda folder: load_zoo(folder, 2), imported]), INDEX, CHANGES)
-def test_a_zoo_is_read_or_refused(good: Path, read: Any, index: int, changes: Changes) -> None:
-    with harmed(good, "zoo", index, changes):
-        read(good / "zoo")
-
-
-@cases(300)
-@given(INDEX, CHANGES)
-def test_a_generator_makes_loras_or_is_refused(good: Path, index: int, changes: Changes) -> None:
-    with harmed(good, "generator", index, changes):
-        made_by = Generator.from_pretrained(good / "generator")
-        lora = made_by.generate(made_by.nearest(made_by.condition("films"), made_by.trained))[0]
-        distances(made_by, lora), nearest_checkpoint(made_by, lora)
-        lora.save_pretrained(good / "out")
-
-
-@cases(360)
-@given(st.sampled_from(["peft", "diffusers", "kohya", "list.jsonl"]), INDEX, CHANGES)
-def test_an_adapter_is_read_or_refused(good: Path, name: str, index: int, changes: Changes) -> None:
-    with harmed(good, name, index, changes):
-        (imported if name == "list.jsonl" else read_adapter)(good / name)
-
-
-@cases(40)
-@given(INDEX, CHANGES)
-def test_an_adapter_is_applied_or_refused(good: Path, base: Any, index: int, changes: Changes) -> None:
-    with harmed(good, "peft", index, changes):
-        apply(good / "peft", rows_of(["good film"]), base("bert"))
