@@ -17,7 +17,15 @@ from torch import Tensor
 from condpdiff.adapters.formats import Adapter, is_adapter, read_adapter
 from condpdiff.adapters.place import architecture, expected
 from condpdiff.common.errors import UserError
-from condpdiff.common.files import new_directory, open_tensors, read_json, read_tensors, write_json, write_tensors
+from condpdiff.common.files import (
+    as_spelt,
+    new_directory,
+    open_tensors,
+    read_json,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
 from condpdiff.common.pretrained import SOURCE
 from condpdiff.common.task import INPUTS, Base, read_task, task_path
 from condpdiff.domain import module
@@ -147,9 +155,9 @@ def _listed(source: Path) -> list[Found]:
     for number, line in enumerate(source.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:
             item = json.loads(line)
-            read = partial(read_adapter, source.parent / item["path"])
+            read = partial(read_adapter, as_spelt(source.parent / item["path"]))
             found.append(Found(str(item["id"]), number, read, item.get("description")))
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OSError, RecursionError):
             raise UserError(f"{source}: line {number}: allowed: {{id, description, path}} in JSON") from None
     return found
 

@@ -252,6 +252,6 @@ def _read_parquet(content: bytes, where: str) -> pd.DataFrame:
         table.validate(full=True)
         # Integers beside nulls stay integers, which floats would not: "1" is not the text "1.0".
         return table.to_pandas(integer_object_nulls=True, maps_as_pydicts="lossy")
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{where}: not readable as parquet: {reason}") from None

@@ -33,14 +33,13 @@ SNIPPETS = [  # bytes that stand somewhere in a file
     *(b"\xef\xbb\xbf", b"\xc3\x28", b"\xed\xa0\x80", b"\xe2\x80\xa8"),
 ]
 Changes = list[tuple[int, int, int]]
-CHANGES = st.lists(st.tuples(*[st.integers(0, 9999)] * 3), min_size=1, max_size=3)
-"""What is done, where, and with what."""
+CHANGES = st.lists(st.tuples(*[st.integers(0, 9999)] * 3), min_size=1, max_size=3)  # what to do, where, with what
 
 
 def cases(count: int) -> settings:
     """The same cases each time, and none remembered."""
-    slow = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-    return settings(max_examples=count, derandomize=True, deadline=None, database=None, suppress_health_check=slow)
+    same = {"derandomize": True, "deadline": None, "database": None, "suppress_health_check": [*HealthCheck]}
+    return settings(max_examples=count, **same)
 
 
 def changed(value: Any, changes: Changes) -> Any:

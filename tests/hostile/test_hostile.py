@@ -44,17 +44,14 @@ FILES = [*sorted(ROOT.glob("configs/tasks/*.yaml")), *sorted(ROOT.glob("configs/
 GOOD = {path: yaml.safe_load(path.read_bytes()) for path in FILES}
 TASK = make_task().model_dump(mode="json", exclude_none=True)
 ROWS = make_rows(24, 0).assign(label=["bad", "good"] * 12)
-CSV, JSONL = ROWS.to_csv(index=False).encode(), ROWS.to_json(orient="records", lines=True).encode()
-TABLES = {"a.csv": CSV, "a.jsonl": JSONL, "a.csv.gz": gzip.compress(CSV, mtime=0), "a.txt": CSV}
-TABLES |= {"a.tsv": CSV.replace(b",", b"\t"), "a.parquet": ROWS.to_parquet()}
+CSV = ROWS.to_csv(index=False).encode()
+TABLES = {"a.csv": CSV, "a.csv.gz": gzip.compress(CSV, mtime=0), "a.txt": CSV, "a.tsv": CSV.replace(b",", b"\t")}
+TABLES |= {"a.parquet": ROWS.to_parquet(), "a.jsonl": ROWS.to_json(orient="records", lines=True).encode()}
 OPTIONS = {"split": {"validation": 0.5, "stratify": True}, "separator": ",", "header": None, "encoding": None}
-FEW = Data(max_train=12, max_validation=12)
-INDEX = st.integers(0, 99)
 
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder above the working folder."""
     shutil.copytree(ROOT / "configs", tmp_path / "work/configs")
     (tmp_path / "work/data").mkdir()
     monkeypatch.chdir(tmp_path / "work")
@@ -82,11 +79,15 @@ def test_params_yaml_and_task_files_are_read_or_refused(work: Path, path: Path, 
 @cases(400)
 @given(st.sampled_from(sorted(TABLES)), CHANGES, CHANGES, st.booleans())
 def test_a_table_is_read_or_refused(work: Path, name: str, changes: Changes, more: Changes, odd: bool) -> None:
-    row = json.dumps(changed({**ROWS.iloc[0]}, changes)).encode()
-    Path(name).write_bytes(row + b"\n" + JSONL if odd and name == "a.jsonl" else damaged(TABLES[name], changes))
+    rows = json.dumps(changed(ROWS.iloc[0].to_dict(), changes)).encode() + b"\n" + TABLES["a.jsonl"]
+    Path(name).write_bytes(rows if odd and name == "a.jsonl" else damaged(TABLES[name], changes))
     data = {**TASK["data"], "source": {"type": "files", "file": name, **OPTIONS}}
     with is_read_or_refused(work):
-        prepare(parse(TaskData, changed(data, more) if odd else data, "t.yaml"), "mine", FEW)
+        prepare(
+            parse(TaskData, changed(data, more) if odd else data, "t.yaml"),
+            "mine",
+            Data(max_train=12, max_validation=12),
+        )
     with is_read_or_refused(work):
         read_labelled(Path(name), make_task().data), read_texts(Path(name))
 
@@ -116,7 +117,7 @@ def test_an_odd_name_is_read_or_refused(work: Path, name: str) -> None:
     rows, path = parse(TaskData, own, "t.yaml"), Path(name)
     for read in (
         *(lambda: read_task(name, Task), lambda: read_labelled(path, rows), lambda: read_texts(path)),
-        *(lambda: read_picture(path, 8), lambda: prepare(rows, "mine", FEW)),
+        *(lambda: read_picture(path, 8), lambda: prepare(rows, "mine", Data(max_train=12, max_validation=12))),
     ):
         with is_read_or_refused(work):
             read()
@@ -145,10 +146,6 @@ def imported(source: Path) -> None:
     [each.read() for each in checkpoints(source, 1.0)]
 
 
-def applied(adapter: Path) -> None:
-    apply(adapter, rows_of(["good film"]))
-
-
 def generated(folder: Path) -> None:
     made_by = Generator.from_pretrained(folder)
     lora = made_by.generate(made_by.nearest(made_by.condition("films"), made_by.trained))[0]
@@ -159,10 +156,15 @@ def generated(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "read"),
     [("zoo", load_zoo), ("zoo", imported), *((name, read_adapter) for name in ("peft", "diffusers", "kohya"))]
-    + [("list.jsonl", imported), ("peft", applied), ("generator", generated), ("generator/config.json", generated)],
+    + [
+        ("list.jsonl", imported),
+        ("peft", lambda path: apply(path, rows_of(["good film"]))),
+        ("generator", generated),
+        ("generator/config.json", generated),
+    ],
 )
 @cases(120)
-@given(INDEX, CHANGES)
+@given(st.integers(0, 99), CHANGES)
 def test_weights_are_read_or_refused(good: Path, name: str, read: Any, index: int, changes: Changes) -> None:
     files = sorted(path for path in (good / name).rglob("*") if path.is_file()) or [good / name]
     path = files[index % len(files)]
