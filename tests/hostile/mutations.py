@@ -27,8 +27,7 @@ SNIPPETS = [  # bytes that stand somewhere in a file
     *(b"!!python/object/apply:os.mkdir [../outside/new]", b"!!python/name:os.system", b"&a [*a]", b"{&b x: *b}"),
     *(b"!!int x", b"!!float x", b"!!bool x", b"!!timestamp x", b"!!binary x", b"!!set {a, [b]}", b"2026-13-45"),
     *(b"0x" + b"f" * 5000, b"9" * 5000, b"<<: 1", b"{<<: [1]}", b"? [a]", b"- : -", b"[" * 500, b"a" * 70000),
-    f"[&a [x, x], {', '.join(_LEVELS)}]".encode(),  # millions of values
-    *(b"NaN", b".nan", b"-.inf", b"1e999", b"=1+1", b"{}", b"null", b"&a [" + b"x, " * 99 + b"]"),
+    *(f"[&a [x, x], {', '.join(_LEVELS)}]".encode(), b"NaN", b".nan", b"-.inf", b"1e999", b"{}", b"null"),
     *(b"\t", b"\0", b"\r", b"\n", b'"', b"'", b"\\", b",", b"\x7f" + b"\xff" * 7, b"\xff" * 8, b"\xff\xfe"),
     *(b"\xef\xbb\xbf", b"\xc3\x28", b"\xed\xa0\x80", b"\xe2\x80\xa8"),
 ]
@@ -116,9 +115,9 @@ HARMS = {".json": damaged_json, ".safetensors": damaged_tensors}
 def is_read_or_refused(folder: Path, but: str = "out") -> Iterator[None]:
     """The block ends in time, well or with one line; nothing is written in the folder but below `but`."""
 
-    def tree() -> dict[str, tuple[int, int]]:
+    def tree() -> list[tuple[str, int]]:
         found = [path for path in folder.rglob("*") if not path.relative_to(folder).is_relative_to(but)]
-        return {str(path): (path.lstat().st_size, path.lstat().st_mtime_ns) for path in found if not path.is_dir()}
+        return sorted((str(path), path.lstat().st_mtime_ns) for path in found if not path.is_dir())
 
     before = tree()
     signal.signal(signal.SIGALRM, lambda *_: pytest.fail("hangs"))

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +115,10 @@ def test_an_odd_name_is_read_or_refused(work: Path, name: str) -> None:
         with is_read_or_refused(work, "work/data"):
             read_task("mine", module("task", domain).Task)
             save_sections(SETTINGS / "mine", "mine")
-    rows, path = parse(TaskData, own, "t.yaml"), Path(name)
-    for read in (
-        *(lambda: read_task(name, Task), lambda: read_labelled(path, rows), lambda: read_texts(path)),
-        *(lambda: read_picture(path, 8), lambda: prepare(rows, "mine", Data(max_train=12, max_validation=12))),
-    ):
+    rows = parse(TaskData, own, "t.yaml")
+    prepared = partial(prepare, rows, "mine", Data(max_train=12, max_validation=12))
+    opened = (partial(read_picture, Path(name), 8), partial(read_labelled, Path(name), rows), prepared)
+    for read in (*opened, partial(read_texts, Path(name)), partial(read_task, name, Task)):
         with is_read_or_refused(work):
             read()
 
