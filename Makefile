@@ -26,6 +26,7 @@ lint: env docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive condpdiff stages
 
 # The documentation, into site/index.html; a broken link fails.
 docs: env

@@ -69,7 +69,8 @@ def read_labels(folder: Path) -> list[str] | None:
         return None
     found = read_json(file)
     if not isinstance(found, dict) or set(found) != {str(i) for i in range(len(found))}:
-        raise UserError(f"{file}: found labels of {', '.join(found)}, allowed: of 0, 1 and so on")
+        of = ", ".join(found) if isinstance(found, dict) else repr(found)[:60]
+        raise UserError(f"{file}: found labels of {of}, allowed: of 0, 1 and so on")
     return [str(found[str(i)]) for i in range(len(found))]
 
 
@@ -94,8 +95,11 @@ def read_adapter(path: Path) -> Adapter:
         return _adapter(read_tensors(path / PEFT_FILE), config, {}, path)
     with open_tensors(file) as opened:
         tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-        metadata = json.loads((opened.metadata() or {}).get(METADATA, "{}"))
-    config = {re.sub(r"^(transformer|unet)\.", "", key): value for key, value in metadata.items()}
+        said = (opened.metadata() or {}).get(METADATA, "{}")
+    try:
+        config = {re.sub(r"^(transformer|unet)\.", "", key): value for key, value in dict(json.loads(said)).items()}
+    except (ValueError, TypeError, RecursionError):
+        raise UserError(f"{file}: {METADATA}: found {said[:60]!r}, allowed: a configuration in JSON") from None
     _check_config(config, file)
     return _adapter(_as_peft(tensors, file), config, tensors, file)
 
@@ -119,18 +123,22 @@ def _adapter(found: Mapping[str, Tensor], config: Mapping[str, Any], own: Mappin
             raise UserError(f"{at}: {key}: found {tensor.dtype}, allowed: float32, float16, bfloat16")
         key = re.sub(r"\.(lora_[AB])\.[^.]+\.(weight|bias)$", r".\1.\2", key)  # a file may hold the adapter's name
         tensors[re.sub(r"\.modules_to_save\.[^.]+\.", ".", key)] = tensor.float()
-    ranks = sorted({tensor.shape[0] for key, tensor in tensors.items() if key.endswith(".lora_A.weight")})
+    ranks = sorted({len(torch.atleast_1d(tensor)) for key, tensor in tensors.items() if key.endswith(".lora_A.weight")})
     if not ranks:
         raise UserError(f"{at}: no LoRA matrix in it, found: {', '.join([*tensors][:2]) or 'nothing'}")
     if ranks != [rank := config.get("r", ranks[0])]:
         raise UserError(f"{at}: found matrices of rank {', '.join(map(str, ranks))}, allowed: {rank} for all")
-    alphas = [tensor.item() for key, tensor in own.items() if key.endswith(".alpha")]
+    alphas = [t.item() for key, t in own.items() if key.endswith(".alpha") and t.numel() == 1]
     if len(set(alphas)) > 1 or (alphas and len(alphas) != sum(".lora_A." in key for key in tensors)):
         raise UserError(f"{at}: found alphas {sorted(set(alphas))} on {len(alphas)} modules, allowed: one for all")
     names = sorted({key.removeprefix(PREFIX).split(".lora_")[0] for key in tensors if ".lora_" in key})
     about = {key: config.get(key) for key in ("modules_to_save", "task_type")}
     about |= {"rank": int(rank), "alpha": float(config.get("lora_alpha", min(alphas, default=rank)))}
     about["target_modules"] = config.get("target_modules") or names
+    try:
+        about |= {"rank": int(rank), "alpha": float(config.get("lora_alpha", min(alphas, default=rank)))}
+    except (ValueError, TypeError, OverflowError):
+        raise UserError(f"{at}: lora_alpha: found {config.get('lora_alpha')!r}, allowed: a number") from None
     labels = read_labels(at if at.is_dir() else at.parent)
     return Adapter(tensors, about, config.get("base_model_name_or_path"), labels)
 
@@ -145,7 +153,7 @@ def _as_peft(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     if any(key.startswith(("lora_unet_", "lora_te")) for key in found):
         try:
             found, _ = _convert_non_diffusers_lora_to_diffusers(found)
-        except (KeyError, ValueError) as error:
+        except Exception as error:  # tensors of other shapes raise half a dozen kinds
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"{path}: keys that diffusers can't convert: {reason}") from None
     found = {key: tensor for key, tensor in found.items() if not key.endswith(".alpha")}

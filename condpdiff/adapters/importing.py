@@ -14,7 +14,15 @@ import torch
 from condpdiff.adapters.formats import Adapter, is_adapter, read_adapter
 from condpdiff.adapters.place import architecture, expected
 from condpdiff.common.errors import UserError
-from condpdiff.common.files import new_directory, open_tensors, read_json, read_tensors, write_json, write_tensors
+from condpdiff.common.files import (
+    as_spelt,
+    new_directory,
+    open_tensors,
+    read_json,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
 from condpdiff.common.pretrained import SOURCE
 from condpdiff.common.task import INPUTS, Base, read_task, task_path
 from condpdiff.domain import module
@@ -129,11 +137,12 @@ def _step(path: Path) -> int:
 def _listed(source: Path) -> list[Found]:
     """A line an adapter; its path starts at the list's folder."""
     found = []
-    for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(source.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:
             item = json.loads(line)
-            found.append(Found(str(item["id"]), number, source.parent / item["path"], item.get("description")))
-        except (json.JSONDecodeError, KeyError, TypeError):
+            file = as_spelt(source.parent / item["path"])
+            found.append(Found(str(item["id"]), number, file, item.get("description")))
+        except (ValueError, KeyError, TypeError, OSError, RecursionError):
             raise UserError(f"{source}: line {number}: allowed: {{id, description, path}} in JSON") from None
     return found
 
@@ -141,19 +150,20 @@ def _listed(source: Path) -> list[Found]:
 def _stacked(path: Path, alpha: float) -> list[Found]:
     """theta [N, K] with layout.json beside it, and head.safetensors where there is one, as a zoo folder has them."""
     with open_tensors(path) as file:
-        config = json.loads((file.metadata() or {}).get("config", "{}"))
-    try:
-        layout = Layout.load(path.parent)
-    except (TypeError, KeyError):
-        raise UserError(f"{path.parent / LAYOUT}: not a layout: a list of key, shape, offset, layer, module") from None
-    tensors = read_tensors(path)
+        said = (file.metadata() or {}).get("config", "{}")
+    layout, tensors = Layout.load(path.parent), read_tensors(path)
     theta = tensors.get("theta", torch.empty(0))
-    if theta.ndim != 2 or theta.shape[1] != layout.K or not layout.K:
+    if theta.ndim != 2 or theta.shape[1] != layout.K:
         allowed = f"[N, {layout.K}], as {LAYOUT} beside it says"
         raise UserError(f"{path}: theta: found {list(theta.shape)}, allowed: {allowed}")
     head = read_tensors(path.parent / HEAD) if (path.parent / HEAD).is_file() else {}
-    steps = tensors.get("steps", torch.arange(1, len(theta) + 1)).tolist()
-    about = {"rank": min(layout.entries[0].shape), "alpha": float(config.get("alpha", alpha))}
+    steps = tensors.get("steps", torch.arange(1, len(theta) + 1)).flatten().tolist()
+    if len(steps) != len(theta):
+        raise UserError(f"{path}: steps: found {len(steps)}, allowed: one of each of {len(theta)} checkpoints")
+    try:
+        about = {"rank": min(layout.entries[0].shape), "alpha": float(dict(json.loads(said)).get("alpha", alpha))}
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        raise UserError(f"{path}: config: found {said[:60]!r}, allowed: alpha in JSON") from None
     rows = ((unflatten(row, layout) | head).items() for row in theta)
     found = [Adapter({key: tensor.float() for key, tensor in row}, about) for row in rows]
     return [Found(f"{path.name}[{i}]", steps[i], adapter) for i, adapter in enumerate(found)]

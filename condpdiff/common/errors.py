@@ -23,6 +23,9 @@ UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 class UserError(Exception):
     """Says in one line which file or key is wrong, what was found and what is allowed."""
 
+    def __str__(self) -> str:
+        return super().__str__().replace("\n", "\\n")  # a name in it may have line breaks
+
 
 def nearest(found: str, allowed: Iterable[str]) -> str:
     """`" (did you mean 'noise'?)"` for a misspelt word, `""` when nothing is close."""

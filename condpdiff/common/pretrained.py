@@ -52,10 +52,13 @@ def _load(where: str) -> tuple[Any, Any]:
     logging.disable_progress_bar()  # a second's work
     set_verbosity_error()  # the error of `load_pretrained` says it once; the hub's client, once a retry
     torch.manual_seed(0)  # of what the published weights lack, as roberta-base its pooler: the same bytes each time
-    (kind,) = AutoConfig.from_pretrained(where).architectures or ("",)
+    safe: dict[str, Any] = {"trust_remote_code": False}  # where nothing is said, it asks in a terminal
+    (kind,) = AutoConfig.from_pretrained(where, **safe).architectures or ("",)
     # A causal language model's last layer is needed for language, and not always tied to the first.
     auto = AutoModelForCausalLM if kind.endswith(("ForCausalLM", "LMHeadModel")) else AutoModel
-    return auto.from_pretrained(where, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(where)
+    return auto.from_pretrained(where, dtype=torch.float32, use_safetensors=True).eval(), AutoTokenizer.from_pretrained(
+        where
+    )
 
 
 def save_source(folder: Path, source: str, name: str, loads_as: str) -> None:

@@ -1,6 +1,7 @@
 """How a section of params.yaml becomes a checked, typed object, and how a mistake in it becomes one line."""
 
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -14,6 +15,9 @@ from condpdiff.common.errors import UserError, nearest
 
 PARAMS = Path("params.yaml")
 DOMAINS = ("text", "style")
+_BRIEF = reprlib.Repr()  # a few bytes of YAML's aliases can stand for gigabytes
+_BRIEF.maxlevel, _BRIEF.maxlist, _BRIEF.maxdict = 3, 30, 30
+_BRIEF.maxstring, _BRIEF.maxlong, _BRIEF.maxother = 99, 99, 99
 
 
 class Section(BaseModel):
@@ -52,7 +56,11 @@ def parse(model: type[S], data: Any, where: str, prefix: str = "") -> S:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{where}: {_explain(error, data, prefix)}") from None
+        try:
+            said = _explain(error, data, prefix)
+        except ValueError:  # a key of half a surrogate pair, or a number of thousands of digits: no text has them
+            said = "found what can't be shown, allowed: text of Unicode, and numbers of few digits"
+        raise UserError(f"{where}: {said}") from None
 
 
 def section(name: str, model: type[S], path: Path = PARAMS) -> S:
@@ -79,11 +87,14 @@ def tasks(path: Path = PARAMS) -> list[str]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping. Raises UserError: the file is absent, not YAML, or not a mapping."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if re.search(r"\\(u|U0000)[dD][89a-fA-F]", text):
+            raise ValueError("half a surrogate pair, which no file can hold")
+        data = yaml.safe_load(text)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except Exception as error:  # a value that does not fit its tag raises half a dozen kinds
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())[:300]}") from None
     if not isinstance(data, dict):
         found = "nothing" if data is None else f"a {type(data).__name__}"
         raise UserError(f"{path}: found {found}, allowed: a mapping of keys")
@@ -129,7 +140,8 @@ def _explain(error: ValidationError, data: Any, prefix: str) -> str:
     hint = nearest(found, re.findall("'([^']+)'", allowed)) if isinstance(found, str) else ""
     if kind == "string_type" and not isinstance(found, dict | list):  # YAML 1.1 has taken a word for something else
         allowed += " (quote words such as yes, no, on, off, null, and numbers: 'no')"
-    text = repr(found) if len(repr(found)) <= 80 else repr(found)[:77] + "..."
+    text = _BRIEF.repr(found)
+    text = text if len(text) <= 80 else text[:77] + "..."
     return f"{key + ': ' if key else ''}found {text}{hint}, allowed: {allowed}"
 
 

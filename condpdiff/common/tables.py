@@ -192,8 +192,8 @@ def _parse_jsonl(text: str, where: str) -> pd.DataFrame:
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{where}: line {number}: not valid JSON: {error.msg}") from None
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{where}: line {number}: not valid JSON: {getattr(error, 'msg', error)}") from None
         if not isinstance(record, dict):
             raise UserError(f"{where}: line {number}: found {type(record).__name__}, allowed: one object a line")
         records.append(record)
@@ -207,7 +207,9 @@ def _read_parquet(content: bytes, where: str) -> pd.DataFrame:
     import pyarrow.parquet as pq
 
     try:
+        table = pq.read_table(pa.BufferReader(content))
+        table.validate(full=True)
         # Integers beside nulls stay integers, which floats would not: "1" is not the text "1.0".
-        return pq.read_table(pa.BufferReader(content)).to_pandas(integer_object_nulls=True, maps_as_pydicts="lossy")
-    except (pa.ArrowException, OSError) as error:
+        return table.to_pandas(integer_object_nulls=True, maps_as_pydicts="lossy")
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{where}: not readable as parquet: {' '.join(str(error).split())[:200]}") from None

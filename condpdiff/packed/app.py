@@ -342,6 +342,8 @@ def nearest_checkpoint(generator: Generator, lora: Lora) -> tuple[float, float] 
     file = generator.folder / "zoo" / lora.task / CHECKPOINTS
     if not file.is_file():
         return None
-    theta = read_tensors(file)["theta"].float()
+    theta = read_tensors(file).get("theta", torch.empty(0)).float()
+    if theta.shape[1:] != lora.theta.shape or not len(theta):
+        raise UserError(f"{file}: theta: found {list(theta.shape)}, allowed: [N, {len(lora.theta)}]")
     between = torch.cdist(theta, theta).fill_diagonal_(float("inf")).min(1).values.median()
     return float((theta - lora.theta).norm(dim=1).min()), float(between)

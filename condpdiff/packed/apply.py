@@ -12,7 +12,7 @@ from peft import PeftConfig, get_peft_model, set_peft_model_state_dict
 
 from condpdiff.adapters.formats import CONFIG, HEADS, PEFT_FILE, head_width, read_labels
 from condpdiff.common.errors import UserError, first_line
-from condpdiff.common.files import read_json, read_tensors
+from condpdiff.common.files import as_spelt, read_json, read_tensors
 from condpdiff.common.hardware import device
 from condpdiff.common.tables import read_table
 from condpdiff.packed.config import FILE
@@ -29,7 +29,7 @@ def read_texts(path: Path) -> pd.DataFrame:
 
     Raises a UserError if the file can't be read, or has no texts.
     """
-    if not path.is_file():
+    if not as_spelt(path).is_file():
         raise UserError(f"{path}: no such file")
     if path.suffix.lower() == ".txt":
         try:
@@ -71,7 +71,7 @@ def apply(adapter: Path, rows: pd.DataFrame, base: Path | None = None) -> pd.Dat
     Raises a UserError if there is no such adapter, it is of another kind, or its base can't be had or does not fit.
     """
     settings = read_json(adapter / CONFIG)
-    if (kind := settings.get("task_type")) != "SEQ_CLS":
+    if (kind := settings.get("task_type") if isinstance(settings, dict) else settings) != "SEQ_CLS":
         raise UserError(f"{adapter / CONFIG}: task_type: found {kind!r}, allowed: 'SEQ_CLS', classifiers of text")
     tensors = read_tensors(adapter / PEFT_FILE)
     if (count := head_width(tensors)) is None:

@@ -10,6 +10,7 @@ from condpdiff.common.errors import UserError
 from condpdiff.common.files import read_json
 from condpdiff.common.settings import Section, parse
 from condpdiff.diffusion.settings import Condition
+from condpdiff.domain import module
 from condpdiff.generate.settings import Sample
 from condpdiff.zoo.settings import Collect, Normalize
 
@@ -40,7 +41,7 @@ class Lora(Section):
     alpha: float
     target_modules: list[str]
     modules_to_save: list[str]
-    task_type: str | None
+    task_type: Literal["SEQ_CLS", "CAUSAL_LM", "FEATURE_EXTRACTION"] | None
     """PEFT's name for what such a model does."""
 
 
@@ -68,7 +69,7 @@ class Config(Section):
     condition: Condition
     sample: Sample
     tasks: dict[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], Known]
-    """By name, which is also that of its folders."""
+    """By name, which stands in paths, and is that of its folders."""
     measured: dict[str, Any] = {}
     """What the run's report measured, as its metrics.json has it."""
 
@@ -77,7 +78,10 @@ class Config(Section):
         """Raises a UserError if the folder is no generator's."""
         if not (folder / FILE).is_file():
             raise UserError(f"{folder}: no {FILE}; allowed: the folder of a generator, as `condpdiff pack` writes it")
-        return parse(Config, read_json(folder / FILE), str(folder / FILE))
+        config = parse(Config, read_json(folder / FILE), str(folder / FILE))
+        for name, known in config.tasks.items():
+            parse(module("task", config.domain).Task, known.settings, str(folder / FILE), f"tasks.{name}.settings")
+        return config
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

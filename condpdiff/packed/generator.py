@@ -13,7 +13,7 @@ from huggingface_hub import HfApi, ModelHubMixin, constants, snapshot_download
 from torch import Tensor
 
 from condpdiff.common.errors import UserError, first_line, nearest
-from condpdiff.common.files import new_directory, read_tensors
+from condpdiff.common.files import new_directory, read_config, read_tensors
 from condpdiff.common.hardware import without_module
 from condpdiff.common.packages import cache_folder
 from condpdiff.common.pretrained import SOURCE, weights_digest
@@ -39,6 +39,18 @@ UNSEEN_TEXT = (
 )
 Picture = Any
 """A path, a PIL image, or an array uint8 [H, W, 3]."""
+
+
+def _check_sizes(path: Path) -> None:
+    """Raise unless a network's file holds what its config tells of: to make a larger one would take all memory."""
+    tensors = read_tensors(path)
+    if "shift" in tensors:  # a scale's file has no config
+        return
+    config, most = read_config(path), sum(tensor.numel() for tensor in tensors.values())
+    sizes = [size for each in config.values() for size in (each if isinstance(each, list) else [each])]
+    deep = max(config.get("depth", 0), config.get("blocks", 0)) > len(tensors)
+    if deep or any(size > most for size in sizes if isinstance(size, int)):
+        raise UserError(f"{path}: config: found {config}, allowed: sizes of its {most} weights")
 
 
 @dataclass(frozen=True)
@@ -130,7 +142,14 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
     @cached_property
     def parts(self) -> parts.Generator:
         """Denoiser, decoder and scale."""
-        return parts.Generator.load(self.folder)
+        try:
+            for path in (*self.folder.glob("ldm/*.safetensors"), *self.folder.glob("autoencoder/*.safetensors")):
+                _check_sizes(path)
+            return parts.Generator.load(self.folder)
+        except UserError:
+            raise
+        except Exception as error:  # configs and weights that do not fit raise a dozen kinds
+            raise UserError(f"{self.folder}: its networks can't be read ({first_line(error)})") from None
 
     @cached_property
     def layout(self) -> Layout:
@@ -145,6 +164,8 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
             family, of_family, member = name.partition("/")
             if family not in self.config.tasks or (of_family and not member.isdigit()):
                 raise UserError(f"{file}: found {name!r}, allowed: the tasks of config.json, and <family>/<q>")
+        if len({y.shape[1:] for y in found.values()}) > 1 or any(y.ndim != 2 for y in found.values()):
+            raise UserError(f"{file}: found tensors of several shapes, allowed: [V, d_cond]")
         return found
 
     @property
@@ -233,8 +254,11 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
         if samples < 1:
             raise UserError(f"samples: found {samples}, allowed: at least 1")
         settings, random = self.config.sample, torch.Generator().manual_seed(seed)
-        z, _ = self.parts.latents(y, settings.performance, samples, settings, random, None)
-        theta = self.parts.to_theta(z, load_frame(self.folder / "normalized", name))
+        try:
+            z, _ = self.parts.latents(y, settings.performance, samples, settings, random, None)
+            theta = self.parts.to_theta(z, load_frame(self.folder / "normalized", name))
+        except (RuntimeError, LookupError, ValueError) as error:
+            raise UserError(f"{self.folder}: its files do not fit together ({first_line(error)})") from None
         head = read_tensors(self.folder / "zoo" / name.partition("/")[0] / HEAD)
         labels, inside = self.known(name).settings["data"].get("labels"), self.folder / BASE
         base = str(inside.resolve()) if inside.is_dir() else self.config.base.load

@@ -92,7 +92,13 @@ def read_picture(picture: Any, size: int) -> np.ndarray:
         picture = Image.fromarray(picture)
     if isinstance(picture, Image.Image):
         return square(read_rgb(lambda: picture, "picture"), size)
-    return square(read_rgb(lambda: Image.open(picture), str(picture)), size)
+
+    def opened() -> Image.Image:
+        if Path(picture).is_fifo():
+            raise ValueError("a pipe, which may never end")
+        return Image.open(picture)
+
+    return square(read_rgb(opened, str(picture)), size)
 
 
 def square(image: np.ndarray, size: int) -> np.ndarray:

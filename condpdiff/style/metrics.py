@@ -179,6 +179,7 @@ def lite0_state(published: bytes, where: str) -> dict[str, Tensor]:
 
 def read_state(content: bytes, where: str) -> dict[str, Tensor]:
     """A state dict out of a file of torch.save's, which can run no code; a UserError if `where` is not such a file."""
+
     try:
         found = torch.load(io.BytesIO(content), weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:

@@ -128,7 +128,8 @@ def load_vae(base: Path) -> Any:
 
 def _load(kind: Any, folder: Path) -> Any:
     try:
-        return kind.from_pretrained(folder, torch_dtype=torch.float32).eval().requires_grad_(False)
+        model = kind.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True)
+        return model.eval().requires_grad_(False)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         mends = "remove data/base and run `dvc repro`"
         raise UserError(f"{folder}: can't be loaded ({first_line(error)}); {mends}") from None
@@ -184,7 +185,8 @@ def embed_captions(base: Path, captions: Sequence[str]) -> tuple[Tensor, Tensor]
         tokenizer = AutoTokenizer.from_pretrained(base / "tokenizer")
         # T5-XXL is published in float32, 19 GB.
         dtype = "auto" if device() == "cpu" else torch.bfloat16
-        encoder = AutoModelForTextEncoding.from_pretrained(base / "text_encoder", dtype=dtype).eval().to(device())
+        how: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
+        encoder = AutoModelForTextEncoding.from_pretrained(base / "text_encoder", **how).eval().to(device())
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:  # T5 asks for sentencepiece
         raise UserError(f"{base}/text_encoder: can't be loaded ({first_line(error)})") from None
     clean = [caption.lower().strip() for caption in captions]  # as PixArtAlphaPipeline does

@@ -94,7 +94,10 @@ def load_model(base: Path, num_outputs: int, seed: int = 0) -> tuple[PreTrainedM
     """
     torch.manual_seed(seed)
     config = AutoConfig.from_pretrained(base)
-    options: dict[str, Any] = {"attn_implementation": "sdpa" if config.model_type in SDPA else "eager"}
+    options: dict[str, Any] = {
+        "use_safetensors": True,
+        "attn_implementation": "sdpa" if config.model_type in SDPA else "eager",
+    }
     auto = AutoModelForSequenceClassification if num_outputs else AutoModelForCausalLM
     if num_outputs:
         kind = "regression" if num_outputs == 1 else "single_label_classification"

@@ -100,15 +100,15 @@ def _split(whole: Rows, split: Split, data: TaskData, where: str) -> dict[str, R
     frame, key = whole.frame, "source.split.group"
     groups = np.arange(len(frame))
     if split.group is not None:
-        groups = pd.factorize(pd.Series([str(g) for g in column(whole, split.group, key, where)]))[0]
+        groups = pd.factorize(pd.Series([_plain(g) for g in column(whole, split.group, key, where)]))[0]
     elif split.group_prefix is not None:
         if "id" not in frame:
             found = ", ".join(map(str, frame.columns))
             raise UserError(f"{where}: data.{key}_prefix: needs a column 'id'; found: {found}")
-        groups = pd.factorize(frame["id"].astype(str).str.split(split.group_prefix, regex=False).str[0])[0]
+        groups = pd.factorize(frame["id"].map(_plain).str.split(split.group_prefix, regex=False).str[0])[0]
     rng, pools, least = np.random.default_rng(split.seed), [np.arange(groups.max(initial=-1) + 1)], 0
     if split.stratify and data.columns.label is not None:
-        labels = [str(value).strip() for value in column(whole, data.columns.label, "columns.label", where)]
+        labels = [_plain(value).strip() for value in column(whole, data.columns.label, "columns.label", where)]
         counts = pd.DataFrame({"group": groups, "label": labels}).value_counts(sort=False).rename("rows").reset_index()
         counts = counts.sort_values(["rows", "label"], ascending=[False, True]).drop_duplicates("group")
         pools = [same.sort_values().to_numpy() for _, same in counts.groupby("label")["group"]]  # by most of its rows
@@ -122,6 +122,11 @@ def _split(whole: Rows, split: Split, data: TaskData, where: str) -> dict[str, R
         name: whole._replace(frame=frame[kept].reset_index(drop=True), numbers=np.flatnonzero(kept) + 1)
         for name, kept in (("train", ~of_validation), ("validation", of_validation))
     }
+
+
+def _plain(value: Any) -> str:
+    """As text; JSON may hold half a surrogate pair, which pandas can't."""
+    return str(value).encode("utf-8", "replace").decode()
 
 
 def _read_hub(source: HubSource, label: str | None, labels: list[str] | None, where: str) -> dict[str, Rows]:

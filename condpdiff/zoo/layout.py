@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from condpdiff.common.errors import UserError
@@ -36,6 +37,9 @@ class Entry:
     @property
     def slice(self) -> slice:
         return slice(self.offset, self.offset + self.size)
+
+
+_ENTRIES = TypeAdapter(tuple[Entry, ...])
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,14 @@ class Layout:
 
     @staticmethod
     def load(folder: Path) -> "Layout":
-        """Read `layout.json` of a folder."""
-        return Layout(tuple(Entry(**item | {"shape": tuple(item["shape"])}) for item in read_json(folder / LAYOUT)))
+        """Read `layout.json` of a folder. Raises UserError: it is absent, or no layout."""
+        try:
+            entries = _ENTRIES.validate_python(read_json(folder / LAYOUT))
+        except ValidationError:
+            entries = ()
+        if not entries or any(min(e.shape, default=0) < 1 for e in entries) or Layout.of(entries).entries != entries:
+            raise UserError(f"{folder / LAYOUT}: not a layout: a list of key, shape, offset, layer, module, no gaps")
+        return Layout(entries)
 
 
 def layout_of(model: nn.Module) -> Layout:

@@ -188,7 +188,7 @@ def test_what_is_no_zoo_of_the_run_is_one_line(text_run: None) -> None:
     assert "unknown task 'filmz' (did you mean 'films'?)" in refusal(task="filmz")
     save_file({"theta": torch.ones(3, 7)}, SOURCE / THETA)
     (SOURCE / "layout.json").write_text("[]")
-    assert refusal().startswith("mine/theta.safetensors: theta: found [3, 7], allowed: [N, 0]")
+    assert refusal().startswith("mine/layout.json: not a layout: a list of key, shape, offset, layer, module")
 
 
 def kohya(bare: dict[str, Tensor], alpha: float = 4, prefix: str = "lora_unet_") -> dict[str, Tensor]:

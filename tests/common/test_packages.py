@@ -174,3 +174,14 @@ def test_cache_folder_follows_the_environment(
     monkeypatch.setenv("CONDPDIFF_CACHE", own and str(tmp_path / own))
     monkeypatch.setenv("XDG_CACHE_HOME", xdg and str(tmp_path / xdg))
     assert packages.cache_folder() == tmp_path / expected
+
+
+@pytest.mark.parametrize("of", [zip_of, tar_of])
+@pytest.mark.parametrize("name", ["model/../../owned", "model//tmp/condpdiff-owned"])
+def test_a_member_whose_path_leads_out_of_its_folder_is_refused(
+    of: Any, name: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, of({name: b"x"}), "demo.zip" if of is zip_of else "demo.tar")
+    with pytest.raises(UserError, match="leads out of its folder"):
+        packages.extract_folder("demo", "model", tmp_path / "out")
+    assert not (tmp_path / "owned").exists() and not Path("/tmp/condpdiff-owned").exists()

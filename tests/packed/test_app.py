@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import gradio
 import numpy as np
 import psutil
 import pytest
@@ -268,3 +269,11 @@ def test_the_nearest_checkpoint_is_told_from_the_packed_ones(text: Generator) ->
     theta = read_tensors(text.folder / "zoo/films" / CHECKPOINTS)["theta"].float()
     found = ours.nearest_checkpoint(text, lora.with_theta(theta[1], lora.head))
     assert found is not None and found[0] == 0 and found[1] > 1
+
+
+def test_the_page_is_this_machine_s_alone_and_takes_no_large_file(text: Generator, monkeypatch: Any) -> None:
+    said: dict[str, Any] = {}
+    monkeypatch.setattr(gradio.Blocks, "launch", lambda _, **given: said.update(given))
+    with served(text, Path("base"), monkeypatch):
+        assert said["server_name"] == "127.0.0.1" and not said["share"] and said["max_file_size"] == "20mb"
+        assert "allowed_paths" not in said

@@ -34,7 +34,7 @@ def load_base(base: Path) -> PreTrainedModel:
     """The encoder without a head; raises a UserError if it is of a type whose layers are not known here."""
     if (found := AutoConfig.from_pretrained(base).model_type) not in LAYERED:
         raise UserError(f"params.yaml: base.name: found model type {found!r}, allowed: {', '.join(LAYERED)} (families)")
-    model: PreTrainedModel = AutoModel.from_pretrained(base, attn_implementation="sdpa")
+    model: PreTrainedModel = AutoModel.from_pretrained(base, attn_implementation="sdpa", use_safetensors=True)
     return model.eval().requires_grad_(False)
 
 
