@@ -5,7 +5,7 @@ FID is the one on Inception's, as clean-fid takes them.
 """
 
 import io
-import pickle
+import pickle  # its errors alone  # nosec B403
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
