@@ -1,5 +1,6 @@
 """What the report is made of, and how it becomes HTML and Markdown."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -90,6 +91,16 @@ class Report(NamedTuple):
         """Verdict and results table, for the README and the terminal."""
         parts = [" ".join(self.verdict), *(f"> **Warning:** {w}" for w in self.warnings)]
         return "\n\n".join([*parts, markdown_table(self.table), self.table.caption]) + "\n"
+
+
+def number(value: float, decimals: int = 2, sign: str = "") -> str:
+    """A dash for what is not known, and never `-0.00`; `sign="+"` shows a plus too."""
+    return "–" if math.isnan(value) else f"{round(float(value), decimals) + 0.0:{sign}.{decimals}f}".replace("-", "−")
+
+
+def signed(value: float) -> str:
+    """Two decimals, always with a sign."""
+    return number(value, sign="+")
 
 
 def best(values: np.ndarray) -> frozenset[tuple[int, int]]:

@@ -8,31 +8,23 @@ import pandas as pd
 
 from condpdiff.common.errors import UserError
 from condpdiff.evaluate.settings import DROPPED, NONSENSE
-from condpdiff.report.blocks import Block, Section, Table
-from condpdiff.report.compare import FEWEST, number, signed, student
-from condpdiff.report.evaluation import read_csv
+from condpdiff.report.blocks import Block, Section, Table, number, signed
+from condpdiff.report.evaluation import FEWEST, read_csv, student
 from condpdiff.zoo.settings import SHARED
 
 OTHERS, STATISTICS_OF_OTHERS = "other tasks' conditions", "other tasks' statistics"
 ENOUGH = 3  # tasks of which chance puts each one's own first in one case of 27
 SWAP = (
-    "Mean score of {count} a cell: generated under the row's condition, denormalised by the statistics of the "
-    "column's task and scored on it ({label}), from the same noise in all cells. Bold: the task's own condition. "
-    "Read a column down: where its cells are alike, the statistics make the LoRA and the condition does not."
-)
-SAME_STATISTICS = (
-    " With `normalize.method: {method}` all tasks have the same statistics, so a column's are its task's in name "
-    "alone, and the condition has to choose."
+    "Mean score of {count} a cell: generated under the row's condition, denormalised by the column's statistics and "
+    "scored on it ({label}). Where a column's cells are alike, the statistics make the LoRA and the condition does not."
 )
 OWN_MINUS = (
-    "What a task's own condition adds under its own statistics, and its own statistics under its own condition: the "
-    "mean score minus that under what the row names, each LoRA paired with the one from the same noise. The "
-    f"interval of the mean is Student's t over tasks (95 %); below {FEWEST} tasks there is none."
+    "A task's own score minus that under what the row names, from the same noise. The interval of the mean is of "
+    f"Student's t over tasks (95 %); below {FEWEST} tasks there is none."
 )
 STATISTICS = (
-    "The other way round: generated under the task's own condition in every cell, denormalised by the statistics of "
-    "the row's task, scored on the column's. Bold: its own. Where these cells differ and those above do not, the "
-    "statistics choose the task."
+    "Under the task's own condition, denormalised by the row's statistics. Where these cells differ and those above do "
+    "not, the statistics choose the task."
 )
 
 
@@ -124,7 +116,7 @@ def sections(found: Probed, label: str, nonsense: str, method: str) -> list[Sect
     if not len(found.own):
         return []
     caption, known = SWAP.format(count=_counted(found.samples, "LoRA"), label=label), found.contrasts
-    caption += SAME_STATISTICS.format(method=method) if method in SHARED else ""
+    caption += f" With `normalize.method: {method}` all tasks have the same statistics." if method in SHARED else ""
     caption += f" nonsense: {nonsense}." if NONSENSE in known else ""
     caption += " dropped: the null condition that `ldm.condition_dropout` trains." if DROPPED in known else ""
     if found.unscored:

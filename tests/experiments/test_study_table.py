@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from condpdiff.experiments import finished
-from condpdiff.experiments import study_table as table
+from condpdiff.experiments import study_results as table
 from condpdiff.experiments.finished import Experiment
 from condpdiff.experiments.study_plan import load_study, study_names
-from condpdiff.experiments.study_results import Results, paper_values
+from condpdiff.experiments.study_results import Results
 from tests.experiments.conftest import ROOT
 
 Arms = dict[str, float]
@@ -121,7 +121,7 @@ def test_every_figure_of_the_paper_is_shown(name: str) -> None:
     """At the paper's size; full fine-tuning (Table 1) is no row of a study."""
     study = load_study(name, "paper")
     assert study.paper is not None
-    shown = set(paper_values(study).values())
+    shown = set(Results(study, {}, []).paper.values())
     text = re.sub(r"(?m)^.*,full,.*\n|^#.*\n", "", study.paper.read_text(encoding="utf-8"))
     head, *rows = [line.split(",") for line in text.splitlines()]
     scored = [i for i, column in enumerate(head) if column in {"condpdiff", "original", "soup", "SST2", "STSB", "MRPC"}]

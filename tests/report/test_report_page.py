@@ -132,16 +132,6 @@ def test_a_race_is_reported_without_what_needs_every_candidate(tmp_path: Path, m
     assert set(json.loads(Path("report/metrics.json").read_text())["movies"]) == {"condpdiff", "soup"}
 
 
-@pytest.mark.parametrize(
-    "file", ["eval/tweets/scores.csv", "eval/tweets/trajectories.safetensors", "zoo/tweets/loss.csv", "probe/swap.csv"]
-)
-def test_what_is_missing_is_named_in_one_line(run: Path, file: str) -> None:
-    (run / "data" / file).unlink()
-    with pytest.raises(UserError) as error:
-        report.main()
-    assert str(error.value) == f"data/{file}: no such file; run `dvc repro`"
-
-
 def test_what_went_wrong_is_warned_of_everywhere(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A task that learned nothing, candidates without a score, and samples without a loss."""
     path = run / "data/eval/movies/scores.csv"
