@@ -107,7 +107,7 @@ def describe_command(
     from condpdiff.experiments.presets import load_preset
 
     loaded = load_preset(preset) if preset else None
-    found = describe(*(loaded.params, loaded.tasks) if loaded else load_params())
+    found = describe(loaded.params, loaded.tasks) if loaded else describe(*load_params())
     typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else render(found))
 
 
@@ -135,13 +135,12 @@ def launch_command(
 
     if study and stages:
         raise UserError("STAGE, --study: found both, allowed: one")
-    if not status and (there := launch.queue(strict=not local)):
-        raise UserError(
-            f"Slurm still has jobs of this folder, {len(there)}: wait, or `scancel` them; --status shows them"
-        )
     if status:
         launch.tell(typer.echo)
         return
+    if there := launch.queue(strict=not local):
+        says = "wait, or `scancel` them; --status shows them"
+        raise UserError(f"Slurm still has jobs of this folder, {len(there)}: {says}")
     jobs = launch.study_jobs(load_study(study, size.value), typer.echo) if study else launch.stage_jobs(stages or [])
     if not jobs:
         typer.echo("everything is up to date")
@@ -232,7 +231,6 @@ def import_command(
     theta [N, K] with layout.json beside it, or a .jsonl of {id, description, path}.
 
     \b
-    Example:
       condpdiff import runs/movies --task movies
     """
     from condpdiff.adapters.importing import import_zoo
@@ -269,6 +267,6 @@ def export_command(
 
 
 def _list(about: dict[str, str]) -> None:
-    width = max(map(len, about), default=0)
-    for name, what in about.items():
-        typer.echo(f"{name:<{width}}  {what}")
+    from tabulate import tabulate
+
+    typer.echo(tabulate(about.items(), tablefmt="plain", disable_numparse=True))

@@ -47,7 +47,6 @@ class Difference:
 
     @property
     def known(self) -> bool:
-        """It has an interval."""
         return not math.isnan(self.low)
 
     def __str__(self) -> str:
@@ -117,14 +116,11 @@ class Evaluation:
     task: Any  # the domain's own
     scale: Scale
     scores: pd.DataFrame
-    """[R] arm, candidate, checkpoint, rows, select, validation, validation_<metric>..., distance; index 0..R-1.
-
-    In racing `select` is NaN where a candidate dropped out, and validation where it did not win.
-    """
+    """[R] arm, candidate, checkpoint, rows, select, validation, validation_<metric>..., distance; index 0..R-1. In
+    racing `select` is NaN where a candidate dropped out, and validation where it did not win."""
     unscored: int  # candidates that were scored and whose score is not a number; they count as 0
     racing: bool  # each arm's winner alone was scored on validation
-    passes: dict[str, dict[str, int]]
-    """Split -> rows through the model: `done`, and what `full` selection would have cost."""
+    passes: dict[str, dict[str, int]]  # split -> rows through the model: `done`, and what `full` would have cost
     doses: pd.DataFrame
     """arm, asked, candidate, loss, validation: the soup (asked: NaN) and every dose's candidates; or no row."""
     points: pd.DataFrame  # [M]: arm, candidate

@@ -52,7 +52,7 @@ def sections() -> list[Section]:
 def plot(study: str, size: str, rows: pd.DataFrame) -> Image:
     """A line a row of a study that has figures: seeds, their mean, and the soup; `rows` are of averages over tasks."""
     ours = rows[rows["arm"] == "condpdiff_mean"].dropna(subset="value")
-    means = rows.pivot_table("value", "row", "arm", sort=False).reindex(ours["row"].unique())
+    means = rows.pivot_table("value", "row", "arm").reindex(ours["row"].unique(), columns=["soup", "condpdiff_mean"])
     names = list(means.index)
     fig, (ax,) = figure(1.0 + 0.27 * len(names))
     seeds, c = ours["row"].map(names.index), colour("condpdiff")
@@ -74,12 +74,12 @@ def _table(study: str, size: str, rows: pd.DataFrame) -> Table:
 
     ours, picked, soup, paper = of("condpdiff_mean"), of("condpdiff"), of("soup"), of("condpdiff", "paper")
     columns = {
-        "seeds": ours["count"].combine(picked["count"], max, fill_value=0).map("{:.0f}".format),
+        "seeds": pd.concat([ours, picked])["count"].groupby(level=0, sort=False).max().fillna(0).map("{:.0f}".format),
         "condpdiff_mean": ours["mean"].map(number),
         "std": ours["std"].map(number),
         "condpdiff": picked["mean"].map(number),
         "minus soup": (ours["mean"] - soup["mean"]).map(signed),
         "paper": paper["mean"].map(number),
     }
-    lines = list(pd.DataFrame(columns).itertuples(name=None))
+    lines = pd.DataFrame(columns).reset_index().to_numpy().tolist()
     return Table(CAPTION.format(study=study, size=size), ["row", *columns], lines)

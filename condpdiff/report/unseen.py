@@ -217,8 +217,7 @@ def _grids(data: Path, families: Iterable[str]) -> list[Block]:
     """Two unseen members of each family: its condition's pictures, and what each arm makes of the scored captions."""
     tables: list[Block] = []
     for name in families:
-        folder = data / "eval" / name / "images"
-        rows: list[list[str | Picture]] = []
+        folder, rows = data / "eval" / name / "images", list[list[str | Picture]]()
         for q in sorted(int(path.stem.rpartition("-")[2]) for path in folder.glob("own-*.png"))[:2]:
             files = {arm: (folder / f"{arm}-{q}.png").read_bytes() for arm in SHOWN}
             cells = [Picture(f"{name}-{arm}-{q}", f"{name} {q}: {arm}", png) for arm, png in files.items()]

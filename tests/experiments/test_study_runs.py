@@ -129,9 +129,3 @@ def test_a_name_with_other_settings_is_refused_and_what_is_missing_runs_alone(to
     after = commits(toy)
     assert before.items() < after.items() and set(after) - set(before) == {"toy-loud"}
     assert study()[0] == [f"toy-{row}: there" for row in ("default", "loud", "one_hot")] + ["all there"]
-
-
-def test_rows_of_equal_settings_are_one_experiment_whatever_its_name(toy: Path) -> None:
-    text = (toy / "configs/studies/toy.yaml").read_text(encoding="utf-8")
-    (toy / "configs/studies/other.yaml").write_text(text.replace("one_hot: {keys", "hot: {keys"), encoding="utf-8")
-    assert "other-hot: there, as toy-one_hot" in study(name="other")[0]

@@ -11,7 +11,7 @@ import pytest
 from condpdiff.experiments import finished
 from condpdiff.experiments import study_results as table
 from condpdiff.experiments.finished import Experiment
-from condpdiff.experiments.study_plan import load_study, study_names
+from condpdiff.experiments.study_plan import load_study
 from condpdiff.experiments.study_results import Results
 from tests.experiments.conftest import ROOT
 
@@ -91,21 +91,6 @@ def test_a_row_has_reference_lines_of_its_own_where_they_differ() -> None:
     found = lines(table.markdown(made("table3", arms)))
     references = {row: cells[1] for row, cells in found.items() if ": " in row}
     assert references == {"n-1: soup": "70.00", "n-150: original": "79.00", "n-150: soup": "80.50"}
-
-
-def test_nothing_has_to_be_there() -> None:
-    for name in study_names():
-        for size in ("embedded", "paper"):
-            found = made(name, lambda row, seed: None, size)
-            text = table.markdown(found)
-            assert "(missing)" in text and f"`condpdiff study run {name}" in text
-
-
-def test_rows_of_several_models_have_no_difference_and_all_references() -> None:
-    arms = {"condpdiff": 80.0, "original": 79.0, "soup": 80.5}
-    found = lines(table.markdown(made("table1", lambda row, seed: arms, "paper")))
-    assert "difference" not in found["row"]
-    assert found["deberta-r4: soup"][-1] == "80.70" and found["deberta-r4: soup"][7] == "80.50"
 
 
 def test_values_are_of_arms_csv_and_an_average_is_of_arms_that_all_tasks_have(monkeypatch: pytest.MonkeyPatch) -> None:
