@@ -1,6 +1,5 @@
 """The `condpdiff` command: choose what to run, and see what it asks for and what came out; `dvc repro` runs it."""
 
-import functools
 import json
 import shlex
 from enum import StrEnum
@@ -18,7 +17,7 @@ class OneLine(TyperGroup):
     """Commands whose errors are one line, with status 1."""
 
     def invoke(self, ctx: Any) -> None:
-        run(functools.partial(super().invoke, ctx))
+        run(lambda: super(OneLine, self).invoke(ctx))
 
 
 # Each command imports what it needs: `condpdiff --help` and errors come at once.
@@ -65,16 +64,14 @@ def preset_command(
     name: Annotated[str | None, typer.Argument(help="Preset to apply; without it, list them.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; write nothing.")] = False,
 ) -> None:
-    """List the presets, or make params.yaml one of them.
+    """List the presets, or make params.yaml one of them: configs/default.yaml with the preset's keys in place of its.
 
-    params.yaml becomes configs/default.yaml with the preset's keys in place of its: changes of your own to other keys
-    go back to the default. Comments and layout stay. NAME-rR is preset NAME at rank R.
+    Changes of your own to other keys go back to the default. Comments and layout stay.
 
     \b
     Examples:
-      condpdiff preset
       condpdiff preset smoke --dry-run     what would change, and the same as `dvc exp run -S ...`
-      condpdiff preset bert-base-r4        BERT-base at rank 4 (Table 1)
+      condpdiff preset bert-base-r4        BERT-base at rank 4 (Table 1); -rR is any rank
       condpdiff preset default             back to the defaults
     """
     from condpdiff.experiments.presets import about, apply, as_dvc_options, changes, load_preset, preset_names
@@ -82,8 +79,7 @@ def preset_command(
     if name is None:
         _list({name: about(name) for name in preset_names()})
         return
-    preset = load_preset(name)
-    done = changes(preset) if dry_run else apply(preset)
+    done = (changes if dry_run else apply)(load_preset(name))
     for change in done:
         typer.echo(f"{change.key}: {'(none)' if change.old is None else change.old} -> {change.new}")
     if not done:
@@ -99,13 +95,10 @@ def describe_command(
     preset: Annotated[str | None, typer.Option("--preset", help="Describe this preset; params.yaml stays.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Tell what a run asks for: base model, K, tasks, and where their input comes from.
-
-    Nothing is downloaded, and no stage runs; `dvc repro --dry` tells which will.
+    """Tell what a run asks for: base model, K, tasks, and where their input comes from. Nothing is downloaded or run.
 
     \b
     Examples:
-      condpdiff describe
       condpdiff describe --preset roberta-base-r2
       condpdiff describe --json | jq .lora.K
     """
@@ -114,7 +107,7 @@ def describe_command(
     from condpdiff.experiments.presets import load_preset
 
     loaded = load_preset(preset) if preset else None
-    found = describe(*(loaded.params, loaded.tasks) if loaded else load_params())
+    found = describe(loaded.params, loaded.tasks) if loaded else describe(*load_params())
     typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else render(found))
 
 
@@ -130,28 +123,24 @@ def launch_command(
     """Run what is out of date as Slurm jobs, one for each instance of a stage, or side by side on this machine.
 
     Leave the working tree alone until they have ended; `dvc repro` then finds everything done.
+    configs/cluster/launch.yaml says what each stage's jobs ask for: docs/clusters.md.
 
     \b
     Examples:
-      condpdiff launch
       condpdiff launch finetune-collect --local 4
       condpdiff launch --study table3 --size paper
-      condpdiff launch --status
-
-    configs/cluster/launch.yaml says what each stage's jobs ask for: docs/clusters.md.
     """
     from condpdiff.experiments import launch
     from condpdiff.experiments.study_plan import load_study
 
     if study and stages:
         raise UserError("STAGE, --study: found both, allowed: one")
-    if not status and (there := launch.queue(strict=not local)):
-        raise UserError(
-            f"Slurm still has jobs of this folder, {len(there)}: wait, or `scancel` them; --status shows them"
-        )
     if status:
         launch.tell(typer.echo)
         return
+    if there := launch.queue(strict=not local):
+        says = "wait, or `scancel` them; --status shows them"
+        raise UserError(f"Slurm still has jobs of this folder, {len(there)}: {says}")
     jobs = launch.study_jobs(load_study(study, size.value), typer.echo) if study else launch.stage_jobs(stages or [])
     if not jobs:
         typer.echo("everything is up to date")
@@ -165,10 +154,7 @@ def launch_command(
 
 @app.command("experiments")
 def experiments_command() -> None:
-    """Show HEAD and DVC's experiments of all commits: their averages, and the keys of params.yaml that differ.
-
-    `dvc exp show` has the same with every key and every dependency.
-    """
+    """HEAD and DVC's experiments: averages, and keys that differ; `dvc exp show` has every key and dependency."""
     from condpdiff.experiments.finished import table
     from condpdiff.report.blocks import Table, markdown_table
 
@@ -177,15 +163,12 @@ def experiments_command() -> None:
 
 @study_app.callback(invoke_without_command=True)
 def study_command(context: typer.Context) -> None:
-    """The paper's tables, each a list of DVC experiments: list them, run what is missing, show them beside the paper's.
+    """The paper's tables, each a list of DVC experiments by a file of configs/studies/; without a command, list them.
 
     \b
     Examples:
-      condpdiff study                          list them
       condpdiff study run table3               run the rows that are missing
       condpdiff study show table3              our table beside the paper's
-
-    A study is a file of configs/studies/: rows, and the keys that each of them changes.
     """
     from condpdiff.experiments.study_plan import about, study_names
 
@@ -203,12 +186,11 @@ def study_run_command(
 ) -> None:
     """Run a study's missing experiments with DVC's queue; the working tree stays as it is.
 
-    An experiment that has a row's settings is that row, whatever its name and whichever study it was run for, and is
-    never run again. Ctrl-C stops at once; run again to go on.
+    An experiment that has a row's settings is that row, whatever its name, and is never run again. Ctrl-C stops at
+    once; run again to go on.
 
     \b
     Examples:
-      condpdiff study run table4b --dry-run
       condpdiff study run table3 --row n-1 --row n-150
       condpdiff study run noise --jobs 2
     """
@@ -226,16 +208,12 @@ def study_show_command(
 ) -> None:
     """Show a study's table: ours with mean and spread over seeds, the paper's beside it, and which stages had to run.
 
-    Rows that are missing are marked; nothing has to be there.
-
     \b
-    Examples:
-      condpdiff study show table4a
+    Example:
       condpdiff study show table3 --csv > docs/studies/table3.csv
     """
     from condpdiff.experiments.study_plan import load_study
-    from condpdiff.experiments.study_results import long_csv, read
-    from condpdiff.experiments.study_table import markdown
+    from condpdiff.experiments.study_results import long_csv, markdown, read
 
     found = read(load_study(name, size.value))
     typer.echo(long_csv(found) if csv else markdown(found), nl=False)
@@ -253,9 +231,7 @@ def import_command(
     theta [N, K] with layout.json beside it, or a .jsonl of {id, description, path}.
 
     \b
-    Examples:
       condpdiff import runs/movies --task movies
-      condpdiff import runs/movies --task movies --skip-odd
     """
     from condpdiff.adapters.importing import import_zoo
 
@@ -278,7 +254,6 @@ def export_command(
 
     \b
     Examples:
-      condpdiff export sample:movies/3 out/movies
       condpdiff export soup:movies out/model --format merged
       condpdiff export checkpoint:movies/1 out/half --between checkpoint:movies/150 --at 0.5
       condpdiff export data/adapters/movies out/best --push-to-hub me/movies-lora
@@ -292,6 +267,6 @@ def export_command(
 
 
 def _list(about: dict[str, str]) -> None:
-    width = max(map(len, about), default=0)
-    for name, what in about.items():
-        typer.echo(f"{name:<{width}}  {what}")
+    from tabulate import tabulate
+
+    typer.echo(tabulate(about.items(), tablefmt="plain", disable_numparse=True))

@@ -49,12 +49,12 @@ def describe(params: Params, tasks: Mapping[str, Any]) -> dict[str, Any]:
 
 def lora(params: Params) -> dict[str, Any]:
     """Where the LoRA goes, and how many weights it has: in all, and generated; None where the model is not known."""
+    from condpdiff.zoo.layout import layout_of  # torch takes seconds
+
     collect, layers = params.collect, params.normalize.layers
     told = collect.model_dump(include={"rank", "alpha", "target_modules"}) | {"K": None, "K_generated": None}
     if (config := model_config(params.base, params.domain)) is None:
         return told
-    from condpdiff.zoo.layout import layout_of  # torch takes seconds
-
     models = module("models", params.domain)
     layout = layout_of(models.empty_peft_model(config, collect.rank, collect.alpha, collect.target_modules))
     chosen, _ = layout.select_layers(None if layers == "all" else layers)
@@ -75,14 +75,12 @@ def model_config(base: Base, domain: str) -> dict[str, Any] | None:
     if own is not None and own.is_file():
         return read_json(own)
     published = MODELS / f"{Path(base.name).name.lower()}.yaml"
-    if not published.is_file():
-        return None
-    found = read_yaml(published)
-    return found.get("transformer", found)
+    found = read_yaml(published) if published.is_file() else {}
+    return found.get("transformer", found) or None
 
 
 def encoder_state(condition: Condition) -> str:
-    """Whether the condition encoder is here; one-hot and learnable conditions need none."""
+    """Where the condition encoder is; one-hot and learnable conditions need none."""
     if condition.kind in UNDESCRIBED:
         return "not needed"
     source, _, name = condition.model.partition(":")

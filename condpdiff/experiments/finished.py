@@ -13,7 +13,7 @@ import yaml
 
 from condpdiff.common.errors import UserError, first_line
 from condpdiff.experiments.params import Params
-from condpdiff.report.compare import number
+from condpdiff.report.blocks import number
 
 AVERAGE = "average"
 ARMS, LOCK = "report/plots/arms.csv", "dvc.lock"
@@ -23,8 +23,6 @@ FIGURES += ["condition_effect", "statistics_effect"]
 
 @dataclass(frozen=True)
 class Experiment:
-    """One finished experiment."""
-
     name: str
     commit: str
     baseline: str  # the commit that it was run from
@@ -32,10 +30,7 @@ class Experiment:
 
     @cached_property
     def values(self) -> pd.DataFrame:
-        """Task, or `average` over tasks x arm, by report/plots/arms.csv; NaN where a task, or one of all, lacks it.
-
-        `ARM_mean` is the mean over an arm's candidates, ARM the selected one.
-        """
+        """Task, or `average` over tasks x arm (selected candidate) and `ARM_mean` (over candidates); NaN: not there."""
         table = pd.read_csv(io.StringIO(read_at(self.commit, ARMS)), keep_default_na=False, na_values=[""])
         by_arm = table.pivot(index="task", columns="arm", values=["score", "mean"])
         values = pd.concat([by_arm["score"], by_arm["mean"].add_suffix("_mean")], axis=1).loc[table["task"].unique()]
@@ -44,9 +39,7 @@ class Experiment:
 
 
 def experiments() -> list[Experiment]:
-    """All finished experiments of the repository, oldest first.
-    Raises UserError: this is no repository of Git and DVC.
-    """
+    """All finished experiments, oldest first; a UserError if this is no repository of Git and DVC."""
     with repository() as repo:
         listed = repo.experiments.ls(all_commits=True)
         found = [(name, commit, baseline) for baseline, of in listed.items() for name, commit in of]
@@ -57,10 +50,7 @@ def experiments() -> list[Experiment]:
 
 
 def table() -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of `condpdiff experiments`: HEAD and every experiment, with the keys in which they differ.
-
-    `dvc exp show` has a column for every key of params.yaml and for every dependency, and no way to turn them off.
-    """
+    """Columns and rows of `condpdiff experiments`; `dvc exp show` has a column for every key and dependency."""
     with repository() as repo:
         baselines = list(dict.fromkeys([repo.scm.get_rev(), *repo.experiments.ls(all_commits=True)]))
     head, *shown = (row for row in _shown(baselines) if row["rev"] != "workspace")
@@ -88,9 +78,7 @@ def lock_at(commit: str) -> dict[str, str]:
 
 
 def read_at(commit: str, path: str) -> str:
-    """A file of Git or DVC at a commit.
-    Raises UserError: it is not there, or neither in DVC's cache nor in its remote.
-    """
+    """A file of Git or DVC at a commit; a UserError if it is not there, nor in DVC's cache or remote."""
     from dvc.api import read
 
     with _dvc(f"{path} at {commit[:7]}"):
@@ -107,9 +95,7 @@ def _shown(baselines: list[str]) -> list[dict[str, Any]]:
 
 @contextmanager
 def repository(what: str = "experiments", **options: Any) -> Iterator[Any]:
-    """DVC's repository of the working directory; an error begins with `what`, `options` are of DVC's `Repo`.
-    Raises UserError: there is none, or DVC can't use it.
-    """
+    """DVC's repository of the working directory; a UserError that begins with `what` if DVC can't use it."""
     from dvc.repo import Repo
 
     with _dvc(what), Repo(**options) as repo:

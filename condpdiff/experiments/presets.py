@@ -7,7 +7,6 @@ comments, order and numbers as they are written stay (ruamel.yaml). `NAME-rR` is
 import copy
 import io
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from condpdiff.common.errors import UserError, nearest
+from condpdiff.common.files import write_text
 from condpdiff.common.settings import PARAMS, parse, read_yaml
 from condpdiff.common.task import task_path
 from condpdiff.experiments.params import Params, check_run, fingerprint
@@ -27,7 +27,6 @@ CONFIGS = Path("configs")
 DEFAULT = "default"
 # The ranks of the paper's Table 1; `NAME-rR` takes any other rank as well.
 TABLE_1_RANKS = {"bert-base": (1, 2, 4, 16), "roberta-base": (1, 2, 4), "deberta-base": (1, 2, 4)}
-_RANKED = re.compile(r"(.+)-r([1-9]\d*)")
 _WORD = re.compile(r"(?!(?:null|true|false|nan|inf)$)[a-z_][\w./:-]*", re.IGNORECASE)
 
 
@@ -59,7 +58,8 @@ class Change(NamedTuple):
 
 def preset_names() -> list[str]:
     """Every preset's name, `default` first, ranks written out."""
-    stems = sorted(_stems(), key=lambda stem: (stem != DEFAULT, stem in TABLE_1_RANKS, stem))
+    stems = [path.stem for path in CONFIGS.glob("*.yaml")]
+    stems.sort(key=lambda stem: (stem != DEFAULT, stem in TABLE_1_RANKS, stem))
     ranked = {stem: [f"{stem}-r{rank}" for rank in ranks] for stem, ranks in TABLE_1_RANKS.items()}
     return [name for stem in stems for name in ranked.get(stem, [stem])]
 
@@ -81,7 +81,7 @@ def load_preset(name: str) -> Preset:
     """
     stem, rank = _split(name)
     path, default = CONFIGS / f"{stem}.yaml", CONFIGS / f"{DEFAULT}.yaml"
-    if stem not in _stems():
+    if not path.is_file():
         known = preset_names()
         raise UserError(f"unknown preset {name!r}{nearest(name, known)}; allowed: {', '.join(known)}")
     values = _leaves(_load(default))
@@ -93,11 +93,8 @@ def load_preset(name: str) -> Preset:
 
 
 def with_keys(preset: Preset, keys: Mapping[str, Any], where: str) -> Preset:
-    """A preset with other values of some keys, checked as a whole; `where` names them in an error.
-
-    Args:
-        keys: of params.yaml, or `configs/tasks/NAME.yaml:key` as DVC writes a task file's.
-    Raises UserError: no such key, no such task in the run, or a value that may not stand there.
+    """A preset with other values of some keys, of params.yaml or `configs/tasks/NAME.yaml:key`; checked as a whole.
+    Raises UserError: no such key, task or value; `where` names them.
     """
     of_tasks = {key: value for key, value in keys.items() if ":" in key}
     values = preset.values | {key: value for key, value in keys.items() if ":" not in key}
@@ -116,18 +113,13 @@ def with_keys(preset: Preset, keys: Mapping[str, Any], where: str) -> Preset:
 
 def changes(preset: Preset, path: Path = PARAMS) -> list[Change]:
     """What applying `preset` to params.yaml would change, in the order of default.yaml."""
-    there = _leaves(_load(path))
-    missing = object()
-    return [
-        Change(
-            key,
-            one_line(there[key]) if key in there else None,
-            one_line(value),
-            f"{'' if key in there else '++'}{key}={override(value)}",
-        )
-        for key, value in preset.values.items()
-        if there.get(key, missing) != value
-    ]
+    there, done = _leaves(_load(path)), []
+    for key, value in preset.values.items():
+        if key not in there:
+            done.append(Change(key, None, one_line(value), f"++{key}={override(value)}"))
+        elif there[key] != value:
+            done.append(Change(key, one_line(there[key]), one_line(value), f"{key}={override(value)}"))
+    return done
 
 
 def apply(preset: Preset, path: Path = PARAMS) -> list[Change]:
@@ -141,7 +133,7 @@ def apply(preset: Preset, path: Path = PARAMS) -> list[Change]:
     if parse(Params, yaml.safe_load(text), str(path)) != preset.params:
         raise UserError(f"{path}: cannot be changed in place: one value stands for several keys (&, *)")
     if done:
-        _write(path, text.replace("\n", "\r\n") if b"\r\n" in path.read_bytes() else text)
+        write_text(path, text)
     return done
 
 
@@ -170,13 +162,9 @@ def one_line(value: Any) -> str:
     return _dump(around).strip()[1:-1]
 
 
-def _stems() -> set[str]:
-    return {path.stem for path in CONFIGS.glob("*.yaml")}
-
-
 def _split(name: str) -> tuple[str, str | None]:
     """`bert-base-r4` -> `bert-base`, `4`."""
-    ranked = _RANKED.fullmatch(name)
+    ranked = re.fullmatch(r"(.+)-r([1-9]\d*)", name)
     return (ranked[1], ranked[2]) if ranked else (name, None)
 
 
@@ -237,13 +225,12 @@ def _set(data: CommentedMap, change: Change, path: Path) -> None:
     """Change one value, or add its key at the end of its section."""
     *sections, leaf = change.key.split(".")
     where = data
-    for number, section in enumerate(sections, start=1):
+    for section in sections:
         if where.get(section) is None:
             where[section] = CommentedMap()
         where = where[section]
         if not isinstance(where, CommentedMap):
-            place = ".".join(sections[:number])
-            raise UserError(f"{path}: {place}: found {one_line(where)}, allowed: a mapping of keys")
+            raise UserError(f"{path}: {section}: found {one_line(where)}, allowed: a mapping of keys")
     old, new = where.get(leaf), _round_trip().load(change.new)
     if isinstance(old, CommentedSeq) and not old.fa.flow_style():  # in lines of its own it stays so
         last = old.ca.items.pop(len(old) - 1, None)  # what follows the list
@@ -255,14 +242,3 @@ def _set(data: CommentedMap, change: Change, path: Path) -> None:
     comment = where.ca.items.get(leaf, [None] * 3)[2]
     if comment and change.old is not None:  # as far from the value as it was
         comment.column += len(change.new) - len(change.old)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write beside the file and rename over it: a full disk or an interrupt leaves the old file."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(text.encode("utf-8"))
-        shutil.copymode(path, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -56,9 +56,7 @@ class Row:
     name: str
     runs: dict[int, Preset]  # seed -> params.yaml and task files as the experiment of that name has them
     paper: dict[str, str | int] | None
-    shared: bool
-    """Its settings are the ones that all rows share: what the others are compared with. No row is, where rows
-    have presets of their own."""
+    shared: bool  # what others are compared with: its settings are all rows' shared ones, where no row has a preset
 
     @property
     def preset(self) -> Preset:
@@ -68,8 +66,6 @@ class Row:
 
 @dataclass(frozen=True)
 class Study:
-    """A study at one size."""
-
     name: str
     size: str
     title: str
@@ -99,10 +95,7 @@ def about(name: str) -> str:
 
 def load_study(name: str, size: str = "embedded") -> Study:
     """Read a study's file and check the settings of all its rows at one size.
-
-    Raises:
-        UserError: no such study (names the nearest one), or the first thing wrong in one line that names the file, the
-            row and the key.
+    Raises UserError: no such study (names the nearest one), or the first thing wrong, with its file, row and key.
     """
     if name not in (known := study_names()):
         raise UserError(f"unknown study {name!r}{nearest(name, known)}; allowed: {', '.join(known)}")
@@ -129,19 +122,16 @@ def load_study(name: str, size: str = "embedded") -> Study:
         rows.append(Row(row_name, runs, row.paper, shared=comparable and plain.settings == base.settings))
     if not rows:
         raise UserError(f"{path}: found no rows of size {size!r}")
-    csv = None if file.paper is None else CONFIGS / "paper" / file.paper
-    if csv is not None and not csv.is_file():
+    csv = CONFIGS / "paper" / file.paper if file.paper else None
+    if csv and not csv.is_file():
         raise UserError(f"{path}: paper: found {file.paper!r}, allowed: a file of {csv.parent}")
     return Study(name, size, about(name), file.claim, csv, rows)
 
 
 def pick_rows(study: Study, names: list[str]) -> Study:
-    """The study with the rows of these names alone; with all rows without names.
-    Raises UserError: there is no such row; names the nearest one.
-    """
+    """The study with the rows of these names alone, or all without names; a UserError where there is no such row."""
     known = [row.name for row in study.rows]
-    for name in names:
-        if name not in known:
-            hint = f"{nearest(name, known)}; allowed: {', '.join(known)}"
-            raise UserError(f"study {study.name}: unknown row {name!r}{hint}")
+    if unknown := [name for name in names if name not in known]:
+        hint = f"{nearest(unknown[0], known)}; allowed: {', '.join(known)}"
+        raise UserError(f"study {study.name}: unknown row {unknown[0]!r}{hint}")
     return replace(study, rows=[row for row in study.rows if not names or row.name in names])

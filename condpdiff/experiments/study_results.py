@@ -1,21 +1,21 @@
-"""What a study's experiments and the paper say: values by row, arm and task, spread over seeds, stage runs."""
+"""What a study's experiments and the paper say: values over seeds beside the paper's, and what the rows cost."""
 
-import csv
-import io
 import math
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
 from condpdiff.experiments.finished import AVERAGE, Experiment, experiments, lock_at
 from condpdiff.experiments.study_plan import Row, Study
+from condpdiff.report.blocks import Table, markdown_table, number, signed
 
-ARMS = ("condpdiff_mean", "condpdiff")
+WHAT = {"condpdiff_mean": "Mean over all generated candidates", "condpdiff": "Selected candidate"}
 """Ours: the mean over all candidates, which the luck of a selection does not move, and the selected candidate."""
 REFERENCES = {"condpdiff_mean": ("original_mean", "soup"), "condpdiff": ("original", "soup")}
 IN_CSV = ("condpdiff", "condpdiff_mean", "gaussian", "original", "original_mean", "soup")
-Paper = dict[tuple[str, str, str], float]  # (row, arm, the paper's name of the task, or `average`) -> the paper's value
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,37 @@ class Results:
         """Seed -> experiment."""
         return {seed: self.found[run.name] for seed, run in row.runs.items() if run.name in self.found}
 
+    @cached_property
+    def values(self) -> pd.DataFrame:
+        """(row, seed, task or AVERAGE) x arm, in the order of the study."""
+        tables = {(row.name, seed): e.values for row in self.study.rows for seed, e in self.runs(row).items()}
+        nothing = pd.DataFrame(index=pd.MultiIndex.from_tuples([], names=["row", "seed", "task"]))
+        return pd.concat(tables, names=["row", "seed", "task"], sort=False) if tables else nothing
+
+    @cached_property
+    def paper(self) -> dict[tuple[str, str, str], float]:
+        """(row, arm, the paper's name of the task, or AVERAGE) -> what the paper reports.
+
+        The csv has either a column an arm and one that names the task, or a column a task, of condpdiff alone.
+        """
+        if self.study.paper is None:
+            return {}
+        lines = pd.read_csv(self.study.paper, comment="#", dtype=str, keep_default_na=False)
+        values = {}
+        for row in (row for row in self.study.rows if row.paper):
+            keys = {key: str(value) for key, value in (row.paper or {}).items()}
+            own = lines[(lines[list(keys)] == pd.Series(keys)).all(axis=1)]
+            if "condpdiff" in own:
+                arms = ["condpdiff", "original", "soup"]
+                of_arms = own.set_index("task")[arms].T.rename(columns={"Average": AVERAGE})
+            else:
+                of_arms = own.drop(columns=list(keys)).set_axis(["condpdiff"])
+            of_arms = of_arms.apply(pd.to_numeric)
+            of_arms[AVERAGE] = of_arms.pop(AVERAGE) if AVERAGE in of_arms else of_arms.mean(axis=1)
+            for (arm, task), value in of_arms.stack().dropna().items():
+                values[row.name, str(arm), str(task)] = value
+        return values
+
     @property
     def of_families(self) -> bool:
         """Values are then shares of the gap between mean soup and a member's own LoRA."""
@@ -39,19 +70,19 @@ class Results:
     def tasks(self) -> list[str]:
         """Of all rows, in the order of params.yaml; of families the groups of members that a report tells apart."""
         if self.of_families:
-            return list(dict.fromkeys(task for e in self.found.values() for task in e.values.index if task != AVERAGE))
+            return [str(task) for task in self.values.index.unique("task") if task != AVERAGE]
         return list(dict.fromkeys(task for row in self.study.rows for task in row.preset.tasks))
 
-    @property
-    def arms(self) -> list[str]:
-        """Those of `ARMS` that some experiment has."""
-        return [arm for arm in ARMS if any(not math.isnan(self.value(row, arm, AVERAGE)[0]) for row in self.study.rows)]
-
-    def value(self, row: Row, arm: str, task: str) -> tuple[float, float]:
+    def ours(self, row: Row, arm: str, task: str = AVERAGE) -> tuple[float, float]:
         """Mean over seeds and sample standard deviation; NaN if no experiment of the row has it, or a single one."""
-        tables = (e.values for e in self.runs(row).values())
-        seeds = pd.Series([t.at[task, arm] for t in tables if arm in t and task in t.index], dtype=float)
+        index = self.values.index
+        of = (index.get_level_values("row") == row.name) & (index.get_level_values("task") == task)
+        seeds = self.values[of].get(arm, pd.Series(dtype=float))
         return seeds.mean(), seeds.std()
+
+    def theirs(self, row: Row, arm: str, task: str = AVERAGE) -> float:
+        """The paper's value of the arm that one of ours answers; NaN where it has none."""
+        return self.paper.get((row.name, arm.removesuffix("_mean"), task), math.nan)
 
 
 def read(study: Study) -> Results:
@@ -62,36 +93,88 @@ def read(study: Study) -> Results:
     return Results(study, found, [run.name for run in study.runs if run.name in names - found.keys()])
 
 
-def paper_values(study: Study) -> Paper:
-    """What the paper reports for a study's rows.
+def long_csv(results: Results) -> str:
+    """One line a value: study, size, row, seed, arm, task, value; the paper's values stand in lines of their own."""
+    arms = [arm for arm in IN_CSV if arm in results.values]
+    values: Any = results.values[arms].rename_axis(columns="arm").round(2).stack().dropna()
+    ours = values.rename("value").reset_index()
+    paper = [(*where, f"{value:g}") for where, value in results.paper.items()]
+    lines = pd.concat([ours.astype(str), pd.DataFrame(paper, columns=["row", "arm", "task", "paper"])])
+    lines = lines.assign(study=results.study.name, size=results.study.size)
+    columns = ["study", "size", "row", "seed", "arm", "task", "value", "paper"]
+    return lines.reindex(columns=columns).to_csv(index=False, lineterminator="\n")
 
-    The csv has either a column an arm and one that names the task, or a column a task, of condpdiff alone.
+
+def markdown(results: Results) -> str:
+    """What is shown of a study, for a terminal and for docs/studies.md."""
+    study = results.study
+    shown = [f"**{study.title}** ({study.size} size)", f"The paper: {study.claim}"]
+    arms = [arm for arm in WHAT if any(not math.isnan(results.ours(row, arm)[0]) for row in study.rows)]
+    tables = [_scores(results, arm) for arm in arms or ["condpdiff"]]
+    shown += [part for table in tables for part in (markdown_table(table), table.caption)]
+    if missing := len(study.runs) - len(results.found):
+        size = "" if study.size == "embedded" else f" --size {study.size}"
+        said = f"{missing} of {len(study.runs)} experiments are missing"
+        shown.append(f"{said}; `condpdiff study run {study.name}{size}` runs them.")
+    if results.taken:
+        shown.append(f"Experiments of other settings have the names {', '.join(results.taken)}.")
+    if results.found:
+        baselines = sorted({e.baseline[:7] for e in results.found.values()})
+        stages = _stages(results)
+        shown += [markdown_table(stages), stages.caption, f"Run from commit {', '.join(baselines)}."]
+    return "\n\n".join(shown) + "\n"
+
+
+def _scores(results: Results, arm: str) -> Table:
+    """Rows x tasks of one arm, our figures left of the paper's; original and soup stand under the row they are of.
+
+    A row without lines of its own for them has the shared row's.
     """
-    if study.paper is None:
-        return {}
-    lines = pd.read_csv(study.paper, comment="#", dtype=str, keep_default_na=False)
-    values: Paper = {}
-    for row in (row for row in study.rows if row.paper):
-        keys = {key: str(value) for key, value in (row.paper or {}).items()}
-        own = lines[(lines[list(keys)] == pd.Series(keys)).all(axis=1)]
-        if "condpdiff" in own:
-            of_arms = own.set_index("task")[["condpdiff", "original", "soup"]].T.rename(columns={"Average": AVERAGE})
-        else:
-            of_arms = own.drop(columns=list(keys)).set_axis(["condpdiff"])
-        of_arms = of_arms.apply(pd.to_numeric)
-        of_arms[AVERAGE] = of_arms.pop(AVERAGE) if AVERAGE in of_arms else of_arms.mean(axis=1)
-        for arm, of_tasks in of_arms.iterrows():
-            values |= {(row.name, str(arm), str(task)): value for task, value in of_tasks.dropna().items()}
-    return values
+    study, shared = results.study, results.study.shared
+    tasks = [*results.tasks, AVERAGE]
+    theirs = sorted(dict.fromkeys(task for *_, task in results.paper), key=AVERAGE.__eq__)
+    metrics = {name: f" ({task.metrics[0]})" for row in reversed(study.rows) for name, task in row.preset.tasks.items()}
+    columns = ["row", "seeds", *(f"{task}{metrics.get(task, '')}" for task in tasks)]
+    columns += ["difference", "in seeds' std"] if shared else []
+    columns += [f"paper: {task}" for task in theirs] + (["paper: difference"] if theirs and shared else [])
+    lines: list[list[str]] = []
+    for row in study.rows:
+        count = len(results.runs(row))
+        of = str(count) if count == len(row.runs) else f"{count} of {len(row.runs)}"
+        for shown in (arm, *_references(results, row, arm)):
+            own = shown == arm
+            line = [row.name if count else f"{row.name} (missing)", of] if own else [f"{row.name}: {shown}", ""]
+            for mean, std in (results.ours(row, shown, task) for task in tasks):
+                line.append(number(mean) + (f" ± {std:.2f}" if std > 0 else ""))
+            differences = _differences(results, row, shared, arm) if shared and own else [""] * 3
+            line += differences[:2] if shared else []
+            line += [number(results.theirs(row, shown, task)) for task in theirs]
+            line += differences[2:] if theirs and shared else []
+            lines.append(line)
+    return Table(_caption(results, arm), columns, lines)
 
 
-def stage_runs(results: Results) -> dict[str, Counter[str]]:
-    """How many stage results each row had to compute: those in no baseline's dvc.lock and in no row before it.
+def _references(results: Results, row: Row, arm: str) -> list[str]:
+    """Reference arms that are the row's own: their values, or the paper's, are not the shared row's."""
 
-    Returns:
-        Rows that are there, the shared settings' first -> stage, in the order of dvc.lock and without its task ->
-        results of its own.
-    """
+    def figures(of: Row, reference: str) -> list[str]:
+        return [number(results.ours(of, reference)[0]), number(results.theirs(of, reference))]
+
+    shared, unknown = results.study.shared or row, [number(math.nan)] * 2
+    others = {r: unknown if shared is row else figures(shared, r) for r in REFERENCES[arm]}
+    return [r for r in REFERENCES[arm] if figures(row, r) not in (unknown, others[r])]
+
+
+def _differences(results: Results, row: Row, shared: Row, arm: str) -> list[str]:
+    """The average minus the shared row's, in points and in standard deviations of its seeds; and the paper's."""
+    default, std = results.ours(shared, arm)
+    ours = results.ours(row, arm)[0] - default
+    known = [ours, ours / std if std else math.nan, results.theirs(row, arm) - results.theirs(shared, arm)]
+    return [signed(math.nan if row.shared else difference) for difference in known]
+
+
+def _stages(results: Results) -> Table:
+    """How many results of each stage the rows had to compute: those in no baseline's dvc.lock and in no row before."""
     known = {entry for e in results.found.values() for entry in lock_at(e.baseline).items()}
     counts: dict[str, Counter[str]] = {}
     for row in sorted(results.study.rows, key=lambda row: not row.shared):
@@ -100,19 +183,40 @@ def stage_runs(results: Results) -> dict[str, Counter[str]]:
             for entry in lock.items():
                 own[entry[0].partition("@")[0]] += entry not in known
             known |= lock.items()
-    return counts
+    runs, shared = pd.DataFrame(counts).fillna(0).astype(int), results.study.shared
+    first = [shared.name] if shared is not None and shared.name in runs else []
+    others = runs.drop(columns=first)
+    table = runs[first].assign(rows=[f"{n} of {others.shape[1]} rows" for n in (others > 0).sum(axis=1)])
+    lines = table.assign(results=others.sum(axis=1)).astype(str).reset_index().to_numpy().tolist()
+    caption = "Stage results that rows needed of their own: neither in dvc.lock of the commit that they were run from, "
+    caption += "nor in a row before." + (f" {first[0]} is counted first, all its seeds together." if first else "")
+    return Table(caption, ["stage", *first, "other rows" if first else "rows", "results"], lines)
 
 
-def long_csv(results: Results) -> str:
-    """One line a value: study, size, row, seed, arm, task, value; the paper's values stand in lines of their own."""
-    study, out = results.study, io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["study", "size", "row", "seed", "arm", "task", "value", "paper"])
-    for row in study.rows:
-        for seed, experiment in results.runs(row).items():
-            for task, arms in experiment.values.round(2).iterrows():
-                for arm in (arm for arm in IN_CSV if not math.isnan(arms.get(arm, math.nan))):
-                    writer.writerow([study.name, study.size, row.name, seed, arm, task, arms[arm], ""])
-    for (row_name, arm, task), value in paper_values(study).items():
-        writer.writerow([study.name, study.size, row_name, "", arm, task, "", f"{value:g}"])
-    return out.getvalue()
+def _caption(results: Results, arm: str) -> str:
+    study, unit = results.study, "validation score in percent"
+    if results.of_families:
+        unit = "percent of the gap between mean soup and a member's own LoRA that is closed; "
+        unit += "settings are chosen on tuning"
+    said = [f"{WHAT[arm]} (`{arm}`): {unit}; mean ± standard deviation over seeds."]
+    if (shared := study.shared) is not None:
+        said.append(
+            f"Difference: of the average from `{shared.name}`, the settings that all rows share, and the same in "
+            "standard deviations of its seeds. original and soup stand under the row that they are of; other rows "
+            f"have those of `{shared.name}`."
+        )
+        if (seeds := len(results.runs(shared))) > 1:
+            from scipy.stats import t  # half a second
+
+            reach = t.ppf(0.975, seeds - 1) * math.sqrt(1 + 1 / seeds)  # of one more seed from the mean of these
+            said.append(
+                f"At 95 %, seeds alone take a row of one seed to {reach:.1f} of these standard deviations "
+                f"on either side (Student's t of {seeds} seeds): what lies within is not told from it."
+            )
+    if all(row.preset.params.eval.candidates == 1 for row in study.rows):
+        said.append("original is the last checkpoint alone.")
+    if results.paper and study.size == "embedded":
+        said.append("The paper's tasks and model are its own.")
+    if results.paper and arm == "condpdiff_mean":
+        said.append("The paper's figures are of selected candidates.")
+    return " ".join(said)

@@ -17,11 +17,7 @@ Say = Callable[[str], None]
 
 
 def run_rows(study: Study, jobs: int, dry_run: bool, say: Say) -> None:
-    """Run what is missing of a study; an experiment with a run's settings is that run, whatever its name.
-
-    Args:
-        jobs: so many experiments run side by side.
-        say: prints one line.
+    """Run what is missing of a study, `jobs` side by side; `say` prints one line.
     Raises UserError: a name is taken by other settings (nothing has run then), or experiments failed (the others ran).
     """
     missing = missing_runs(study, say)

@@ -1,9 +1,10 @@
 """What the report is made of, and how it becomes HTML and Markdown."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
@@ -16,7 +17,7 @@ from condpdiff.report.images import FONT, THEME, Image, Picture
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a caption that says what each figure is; the first column names the row."""
+    """The first column names the row; the caption says what each figure is."""
 
     caption: str
     columns: list[str]
@@ -51,17 +52,13 @@ class Text:
 Block = Table | Figures | Text
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     id: str
     title: str
     blocks: list[Block]
 
 
-@dataclass(frozen=True)
-class Report:
-    """The finished content."""
-
+class Report(NamedTuple):
     verdict: list[str]
     word: str  # beats | ties with | loses to: condpdiff and the best control
     tiles: list[tuple[str, str, str]]  # label, figure, note
@@ -73,7 +70,6 @@ class Report:
 
     @property
     def images(self) -> Iterator[Image]:
-        """Every figure and picture."""
         for block in (b for s in self.sections for b in s.blocks):
             if isinstance(block, Figures):
                 yield from block.images
@@ -83,14 +79,28 @@ class Report:
     @property
     def html(self) -> str:
         """A self-contained page: one small script that sorts tables, no request to any host."""
-        return html_page("condpdiff.report", "page.html.j2", report=self)
+        env = jinja2.Environment(
+            loader=jinja2.PackageLoader("condpdiff.report", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+            undefined=jinja2.StrictUndefined,
+        )  # fmt: skip
+        env.filters["inline"] = _inline
+        return env.get_template("page.html.j2").render(theme=THEME, font=FONT, report=self).rstrip() + "\n"
 
     @property
     def brief(self) -> str:
         """Verdict and results table, for the README and the terminal."""
-        warnings = [f"> **Warning:** {w}\n" for w in self.warnings]
-        table = markdown_table(self.table)
-        return "\n".join([" ".join(self.verdict) + "\n", *warnings, table, "", self.table.caption]) + "\n"
+        parts = [" ".join(self.verdict), *(f"> **Warning:** {w}" for w in self.warnings)]
+        return "\n\n".join([*parts, markdown_table(self.table), self.table.caption]) + "\n"
+
+
+def number(value: float, decimals: int = 2, sign: str = "") -> str:
+    """A dash for what is not known, and never `-0.00`; `sign="+"` shows a plus too."""
+    return "–" if math.isnan(value) else f"{round(float(value), decimals) + 0.0:{sign}.{decimals}f}".replace("-", "−")
+
+
+def signed(value: float) -> str:
+    """Two decimals, always with a sign."""
+    return number(value, sign="+")
 
 
 def best(values: np.ndarray) -> frozenset[tuple[int, int]]:
@@ -105,17 +115,6 @@ def markdown_table(table: Table) -> str:
         rows[i][j] = f"**{rows[i][j]}**"
     align = ["left", *["right" if table.numeric else "left"] * (len(header) - 1)]
     return tabulate(rows, header, tablefmt="pipe", colalign=align, disable_numparse=True)
-
-
-def html_page(package: str, name: str, **content: Any) -> str:
-    """A self-contained page from a package's template, which includes the style that all pages share."""
-    packages = dict.fromkeys(["condpdiff.report", package])
-    env = jinja2.Environment(
-        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(each, "") for each in packages]),
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
-    env.filters["inline"] = _inline
-    return env.get_template(name).render(theme=THEME, font=FONT, **content).rstrip() + "\n"
 
 
 def _inline(cell: str | Picture) -> Markup:

@@ -8,36 +8,24 @@ import pandas as pd
 
 from condpdiff.common.errors import UserError
 from condpdiff.evaluate.settings import DROPPED, NONSENSE
-from condpdiff.report.blocks import Block, Section, Table
-from condpdiff.report.compare import FEWEST, number, signed, student
-from condpdiff.report.evaluation import read_csv
+from condpdiff.report.blocks import Block, Section, Table, number, signed
+from condpdiff.report.evaluation import FEWEST, read_csv, student
 from condpdiff.zoo.settings import SHARED
 
-OTHERS = "other tasks' conditions"
+OTHERS, STATISTICS_OF_OTHERS = "other tasks' conditions", "other tasks' statistics"
 ENOUGH = 3  # tasks of which chance puts each one's own first in one case of 27
-STATISTICS_OF_OTHERS = "other tasks' statistics"
-CONTRASTS = (OTHERS, NONSENSE, DROPPED, STATISTICS_OF_OTHERS)
 SWAP = (
-    "Mean score of {count} a cell: generated under the row's condition, denormalised by the statistics of the "
-    "column's task and scored on it ({label}), from the same noise in all cells. Bold: the task's own condition. "
-    "Read a column down: where its cells are alike, the statistics make the LoRA and the condition does not."
-)
-DROPPED_IS = " dropped: the null condition that `ldm.condition_dropout` trains."
-SAME_STATISTICS = (
-    " With `normalize.method: {method}` all tasks have the same statistics, so a column's are its task's in name "
-    "alone, and the condition has to choose."
+    "Mean score of {count} a cell: generated under the row's condition, denormalised by the column's statistics and "
+    "scored on it ({label}). Where a column's cells are alike, the statistics make the LoRA and the condition does not."
 )
 OWN_MINUS = (
-    "What a task's own condition adds under its own statistics, and its own statistics under its own condition: the "
-    "mean score minus that under what the row names, each LoRA paired with the one from the same noise. The "
-    f"interval of the mean is Student's t over tasks (95 %); below {FEWEST} tasks there is none."
+    "A task's own score minus that under what the row names, from the same noise. The interval of the mean is of "
+    f"Student's t over tasks (95 %); below {FEWEST} tasks there is none."
 )
 STATISTICS = (
-    "The other way round: generated under the task's own condition in every cell, denormalised by the statistics of "
-    "the row's task, scored on the column's. Bold: its own. Where these cells differ and those above do not, the "
-    "statistics choose the task."
+    "Under the task's own condition, denormalised by the row's statistics. Where these cells differ and those above do "
+    "not, the statistics choose the task."
 )
-UNSCORED = " {count} without a score (what it gives is no number): counted as 0."
 
 
 @dataclass(frozen=True)
@@ -54,20 +42,19 @@ class Probed:
         """[tasks]: scores under a task's own condition and statistics."""
         return np.diag(self.statistics)
 
-    def swapped(self, contrast: str) -> np.ndarray:
-        """[rows, tasks]: scores under what a contrast puts in place of a task's own; no row where there is nothing."""
-        if contrast not in (OTHERS, STATISTICS_OF_OTHERS):
-            return self.conditions[self.conditions.index == contrast].to_numpy()
-        table = self.statistics if contrast == STATISTICS_OF_OTHERS else self.conditions.loc[self.statistics.index]
-        n = len(table)
-        others = table.to_numpy().T[~np.eye(n, dtype=bool)].reshape(n, max(n - 1, 0)).T
-        return others[~np.isnan(others).any(axis=1)]
+    @property
+    def swapped(self) -> dict[str, pd.DataFrame]:
+        """Contrast -> rows x tasks: scores under what stands in place of a task's own, NaN where that is its own."""
+        of_tasks, mine = self.conditions.loc[self.statistics.index], np.eye(len(self.own), dtype=bool)
+        found = {OTHERS: of_tasks.mask(mine)}
+        found |= {name: self.conditions.loc[[name]] for name in (NONSENSE, DROPPED) if name in self.conditions.index}
+        found[STATISTICS_OF_OTHERS] = self.statistics.mask(mine)
+        return {name: scores for name, scores in found.items() if scores.notna().any(axis=None)}
 
     @property
     def contrasts(self) -> dict[str, np.ndarray]:
         """Contrast -> [tasks]: a task's own score minus the mean under the contrast's, from the same noise."""
-        found = {name: self.swapped(name) for name in CONTRASTS}
-        return {name: self.own - scores.mean(axis=0) for name, scores in found.items() if scores.size}
+        return {name: self.own - scores.mean().to_numpy() for name, scores in self.swapped.items()}
 
 
 def read_probe(root: Path) -> Probed:
@@ -117,7 +104,7 @@ def verdict(found: Probed) -> list[str]:
             }[difference.word]
         else:
             says = f"Whether the {subject} {are} used **can't be told** from {count}"
-            if len(values) >= ENOUGH and (found.swapped(contrast) < found.own).all():
+            if len(values) >= ENOUGH and (found.swapped[contrast].max() < found.own).all():
                 says = f"The {subject} {used}, on each of {count} (too few for an interval)"
             said += f"; by task {signed(min(values))} to {signed(max(values))}"
         lines.append(f"{says}: {held} minus the other tasks' is {said}.")
@@ -128,12 +115,12 @@ def sections(found: Probed, label: str, nonsense: str, method: str) -> list[Sect
     """Nothing where nothing was probed; `label` says what is scored, `nonsense` what that condition is."""
     if not len(found.own):
         return []
-    caption = SWAP.format(count=_counted(found.samples, "LoRA"), label=label)
-    caption += SAME_STATISTICS.format(method=method) if method in SHARED else ""
-    caption += f" nonsense: {nonsense}." if NONSENSE in found.conditions.index else ""
-    caption += DROPPED_IS if DROPPED in found.conditions.index else ""
-    caption += UNSCORED.format(count=_counted(found.unscored, "LoRA")) if found.unscored else ""
-    known = found.contrasts
+    caption, known = SWAP.format(count=_counted(found.samples, "LoRA"), label=label), found.contrasts
+    caption += f" With `normalize.method: {method}` all tasks have the same statistics." if method in SHARED else ""
+    caption += f" nonsense: {nonsense}." if NONSENSE in known else ""
+    caption += " dropped: the null condition that `ldm.condition_dropout` trains." if DROPPED in known else ""
+    if found.unscored:
+        caption += f" {_counted(found.unscored, 'LoRA')} without a score (what it gives is no number): counted as 0."
     blocks: list[Block] = [_matrix(caption, "condition", found.conditions)]
     blocks += [_matrix(STATISTICS, "statistics", found.statistics)] if STATISTICS_OF_OTHERS in known else []
     if known:

@@ -6,32 +6,27 @@ import numpy as np
 import pandas as pd
 
 from condpdiff.experiments.params import Params
-from condpdiff.report import compare, images
+from condpdiff.report import evaluation, images
 from condpdiff.report.arms import OURS
-from condpdiff.report.blocks import Figures, Section, Table
-from condpdiff.report.compare import number
+from condpdiff.report.blocks import Figures, Section, Table, number
 from condpdiff.report.evaluation import Evaluation, Spec, read_csv
 from condpdiff.report.images import DASHED, LIGHT, Image, colour, marker, styled
 
 SHOWN = [0.0, 0.5, 1.0]  # doses of the table
 FIGURE = (
-    "Loss of samples that were asked for performance p, 0 being the zoo's worst checkpoint and 1 its best: each sample "
-    "(dots) and their mean (line), on the held-out training rows that p is measured on. Blue: the checkpoints "
-    "themselves at their own p. Dashed: soup."
+    "Samples (dots) and their mean (line) by the performance p that they were asked for, 0 being the zoo's worst "
+    "checkpoint and 1 its best, on the held-out rows that p is measured on. Blue: the checkpoints. Dashed: soup."
 )
-FIGURE_VALIDATION = " Below: the same samples' validation score; blue: the mean of the scored checkpoints."
 TABLE = (
-    "Spearman correlation of p with the negative loss, over all doses' samples: 1 means that asking for better gives "
-    "better, 0 that asking has no effect. Then the mean loss at p, and soup's."
+    "Spearman correlation of p with the negative loss: 1 means that asking for better gives better, 0 that asking has "
+    "no effect. Then means at p."
 )
-TABLE_VALIDATION = " Last the mean validation score at p, in percent."
 
 
 def frame(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
     """task, asked, candidate, loss, validation: every dose's candidates of all tasks, for `dvc plots`."""
-    columns = ["task", "asked", "candidate", "loss", "validation"]
-    parts = [samples(e).assign(task=e.name)[columns] for e in evaluations if len(e.doses)]
-    return pd.concat(parts) if parts else pd.DataFrame(columns=columns)
+    found = pd.concat(samples(e).assign(task=e.name) for e in evaluations)
+    return found[["task", "asked", "candidate", "loss", "validation"]]
 
 
 def sections(spec: Spec, params: Params) -> list[Section]:
@@ -45,8 +40,7 @@ def sections(spec: Spec, params: Params) -> list[Section]:
         zoo = read_csv(spec.data / "performance" / f"{e.name}.csv", ["checkpoint", "loss"])["loss"]
         loss = np.sort(zoo.to_numpy(dtype=np.float64)[-params.normalize.n_checkpoints :])[::-1]
         drawn.append(figure(e, performance_of(loss, params.ldm.performance), loss))
-    caption = FIGURE + (FIGURE_VALIDATION if scored else "")
-    return [Section("doses", "Asked-for against obtained performance", [Figures(caption, drawn), table(shown, scored)])]
+    return [Section("doses", "Asked-for against obtained performance", [Figures(FIGURE, drawn), table(shown, scored)])]
 
 
 @styled
@@ -67,8 +61,7 @@ def figure(e: Evaluation, p: np.ndarray, loss: np.ndarray) -> Image:
         axes[1].axhline(e.values("original").mean(), color=colour("original"), lw=1.5)
     axes[0].set_title(e.name)
     axes[-1].set_xlabel("performance asked for, p")
-    alt = f"{e.name}: loss of samples by asked-for performance; Spearman correlation {number(correlation(e))}"
-    return images.image(fig, f"dose-{e.name}", alt, legend=3)
+    return images.image(fig, f"dose-{e.name}", f"{e.name}: loss of samples by asked-for performance", legend=3)
 
 
 def table(shown: list[Evaluation], scored: bool) -> Table:
@@ -81,7 +74,7 @@ def table(shown: list[Evaluation], scored: bool) -> Table:
         means = ours.groupby(ours["asked"].round(6))[["loss", "validation"]].mean().reindex(SHOWN)
         cells = [number(correlation(e)), *(number(x, 3) for x in [*means["loss"], _soup(e, "loss")])]
         rows.append([e.name, *cells, *(number(x, 1) for x in means["validation"] if scored)])
-    return Table(TABLE + (TABLE_VALIDATION if scored else ""), columns, rows)
+    return Table(TABLE, columns, rows)
 
 
 def is_scored(e: Evaluation) -> bool:
@@ -91,7 +84,7 @@ def is_scored(e: Evaluation) -> bool:
 
 def correlation(e: Evaluation) -> float:
     """Spearman's, of the performance asked for with the negative loss; losses that are not numbers are left out."""
-    return compare.correlation(samples(e)["asked"], -samples(e)["loss"])
+    return evaluation.correlation(samples(e)["asked"], -samples(e)["loss"])
 
 
 def samples(e: Evaluation) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 What is wrong with a file is one line that names it. `condpdiff/text/report.py` has the words for such a run.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,26 +12,54 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors import SafetensorError, safe_open
 
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import read_json
 from condpdiff.report.arms import ARMS, CONTROLS, OURS
-from condpdiff.report.blocks import Table
-from condpdiff.report.compare import Comparison
+from condpdiff.report.blocks import Table, signed
 
+WORDS = ("beats", "ties with", "loses to")
+FEWEST = 5  # tasks of which an interval over tasks is given
 AVERAGE = "average"  # in place of a task: the mean over tasks
 HEADLINE = {  # arms of metrics.json: the selected candidate, or the mean over all
     AVERAGE: (OURS, f"{OURS}_mean", "original", "original_mean", "soup", "gaussian"),
     "task": (OURS, f"{OURS}_mean", "soup"),
 }
 Summary = pd.DataFrame
-"""task, arm, candidates (how many), selected, mean, std, best, worst, in the order of the tables: validation scores.
+"""task, arm, candidates (how many), selected, mean, std (of the sample), best, worst: validation scores. In racing all
+but `selected` are NaN for an arm of several candidates: they need every candidate's score."""
 
-std is the sample standard deviation over the candidates, NaN for a single one. In racing all but `selected` are NaN
-for an arm of several candidates: they need every candidate's score.
-"""
+
+@dataclass(frozen=True)
+class Difference:
+    """condpdiff minus another arm, with an interval."""
+
+    value: float
+    low: float
+    high: float  # both NaN where no interval is known
+
+    @property
+    def word(self) -> str:
+        """`ties` means that the interval holds 0: these rows can't tell the two apart."""
+        beats, ties, loses = WORDS
+        return beats if self.low > 0 else loses if self.high < 0 else ties
+
+    @property
+    def known(self) -> bool:
+        return not math.isnan(self.low)
+
+    def __str__(self) -> str:
+        return signed(self.value) + (f" [{signed(self.low)}, {signed(self.high)}]" if self.known else "")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """condpdiff against one arm, for each task and for the mean over tasks."""
+
+    arm: str
+    tasks: dict[str, Difference]
+    average: Difference
 
 
 @contextmanager
@@ -54,9 +83,8 @@ def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
 
 def read_arrays(path: Path, names: Sequence[str]) -> list[np.ndarray]:
     """Tensors of a safetensors file as NumPy arrays; a UserError if it is absent or broken."""
-    with _reading(path, "safetensors file"):
-        found = load_file(path)
-    return [found[name] for name in names]
+    with _reading(path, "safetensors file"), safe_open(path, "numpy") as found:
+        return [found.get_tensor(name) for name in names]
 
 
 def _read_distances(folder: Path, name: str, table: str, columns: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
@@ -71,8 +99,6 @@ def _read_distances(folder: Path, name: str, table: str, columns: list[str]) -> 
 
 @dataclass(frozen=True)
 class Scale:
-    """How a domain scores."""
-
     axis: str  # what an axis of scores says of `{metric}`
     bare: Mapping[str, str]  # arms that are no LoRA vectors, and what each is; they come first in every table
 
@@ -90,14 +116,11 @@ class Evaluation:
     task: Any  # the domain's own
     scale: Scale
     scores: pd.DataFrame
-    """[R] arm, candidate, checkpoint, rows, select, validation, validation_<metric>..., distance; index 0..R-1.
-
-    In racing `select` is NaN where a candidate dropped out, and validation where it did not win.
-    """
+    """[R] arm, candidate, checkpoint, rows, select, validation, validation_<metric>..., distance; index 0..R-1. In
+    racing `select` is NaN where a candidate dropped out, and validation where it did not win."""
     unscored: int  # candidates that were scored and whose score is not a number; they count as 0
     racing: bool  # each arm's winner alone was scored on validation
-    passes: dict[str, dict[str, int]]
-    """Split -> rows through the model: `done`, and what `full` selection would have cost."""
+    passes: dict[str, dict[str, int]]  # split -> rows through the model: `done`, and what `full` would have cost
     doses: pd.DataFrame
     """arm, asked, candidate, loss, validation: the soup (asked: NaN) and every dose's candidates; or no row."""
     points: pd.DataFrame  # [M]: arm, candidate
@@ -128,7 +151,6 @@ class Evaluation:
 
     @property
     def label(self) -> str:
-        """What an axis of scores says."""
         return self.scale.axis.format(metric=self.metric)
 
     @property
@@ -189,7 +211,6 @@ class Spec:
 
     @property
     def racing(self) -> bool:
-        """Some arms' winners alone were scored on validation."""
         return any(e.racing for e in self.evaluations)
 
     def compare(self, summary: Summary, arm: str, seed: int) -> Comparison:
@@ -219,11 +240,11 @@ def columns_of(spec: Spec) -> list[str]:
 
 def summarise(evaluations: Sequence[Evaluation]) -> Summary:
     """Every arm of every task."""
-    rows = []
-    for e, arm in [(each, arm) for each in evaluations for arm in each.arms]:
-        v = e.values(arm)
-        std = v.std(ddof=1) if len(v) > 1 else np.nan
-        rows.append([e.name, arm, len(v), e.picked(arm), v.mean(), std, v.max(), v.min()])
+    scores = [(e.name, arm, e.picked(arm), e.values(arm)) for e in evaluations for arm in e.arms]
+    rows = [
+        [task, arm, len(v), picked, v.mean(), v.std(ddof=1) if len(v) > 1 else np.nan, v.max(), v.min()]
+        for task, arm, picked, v in scores
+    ]
     return pd.DataFrame(rows, columns=["task", "arm", "candidates", "selected", "mean", "std", "best", "worst"])
 
 
@@ -241,13 +262,27 @@ def averages(summary: Summary, field: str = "selected") -> dict[str, float]:
 
 
 def metrics(summary: Summary, flags: Mapping[str, str]) -> dict[str, Any]:
-    """What `dvc metrics show` and `dvc exp show` show, with one decimal more than the tables.
-
-    In racing there is no mean over all candidates: not all have a score.
-    """
+    """What `dvc metrics show` and `dvc exp show` show, with one decimal more than the tables; not NaN."""
     picked = pivot(summary, "selected") | {f"{arm}_mean": row for arm, row in pivot(summary, "mean").items()}
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"tasks_not_learned": len(flags)}
     for task in picked[OURS]:
         shown = {arm: picked[arm][task] for arm in HEADLINE.get(task, HEADLINE["task"])}
         found[task] = {arm: round(value, 2) for arm, value in shown.items() if not np.isnan(value)}
-    return {**found, "tasks_not_learned": len(flags)}
+    return found
+
+
+def student(values: np.ndarray) -> Difference:
+    """Mean of differences [n], and its interval of 95 % where others of their kind might have been drawn.
+
+    Student's t: resampling so few would make it too narrow. Not known for fewer than FEWEST.
+    """
+    from scipy.stats import t  # half a second
+
+    n, mean = len(values), float(np.mean(values))
+    reach = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n)) if n >= FEWEST else math.nan
+    return Difference(mean, mean - reach, mean + reach)
+
+
+def correlation(x: np.ndarray | pd.Series, y: np.ndarray | pd.Series) -> float:
+    """Spearman's, -1 to 1, over the pairs that have both; NaN below two of them, and where one never varies."""
+    return float(pd.DataFrame({"x": x, "y": y}).corr("spearman", min_periods=2).to_numpy()[0, 1])

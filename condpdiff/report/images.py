@@ -86,7 +86,7 @@ def figure(height: float, rows: int = 1, columns: int = 1, width: float = PANEL)
 
 
 def image(fig: Figure, name: str, alt: str, legend: int = 0) -> Image:
-    """Render a figure without date, version or random ids; `legend` columns below it are of the first axes."""
+    """Render a figure without date, version or random ids, with a legend of so many columns below it."""
     if legend:
         fig.legend(*fig.axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=legend)
     buffer = io.StringIO()

@@ -1,43 +1,40 @@
-"""Where the generated weights lie: spread, distance to the zoo, and t-SNE."""
+"""Where the generated weights lie: spread, distance to the zoo, and t-SNE, which is of distances alone."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 
 from condpdiff.experiments.params import Params
-from condpdiff.report import figures
 from condpdiff.report.arms import MADE, OURS
-from condpdiff.report.blocks import Block, Figures, Section
-from condpdiff.report.compare import number
-from condpdiff.report.evaluation import Evaluation, Spec, arm_table
-from condpdiff.report.images import Image
+from condpdiff.report.blocks import Block, Figures, Section, number
+from condpdiff.report.evaluation import Evaluation, Spec, arm_table, candidates, correlation
+from condpdiff.report.images import LIGHT, Image, colour, figure, image, marker, styled
 
+EARLY_LATE = LinearSegmentedColormap.from_list("steps", ["#a5c8ff", "#5b91f5", "#2b57cf"])
+FACTORS = (1.0, 0.5, 2.0)  # of `report.perplexity`: what is seen at one perplexity alone is t-SNE's doing
+ITERATIONS = 1000
 HEALTHY = 0.5  # spread of the samples over the zoo's below which they are near copies of one vector
 SPREAD = (
-    "Spread of an arm's candidates (root mean square distance to their own mean) over that of the zoo. From "
-    f"{HEALTHY:g} up it is healthy; below, the candidates are near copies of one vector."
+    "Root mean square distance of an arm's candidates to their own mean, over that of the zoo. Below "
+    f"{HEALTHY:g} the candidates are near copies of one vector."
 )
-DISTANCE = (
-    "Median L2 from an arm's candidates to the nearest checkpoint (a checkpoint: to the nearest other one), "
-    "and between consecutive checkpoints."
-)
+DISTANCE = "Median L2 from an arm's candidates to the nearest (other) checkpoint, and between consecutive checkpoints."
 NOVELTY = (
     "Distance to the nearest checkpoint against the score ({label}). Dotted: one step of fine-tuning (the median "
-    "distance of consecutive checkpoints). Soup and Gaussian also lie away from every checkpoint: distance alone is "
-    "not novelty."
+    "distance of consecutive checkpoints). Soup and Gaussian lie away from every checkpoint: distance is no novelty."
 )
 CORRELATION = " ρ: Spearman's correlation of the two over condpdiff's candidates."
 TSNE = (
-    "t-SNE of the distances between weight vectors. Consecutive checkpoints are near copies, so they form a thread; "
-    "anything off the thread, soup and Gaussian noise included, may form a cluster of its own: a separate cluster is "
-    "not novelty. What is seen at one perplexity or seed and not at the others is t-SNE's doing."
+    "t-SNE of the distances between weight vectors. Consecutive checkpoints form a thread; anything off it may form a "
+    "cluster, which is no novelty. What is seen at one perplexity or seed alone is t-SNE's doing."
 )
 TRAJECTORIES = (
-    "t-SNE of what noises become on the way to a LoRA, decoded at a few denoising steps, among the zoo's checkpoints "
-    "and their soup. A line is one noise; its first point is decoded from pure noise. t-SNE shows who is near whom, "
-    "not how far."
+    "t-SNE of noises on their way to a LoRA, decoded at a few denoising steps, among checkpoints and soup. A line is "
+    "one noise. t-SNE shows who is near whom, not how far."
 )
 
 
@@ -46,16 +43,15 @@ def section(spec: Spec, params: Params, more: Sequence[Block]) -> Section:
     evaluations, view = spec.evaluations, (params.report.perplexity, params.report.seed)
     distance = arm_table(spec, DISTANCE, ("original", "soup", *MADE), _distance)
     step = ["one step of fine-tuning", *(number(e.step) for e in evaluations)]
-    caption = NOVELTY.format(label=spec.label) + CORRELATION
     blocks: list[Block] = [
         arm_table(spec, SPREAD, MADE, _spread),
         replace(distance, rows=[*distance.rows, step], foot=1),
-        Figures(caption, [novelty(e) for e in evaluations]),
+        Figures(NOVELTY.format(label=spec.label) + CORRELATION, [novelty(e) for e in evaluations]),
         *more,
-        Figures(TSNE, [figures.tsne(e, *view) for e in evaluations]),
+        Figures(TSNE, [tsne(e, *view) for e in evaluations]),
     ]
     if followed := [e for e in evaluations if (e.ways[0]["arm"] == OURS).any()]:
-        blocks.append(Figures(TRAJECTORIES, [figures.trajectories(e, *view) for e in followed]))
+        blocks.append(Figures(TRAJECTORIES, [trajectories(e, *view) for e in followed]))
     return Section("novelty", "Where the generated weights lie", blocks)
 
 
@@ -63,7 +59,7 @@ def novelty(e: Evaluation) -> Image:
     """Every candidate's distance against its score."""
     alt = f"{e.name}: distance to the nearest checkpoint against {e.metric}"
     x = e.scores["distance"].to_numpy(dtype=np.float64)
-    return figures.against_score(e, x, f"novelty-{e.name}", "L2 to the nearest checkpoint", alt, e.step)
+    return against_score(e, x, f"novelty-{e.name}", "L2 to the nearest checkpoint", alt, e.step)
 
 
 def _spread(e: Evaluation, arm: str) -> str:
@@ -74,3 +70,100 @@ def _spread(e: Evaluation, arm: str) -> str:
 
 def _distance(e: Evaluation, arm: str) -> str:
     return number(float(np.median(e.values(arm, "distance"))))
+
+
+@styled
+def against_score(e: Evaluation, x: np.ndarray, name: str, label: str, alt: str, step: float = math.nan) -> Image:
+    """Candidates, x [R], by arm; those whose x is NaN are left out. `step` is x of a dotted line."""
+    fig, (ax,) = figure(3.3)
+    for arm in e.arms:
+        rows = candidates(e.scores, arm).index
+        if np.isnan(x[rows]).all():
+            continue
+        ax.scatter(
+            x[rows], e.values(arm), s=34 if len(rows) == 1 else 18, marker=marker(arm), color=colour(arm), alpha=0.85,
+            edgecolors=LIGHT["panel"], linewidths=0.5, label=arm, zorder=3 if arm == OURS else 2,
+        )  # fmt: skip
+    if np.isfinite(step):
+        ax.axvline(step, color=LIGHT["muted"], lw=1, ls=":")
+        at, muted = ax.get_xaxis_transform(), LIGHT["muted"]
+        ax.text(step, 1, " one step", transform=at, va="top", fontsize=7.5, color=muted)
+    rho = correlation(x[candidates(e.scores, OURS).index], e.values(OURS))
+    if np.isfinite(rho):
+        said = f"condpdiff: ρ = {rho:.2f}".replace("-", "−")
+        ax.set_title(said, loc="right", fontsize=8, fontweight="normal", color=LIGHT["muted"])
+        alt += f"; Spearman's correlation over condpdiff's candidates {rho:.2f}"
+    ax.set(xlabel=label, ylabel=e.label, title=e.name)
+    return image(fig, name, alt, legend=3)
+
+
+def views(count: int, perplexity: float, seed: int) -> list[tuple[float, int]]:
+    """Perplexity and seed of each panel; those that so few points make equal are one."""
+    asked = [*((perplexity * factor, seed) for factor in FACTORS), (perplexity, seed + 1)]
+    return list(dict.fromkeys((min(p, max((count - 1) / 3, 1.0)), s) for p, s in asked))
+
+
+@styled
+def tsne(e: Evaluation, perplexity: float, seed: int) -> Image:
+    """Zoo and arms in two dimensions, a panel for each perplexity and seed."""
+    panels = views(len(e.distances), perplexity, seed)
+    rows = (len(panels) + 1) // 2
+    fig, axes = figure(1.2 + 1.75 * rows, rows, min(2, len(panels)))
+    for ax in axes[len(panels) :]:
+        ax.set_axis_off()
+    for ax, view in zip(axes, panels, strict=False):
+        xy = embed(e.distances, *view)
+        _checkpoints(ax, xy[candidates(e.points, "checkpoint").index])
+        for arm in (arm for arm in e.arms if (e.points["arm"] == arm).any()):
+            mine = xy[candidates(e.points, arm).index]
+            _dots(ax, mine, arm, 6.5 if len(mine) == 1 else 4)
+        ax.set_title(f"perplexity {view[0]:.3g}, seed {view[1]}", fontsize=8, fontweight="normal")
+    fig.suptitle(e.name, x=0.02, ha="left", fontsize=9.5, fontweight="bold")
+    alt = f"{e.name}: t-SNE of checkpoints, controls and generated weights at {len(panels)} settings"
+    return image(fig, f"tsne-{e.name}", alt, legend=3)
+
+
+@styled
+def trajectories(e: Evaluation, perplexity: float, seed: int) -> Image:
+    """Noises on their way to a LoRA, among checkpoints and soup."""
+    points, distances = e.ways
+    xy = embed(distances, perplexity, seed)
+    fig, (ax,) = figure(3.5)
+    _checkpoints(ax, xy[points["arm"] == "checkpoint"])
+    _dots(ax, xy[points["arm"] == "soup"], "soup", 7)
+    ways = [rows.sort_values("point").index for _, rows in points[points["arm"] == OURS].groupby("candidate")]
+    for way in ways:
+        ax.plot(*xy[way].T, "-o", color=colour(OURS), lw=0.9, ms=2.5, alpha=0.6, zorder=2)
+    noise, end = (xy[[way[at] for way in ways]] for at in (0, -1))
+    ax.plot(*noise.T, "o", ms=5.5, mfc=LIGHT["panel"], mec=colour(OURS), mew=1.2, zorder=4, label="noise")
+    _dots(ax, end, OURS, 6)
+    ax.set_title(e.name)
+    alt = f"{e.name}: t-SNE of denoising trajectories, checkpoints and soup"
+    return image(fig, f"trajectories-{e.name}", alt, legend=3)
+
+
+def _checkpoints(ax: Axes, xy: np.ndarray) -> None:
+    """The zoo [N, 2], first to last; t-SNE's axes have no unit."""
+    ax.scatter(xy[:, 0], xy[:, 1], c=np.arange(len(xy)), cmap=EARLY_LATE, s=12, linewidths=0)
+    for at, word in ((0.0, "first"), (1.0, "last")):
+        ax.plot([], [], "o", color=EARLY_LATE(at), ms=5, label=f"checkpoint, {word}")
+    ax.set(xticks=[], yticks=[])
+    ax.margins(0.06)
+
+
+def _dots(ax: Axes, xy: np.ndarray, arm: str, size: float) -> None:
+    """Vectors of one arm [n, 2]; a larger mark lies above."""
+    ax.plot(*xy.T, marker(arm), color=colour(arm), ms=size, mec=LIGHT["panel"], mew=0.4, zorder=size, label=arm)
+
+
+def embed(distances: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
+    """t-SNE of a distance matrix [M, M] -> [M, 2]; on one thread, as sums over threads differ by machine."""
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    model = TSNE(
+        metric="precomputed", init="random", random_state=seed, perplexity=min(perplexity, (len(distances) - 1) / 3),
+        max_iter=ITERATIONS,
+    )  # fmt: skip
+    with threadpool_limits(1):
+        return model.fit_transform(distances.astype(np.float64))

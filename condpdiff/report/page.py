@@ -2,46 +2,33 @@
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from condpdiff.common.files import new_directory, write_json
 from condpdiff.common.settings import PARAMS
 from condpdiff.experiments.params import Params
-from condpdiff.report import condition_section, doses_section, figures, novelty_section, studies_section
+from condpdiff.report import condition_section, doses_section, evaluation, novelty_section, studies_section
 from condpdiff.report.arms import OURS
-from condpdiff.report.blocks import Block, Figures, Report, Section, Table, Text, best
-from condpdiff.report.compare import WORDS, Comparison, number, signed
-from condpdiff.report.evaluation import Spec, Summary, averages, columns_of, metrics, pivot, read_csv, summarise
+from condpdiff.report.blocks import Block, Figures, Report, Section, Table, Text, best, number, signed
+from condpdiff.report.evaluation import WORDS, Comparison, Evaluation, Spec, Summary, averages, columns_of, pivot
+from condpdiff.report.images import DASHED, LIGHT, Image, colour, figure, image, jitter, marker, named_rows, styled
 from condpdiff.zoo.settings import SHARED
 
 if TYPE_CHECKING:
     from condpdiff.text.report import TextSpec
 
-FOREST = "condpdiff minus the other arm, selected candidates: **right of 0 condpdiff is better**. "
-DIFFERENCES = " The best control was picked with hindsight, which favours it."
-DIFFERENCES_MEAN = " The last column compares means over all candidates, so that no selection enters."
-ARMS = (
-    "Scores of all candidates that have one (dots), their mean (bar) and the selected one (diamond, and figure at the "
-    "right). Dashed: soup. Arms out of the range are arrows."
-)
-VARIANT = f"{OURS}, paper's variant"
-VARIANT_IS = " Last row: a task's own statistics choose it (study `frame`, mean over {seeds} seeds)."
-CANDIDATES = "{label}: mean ± sample standard deviation over an arm's candidates (best in brackets)."
-RACING = (
-    "Candidates were selected by racing (`eval.select`). {why} {done:,} rows went through the models in place of "
-    "{full:,}."
-)
 WATCHED = ("condpdiff", "stages", "configs", "params.yaml", "dvc.yaml")
 """What a result depends on; dvc.lock and the metrics change with every run."""
 
 
 def build(spec: "TextSpec", params: Params) -> Report:
     """Select, summarise, compare and draw; a further section has its line here."""
-    names, summary = [e.name for e in spec.evaluations], summarise(spec.evaluations)
+    names, summary = [e.name for e in spec.evaluations], evaluation.summarise(spec.evaluations)
     margin = params.report.learned_margin
     flags = {e.name: why for e in spec.evaluations if (why := spec.why_not_learned(e, margin))}
     comparisons = spec.comparisons(summary, params.report.seed)
@@ -62,10 +49,16 @@ def build(spec: "TextSpec", params: Params) -> Report:
             *condition_section.sections(probed, spec.label, spec.nonsense, params.normalize.method),
             *studies_section.sections(),
             Section("paper", "The paper's figures, for context", spec.paper()),
-            settings_section(_tasks(spec)),
+            settings_section(
+                Table(
+                    "The tasks, from `configs/tasks/`; steps are those before the collection window opens.",
+                    ["task", *spec.task_settings(spec.evaluations[0])],
+                    [[e.name, *spec.task_settings(e).values()] for e in spec.evaluations],
+                )
+            ),
         ],
         table=table,
-        metrics=metrics(summary, flags) | condition_section.effect(probed),
+        metrics=evaluation.metrics(summary, flags) | condition_section.effect(probed),
         plots={
             "arms": summary[list(columns)].rename(columns=columns).round(4),
             "doses": doses_section.frame(spec.evaluations),
@@ -78,13 +71,7 @@ def build(spec: "TextSpec", params: Params) -> Report:
 def training_curve(tasks: list[str], data: Path, file: str, y: str) -> pd.DataFrame:
     """`data/zoo/<task>/<file>` of all tasks in one frame, for `dvc plots`: task, step, <y>."""
     columns = ["task", "step", y]
-    return pd.concat(read_csv(data / "zoo" / task / file, columns)[columns] for task in tasks)
-
-
-def _tasks(spec: "TextSpec") -> Table:
-    cells = {e.name: spec.task_settings(e) for e in spec.evaluations}
-    caption = "The tasks, from `configs/tasks/`; steps are those before the collection window opens."
-    return Table(caption, ["task", *next(iter(cells.values()))], [[task, *row.values()] for task, row in cells.items()])
+    return pd.concat(evaluation.read_csv(data / "zoo" / task / file, columns)[columns] for task in tasks)
 
 
 def settings_section(*blocks: Block) -> Section:
@@ -106,7 +93,7 @@ def revision() -> str:
 
 
 def write(out: Path, report: Report, settings: str) -> None:
-    """Write a report's files to `out`, and its warnings to stderr; `settings` is the fingerprint in metrics.json."""
+    """A report's files; its warnings go to stderr too. `settings` is the fingerprint in metrics.json."""
     for warning in report.warnings:
         sys.stderr.write(f"warning: {warning}\n")
     out.mkdir(exist_ok=True)
@@ -172,12 +159,17 @@ def _results(spec: "TextSpec", params: Params, comparisons: Mapping[str, Compari
         f"{p.collect.rank}. One run; seeds: data {p.data.seed}, collect {p.collect.seed}, autoencoder {p.ae.seed}, "
         f"diffusion {p.ldm.seed}, sample {p.sample.seed}, eval {p.eval.seed}, report {p.report.seed}."
     )
+    forest = "condpdiff minus the other arm, selected candidates: **right of 0 condpdiff is better**. " + spec.interval
+    arms = (
+        "Scores of all candidates that have one (dots), their mean (bar) and the selected one (diamond, and figure at "
+        "the right). Dashed: soup. Arms out of the range are arrows."
+    )
     blocks: list[Block] = [
         Text(f"{spec.measured(params)} {said}"),
-        Figures(FOREST + spec.interval, [figures.forest(shown)], wide=True),
+        Figures(forest, [draw_differences(shown)], wide=True),
         table,
         _differences(spec, shown, comparisons.get("mean")),
-        Figures(ARMS, [figures.arms(e) for e in spec.evaluations]),
+        Figures(arms, [draw_arms(e) for e in spec.evaluations]),
         Table("What each arm is.", ["arm", "what it is"], list(spec.scale.arms.items()), numeric=False),
     ]
     return Section("results", "What beats what", blocks)
@@ -193,8 +185,8 @@ def selected_table(spec: Spec, summary: Summary, caption: str, shared: bool) -> 
     columns = ["arm", *(f"{e.name} ({e.metric})" for e in spec.evaluations), "mean"][: len(tasks) + 1]
     variant, seeds = studies_section.papers_variant(names, OURS)
     if len(variant) and shared:
-        rows.append([VARIANT, *(number(variant.get(task, variant.mean()), 1) for task in tasks)])
-        caption += VARIANT_IS.format(seeds=seeds)
+        rows.append([f"{OURS}, paper's variant", *(number(variant.get(t, variant.mean()), 1) for t in tasks)])
+        caption += f" Last row: a task's own statistics choose it (study `frame`, mean over {seeds} seeds)."
     bold = best(pd.DataFrame(picked).T[tasks].round(1).to_numpy())
     return Table(caption, columns, rows, bold)
 
@@ -202,13 +194,12 @@ def selected_table(spec: Spec, summary: Summary, caption: str, shared: bool) -> 
 def _differences(spec: "TextSpec", shown: list[Comparison], mean: Comparison | None) -> Table:
     columns = {f"minus {c.arm}": c for c in shown} | ({"mean minus mean original": mean} if mean else {})
     rows = [[e.name, *(str(c.tasks[e.name]) for c in columns.values())] for e in spec.evaluations]
-    tasks = len(rows)
-    if tasks > 1:
-        rows.append(["mean of tasks", *(str(c.average) for c in columns.values())])
-    rows.append(["verdict: condpdiff", *(c.average.word.split()[0] for c in columns.values())])
-    caption = spec.differences + DIFFERENCES + (DIFFERENCES_MEAN if mean else "")
-    accent = frozenset({len(rows) - 2, len(rows) - 1})
-    return Table(caption, ["condpdiff", *columns], rows, accent=accent, foot=len(rows) - tasks)
+    foot = [["mean of tasks", *(str(c.average) for c in columns.values())]] if len(rows) > 1 else []
+    foot.append(["verdict: condpdiff", *(c.average.word.split()[0] for c in columns.values())])
+    caption = f"{spec.differences} The best control was picked with hindsight, which favours it."
+    caption += " The last column compares means over all candidates, so that no selection enters." if mean else ""
+    rows, n = rows + foot, len(rows) + len(foot)
+    return Table(caption, ["condpdiff", *columns], rows, accent=frozenset({n - 2, n - 1}), foot=len(foot))
 
 
 def _candidates(spec: "TextSpec", summary: Summary) -> Section:
@@ -216,18 +207,18 @@ def _candidates(spec: "TextSpec", summary: Summary) -> Section:
     if spec.racing:
         counts = [counts for e in spec.evaluations for counts in e.passes.values()]
         done, full = (sum(each[key] for each in counts) for key in ("done", "full"))
-        text = Text(RACING.format(why=spec.why_racing, done=done, full=full))
-        return Section("candidates", "What racing leaves out", [text, *_all_metrics(spec)])
-    said = {}
-    for s in summary.to_dict("records"):
-        spread = "" if s["candidates"] == 1 else f" ± {s['std']:.1f} ({number(s['best'], 1)})"
-        said[s["arm"], s["task"]] = number(s["mean"], 1) + spread
-    rows = [
-        [str(arm), str(most), *(said.get((arm, e.name), "–") for e in spec.evaluations)]
-        for arm, most in summary.groupby("arm", sort=False)["candidates"].max().items()
-    ]
-    caption = CANDIDATES.format(label=spec.label[0].upper() + spec.label[1:])
-    table = Table(caption, ["arm", "candidates", *(e.name for e in spec.evaluations)], rows)
+        text = f"Candidates were selected by racing (`eval.select`). {spec.why_racing} "
+        text += f"{done:,} rows went through the models in place of {full:,}."
+        return Section("candidates", "What racing leaves out", [Text(text), *_all_metrics(spec)])
+    several = summary["candidates"] > 1
+    spread = " ± " + summary["std"].map("{:.1f}".format) + " (" + summary["best"].map(lambda x: number(x, 1)) + ")"
+    said = summary["mean"].map(lambda x: number(x, 1)) + spread.where(several, "")
+    cells = summary.assign(said=said).pivot(index="arm", columns="task", values="said").fillna("–")
+    most = summary.groupby("arm", sort=False)["candidates"].max()
+    cells = cells.loc[most.index, [e.name for e in spec.evaluations]]
+    cells.insert(0, "candidates", most.astype(str))
+    caption = f"{spec.label[0].upper()}{spec.label[1:]}: mean ± sample standard deviation over an arm's candidates "
+    table = Table(caption + "(best in brackets).", ["arm", *cells], list(cells.itertuples(name=None)))
     title = "All candidates, and the paper's rule"
     return Section("candidates", title, [table, *spec.rules(summary), *_all_metrics(spec)])
 
@@ -241,3 +232,57 @@ def _all_metrics(spec: "TextSpec") -> list[Block]:
     arms = [arm for arm in evaluations[0].arms if all(arm in e.arms for e in evaluations)]
     rows = [[arm, *(number(e.picked(arm, f"validation_{metric}"), 1) for e, metric in shown)] for arm in arms]
     return [Table(spec.all_metrics, ["arm", *(f"{e.name} {metric}" for e, metric in shown)], rows)]
+
+
+@styled
+def draw_arms(e: Evaluation) -> Image:
+    """One row an arm: candidates as dots, mean as a bar, the selected one as a diamond, or an arrow at the edge."""
+    names = e.arms
+    fig, (ax,) = figure(0.9 + 0.27 * len(names))
+    values = {arm: v[~np.isnan(v)] for arm in names for v in (e.values(arm),)}
+    shown = np.concatenate([v for arm, v in values.items() if arm not in e.scale.bare])
+    pad = max(0.06 * np.ptp(shown), 0.25)
+    low, high = shown.min() - pad, shown.max() + pad
+    ax.axvline(values["soup"][0], color=colour("soup"), lw=1, ls=DASHED, zorder=1)
+    for y, arm in enumerate(names):
+        v, picked, c = values[arm], e.picked(arm), colour(arm)
+        if not low <= picked <= high:
+            edge = np.clip(picked, low + pad / 5, high - pad / 5)
+            ax.plot(edge, y, "<" if picked < low else ">", color=c, ms=5, clip_on=False)
+        else:
+            if len(v) > 1:
+                ax.scatter(v, y + 0.26 * jitter(np.arange(len(v))), s=11, color=c, alpha=0.45, linewidths=0, zorder=2)
+                ax.plot([v.mean()] * 2, [y - 0.34, y + 0.34], color=c, lw=2, solid_capstyle="butt", zorder=3)
+            ax.plot(picked, y, "D", ms=5.5, mfc=c, mec=LIGHT["panel"], mew=1, zorder=4)
+        at, weight = ax.get_yaxis_transform(), "bold" if arm == OURS else "normal"
+        ax.text(1.02, y, f"{picked:.1f}", transform=at, va="center", fontsize=8, fontweight=weight)
+    ax.set(xlim=(low, high), xlabel=e.label, title=e.name)
+    named_rows(ax, names, names.index(OURS))
+    said = ", ".join(f"{arm} {e.picked(arm):.1f}" for arm in names)
+    return image(fig, f"arms-{e.name}", f"{e.name}: {e.metric} of every arm; selected candidates: {said}")
+
+
+@styled
+def draw_differences(comparisons: Sequence[Comparison]) -> Image:
+    """condpdiff minus each other arm with its interval, for each task and for their mean."""
+    tasks = list(comparisons[0].tasks)
+    several = len(tasks) > 1
+    rows = [*tasks, "mean of tasks"] if several else tasks
+    fig, (ax,) = figure(1.0 + (0.13 * len(comparisons) + 0.1) * len(rows), width=4.4)
+    ax.axvline(0, color=LIGHT["ink"], lw=1)
+    for j, c in enumerate(comparisons):
+        each = [*c.tasks.values(), *([c.average] if several else [])]
+        y = np.arange(len(rows)) + (j - (len(comparisons) - 1) / 2) * 0.21
+        x = np.array([d.value for d in each])
+        error = np.abs(np.array([[d.low, d.high] for d in each]).T - x)
+        ax.errorbar(
+            x, y, xerr=error, fmt=marker(c.arm), color=colour(c.arm), ms=5.5, mec=LIGHT["panel"],
+            mew=0.7, lw=1.6, label=f"minus {c.arm}",
+        )  # fmt: skip
+    if several:
+        ax.axhspan(len(tasks) - 0.5, len(tasks) + 0.5, color=LIGHT["line"], alpha=0.55, lw=0, zorder=0)
+    named_rows(ax, rows, -1, pad=0.5 if several else 0.7)
+    ax.set_xlabel("condpdiff minus the other arm, points")
+    alt = "; ".join(f"condpdiff minus {c.arm}: {c.average}" for c in comparisons)
+    said = f"Differences between selected candidates, mean of tasks: {alt}"
+    return image(fig, "differences", said, legend=len(comparisons))

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from condpdiff.report.blocks import Block, Figures, Section, Table
-from condpdiff.report.compare import number, signed
+from condpdiff.report.blocks import Block, Figures, Section, Table, number, signed
 from condpdiff.report.evaluation import AVERAGE, read_csv
 from condpdiff.report.images import LIGHT, Image, colour, figure, image, marker, named_rows, styled
 
@@ -14,14 +13,13 @@ STUDIES = Path("docs/studies")
 FRAME = STUDIES / "frame.csv"
 OF_FAMILIES = ("styles",)  # their values are shares of a gap, which docs/studies.md alone shows
 CAPTION = (
-    "`{study}` at the size `{size}`, over the mean of its tasks: condpdiff_mean is the mean over all generated "
-    "candidates, then over seeds, and std its sample standard deviation over seeds; condpdiff is the selected "
-    "candidate, mean over seeds; minus soup is condpdiff_mean less the soup of the row's own checkpoints, which needs "
-    "no generator. The paper's figures are of other models and tasks: compare differences between rows."
+    "`{study}` at the size `{size}`, means over tasks and seeds: condpdiff_mean is of all generated candidates, std "
+    "its standard deviation over seeds; condpdiff is the selected candidate; minus soup is condpdiff_mean less the "
+    "soup of the row's checkpoints. The paper's figures are of other models and tasks: compare differences of rows."
 )
 FIGURES = (
-    "The same rows: condpdiff_mean of each seed (dots) and the mean over seeds (diamond), beside the soup of the row's "
-    "checkpoints (square). Rows whose diamonds lie no further apart than one row's dots are not told apart."
+    "condpdiff_mean of each seed (dots) and the mean over seeds (diamond), beside the soup (square). Rows whose "
+    "diamonds lie no further apart than one row's dots are not told apart."
 )
 
 
@@ -39,46 +37,49 @@ def papers_variant(tasks: list[str], arm: str) -> tuple[pd.Series, int]:
 def sections() -> list[Section]:
     """All tables of `docs/studies`, and a figure of each that has been run; nothing where there is none."""
     found = [
-        (str(study), str(size), rows)
+        (str(study), str(size), rows[rows["task"] == AVERAGE])
         for path in sorted(STUDIES.glob("*.csv"))
         if path.stem not in OF_FAMILIES
         for (study, size), rows in read_csv(path, COLUMNS).groupby(["study", "size"], sort=False)
     ]
-    drawn = [plot(*each) for each in found if len(_averages(each[2], "condpdiff_mean"))]
+    ran = [each for each in found if (each[2]["arm"][each[2]["value"].notna()] == "condpdiff_mean").any()]
     blocks: list[Block] = [_table(*each) for each in found]
-    blocks += [Figures(FIGURES, drawn)] if drawn else []
+    blocks += [Figures(FIGURES, [plot(*each) for each in ran])] if ran else []
     return [Section("studies", "Studies", blocks)] if blocks else []
-
-
-def _averages(rows: pd.DataFrame, arm: str, column: str = "value") -> pd.Series:
-    """An arm's averages over tasks by row, one a seed; those that are not known are left out."""
-    shown = rows[(rows["arm"] == arm) & (rows["task"] == AVERAGE)]
-    return shown.set_index("row")[column].dropna()
 
 
 @styled
 def plot(study: str, size: str, rows: pd.DataFrame) -> Image:
-    """A line a row of a study that has figures: seeds, their mean, and the soup."""
-    ours, soup = (_averages(rows, arm) for arm in ("condpdiff_mean", "soup"))
-    means = ours.groupby(level=0, sort=False).mean()
-    names, soups = list(means.index), soup.groupby(level=0).mean().reindex(means.index)
+    """A line a row of a study that has figures: seeds, their mean, and the soup; `rows` are of averages over tasks."""
+    ours = rows[rows["arm"] == "condpdiff_mean"].dropna(subset="value")
+    means = rows.pivot_table("value", "row", "arm").reindex(ours["row"].unique(), columns=["soup", "condpdiff_mean"])
+    names = list(means.index)
     fig, (ax,) = figure(1.0 + 0.27 * len(names))
-    ax.scatter(ours, [names.index(row) for row in ours.index], s=14, color=colour("condpdiff"), alpha=0.5, linewidths=0)
-    for arm, values, label in (("soup", soups, "soup"), ("condpdiff", means, "condpdiff_mean")):
-        c, edge = colour(arm), LIGHT["panel"]
-        ax.plot(values, range(len(names)), marker(arm), ms=5.5, color=c, mec=edge, mew=0.7, label=label)
+    seeds, c = ours["row"].map(names.index), colour("condpdiff")
+    ax.scatter(ours["value"], seeds, s=14, color=c, alpha=0.5, linewidths=0)
+    for arm, column in (("soup", "soup"), ("condpdiff", "condpdiff_mean")):
+        y, c, edge = range(len(names)), colour(arm), LIGHT["panel"]
+        ax.plot(means[column], y, marker(arm), ms=5.5, color=c, mec=edge, mew=0.7, label=column)
     named_rows(ax, names, bold=None)
     ax.set(xlabel="average over tasks", title=study)
-    said = ", ".join(f"{name} {value:.2f}" for name, value in means.items())
-    return image(fig, f"study-{study}-{size}", f"{study}: condpdiff_mean of every row: {said}", legend=2)
+    return image(fig, f"study-{study}-{size}", f"{study}: condpdiff_mean of every row", legend=2)
 
 
 def _table(study: str, size: str, rows: pd.DataFrame) -> Table:
-    lines = []
-    for name, of_row in rows.groupby("row", sort=False):
-        means, selected, soups = (_averages(of_row, arm) for arm in ("condpdiff_mean", "condpdiff", "soup"))
-        paper, over = _averages(of_row, "condpdiff", "paper"), signed(means.mean() - soups.mean())
-        cells = [number(means.mean()), number(means.std()), number(selected.mean()), over, number(paper.mean())]
-        lines.append([str(name), str(max(len(means), len(selected))), *cells])
-    columns = ["row", "seeds", "condpdiff_mean", "std", "condpdiff", "minus soup", "paper"]
-    return Table(CAPTION.format(study=study, size=size), columns, lines)
+    """Of averages over tasks."""
+
+    def of(arm: str, column: str = "value") -> pd.DataFrame:
+        by_row = rows[rows["arm"] == arm].groupby("row")[column]
+        return by_row.agg(["mean", "std", "count"]).reindex(rows["row"].unique())
+
+    ours, picked, soup, paper = of("condpdiff_mean"), of("condpdiff"), of("soup"), of("condpdiff", "paper")
+    columns = {
+        "seeds": pd.concat([ours, picked])["count"].groupby(level=0, sort=False).max().fillna(0).map("{:.0f}".format),
+        "condpdiff_mean": ours["mean"].map(number),
+        "std": ours["std"].map(number),
+        "condpdiff": picked["mean"].map(number),
+        "minus soup": (ours["mean"] - soup["mean"]).map(signed),
+        "paper": paper["mean"].map(number),
+    }
+    lines = pd.DataFrame(columns).reset_index().to_numpy().tolist()
+    return Table(CAPTION.format(study=study, size=size), ["row", *columns], lines)

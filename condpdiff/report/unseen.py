@@ -9,9 +9,8 @@ import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
 
 from condpdiff.common.task import Task
-from condpdiff.report.blocks import Block, Figures, Report, Section, Table, Text, best
-from condpdiff.report.compare import WORDS, number
-from condpdiff.report.evaluation import read_csv
+from condpdiff.report.blocks import Block, Figures, Report, Section, Table, Text, best, number
+from condpdiff.report.evaluation import WORDS, read_csv
 from condpdiff.report.images import LIGHT, PANEL, Image, Picture, figure, image, styled
 from condpdiff.report.page import settings_section, training_curve
 
@@ -63,22 +62,14 @@ GROUPS = {  # of members, and their keys of metrics.json; settings are chosen by
 }  # fmt: skip
 DRAWS = 2000  # of the bootstrap over members
 GAP = (
-    "Share of the gap between mean soup and a member's own LoRA that each arm closes, in percent, {what}: (mean soup − "
-    "arm) / (mean soup − own), of means over members; 100 is as near as the own LoRA, 0 no nearer than the mean soup. "
-    "In brackets the 95 % interval, by resampling members. Bold: highest of its column among arms that saw nothing of "
-    "the member but its condition."
+    "Percent of the gap between mean soup and a member's own LoRA that each arm closes, {what}, and the 95 % interval, "
+    "by resampling members. Bold: highest of its column among arms that saw nothing of the member but its condition."
 )
 TABLE = "Mean over unseen members; **lower is better**, but for accuracy, where **higher is better**."
 WHOSE = (
     "Distance in pixels (RMSE) of the images of one style's LoRA (row) to the true images of each style (column). "
     "Darker is nearer; a ring marks the row's nearest."
 )
-ARMS_ARE = (
-    "What each arm is, and what one LoRA costs on this machine, made side by side with others of its family. Arms "
-    "without a generator are fitted in one call, whose cost stands with each."
-)
-GRID = "pictures of the condition, and images of other captions, the same ones and noises for every arm."
-COST = "After further steps of fine-tuning on the member's own images or rows, mean over unseen members."
 
 
 def build(tasks: Mapping[str, Task], data: Path, seed: int) -> Report:
@@ -92,14 +83,14 @@ def build(tasks: Mapping[str, Task], data: Path, seed: int) -> Report:
     unseen = {name: found[found["tier"] == "unseen"].dropna(axis=1, how="all") for name, found in families.items()}
     table = _table(unseen)
     choose = [table, *(_gap_table(g, gaps[g]) for g in (*new, SEEN) if g in gaps), _arms(pd.concat(unseen.values()))]
+    pictured = [name for name in tasks if (data / "eval" / name / "images").is_dir()]
+    pictures = [*_grids(data, pictured), _between(data, pictured)]
     sections = [
         Section("choose", "Does the condition choose?", [*choose, *_whose(data, tasks)]),
-        Section("images", "What it makes of pictures", [*_grids(data, tasks), _between(data, tasks)]),
-        Section("start", "As a start for fine-tuning", [Figures(COST, [start(groups[g], g) for g in new])]),
+        *([Section("images", "What it makes of pictures", pictures)] if pictured else []),
+        Section("start", "As a start for fine-tuning", [Figures(TABLE, [start(groups[g], g) for g in new])]),
         settings_section(),
     ]
-    if not any((data / "eval" / name / "images").is_dir() for name in tasks):
-        sections.pop(1)
     shares = {g: cells["share"] for g, cells in main.items()}
     ahead = [shares[g]["condpdiff"] > shares[g].filter(RIVALS).max() for g in new]
     arms = pd.concat([main[g].assign(task=g, score=shares[g], mean=shares[g]) for g in groups if g != SEEN])
@@ -201,8 +192,9 @@ def _table(families: Mapping[str, pd.DataFrame]) -> Table:
 
 def _arms(unseen: pd.DataFrame) -> Table:
     seconds = unseen.groupby("arm")["seconds"].mean()
-    shown = [[arm, what, number(seconds[arm], 2)] for arm, what in ARMS.items() if arm in seconds]
-    return Table(ARMS_ARE, ["arm", "what it is", "seconds"], shown, numeric=False)
+    shown = [[arm, what, number(seconds[arm])] for arm, what in ARMS.items() if arm in seconds]
+    caption = "What each arm is, and what one LoRA costs on this machine, made side by side with others of its family."
+    return Table(caption, ["arm", "what it is", "seconds"], shown, numeric=False)
 
 
 def _whose(data: Path, tasks: Mapping[str, Task]) -> list[Block]:
@@ -225,22 +217,21 @@ def _grids(data: Path, families: Iterable[str]) -> list[Block]:
     """Two unseen members of each family: its condition's pictures, and what each arm makes of the scored captions."""
     tables: list[Block] = []
     for name in families:
-        folder = data / "eval" / name / "images"
-        rows: list[list[str | Picture]] = []
+        folder, rows = data / "eval" / name / "images", list[list[str | Picture]]()
         for q in sorted(int(path.stem.rpartition("-")[2]) for path in folder.glob("own-*.png"))[:2]:
             files = {arm: (folder / f"{arm}-{q}.png").read_bytes() for arm in SHOWN}
             cells = [Picture(f"{name}-{arm}-{q}", f"{name} {q}: {arm}", png) for arm, png in files.items()]
             rows.append([f"{name}/{q}", *cells])
-        tables.append(Table(f"{name}: {GRID}", ["style", *SHOWN], rows, pictures=True))
+        caption = f"{name}: pictures of the condition, and images of other captions, the same for every arm."
+        tables.append(Table(caption, ["style", *SHOWN], rows, pictures=True))
     return tables
 
 
 def _between(data: Path, families: Iterable[str]) -> Figures:
     """Of each family one caption's image on the way from one unseen member's condition to another's."""
+    files = {name: path for name in families for path in (data / "eval" / name / "images").glob("between-*.png")}
     found = [
-        Picture(f"{name}-between", f"{name}: from one unseen style to another", path.read_bytes())
-        for name in families
-        for path in (data / "eval" / name / "images").glob("between-*.png")
+        Picture(f"{name}-between", f"{name}: between two styles", path.read_bytes()) for name, path in files.items()
     ]
     return Figures("Between the conditions of two unseen members, at both ends theirs, from the same noise.", found)
 
@@ -257,8 +248,7 @@ def start(rows: pd.DataFrame, group: str) -> Image:
             line[0] = means["no_lora" if name == "zero" else name]
             ax.plot(pd.Series(line).sort_index(), "-o", color=LIGHT[colour], lw=1.6, ms=3.5, label=name)
     ax.set(xlabel="steps of fine-tuning", ylabel=MEASURES[key], title=group)
-    alt = f"{group}: distance over steps of fine-tuning from each start"
-    return image(fig, f"start-{group.replace(' ', '-')}", alt, legend=3)
+    return image(fig, f"start-{group.replace(' ', '-')}", f"{group}: fine-tuning from each start", legend=3)
 
 
 @styled

@@ -8,10 +8,11 @@ import numpy as np
 from condpdiff.common.errors import UserError
 from condpdiff.experiments.params import Params
 from condpdiff.report.arms import CONTROLS, OURS
-from condpdiff.report.blocks import Block, Figures, Table, Text
-from condpdiff.report.compare import Comparison, Difference, number, signed
+from condpdiff.report.blocks import Block, Figures, Table, Text, number, signed
 from condpdiff.report.evaluation import (
     AVERAGE,
+    Comparison,
+    Difference,
     Evaluation,
     Scale,
     Spec,
@@ -24,8 +25,7 @@ from condpdiff.report.evaluation import (
     read_arrays,
     read_csv,
 )
-from condpdiff.report.figures import against_score
-from condpdiff.report.novelty_section import CORRELATION
+from condpdiff.report.novelty_section import CORRELATION, against_score
 from condpdiff.text.resampling import RESAMPLES, Outputs, compare
 from condpdiff.text.task import Task
 

@@ -10,8 +10,7 @@ from functools import partial
 import numpy as np
 
 from condpdiff.report.arms import OURS
-from condpdiff.report.compare import Comparison, Difference
-from condpdiff.report.evaluation import Evaluation, candidates, selected
+from condpdiff.report.evaluation import Comparison, Difference, Evaluation, candidates, selected
 
 RESAMPLES = 2000
 Metric = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]

@@ -104,10 +104,3 @@ def test_says_where_each_input_comes_from_and_whether_it_is_there(
 )
 def test_condition_encoder_is_looked_for(keys: dict[str, str], says: str) -> None:
     assert module.encoder_state(load_preset("default").params.condition.model_copy(update=keys)) == says
-
-
-def test_render_shows_every_task_and_family() -> None:
-    text = render(told("bert-base-r16"))
-    parts = ["K = 1,179,648", "N = 150", "rank 16", "sst2", "stsb", "matthews", "domain     text"]
-    assert not [part for part in parts if part not in text]
-    assert "4 unseen, 2 tuning, 32 train members" in render(told("style-many"))

@@ -101,12 +101,6 @@ def test_run_of_families_is_set_up_for_them(keys: dict[str, Any], line: str) -> 
     assert message_of(check_run, run(**keys), "params.yaml").startswith(f"params.yaml: {line}")
 
 
-def test_families_without_task_loss_may_have_any_autoencoder() -> None:
-    apply(load_preset("style-many-smoke"))
-    off = {"task_loss": {"steps": 0}, "prediction": "epsilon"}
-    assert check_run(run(ae={"arch": "conv1d"}, ldm=off), "params.yaml")[0].ae.arch == "conv1d"
-
-
 def test_fingerprint_is_of_the_settings_however_they_are_written() -> None:
     before = fingerprint(*load_params())
     assert len(before) == 12 and before.isalpha()

@@ -55,16 +55,6 @@ def test_any_value_survives_dvc(value: Any) -> None:
     assert yaml.safe_load(PARAMS.read_text(encoding="utf-8"))["a"]["b"] == value
 
 
-def test_a_key_that_params_lacks_is_added() -> None:
-    from dvc.utils.hydra import apply_overrides
-
-    text = PARAMS.read_text(encoding="utf-8")
-    PARAMS.write_text("\n".join(line for line in text.splitlines() if "doses:" not in line), encoding="utf-8")
-    run = load_study("table3").rows[0].preset
-    apply_overrides(str(PARAMS), [word for word in words(run) if "=" in word])
-    assert fingerprint(*load_params()) == run.settings
-
-
 @pytest.mark.parametrize("size", SIZES)
 def test_the_default_row_is_one_experiment_in_all_studies_of_the_generator(size: str) -> None:
     shared = [load_study(name, size).shared for name in OF_GENERATOR]

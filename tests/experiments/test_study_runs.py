@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from condpdiff.common.errors import UserError
-from condpdiff.experiments import finished, study_results, study_run, study_table
+from condpdiff.experiments import finished, study_results, study_run
 from condpdiff.experiments.study_plan import load_study, pick_rows
 from tests.clone import ROOT, run
 from tests.experiments.toy import commits, make
@@ -53,7 +53,7 @@ def test_a_failing_row_does_not_stop_the_others_and_is_named_with_its_log(toy: P
 
 def test_show_marks_missing_rows_and_counts_stage_runs(toy: Path) -> None:
     found = study_results.read(load_study("toy"))
-    shown = study_table.markdown(found)
+    shown = study_results.markdown(found)
     rows = cells(shown.partition("Mean over all")[2])
     assert rows["default"][0] == "1" and rows["default"][4] == "79.99"
     assert rows["loud (missing)"][:5] == ["0 of 1", "–", "–", "–", "–"]
@@ -122,16 +122,10 @@ def test_a_name_with_other_settings_is_refused_and_what_is_missing_runs_alone(to
     _, refused = study()
     assert commits(toy)["toy-loud"] == before["toy-one_hot"]
     assert "toy-loud" in refused and "`dvc exp remove toy-loud`" in refused
-    assert "have the names toy-loud." in study_table.markdown(study_results.read(load_study("toy")))
+    assert "have the names toy-loud." in study_results.markdown(study_results.read(load_study("toy")))
     run(toy, "dvc", "exp", "remove", "toy-loud")
     said, error = study()
     assert error == "" and said[-1] == "1 run, all there"
     after = commits(toy)
     assert before.items() < after.items() and set(after) - set(before) == {"toy-loud"}
     assert study()[0] == [f"toy-{row}: there" for row in ("default", "loud", "one_hot")] + ["all there"]
-
-
-def test_rows_of_equal_settings_are_one_experiment_whatever_its_name(toy: Path) -> None:
-    text = (toy / "configs/studies/toy.yaml").read_text(encoding="utf-8")
-    (toy / "configs/studies/other.yaml").write_text(text.replace("one_hot: {keys", "hot: {keys"), encoding="utf-8")
-    assert "other-hot: there, as toy-one_hot" in study(name="other")[0]

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from condpdiff.experiments import finished
-from condpdiff.experiments import study_table as table
+from condpdiff.experiments import study_results as table
 from condpdiff.experiments.finished import Experiment
-from condpdiff.experiments.study_plan import load_study, study_names
-from condpdiff.experiments.study_results import Results, paper_values
+from condpdiff.experiments.study_plan import load_study
+from condpdiff.experiments.study_results import Results
 from tests.experiments.conftest import ROOT
 
 Arms = dict[str, float]
@@ -93,21 +93,6 @@ def test_a_row_has_reference_lines_of_its_own_where_they_differ() -> None:
     assert references == {"n-1: soup": "70.00", "n-150: original": "79.00", "n-150: soup": "80.50"}
 
 
-def test_nothing_has_to_be_there() -> None:
-    for name in study_names():
-        for size in ("embedded", "paper"):
-            found = made(name, lambda row, seed: None, size)
-            text = table.markdown(found)
-            assert "(missing)" in text and f"`condpdiff study run {name}" in text
-
-
-def test_rows_of_several_models_have_no_difference_and_all_references() -> None:
-    arms = {"condpdiff": 80.0, "original": 79.0, "soup": 80.5}
-    found = lines(table.markdown(made("table1", lambda row, seed: arms, "paper")))
-    assert "difference" not in found["row"]
-    assert found["deberta-r4: soup"][-1] == "80.70" and found["deberta-r4: soup"][7] == "80.50"
-
-
 def test_values_are_of_arms_csv_and_an_average_is_of_arms_that_all_tasks_have(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "task,arm,score,mean,low,high\na,condpdiff,80,79,,\na,soup,81,,,\nb,condpdiff,70,60,,\n"
     monkeypatch.setattr(finished, "read_at", lambda commit, path: text)
@@ -121,7 +106,7 @@ def test_every_figure_of_the_paper_is_shown(name: str) -> None:
     """At the paper's size; full fine-tuning (Table 1) is no row of a study."""
     study = load_study(name, "paper")
     assert study.paper is not None
-    shown = set(paper_values(study).values())
+    shown = set(Results(study, {}, []).paper.values())
     text = re.sub(r"(?m)^.*,full,.*\n|^#.*\n", "", study.paper.read_text(encoding="utf-8"))
     head, *rows = [line.split(",") for line in text.splitlines()]
     scored = [i for i, column in enumerate(head) if column in {"condpdiff", "original", "soup", "SST2", "STSB", "MRPC"}]

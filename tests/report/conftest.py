@@ -50,7 +50,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     root = build(tmp_path_factory.mktemp("text") / "run")
     write_study(root)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("condpdiff.report.figures.ITERATIONS", 250)
+        patch.setattr("condpdiff.report.novelty_section.ITERATIONS", 250)
         with pytest.MonkeyPatch.context() as inside:
             inside.chdir(root)
             report.main()
@@ -66,7 +66,7 @@ def movies(text: Made) -> Evaluation:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures without content: drawing is most of a report's time."""
-    monkeypatch.setattr("condpdiff.report.figures.embed", lambda distances, *_: np.zeros((len(distances), 2)))
+    monkeypatch.setattr("condpdiff.report.novelty_section.embed", lambda distances, *_: np.zeros((len(distances), 2)))
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda _, file, **__: file.write("<svg></svg>"))
 
 

@@ -87,24 +87,3 @@ def test_a_click_or_a_key_sorts_numbers_as_numbers_and_the_third_restores_the_or
     assert heading.get_attribute("aria-sort") is None and column(table, 0) == before
     table.locator("thead button").first.click()
     assert column(table, 0) == sorted(before)
-
-
-def test_differences_sort_by_sign_and_their_verdict_stays_below(page: Page) -> None:
-    table = page.locator("table", has=page.get_by_text("verdict: condpdiff"))
-    foot = table.locator("tfoot").inner_text()
-    table.locator("thead button").nth(3).click()
-    differences = [value(cell) for cell in column(table, 3)]
-    assert differences == sorted(differences) and len(differences) == 2
-    assert table.locator("tfoot").inner_text() == foot and "mean of tasks" in foot
-
-
-def test_without_script_the_page_has_no_buttons_and_the_same_words(browser: Browser, address: str) -> None:
-    words = []
-    for script in (True, False):
-        with browser.new_context(java_script_enabled=script) as context:
-            page = context.new_page()
-            page.goto(address)
-            assert (page.locator("th button").count() > 0) is script
-            assert page.get_by_role("heading", name="Studies").count() == 1
-            words.append(page.locator("main").inner_text())
-    assert words[0].split() == words[1].split()

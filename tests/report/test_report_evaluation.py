@@ -13,13 +13,11 @@ import pytest
 from conftest import Made, opened, tables
 from fake_run import build
 from PIL import Image
-from safetensors.numpy import load_file, save_file
 
 from condpdiff.common.errors import UserError
-from condpdiff.report import studies_section
-from condpdiff.report.blocks import Table, markdown_table
-from condpdiff.report.compare import Comparison, Difference, correlation, number, signed, student
-from condpdiff.report.evaluation import Evaluation, metrics, pivot, read_csv, selected, summarise
+from condpdiff.report import evaluation, studies_section
+from condpdiff.report.blocks import Table, markdown_table, number, signed
+from condpdiff.report.evaluation import Comparison, Difference, Evaluation, pivot, read_csv, selected, summarise
 from condpdiff.report.images import LARGEST, Picture
 from condpdiff.report.page import build as build_page
 from condpdiff.report.page import selected_table, verdict
@@ -69,13 +67,6 @@ def test_the_best_control_is_the_one_of_the_best_average(text: Made) -> None:
     assert text.spec.comparisons(summarise(evaluations), 0)["control"].arm == "pca_gaussian"
 
 
-def test_the_best_of_each_column_is_bold(text: Made) -> None:
-    summary = summarise([with_scores(e, soup=99.9) for e in text.spec.evaluations])
-    found = selected_table(text.spec, summary, "", shared=False)
-    assert found.columns == ["arm", "movies (accuracy)", "tweets (pearson)", "mean"]
-    assert {found.rows[i][0] for i, _ in found.bold} == {"soup"} and len(found.bold) == 3
-
-
 @pytest.mark.parametrize(
     ("arms", "margin", "word"),
     [
@@ -115,23 +106,6 @@ def test_what_is_missing_broken_or_of_another_size_is_named_in_one_line(
     assert "\n" not in str(error.value) and "0x" not in str(error.value)
 
 
-def test_an_unknown_arm_comes_after_the_known_ones_and_is_shown(run: Path) -> None:
-    change(lambda s: pd.concat([s, s.tail(1).assign(arm="new")], ignore_index=True))
-    path = Path("data/eval/movies/predictions.safetensors")
-    found = load_file(path)
-    save_file(found | {"predictions": np.concatenate([found["predictions"], found["predictions"][-1:]])}, path)
-    spec, params = opened()
-    assert spec.evaluations[0].arms[-2:] == ["condpdiff", "new"]
-    assert build_page(spec, params).table.rows[-1][0] == "new"
-
-
-def test_a_score_that_is_no_number_counts_as_0_and_is_counted(run: Path) -> None:
-    change(lambda s: s.assign(**{c: s[c].mask(s["arm"] == "condpdiff") for c in ("select", "validation")}))
-    e = opened()[0].evaluations[0]
-    assert e.unscored == 6
-    assert pivot(summarise([e]), "selected")["condpdiff"]["movies"] == 0
-
-
 @pytest.fixture
 def raced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(build(tmp_path / "race", racing=True))
@@ -144,21 +118,8 @@ def test_in_racing_a_candidate_that_was_not_scored_does_not_count_as_zero(movies
     ours, soup = (summarise([e]).set_index("arm").loc[arm] for arm in ("condpdiff", "soup"))
     assert ours["candidates"] == 6 and ours[["mean", "std", "best", "worst"]].isna().all()
     assert soup["selected"] == soup["mean"] == soup["best"] == soup["worst"]
-    found, full = (metrics(summarise([each]), {})["movies"] for each in (e, movies))
+    found, full = (evaluation.metrics(summarise([each]), {})["movies"] for each in (e, movies))
     assert found == {k: v for k, v in full.items() if not k.endswith("_mean")}  # the same candidates are selected
-
-
-@pytest.mark.usefixtures("raced")
-def test_in_racing_a_winner_whose_score_is_no_number_counts_as_zero_and_flags_its_task() -> None:
-    def edit(scores: pd.DataFrame) -> pd.DataFrame:
-        lost = scores.index.isin([selected(scores, "condpdiff"), selected(scores, "original")])
-        return scores.assign(**{c: scores[c].mask(lost) for c in scores if c.startswith("validation")})
-
-    change(edit)
-    spec, _ = opened()
-    assert spec.evaluations[0].unscored == 2
-    assert pivot(summarise(spec.evaluations[:1]), "selected")["condpdiff"]["movies"] == 0
-    assert "(0.0) is not 2 points above the majority class" in spec.why_not_learned(spec.evaluations[0], 2.0)
 
 
 def test_all_metrics_stand_in_a_table_where_a_task_has_several(run: Path, text: Made) -> None:
@@ -272,9 +233,12 @@ def test_means_are_of_candidates_drawn_anew_and_selected_ones_are_not(both: Run)
 
 
 def test_student_s_interval_is_known_from_five_values_on() -> None:
-    found, reach = student(np.array([1.0, 2.0, 3.0, 4.0, 5.0])), 2.7764 * (2.5 / 5) ** 0.5  # t of 4 degrees of freedom
+    found, reach = (
+        evaluation.student(np.array([1.0, 2.0, 3.0, 4.0, 5.0])),
+        2.7764 * (2.5 / 5) ** 0.5,
+    )  # t of 4 degrees of freedom
     assert (found.low, found.value, found.high) == pytest.approx((3 - reach, 3, 3 + reach), abs=1e-3)
-    few = student(np.array([1.0, 2.0, 3.0, 4.0]))
+    few = evaluation.student(np.array([1.0, 2.0, 3.0, 4.0]))
     assert not few.known and np.isnan([few.low, few.high]).all() and str(few) == "+2.50"
     assert [signed(x) for x in (1.234, -0.5, -0.001, 0.0, np.nan)] == ["+1.23", "−0.50", "+0.00", "+0.00", "–"]
     assert [number(x, 1) for x in (1.234, -0.5, np.nan)] == ["1.2", "−0.5", "–"]
@@ -282,9 +246,9 @@ def test_student_s_interval_is_known_from_five_values_on() -> None:
 
 def test_correlation_is_of_ranks_and_leaves_out_what_is_not_known() -> None:
     x = np.array([1.0, 2.0, 3.0, np.nan, 4.0])
-    assert correlation(x, np.array([1.0, 10.0, 100.0, 0.0, np.nan])) == pytest.approx(1)
-    assert correlation(x, -(x**3)) == pytest.approx(-1)
-    assert np.isnan(correlation(x, np.ones(5))) and np.isnan(correlation(x[:1], x[:1]))
+    assert evaluation.correlation(x, np.array([1.0, 10.0, 100.0, 0.0, np.nan])) == pytest.approx(1)
+    assert evaluation.correlation(x, -(x**3)) == pytest.approx(-1)
+    assert np.isnan(evaluation.correlation(x, np.ones(5))) and np.isnan(evaluation.correlation(x[:1], x[:1]))
 
 
 @pytest.mark.parametrize(

@@ -132,16 +132,6 @@ def test_a_race_is_reported_without_what_needs_every_candidate(tmp_path: Path, m
     assert set(json.loads(Path("report/metrics.json").read_text())["movies"]) == {"condpdiff", "soup"}
 
 
-@pytest.mark.parametrize(
-    "file", ["eval/tweets/scores.csv", "eval/tweets/trajectories.safetensors", "zoo/tweets/loss.csv", "probe/swap.csv"]
-)
-def test_what_is_missing_is_named_in_one_line(run: Path, file: str) -> None:
-    (run / "data" / file).unlink()
-    with pytest.raises(UserError) as error:
-        report.main()
-    assert str(error.value) == f"data/{file}: no such file; run `dvc repro`"
-
-
 def test_what_went_wrong_is_warned_of_everywhere(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A task that learned nothing, candidates without a score, and samples without a loss."""
     path = run / "data/eval/movies/scores.csv"
@@ -201,10 +191,5 @@ def test_revision_is_the_commit_and_whether_settings_or_code_differ_from_it(
     head = git(tmp_path, "git", "rev-parse", "HEAD").stdout[:12]
     Path("dvc.lock").write_text("every run writes it\n")
     assert revision() == f"`{head}`"
-    Path("condpdiff").mkdir()
-    for changed in ("condpdiff/new.py", "params.yaml"):
-        Path(changed).write_text("")
-        assert revision() == f"`{head}` with uncommitted changes"
-        git(tmp_path, "git", "clean", "--quiet", "-fd", "condpdiff")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert revision() == "unknown"
+    Path("params.yaml").write_text("")
+    assert revision() == f"`{head}` with uncommitted changes"

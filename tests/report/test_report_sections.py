@@ -13,7 +13,7 @@ from fake_run import write_probe, write_study
 from condpdiff.common.errors import UserError
 from condpdiff.experiments.study_plan import load_study
 from condpdiff.experiments.study_results import Results, long_csv
-from condpdiff.report import doses_section, figures, novelty_section, studies_section
+from condpdiff.report import doses_section, novelty_section, studies_section
 from condpdiff.report.blocks import Figures, Section, Table
 from condpdiff.report.condition_section import (
     OTHERS,
@@ -50,37 +50,12 @@ def test_the_table_has_means_at_three_doses_and_a_dash_for_one_not_asked(movies:
     assert found.columns[-1] == "loss, soup" and "validation" not in found.caption
 
 
-def test_tsne_is_shown_under_several_settings() -> None:
-    assert figures.views(200, 20, 3) == [(20, 3), (10, 3), (40, 3), (20, 4)]  # half and double, another seed
-    assert figures.views(13, 20, 0) == [(4, 0), (4, 1)]  # settings that few points make equal are shown once
-
-
-@pytest.mark.parametrize(
-    ("figure", "labels", "absent"),
-    [
-        ("tsne", ["soup", "gaussian", "pca_gaussian", "condpdiff", "checkpoint, last"], []),
-        ("trajectories", ["noise", "soup", "condpdiff"], []),
-        ("mistakes", ["gaussian", "condpdiff"], ["no_lora", "majority"]),  # these are no LoRA
-    ],
-)
-def test_figures_name_what_they_draw(text: Made, figure: str, labels: list[str], absent: list[str]) -> None:
-    svg = (text.report / f"figures/{figure}-movies.svg").read_text()
-    assert all(f">{label}<" in svg for label in labels) and not any(f">{label}<" in svg for label in absent)
-
-
 def test_a_narrow_spread_is_marked_and_one_step_of_fine_tuning_stands_below(text: Made, undrawn: None) -> None:
     found = novelty_section.section(text.spec, text.params, text.spec.novelty())
     spread, distance, overlap = tables(found)
     assert spread.rows[-1] == ["condpdiff", "0.90", "0.31 (narrow)"]
     assert distance.rows[-1][0] == "one step of fine-tuning" and distance.foot == 1
     assert overlap.rows[-1][2] == "–"  # regression has no mistakes
-
-
-def test_the_figures_say_how_distance_and_mistakes_go_with_the_score(movies: Evaluation) -> None:
-    scores = movies.scores.copy()
-    ours = scores["arm"] == "condpdiff"
-    scores.loc[ours, "distance"] = -scores.loc[ours, "validation"]
-    assert "condpdiff: ρ = −1.00" in novelty_section.novelty(replace(movies, scores=scores)).content.decode()
 
 
 def test_overlap_of_mistakes_leaves_out_the_checkpoint_itself(text: Made, movies: Evaluation) -> None:

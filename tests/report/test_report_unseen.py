@@ -13,7 +13,7 @@ from PIL import Image
 from condpdiff.common.task import Members
 from condpdiff.report import unseen
 from condpdiff.report.blocks import Figures, Report, Text
-from condpdiff.report.compare import WORDS
+from condpdiff.report.evaluation import WORDS
 from condpdiff.report.unseen import ARMS, BEST, HELD_OUT, KNOWN, MEASURES, RIVALS, SHOWN
 
 MEAN, OWN, SAMPLES = 60.0, 20.0, 4
