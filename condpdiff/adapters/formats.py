@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from condpdiff.common.errors import UserError
+from condpdiff.common.errors import UserError, first_line
 from condpdiff.common.files import open_tensors, read_json, read_tensors, write_tensors
 from condpdiff.zoo.adapters import LABELS
 from condpdiff.zoo.placed import PREFIX
@@ -31,7 +31,7 @@ IGNORED = (
     "modules_to_save target_modules task_type exclude_modules corda_config eva_config init_lora_weights loftq_config "
     "fan_in_fan_out layers_pattern lora_ga_config megatron_core ensure_weight_tying qalora_group_size runtime_config"
 )
-"""Keys of PEFT's configuration, as words, that change nothing of W0 + (alpha / r) B A; any other one must be empty."""
+"""Keys of PEFT's configuration that change nothing of W0 + (alpha / r) B A; any other one must be empty."""
 STARTS = (None, True, False, "gaussian", "eva", "orthogonal")  # ways of drawing A and B that leave W0 as it is
 HEADS = ("classifier", "classifier.out_proj", "classification_head.out_proj", "score", "logits_proj")
 """What transformers calls the last layer of a classifier."""
@@ -46,9 +46,10 @@ class Adapter:
     base: str | None = None  # what the base model is called; None where a file does not say
     labels: list[str] | None = None  # class names in the order of their indices
 
-    def part(self, lora: bool) -> dict[str, Tensor]:
-        """The LoRA's matrices, or the head's tensors."""
-        return {key: tensor for key, tensor in self.tensors.items() if (".lora_" in key) == lora}
+    @property
+    def matrices(self) -> dict[str, Tensor]:
+        """The LoRA's, without the head."""
+        return {key: tensor for key, tensor in self.tensors.items() if ".lora_" in key}
 
 
 def is_adapter(path: Path) -> bool:
@@ -59,8 +60,7 @@ def is_adapter(path: Path) -> bool:
 
 def head_width(tensors: Mapping[str, Tensor]) -> int | None:
     """C of a classifier's last layer [C, d]; None without one."""
-    found = (tensors.get(f"{PREFIX}{head}.weight") for head in HEADS)
-    return next((len(weight) for weight in found if weight is not None), None)
+    return next((len(tensors[key]) for head in HEADS if (key := f"{PREFIX}{head}.weight") in tensors), None)
 
 
 def read_labels(folder: Path) -> list[str] | None:
@@ -76,11 +76,9 @@ def read_labels(folder: Path) -> list[str] | None:
 def read_adapter(path: Path) -> Adapter:
     """Read a PEFT folder, a folder with a diffusers file, or one file of diffusers' or kohya's keys.
 
-    An adapter of another name than `default` lies in a folder of that name: where it is the only one it is found.
-
     Raises a UserError if there is none, it is a pickle, can't be read, or is more than W0 + (alpha / r) B A.
     """
-    if path.is_dir() and not is_adapter(path):
+    if path.is_dir() and not is_adapter(path):  # an adapter of another name than `default` lies in a folder of that
         inside = [each for each in path.iterdir() if each.is_dir() and is_adapter(each)]
         if len(inside) != 1:
             raise UserError(f"{path}: no adapter in it, allowed: {CONFIG} with {PEFT_FILE}, or {ONE_FILE}")
@@ -91,19 +89,20 @@ def read_adapter(path: Path) -> Adapter:
     if (path / CONFIG).is_file():
         config = read_json(path / CONFIG)
         _check_config(config, path / CONFIG)
-        return _adapter(read_tensors(path / PEFT_FILE), config, {}, path)
+        return _adapter(read_tensors(path / PEFT_FILE), config, [], path)
     with open_tensors(file) as opened:
-        tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
         metadata = json.loads((opened.metadata() or {}).get(METADATA, "{}"))
     config = {re.sub(r"^(transformer|unet)\.", "", key): value for key, value in metadata.items()}
     _check_config(config, file)
-    return _adapter(_as_peft(tensors, file), config, tensors, file)
+    tensors = read_tensors(file)
+    alphas = [tensor.item() for key, tensor in tensors.items() if key.endswith(".alpha")]
+    return _adapter(_as_peft(tensors, file), config, alphas, file)
 
 
 def _check_config(config: Any, where: Path) -> None:
     """Raise unless PEFT's configuration is of a plain LoRA."""
-    if not isinstance(config, dict) or (kind := config.get("peft_type") or "LORA") != "LORA":
-        raise UserError(f"{where}: peft_type: found {kind if isinstance(config, dict) else config!r}, allowed: LORA")
+    if (kind := config.get("peft_type") or "LORA") != "LORA":
+        raise UserError(f"{where}: peft_type: found {kind!r}, allowed: LORA")
     if (start := config.get("init_lora_weights")) not in STARTS:
         raise UserError(f"{where}: init_lora_weights: found {start!r}, which changes the base model as well")
     for key, value in config.items():
@@ -111,8 +110,8 @@ def _check_config(config: Any, where: Path) -> None:
             raise UserError(f"{where}: {key}: found {value!r}, allowed: a LoRA without it; B A alone is merged")
 
 
-def _adapter(found: Mapping[str, Tensor], config: Mapping[str, Any], own: Mapping[str, Tensor], at: Path) -> Adapter:
-    """Rank and alpha as the file says, else as its `own` tensors do; alpha is the rank where nothing says it."""
+def _adapter(found: Mapping[str, Tensor], config: Mapping[str, Any], alphas: list[float], at: Path) -> Adapter:
+    """Rank and alpha as the file says, else as its modules' alphas do; alpha is the rank where nothing says it."""
     tensors = {}
     for key, tensor in found.items():
         if not tensor.is_floating_point():
@@ -124,13 +123,15 @@ def _adapter(found: Mapping[str, Tensor], config: Mapping[str, Any], own: Mappin
         raise UserError(f"{at}: no LoRA matrix in it, found: {', '.join([*tensors][:2]) or 'nothing'}")
     if ranks != [rank := config.get("r", ranks[0])]:
         raise UserError(f"{at}: found matrices of rank {', '.join(map(str, ranks))}, allowed: {rank} for all")
-    alphas = [tensor.item() for key, tensor in own.items() if key.endswith(".alpha")]
     if len(set(alphas)) > 1 or (alphas and len(alphas) != sum(".lora_A." in key for key in tensors)):
         raise UserError(f"{at}: found alphas {sorted(set(alphas))} on {len(alphas)} modules, allowed: one for all")
     names = sorted({key.removeprefix(PREFIX).split(".lora_")[0] for key in tensors if ".lora_" in key})
-    about = {key: config.get(key) for key in ("modules_to_save", "task_type")}
-    about |= {"rank": int(rank), "alpha": float(config.get("lora_alpha", min(alphas, default=rank)))}
-    about["target_modules"] = config.get("target_modules") or names
+    about = {
+        "rank": int(rank),
+        "alpha": float(config.get("lora_alpha", min(alphas, default=rank))),
+        "target_modules": config.get("target_modules") or names,
+        **{key: config.get(key) for key in ("modules_to_save", "task_type")},
+    }
     labels = read_labels(at if at.is_dir() else at.parent)
     return Adapter(tensors, about, config.get("base_model_name_or_path"), labels)
 
@@ -146,8 +147,7 @@ def _as_peft(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
         try:
             found, _ = _convert_non_diffusers_lora_to_diffusers(found)
         except (KeyError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{path}: keys that diffusers can't convert: {reason}") from None
+            raise UserError(f"{path}: keys that diffusers can't convert: {first_line(error)[:200]}") from None
     found = {key: tensor for key, tensor in found.items() if not key.endswith(".alpha")}
     if not any(".lora_A." in key for key in found):
         found = convert_unet_state_dict_to_peft(found)
@@ -160,7 +160,7 @@ def write_diffusers(adapter: Adapter, folder: Path) -> None:
 
     about = adapter.config
     config = {"r": about["rank"], "lora_alpha": about["alpha"], "target_modules": about["target_modules"]}
-    layers: Any = {key.removeprefix(PREFIX): tensor for key, tensor in adapter.part(lora=True).items()}
+    layers: Any = {key.removeprefix(PREFIX): tensor for key, tensor in adapter.matrices.items()}
     LoraBaseMixin._save_lora_weights(folder, {"transformer": layers}, {"transformer": config}, weight_name=ONE_FILE)
     (folder / ONE_FILE).chmod(0o644)
 
@@ -169,7 +169,7 @@ def write_kohya(adapter: Adapter, folder: Path) -> None:
     """Write the same file under kohya's keys."""
     from diffusers.utils.state_dict_utils import convert_state_dict_to_kohya
 
-    layers = {key.replace(PREFIX, "unet.", 1): tensor for key, tensor in adapter.part(lora=True).items()}
+    layers = {key.replace(PREFIX, "unet.", 1): tensor for key, tensor in adapter.matrices.items()}
     found = convert_state_dict_to_kohya(layers)
     alphas = {key: torch.tensor(adapter.config["alpha"]) for key in found if key.endswith(".alpha")}  # diffusers': rank
     write_tensors(folder / ONE_FILE, found | alphas)
