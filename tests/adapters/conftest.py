@@ -21,11 +21,10 @@ from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
 from tests.stand_ins import make_rows, make_task, save_base
 from tests.style.stand_ins_style import make_family, save_style_base
 
+BASE, ROOT = Path("data/base"), Path(__file__).parents[2]
 RANK, ALPHA = 2, 4.0
-BASE = Path("data/base")
 PROJECTIONS = ["query", "key", "value", "attention.output.dense"]
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
-ROOT = Path(__file__).parents[2]
 SMALL: dict[str, Any] = {
     "data": {"held_out": 24},
     "collect": {"rank": RANK, "alpha": ALPHA, "max_checkpoints": 3},
@@ -100,8 +99,7 @@ def save_adapters(folder: Path, count: int = 4, names: str = "run-{}", **config:
 
 def write_run(name: str, zoo: Zoo) -> Zoo:
     """A run's zoo, settings and samples: the samples are the zoo's states, negated."""
-    folder = Path("data/zoo", name)
-    folder.mkdir(parents=True)
+    (folder := Path("data/zoo", name)).mkdir(parents=True)
     write_tensors(folder / THETA, {"theta": zoo.theta}, zoo.config | {"task": name})
     write_tensors(folder / HEAD, zoo.head)
     zoo.layout.save(folder)
