@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from condpdiff.common.errors import EXTRAS
 from condpdiff.common.files import read_json, write_json
 from condpdiff.packed.config import FILE
+from tests.packed.tiny_generators import text_generator
 
 ROOT = Path(__file__).parents[2]
 NOT_CORE = [name for names in EXTRAS.values() for name in names] + ["evaluate", "mkdocs", "pytest"]
@@ -59,8 +60,8 @@ def call(away: tuple[Path, dict[str, str]], *words: str, status: int = 0) -> str
 
 def test_the_library_and_its_templates_are_inside_and_nothing_else(wheel: Path) -> None:
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    files = {str(p.relative_to(ROOT)) for p in (ROOT / "condpdiff").rglob("*") if p.suffix in (".py", ".j2")}
-    assert inside == files and any(name.endswith(".j2") for name in inside)
+    kinds = (".py", ".j2", ".mplstyle")
+    assert inside == {str(p.relative_to(ROOT)) for p in (ROOT / "condpdiff").rglob("*") if p.suffix in kinds}
 
 
 def test_extras_are_what_the_wheel_says(wheel: Path) -> None:
@@ -69,12 +70,8 @@ def test_extras_are_what_the_wheel_says(wheel: Path) -> None:
     requires = [Requirement(line) for line in re.findall(r"^Requires-Dist: (.*)$", metadata, re.M)]
     core = {each.name for each in requires if each.marker is None}
     assert {"torch", "peft", "transformers", "diffusers", "safetensors", "typer"} <= core
-    imported_as = {
-        "clean-fid": "cleanfid",
-        "open_clip_torch": "open_clip",
-        "scikit-learn": "sklearn",
-        "ruamel.yaml": "ruamel",
-    }
+    imported_as = {"clean-fid": "cleanfid", "open_clip_torch": "open_clip"}
+    imported_as |= {"scikit-learn": "sklearn", "ruamel.yaml": "ruamel"}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for extra, names in EXTRAS.items():
         given = {Requirement(line).name for line in project["optional-dependencies"][extra]}
@@ -87,8 +84,6 @@ def test_extras_are_what_the_wheel_says(wheel: Path) -> None:
 
 
 def test_it_generates_and_applies_without_extras(base, away: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
-    from tests.packed.tiny_generators import text_generator
-
     folder = text_generator(tmp_path / "generator", base("bert")).folder
     config = read_json(folder / FILE)
     config["tasks"]["films"]["settings"]["metrics"] = ["accuracy"]  # the others are of an extra
@@ -100,10 +95,8 @@ def test_it_generates_and_applies_without_extras(base, away: tuple[Path, dict[st
     call(away, "generate", str(folder), "--task", "films", "--samples", "2", *refined)
     assert "good" in call(away, "apply", "adapters/0", "--text", "a lovely plot")
     code = "import condpdiff, sys; print(condpdiff.__file__); assert 'torch' not in sys.modules"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=away[0], env=away[1], capture_output=True, text=True, check=True
-    )
-    assert Path(done.stdout.strip()).is_relative_to(away[1]["PYTHONPATH"].split(os.pathsep)[1])
+    where = subprocess.check_output([sys.executable, "-c", code], cwd=away[0], env=away[1], text=True)
+    assert Path(where.strip()).is_relative_to(away[1]["PYTHONPATH"].split(os.pathsep)[1])
 
 
 @pytest.mark.parametrize("words", [("preset",), ("describe",), ("experiments",), ("study",), ("study", "show", "x")])
