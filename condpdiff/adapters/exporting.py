@@ -23,6 +23,7 @@ from condpdiff.evaluate.controls import soup
 from condpdiff.zoo.adapters import card, write_adapter
 from condpdiff.zoo.checkpoints import load_zoo
 from condpdiff.zoo.layout import unflatten
+from condpdiff.zoo.placed import PREFIX
 from condpdiff.zoo.settings import Normalize
 
 DATA = Path("data")
@@ -58,7 +59,7 @@ def export(what: str, out: Path, form: str, between: str | None, at: float) -> N
             WRITERS[form](adapter, folder)
             again = read_adapter(folder)
             changed = [key for key in ("rank", "alpha") if config[key] != again.config[key]]
-            _same(adapter.matrices, again.tensors, *changed)
+            _same(adapter.matrices(PREFIX), again.tensors, *changed)
         where = folder if form == "peft" else Path(scratch)
         write_adapter(where, adapter.tensors, config, named, card(config, named, out, [f"{said}."], labels), labels)
         loaded = _loaded(adapter, base, kind, where)

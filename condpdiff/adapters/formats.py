@@ -31,7 +31,7 @@ IGNORED = (
     "modules_to_save target_modules task_type exclude_modules corda_config eva_config init_lora_weights loftq_config "
     "fan_in_fan_out layers_pattern lora_ga_config megatron_core ensure_weight_tying qalora_group_size runtime_config"
 )
-"""Keys of PEFT's configuration that change nothing of W0 + (alpha / r) B A; any other one must be empty."""
+"""Keys of PEFT's configuration, as words, that change nothing of W0 + (alpha / r) B A; any other one must be empty."""
 STARTS = (None, True, False, "gaussian", "eva", "orthogonal")  # ways of drawing A and B that leave W0 as it is
 HEADS = ("classifier", "classifier.out_proj", "classification_head.out_proj", "score", "logits_proj")
 """What transformers calls the last layer of a classifier."""
@@ -46,10 +46,9 @@ class Adapter:
     base: str | None = None  # what the base model is called; None where a file does not say
     labels: list[str] | None = None  # class names in the order of their indices
 
-    @property
-    def matrices(self) -> dict[str, Tensor]:
-        """The LoRA's, without the head."""
-        return {key: tensor for key, tensor in self.tensors.items() if ".lora_" in key}
+    def matrices(self, prefix: str) -> dict[str, Tensor]:
+        """Those of the LoRA alone, with another prefix than PEFT's."""
+        return {prefix + k.removeprefix(PREFIX): tensor for k, tensor in self.tensors.items() if ".lora_" in k}
 
 
 def is_adapter(path: Path) -> bool:
@@ -76,30 +75,56 @@ def read_labels(folder: Path) -> list[str] | None:
 def read_adapter(path: Path) -> Adapter:
     """Read a PEFT folder, a folder with a diffusers file, or one file of diffusers' or kohya's keys.
 
-    Raises a UserError if there is none, it is a pickle, can't be read, or is more than W0 + (alpha / r) B A.
+    Rank and alpha are what the configuration says, else the tensors; alpha is the rank where nothing says it. Raises a
+    UserError if there is no adapter, it is a pickle, can't be read, or is more than W0 + (alpha / r) B A.
     """
     if path.is_dir() and not is_adapter(path):  # an adapter of another name than `default` lies in a folder of that
         inside = [each for each in path.iterdir() if each.is_dir() and is_adapter(each)]
         if len(inside) != 1:
             raise UserError(f"{path}: no adapter in it, allowed: {CONFIG} with {PEFT_FILE}, or {ONE_FILE}")
         path = inside[0]
-    file = next((path / name for name in FILES if (path / name).is_file()), path)
+    file, alphas = next((path / name for name in FILES if (path / name).is_file()), path), []
     if file.suffix in PICKLES and file.is_file():
         raise UserError(f"{file}: a pickle, which may run code when it is opened; allowed: safetensors")
     if (path / CONFIG).is_file():
         config = read_json(path / CONFIG)
         _check_config(config, path / CONFIG)
-        return _adapter(read_tensors(path / PEFT_FILE), config, [], path)
-    with open_tensors(file) as opened:
-        metadata = json.loads((opened.metadata() or {}).get(METADATA, "{}"))
-    config = {re.sub(r"^(transformer|unet)\.", "", key): value for key, value in metadata.items()}
-    _check_config(config, file)
-    tensors = read_tensors(file)
-    alphas = [tensor.item() for key, tensor in tensors.items() if key.endswith(".alpha")]
-    return _adapter(_as_peft(tensors, file), config, alphas, file)
+        found = read_tensors(path / PEFT_FILE)
+    else:
+        path = file
+        with open_tensors(path) as opened:
+            metadata = json.loads((opened.metadata() or {}).get(METADATA, "{}"))
+        config = {re.sub(r"^(transformer|unet)\.", "", key): value for key, value in metadata.items()}
+        _check_config(config, path)
+        found = read_tensors(path)
+        alphas = [tensor.item() for key, tensor in found.items() if key.endswith(".alpha")]
+        found = _as_peft(found, path)
+    tensors = {}
+    for key, tensor in found.items():
+        if not tensor.is_floating_point():
+            raise UserError(f"{path}: {key}: found {tensor.dtype}, allowed: float32, float16, bfloat16")
+        key = re.sub(r"\.(lora_[AB])\.[^.]+\.(weight|bias)$", r".\1.\2", key)  # a file may hold the adapter's name
+        tensors[re.sub(r"\.modules_to_save\.[^.]+\.", ".", key)] = tensor.float()
+    ranks = {key: len(tensor) for key, tensor in tensors.items() if key.endswith(".lora_A.weight")}
+    if not ranks:
+        raise UserError(f"{path}: no LoRA matrix in it, found: {', '.join([*tensors][:2]) or 'nothing'}")
+    if {*ranks.values()} != {rank := config.get("r", min(ranks.values()))}:
+        shown = ", ".join(map(str, sorted({*ranks.values()})))
+        raise UserError(f"{path}: found matrices of rank {shown}, allowed: {rank} for all")
+    if len(set(alphas)) > 1 or (alphas and len(alphas) != len(ranks)):
+        raise UserError(f"{path}: found alphas {sorted(set(alphas))} on {len(alphas)} modules, allowed: one for all")
+    names = sorted(key.removeprefix(PREFIX).removesuffix(".lora_A.weight") for key in ranks)
+    about = {
+        "rank": int(rank),
+        "alpha": float(config.get("lora_alpha", min(alphas, default=rank))),
+        "target_modules": config.get("target_modules") or names,
+        **{key: config.get(key) for key in ("modules_to_save", "task_type")},
+    }
+    labels = read_labels(path if path.is_dir() else path.parent)
+    return Adapter(tensors, about, config.get("base_model_name_or_path"), labels)
 
 
-def _check_config(config: Any, where: Path) -> None:
+def _check_config(config: dict[str, Any], where: Path) -> None:
     """Raise unless PEFT's configuration is of a plain LoRA."""
     if (kind := config.get("peft_type") or "LORA") != "LORA":
         raise UserError(f"{where}: peft_type: found {kind!r}, allowed: LORA")
@@ -108,32 +133,6 @@ def _check_config(config: Any, where: Path) -> None:
     for key, value in config.items():
         if key not in IGNORED.split() and value and value != "none":
             raise UserError(f"{where}: {key}: found {value!r}, allowed: a LoRA without it; B A alone is merged")
-
-
-def _adapter(found: Mapping[str, Tensor], config: Mapping[str, Any], alphas: list[float], at: Path) -> Adapter:
-    """Rank and alpha as the file says, else as its modules' alphas do; alpha is the rank where nothing says it."""
-    tensors = {}
-    for key, tensor in found.items():
-        if not tensor.is_floating_point():
-            raise UserError(f"{at}: {key}: found {tensor.dtype}, allowed: float32, float16, bfloat16")
-        key = re.sub(r"\.(lora_[AB])\.[^.]+\.(weight|bias)$", r".\1.\2", key)  # a file may hold the adapter's name
-        tensors[re.sub(r"\.modules_to_save\.[^.]+\.", ".", key)] = tensor.float()
-    ranks = sorted({tensor.shape[0] for key, tensor in tensors.items() if key.endswith(".lora_A.weight")})
-    if not ranks:
-        raise UserError(f"{at}: no LoRA matrix in it, found: {', '.join([*tensors][:2]) or 'nothing'}")
-    if ranks != [rank := config.get("r", ranks[0])]:
-        raise UserError(f"{at}: found matrices of rank {', '.join(map(str, ranks))}, allowed: {rank} for all")
-    if len(set(alphas)) > 1 or (alphas and len(alphas) != sum(".lora_A." in key for key in tensors)):
-        raise UserError(f"{at}: found alphas {sorted(set(alphas))} on {len(alphas)} modules, allowed: one for all")
-    names = sorted({key.removeprefix(PREFIX).split(".lora_")[0] for key in tensors if ".lora_" in key})
-    about = {
-        "rank": int(rank),
-        "alpha": float(config.get("lora_alpha", min(alphas, default=rank))),
-        "target_modules": config.get("target_modules") or names,
-        **{key: config.get(key) for key in ("modules_to_save", "task_type")},
-    }
-    labels = read_labels(at if at.is_dir() else at.parent)
-    return Adapter(tensors, about, config.get("base_model_name_or_path"), labels)
 
 
 def _as_peft(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -158,10 +157,9 @@ def write_diffusers(adapter: Adapter, folder: Path) -> None:
     """Write `pytorch_lora_weights.safetensors` as diffusers does: keys `transformer.<module>.lora_A.weight`."""
     from diffusers.loaders.lora_base import LoraBaseMixin
 
-    about = adapter.config
+    about, layers = adapter.config, {"transformer": adapter.matrices("")}
     config = {"r": about["rank"], "lora_alpha": about["alpha"], "target_modules": about["target_modules"]}
-    layers: Any = {key.removeprefix(PREFIX): tensor for key, tensor in adapter.matrices.items()}
-    LoraBaseMixin._save_lora_weights(folder, {"transformer": layers}, {"transformer": config}, weight_name=ONE_FILE)
+    LoraBaseMixin._save_lora_weights(folder, layers, {"transformer": config}, weight_name=ONE_FILE)  # type: ignore[arg-type]
     (folder / ONE_FILE).chmod(0o644)
 
 
@@ -169,7 +167,6 @@ def write_kohya(adapter: Adapter, folder: Path) -> None:
     """Write the same file under kohya's keys."""
     from diffusers.utils.state_dict_utils import convert_state_dict_to_kohya
 
-    layers = {key.replace(PREFIX, "unet.", 1): tensor for key, tensor in adapter.matrices.items()}
-    found = convert_state_dict_to_kohya(layers)
+    found = convert_state_dict_to_kohya(adapter.matrices("unet."))
     alphas = {key: torch.tensor(adapter.config["alpha"]) for key in found if key.endswith(".alpha")}  # diffusers': rank
     write_tensors(folder / ONE_FILE, found | alphas)

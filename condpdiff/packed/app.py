@@ -174,11 +174,10 @@ def _style_page(generator: Generator, base: Path) -> None:
         titles = [_title(name, scale) for name in (NO_LORA, *loras)]
         return _grid(titles, prompts, made), _zip(loras[last], last, scale)
 
-    shown = [loras, asked, scale, denoising, guidance], [images, adapter]
-    for event in (button.click, share.release):
-        made = event(generate, [*one, *two, share, seed, steps], [loras, notes], show_progress_on=[images])
-        made.success(show, *shown, show_progress_on=[images])
-    scale.release(show, *shown, show_progress_on=[images])
+    given = [*one, *two, share, seed, steps]
+    made = gr.on([button.click, share.release], generate, given, [loras, notes], show_progress_on=[images])
+    shown = [loras, asked, scale, denoising, guidance]
+    gr.on([made.success, scale.release], show, shown, [images, adapter], show_progress_on=[images])
 
 
 def _style(pictures: Any, name: str) -> dict[str, Any]:
@@ -256,12 +255,11 @@ def _text_page(generator: Generator, base: Path) -> None:
             button = gr.Button("Generate", variant="primary")
             about = gr.Markdown("What is known of the generated LoRA will be here.", min_height=120)
             adapter = gr.DownloadButton("Adapter as a zip", visible=False)
-            with gr.Column(visible=False) as trial:
-                text = gr.Textbox("", label="A sentence")
-                pair = gr.Textbox("", label="The second sentence", visible=False)
-                scale = gr.Slider(0, 2, 1, **SCALE)
-                ask = gr.Button("Compare")
-                said = gr.Markdown(min_height=80)
+            text = gr.Textbox("", label="A sentence")
+            pair = gr.Textbox("", label="The second sentence, where the task is of pairs")
+            scale = gr.Slider(0, 2, 1, **SCALE)
+            ask = gr.Button("Compare")
+            said = gr.Markdown(min_height=80)
     lora = gr.State()
     task.change(lambda name: gr.Column(visible=name == DESCRIBED), task, words)
 
@@ -272,8 +270,7 @@ def _text_page(generator: Generator, base: Path) -> None:
             given = [labelled(line, "example") for line in examples.splitlines() if line.strip()]
             asked = {"description": description.strip(), "examples": given}
         made = generator.generate(**asked, seed=int(seed or 0))[0]
-        second = gr.Textbox(visible=bool(generator.known(made.task).settings["data"]["columns"].get("text_pair")))
-        return made, _about(generator, made, name), gr.Column(visible=True), second, "", _zip(made, GENERATED, scale)
+        return made, _about(generator, made, name), "", _zip(made, GENERATED, scale)
 
     @_told()
     def compare(made: Lora | None, text: str, pair: str, scale: float) -> Any:
@@ -286,9 +283,9 @@ def _text_page(generator: Generator, base: Path) -> None:
         return table(["", "answer", *labels], rows), _zip(made, GENERATED, scale)
 
     given = [task, description, examples, seed, scale]
-    button.click(generate, given, [lora, about, trial, pair, said, adapter], show_progress_on=[about])
-    for event in (ask.click, text.submit, pair.submit, scale.release):
-        event(compare, [lora, text, pair, scale], [said, adapter], show_progress_on=[said])
+    button.click(generate, given, [lora, about, said, adapter], show_progress_on=[about])
+    asking = [ask.click, text.submit, pair.submit, scale.release]
+    gr.on(asking, compare, [lora, text, pair, scale], [said, adapter], show_progress_on=[said])
 
 
 def _about(generator: Generator, lora: Lora, task: str) -> str:
