@@ -177,7 +177,8 @@ def _style_page(generator: Generator, base: Path) -> None:
     given = [*one, *two, share, seed, steps]
     made = gr.on([button.click, share.release], generate, given, [loras, notes], show_progress_on=[images])
     shown = [loras, asked, scale, denoising, guidance]
-    gr.on([made.success, scale.release], show, shown, [images, adapter], show_progress_on=[images])
+    for event in (made.success, scale.release):
+        event(show, shown, [images, adapter], show_progress_on=[images])
 
 
 def _style(pictures: Any, name: str) -> dict[str, Any]:

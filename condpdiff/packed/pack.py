@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -75,7 +76,7 @@ def _config(data: Path, names: list[str]) -> Config:
     arms = pd.read_csv(ARMS).dropna(subset=["score"]).set_index("arm") if ARMS.is_file() else None
     known = {}
     for name in names:
-        scores = {} if arms is None else arms["score"][arms["task"] == name].to_dict()
+        scores: dict[Any, float] = {} if arms is None else arms["score"][arms["task"] == name].to_dict()
         settings = module("task").load_task(name).model_dump(mode="json", exclude_none=True)
         known[name] = Known(settings=settings, scores=scores)
     return Config(
