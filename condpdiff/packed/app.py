@@ -174,11 +174,11 @@ def _style_page(generator: Generator, base: Path) -> None:
         titles = [_title(name, scale) for name in (NO_LORA, *loras)]
         return _grid(titles, prompts, made), _zip(loras[last], last, scale)
 
-    given = [*one, *two, share, seed, steps]
-    made = gr.on([button.click, share.release], generate, given, [loras, notes], show_progress_on=[images])
-    shown = [loras, asked, scale, denoising, guidance]
-    for event in (made.success, scale.release):
-        event(show, shown, [images, adapter], show_progress_on=[images])
+    shown = [loras, asked, scale, denoising, guidance], [images, adapter]
+    for event in (button.click, share.release):
+        made = event(generate, [*one, *two, share, seed, steps], [loras, notes], show_progress_on=[images])
+        made.success(show, *shown, show_progress_on=[images])
+    scale.release(show, *shown, show_progress_on=[images])
 
 
 def _style(pictures: Any, name: str) -> dict[str, Any]:

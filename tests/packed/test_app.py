@@ -132,7 +132,7 @@ def opened(generator: Generator, asked: list[str], width: int) -> Iterator[Any]:
     with served(generator, asked) as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM)
         page = browser.new_page(viewport={"width": width, "height": 900})
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.on("request", lambda request: asked.append(request.url))
         page.goto(server.local_url)
         page.get_by_role("button", name="Generate", exact=True).wait_for()
