@@ -14,15 +14,16 @@ from torch import Tensor
 
 from condpdiff.adapters.formats import PEFT_FILE, Adapter, head_width, read_adapter, write_diffusers, write_kohya
 from condpdiff.common.errors import UserError, first_line
-from condpdiff.common.files import new_directory, read_tensors, write_json
+from condpdiff.common.files import new_directory, read_tensors
 from condpdiff.common.pretrained import cannot_load, loads_as
 from condpdiff.common.settings import domain, section
 from condpdiff.common.task import grouped
 from condpdiff.domain import module
 from condpdiff.evaluate.controls import soup
-from condpdiff.zoo.adapters import LABELS, card, write_adapter
+from condpdiff.zoo.adapters import card, write_adapter
 from condpdiff.zoo.checkpoints import load_zoo
 from condpdiff.zoo.layout import unflatten
+from condpdiff.zoo.placed import PREFIX
 from condpdiff.zoo.settings import Normalize
 
 DATA = Path("data")
@@ -38,12 +39,11 @@ def export(what: str, out: Path, form: str, between: str | None, at: float) -> N
         form: peft, diffusers, kohya, or merged: a plain model folder of transformers.
         between: a second one, as `what`; the LoRA is the first one's weights (1 - at) and the second one's at.
 
-    Raises a UserError if there is no such LoRA, the two differ in more than their values, the format is not for such
-    models, `out` is there already, or what is loaded again is not what was written.
+    Raises a UserError if one can't be had, the two don't go together, or what is loaded again is something else.
     """
     if form not in (allowed := FORMATS[kind := domain()]):
         raise UserError(f"--format: found {form!r}, allowed: {', '.join(allowed)} (domain: {kind})")
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if out.exists():
         raise UserError(f"{out}: is there already, allowed: a new folder")
     models: Any = module("models")  # silences what libraries say of a head that is loaded after the base
     adapter, said = load(what)
@@ -53,24 +53,22 @@ def export(what: str, out: Path, form: str, between: str | None, at: float) -> N
     # The base is the run's own where it is that, or where a file names none.
     run = loads_as(DATA / "base") if (DATA / "base").is_dir() else ""
     named, config, labels = adapter.base or run, adapter.config, adapter.labels or []
-    base = str(DATA / "base") if named == run else named
+    base = DATA / "base" if named == run else Path(named)
     with new_directory(out) as folder, tempfile.TemporaryDirectory() as scratch:
         if form in WRITERS:
             WRITERS[form](adapter, folder)
             again = read_adapter(folder)
             changed = [key for key in ("rank", "alpha") if config[key] != again.config[key]]
-            _same(adapter.part(lora=True), again.tensors, *changed)
+            _same(adapter.matrices(PREFIX), again.tensors, *changed)
         where = folder if form == "peft" else Path(scratch)
         write_adapter(where, adapter.tensors, config, named, card(config, named, out, [f"{said}."], labels), labels)
         loaded = _loaded(adapter, base, kind, where)
         if form == "merged":
             plain = loaded.merge_and_unload()
             plain.save_pretrained(folder)
-            models.load_tokenizer(Path(base)).save_pretrained(folder)
+            models.load_tokenizer(base).save_pretrained(folder)
             again, info = type(plain).from_pretrained(folder, output_loading_info=True)
             _same(plain.state_dict(), again.state_dict(), *[key for keys in info.values() for key in keys])
-        elif form in WRITERS and labels:
-            write_json(folder / LABELS, dict(enumerate(labels)))
 
 
 def push(out: Path, repository: str) -> str:
@@ -98,11 +96,11 @@ def load(what: str) -> tuple[Adapter, str]:
     n = section("normalize", Normalize).n_checkpoints if kind == "soup" else None
     zoo = load_zoo(DATA / "zoo" / name, n)
     rows, said = zoo.theta, f"{kind} {number} of `{name}`"
+    family, _, member = name.partition("/")
     if kind == "soup":
         rows, said = soup(rows), f"the average of the last {n} checkpoints of `{name}`"
     elif kind == "sample":
         said += ", sampled by Cond P-Diff"
-        family, _, member = name.partition("/")
         rows = read_tensors(DATA / "samples" / f"{family}.safetensors")["theta"]
         if member:
             made = grouped("unseen", "tuning").get(family, [])
@@ -111,41 +109,41 @@ def load(what: str) -> tuple[Adapter, str]:
             rows = rows[made.index(name)]
     if not number.isdigit() or not 1 <= int(number) <= len(rows):
         raise UserError(f"{what}: found number {number!r}, allowed: 1 to {len(rows)}")
-    task = module("task").load_task(name.partition("/")[0])
     tensors = unflatten(rows[int(number) - 1], zoo.layout) | zoo.head
-    return Adapter(tensors, zoo.config, loads_as(DATA / "base"), getattr(task.data, "labels", None)), said
+    labels = getattr(module("task").load_task(family).data, "labels", None)
+    return Adapter(tensors, zoo.config, loads_as(DATA / "base"), labels), said
 
 
 def interpolated(one: Adapter, other: Adapter, at: float) -> Adapter:
     """A, B and head at `at` from 0 (one) to 1 (other); raises a UserError if they differ in more than their values."""
-    about = [
-        {"base": each.base, "rank": each.config["rank"], "alpha": each.config["alpha"], "labels": each.labels}
-        | {"tensors or shapes": {key: tensor.shape for key, tensor in each.tensors.items()}}
-        for each in (one, other)
-    ]
-    for key, value in about[0].items():
-        if value != about[1][key]:
+    for key in ("base", "rank", "alpha", "labels", "tensors or shapes"):
+        if _alike(one)[key] != _alike(other)[key]:
             raise UserError(f"--between: the two have other {key}, allowed: two that differ in their values alone")
     return replace(one, tensors={key: torch.lerp(t, other.tensors[key], at) for key, t in one.tensors.items()})
 
 
-def _loaded(adapter: Adapter, base: str, kind: str, folder: Path) -> Any:
+def _alike(adapter: Adapter) -> dict[str, Any]:
+    shapes = {key: tensor.shape for key, tensor in adapter.tensors.items()}
+    return adapter.config | {"base": adapter.base, "labels": adapter.labels, "tensors or shapes": shapes}
+
+
+def _loaded(adapter: Adapter, base: Path, kind: str, folder: Path) -> Any:
     """The PEFT model that a folder gives on its base."""
     from peft import PeftModel, get_peft_model_state_dict
 
     models: Any = module("models")
     try:
         if kind == "style":
-            model = models.load_transformer(Path(base))
+            model = models.load_transformer(base)
         else:
             outputs = 0 if adapter.config["task_type"] == "CAUSAL_LM" else head_width(adapter.tensors) or 2
-            model, _ = models.load_model(Path(base), outputs)
+            model, _ = models.load_model(base, outputs)
         if adapter.labels:
             model.config.id2label = dict(enumerate(adapter.labels))
             model.config.label2id = {label: i for i, label in enumerate(adapter.labels)}
         loaded = PeftModel.from_pretrained(model, folder).eval()
     except (KeyError, OSError, RuntimeError, ValueError) as error:
-        raise cannot_load("export", f"the adapter on base model {base!r}", error, "allowed: its own base") from None
+        raise cannot_load("export", f"the adapter on base model '{base}'", error, "allowed: its own base") from None
     _same(read_tensors(folder / PEFT_FILE), get_peft_model_state_dict(loaded))
     return loaded
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from condpdiff.common.errors import UserError
+from condpdiff.common.errors import UserError, first_line
 from condpdiff.common.files import open_tensors, read_json, read_tensors, write_tensors
 from condpdiff.zoo.adapters import LABELS
 from condpdiff.zoo.placed import PREFIX
@@ -46,9 +46,9 @@ class Adapter:
     base: str | None = None  # what the base model is called; None where a file does not say
     labels: list[str] | None = None  # class names in the order of their indices
 
-    def part(self, lora: bool) -> dict[str, Tensor]:
-        """The LoRA's matrices, or the head's tensors."""
-        return {key: tensor for key, tensor in self.tensors.items() if (".lora_" in key) == lora}
+    def matrices(self, prefix: str) -> dict[str, Tensor]:
+        """Those of the LoRA alone, with another prefix than PEFT's."""
+        return {prefix + k.removeprefix(PREFIX): tensor for k, tensor in self.tensors.items() if ".lora_" in k}
 
 
 def is_adapter(path: Path) -> bool:
@@ -59,8 +59,7 @@ def is_adapter(path: Path) -> bool:
 
 def head_width(tensors: Mapping[str, Tensor]) -> int | None:
     """C of a classifier's last layer [C, d]; None without one."""
-    found = (tensors.get(f"{PREFIX}{head}.weight") for head in HEADS)
-    return next((len(weight) for weight in found if weight is not None), None)
+    return next((len(tensors[key]) for head in HEADS if (key := f"{PREFIX}{head}.weight") in tensors), None)
 
 
 def read_labels(folder: Path) -> list[str] | None:
@@ -77,31 +76,56 @@ def read_labels(folder: Path) -> list[str] | None:
 def read_adapter(path: Path) -> Adapter:
     """Read a PEFT folder, a folder with a diffusers file, or one file of diffusers' or kohya's keys.
 
-    An adapter of another name than `default` lies in a folder of that name: where it is the only one it is found.
-
-    Raises a UserError if there is none, it is a pickle, can't be read, or is more than W0 + (alpha / r) B A.
+    Rank and alpha are what the configuration says, else the tensors; alpha is the rank where nothing says it. Raises a
+    UserError if there is no adapter, it is a pickle, can't be read, or is more than W0 + (alpha / r) B A.
     """
-    if path.is_dir() and not is_adapter(path):
+    if path.is_dir() and not is_adapter(path):  # an adapter of another name than `default` lies in a folder of that
         inside = [each for each in path.iterdir() if each.is_dir() and is_adapter(each)]
         if len(inside) != 1:
             raise UserError(f"{path}: no adapter in it, allowed: {CONFIG} with {PEFT_FILE}, or {ONE_FILE}")
         path = inside[0]
-    file = next((path / name for name in FILES if (path / name).is_file()), path)
+    file, alphas = next((path / name for name in FILES if (path / name).is_file()), path), []
     if file.suffix in PICKLES and file.is_file():
         raise UserError(f"{file}: a pickle, which may run code when it is opened; allowed: safetensors")
     if (path / CONFIG).is_file():
         config = read_json(path / CONFIG)
         _check_config(config, path / CONFIG)
-        return _adapter(read_tensors(path / PEFT_FILE), config, {}, path)
-    with open_tensors(file) as opened:
-        tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-        said = (opened.metadata() or {}).get(METADATA, "{}")
+        found = read_tensors(path / PEFT_FILE)
+    else:
+        path = file
+        with open_tensors(path) as opened:
+            said = (opened.metadata() or {}).get(METADATA, "{}")
+        try:
+            config = {re.sub(r"^(transformer|unet)\.", "", key): value for key, value in dict(json.loads(said)).items()}
+        except (ValueError, TypeError, RecursionError):
+            raise UserError(f"{path}: {METADATA}: found {said[:60]!r}, allowed: a configuration in JSON") from None
+        _check_config(config, path)
+        found = read_tensors(path)
+        alphas = [t.item() for key, t in found.items() if key.endswith(".alpha") and t.numel() == 1]
+        found = _as_peft(found, path)
+    tensors = {}
+    for key, tensor in found.items():
+        if not tensor.is_floating_point():
+            raise UserError(f"{path}: {key}: found {tensor.dtype}, allowed: float32, float16, bfloat16")
+        key = re.sub(r"\.(lora_[AB])\.[^.]+\.(weight|bias)$", r".\1.\2", key)  # a file may hold the adapter's name
+        tensors[re.sub(r"\.modules_to_save\.[^.]+\.", ".", key)] = tensor.float()
+    ranks = {key: len(torch.atleast_1d(t)) for key, t in tensors.items() if key.endswith(".lora_A.weight")}
+    if not ranks:
+        raise UserError(f"{path}: no LoRA matrix in it, found: {', '.join([*tensors][:2]) or 'nothing'}")
+    if {*ranks.values()} != {rank := config.get("r", min(ranks.values()))}:
+        shown = ", ".join(map(str, sorted({*ranks.values()})))
+        raise UserError(f"{path}: found matrices of rank {shown}, allowed: {rank} for all")
+    if len(set(alphas)) > 1 or (alphas and len(alphas) != len(ranks)):
+        raise UserError(f"{path}: found alphas {sorted(set(alphas))} on {len(alphas)} modules, allowed: one for all")
+    names = sorted(key.removeprefix(PREFIX).removesuffix(".lora_A.weight") for key in ranks)
+    about = {key: config.get(key) for key in ("modules_to_save", "task_type")}
+    about |= {"rank": int(rank), "target_modules": config.get("target_modules") or names}
     try:
-        config = {re.sub(r"^(transformer|unet)\.", "", key): value for key, value in dict(json.loads(said)).items()}
-    except (ValueError, TypeError, RecursionError):
-        raise UserError(f"{file}: {METADATA}: found {said[:60]!r}, allowed: a configuration in JSON") from None
-    _check_config(config, file)
-    return _adapter(_as_peft(tensors, file), config, tensors, file)
+        about["alpha"] = float(config.get("lora_alpha", min(alphas, default=rank)))
+    except (ValueError, TypeError, OverflowError):
+        raise UserError(f"{path}: lora_alpha: found {config.get('lora_alpha')!r}, allowed: a number") from None
+    labels = read_labels(path if path.is_dir() else path.parent)
+    return Adapter(tensors, about, config.get("base_model_name_or_path"), labels)
 
 
 def _check_config(config: Any, where: Path) -> None:
@@ -115,34 +139,6 @@ def _check_config(config: Any, where: Path) -> None:
             raise UserError(f"{where}: {key}: found {value!r}, allowed: a LoRA without it; B A alone is merged")
 
 
-def _adapter(found: Mapping[str, Tensor], config: Mapping[str, Any], own: Mapping[str, Tensor], at: Path) -> Adapter:
-    """Rank and alpha as the file says, else as its `own` tensors do; alpha is the rank where nothing says it."""
-    tensors = {}
-    for key, tensor in found.items():
-        if not tensor.is_floating_point():
-            raise UserError(f"{at}: {key}: found {tensor.dtype}, allowed: float32, float16, bfloat16")
-        key = re.sub(r"\.(lora_[AB])\.[^.]+\.(weight|bias)$", r".\1.\2", key)  # a file may hold the adapter's name
-        tensors[re.sub(r"\.modules_to_save\.[^.]+\.", ".", key)] = tensor.float()
-    ranks = sorted({len(torch.atleast_1d(tensor)) for key, tensor in tensors.items() if key.endswith(".lora_A.weight")})
-    if not ranks:
-        raise UserError(f"{at}: no LoRA matrix in it, found: {', '.join([*tensors][:2]) or 'nothing'}")
-    if ranks != [rank := config.get("r", ranks[0])]:
-        raise UserError(f"{at}: found matrices of rank {', '.join(map(str, ranks))}, allowed: {rank} for all")
-    alphas = [t.item() for key, t in own.items() if key.endswith(".alpha") and t.numel() == 1]
-    if len(set(alphas)) > 1 or (alphas and len(alphas) != sum(".lora_A." in key for key in tensors)):
-        raise UserError(f"{at}: found alphas {sorted(set(alphas))} on {len(alphas)} modules, allowed: one for all")
-    names = sorted({key.removeprefix(PREFIX).split(".lora_")[0] for key in tensors if ".lora_" in key})
-    about = {key: config.get(key) for key in ("modules_to_save", "task_type")}
-    about |= {"rank": int(rank), "alpha": float(config.get("lora_alpha", min(alphas, default=rank)))}
-    about["target_modules"] = config.get("target_modules") or names
-    try:
-        about |= {"rank": int(rank), "alpha": float(config.get("lora_alpha", min(alphas, default=rank)))}
-    except (ValueError, TypeError, OverflowError):
-        raise UserError(f"{at}: lora_alpha: found {config.get('lora_alpha')!r}, allowed: a number") from None
-    labels = read_labels(at if at.is_dir() else at.parent)
-    return Adapter(tensors, about, config.get("base_model_name_or_path"), labels)
-
-
 def _as_peft(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Keys of diffusers or kohya -> PEFT's keys, without alphas."""
     from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_lora_to_diffusers
@@ -154,8 +150,7 @@ def _as_peft(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
         try:
             found, _ = _convert_non_diffusers_lora_to_diffusers(found)
         except Exception as error:  # tensors of other shapes raise half a dozen kinds
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{path}: keys that diffusers can't convert: {reason}") from None
+            raise UserError(f"{path}: keys that diffusers can't convert: {first_line(error)[:200]}") from None
     found = {key: tensor for key, tensor in found.items() if not key.endswith(".alpha")}
     if not any(".lora_A." in key for key in found):
         found = convert_unet_state_dict_to_peft(found)
@@ -166,10 +161,9 @@ def write_diffusers(adapter: Adapter, folder: Path) -> None:
     """Write `pytorch_lora_weights.safetensors` as diffusers does: keys `transformer.<module>.lora_A.weight`."""
     from diffusers.loaders.lora_base import LoraBaseMixin
 
-    about = adapter.config
+    about, layers = adapter.config, {"transformer": adapter.matrices("")}
     config = {"r": about["rank"], "lora_alpha": about["alpha"], "target_modules": about["target_modules"]}
-    layers: Any = {key.removeprefix(PREFIX): tensor for key, tensor in adapter.part(lora=True).items()}
-    LoraBaseMixin._save_lora_weights(folder, {"transformer": layers}, {"transformer": config}, weight_name=ONE_FILE)
+    LoraBaseMixin._save_lora_weights(folder, layers, {"transformer": config}, weight_name=ONE_FILE)  # type: ignore[arg-type]
     (folder / ONE_FILE).chmod(0o644)
 
 
@@ -177,7 +171,6 @@ def write_kohya(adapter: Adapter, folder: Path) -> None:
     """Write the same file under kohya's keys."""
     from diffusers.utils.state_dict_utils import convert_state_dict_to_kohya
 
-    layers = {key.replace(PREFIX, "unet.", 1): tensor for key, tensor in adapter.part(lora=True).items()}
-    found = convert_state_dict_to_kohya(layers)
+    found = convert_state_dict_to_kohya(adapter.matrices("unet."))
     alphas = {key: torch.tensor(adapter.config["alpha"]) for key in found if key.endswith(".alpha")}  # diffusers': rank
     write_tensors(folder / ONE_FILE, found | alphas)

@@ -26,7 +26,6 @@ from condpdiff.common.files import (
 from condpdiff.common.pretrained import SOURCE
 from condpdiff.common.task import INPUTS, Base, read_task, task_path
 from condpdiff.domain import module
-from condpdiff.experiments.describe import model_config
 from condpdiff.experiments.params import load_params
 from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
 from condpdiff.zoo.layout import LAYOUT, Layout, flatten, unflatten
@@ -56,43 +55,38 @@ def import_zoo(source: Path, name: str, skip_odd: bool, say: Callable[[str], Non
         why = "--skip-odd would move members" if skip_odd else "its head is no adapter's"
         raise UserError(f"{task_path(name)}: a family, allowed: a task, or a family of styles whole ({why})")
     base, here = params.base, BASE / SOURCE
-    # The run's own base model, where it is the one that params.yaml names.
-    own = here.is_file() and read_json(here).items() >= base.model_dump(include={"source", "name"}).items()
-    config = architecture(BASE) if own else model_config(base, params.domain)
-    if config is None:
+    if not here.is_file() or not read_json(here).items() >= base.model_dump(include={"source", "name"}).items():
         raise UserError(f"params.yaml: base.name: {base.name!r} is not here yet; run `dvc repro prepare-base` first")
-    want = expected(name, task, params.collect, config)
-    kept: list[tuple[Found, Adapter]] = []
+    want = expected(name, task, params.collect, architecture(BASE))
+    found, adapters = [], []
     for each in checkpoints(source, params.collect.alpha):
         try:
             adapter = read_adapter(each.where) if isinstance(each.where, Path) else each.where
             check(adapter, want, base)
-            kept.append((each, adapter))
         except UserError as error:
             line = str(error) if str(source) in str(error) else f"{each.name}: {error}"
             if not skip_odd:
                 raise UserError(f"{line}; --skip-odd leaves such adapters out") from None
             say(f"skipped: {line}")
-    if not kept:
+        else:
+            found.append(each)
+            adapters.append(adapter.tensors)
+    if not found:
         raise UserError(f"{source}: none of its adapters fits params.yaml")
-    out, theta = INPUTS / name, torch.stack([flatten(adapter.tensors, want.layout) for _, adapter in kept])
+    theta, steps = torch.stack([flatten(each, want.layout) for each in adapters]), torch.tensor([f.step for f in found])
     if task.members is not None:
         if len(theta) % (q := task.members.total):
             allowed = f"a multiple of {q}, one member's after another's"
             raise UserError(f"{source}: found {len(theta)} adapters, allowed: {allowed}")
-        theta = theta.unflatten(0, (q, -1))
-    head, apart = {}, 0.0
-    for key in sorted(want.head):
-        rows = torch.stack([adapter.tensors[key] for _, adapter in kept])
-        off = float((rows - rows[0]).abs().max())
-        head[key], apart = rows.mean(0) if off else rows[0], max(apart, off)
-    if apart:
+        theta, steps = theta.unflatten(0, (q, -1)), steps.unflatten(0, (q, -1))
+    heads = {key: torch.stack([each[key] for each in adapters]) for key in sorted(want.head)}
+    if apart := max((float((rows - rows[0]).abs().max()) for rows in heads.values()), default=0.0):
         say(f"the adapters' heads differ, by up to {apart:.2g}: their mean is the head of every checkpoint")
-    found = [each for each, _ in kept]
-    with new_directory(out) as folder:
-        steps = torch.tensor([each.step for each in found]).reshape(theta.shape[:-1])
+    with new_directory(out := INPUTS / name) as folder:
         write_tensors(folder / THETA, {"theta": theta, "steps": steps}, want.config)
-        write_tensors(folder / HEAD, head)
+        # The mean of many equal numbers may be another one.
+        means = {key: rows[0] if (rows == rows[0]).all() else rows.mean(0) for key, rows in heads.items()}
+        write_tensors(folder / HEAD, means)
         want.layout.save(folder)
         write_json(folder / NAMES, [{"id": each.name, "description": each.description} for each in found])
     n, n_max = theta.shape[-2], params.collect.max_checkpoints
@@ -103,14 +97,9 @@ def import_zoo(source: Path, name: str, skip_odd: bool, say: Callable[[str], Non
 
 
 def checkpoints(source: Path, alpha: float) -> list[Found]:
-    """The checkpoints of a source, oldest first, none of them read yet.
+    """The checkpoints of a source, oldest first, of which only a stacked file is read; docs/adapters.md lists sources.
 
-    Args:
-        source: a folder of adapters; a Trainer's folder, with `checkpoint-N/`; a stacked safetensors, with `theta`
-            [N, K] and layout.json beside it; or a `.jsonl` of `{id, description, path}`.
-        alpha: of a stacked file that does not say it.
-
-    Raises a UserError if it is nothing that can be imported.
+    `alpha` is that of a stacked file that does not say it. Raises a UserError if it is nothing that can be imported.
     """
     if not source.exists():
         allowed = "a folder of adapters, a Trainer's folder, a safetensors of theta [N, K], or a .jsonl"
@@ -120,18 +109,16 @@ def checkpoints(source: Path, alpha: float) -> list[Found]:
     if (source / THETA).is_file():
         return _stacked(source / THETA, alpha)
     # A Trainer's folder holds the last state a second time, beside its checkpoints.
-    paths = [path for path in source.iterdir() if _step(path)] or [*source.iterdir()]
-    found = [path for path in paths if is_adapter(path) or (path.is_dir() and any(map(is_adapter, path.iterdir())))]
+    steps = {path: int(path.name[11:]) for path in source.iterdir() if re.fullmatch(r"checkpoint-\d+", path.name)}
+    found = [
+        path
+        for path in steps or source.iterdir()
+        if is_adapter(path) or (path.is_dir() and any(map(is_adapter, path.iterdir())))
+    ]
     if not found:
         raise UserError(f"{source}: no adapter in its folders, allowed: one adapter a folder, or checkpoint-N folders")
     found.sort(key=lambda path: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)])
-    return [Found(path.name, _step(path) or i, path) for i, path in enumerate(found, 1)]
-
-
-def _step(path: Path) -> int:
-    """N of checkpoint-N, 0 of others."""
-    match = re.fullmatch(r"checkpoint-(\d+)", path.name)
-    return int(match[1]) if match and path.is_dir() else 0
+    return [Found(path.name, steps.get(path, i), path) for i, path in enumerate(found, 1)]
 
 
 def _listed(source: Path) -> list[Found]:
@@ -164,9 +151,8 @@ def _stacked(path: Path, alpha: float) -> list[Found]:
         about = {"rank": min(layout.entries[0].shape), "alpha": float(dict(json.loads(said)).get("alpha", alpha))}
     except (ValueError, TypeError, OverflowError, RecursionError):
         raise UserError(f"{path}: config: found {said[:60]!r}, allowed: alpha in JSON") from None
-    rows = ((unflatten(row, layout) | head).items() for row in theta)
-    found = [Adapter({key: tensor.float() for key, tensor in row}, about) for row in rows]
-    return [Found(f"{path.name}[{i}]", steps[i], adapter) for i, adapter in enumerate(found)]
+    found = [{key: tensor.float() for key, tensor in (unflatten(row, layout) | head).items()} for row in theta]
+    return [Found(f"{path.name}[{i}]", steps[i], Adapter(each, about)) for i, each in enumerate(found)]
 
 
 def check(adapter: Adapter, want: Zoo, base: Base) -> None:
@@ -179,8 +165,8 @@ def check(adapter: Adapter, want: Zoo, base: Base) -> None:
             raise UserError(f"base model: found {adapter.base}, allowed: {base.name} (params.yaml: base.name); {tail}")
     shapes = {entry.key: entry.shape for entry in want.layout.entries}
     shapes |= {key: tuple(tensor.shape) for key, tensor in want.head.items()}
-    for key in sorted(adapter.tensors.keys() - shapes.keys()):
-        raise UserError(f"{key}: outside the run's modules (params.yaml: collect.target_modules), and no head")
+    if odd := sorted(adapter.tensors.keys() - shapes.keys()):
+        raise UserError(f"{odd[0]}: outside the run's modules (params.yaml: collect.target_modules), and no head")
     for key in ("rank", "alpha"):
         if (found := adapter.config[key]) != (allowed := want.config[key]):
             raise UserError(f"{key}: found {found:g}, allowed: {allowed:g} (params.yaml: collect.{key})")

@@ -7,8 +7,8 @@ import os
 import re
 import shutil
 import tempfile
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import gradio as gr
 import numpy as np
 import torch
 from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from condpdiff.common.files import read_json, read_tensors
 from condpdiff.common.task import number
 from condpdiff.evaluate.settings import Scoring
 from condpdiff.packed import refine
+from condpdiff.packed.commands import labelled
 from condpdiff.packed.config import CHECKPOINTS, table
 from condpdiff.packed.generator import MOST_PICTURES, Generator, Lora
 from condpdiff.packed.refine import GENERATED, NO_LORA
@@ -65,43 +67,28 @@ def start(generator: Generator, base: Path, port: int | None, browser: bool = Fa
         page.launch(
             server_name=HOST, server_port=port, inbrowser=browser, share=False, quiet=True, prevent_thread_lock=True,
             max_file_size=MOST_BYTES, footer_links=[], run_history=False, enable_monitoring=False, mcp_server=False,
-            ssr_mode=False, pwa=False, theme=own, css=CSS,
-            app_kwargs={"middleware": [hosts, Middleware(_with_policy)]},
+            ssr_mode=False, pwa=False, theme=own, css=CSS, show_error=True,
+            app_kwargs={"middleware": [hosts, Middleware(BaseHTTPMiddleware, dispatch=_with_policy)]},
         )  # fmt: skip
     except OSError:
         raise UserError(f"--port: {port or 'those from 7860'} in use, allowed: a free one") from None
     return page
 
 
-def _with_policy(app: Any) -> Any:
-    """Adds POLICY to every answer."""
-
-    async def run(scope: Any, receive: Any, send: Any) -> None:
-        async def sent(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"content-security-policy", POLICY.encode())]
-            await send(message)
-
-        await app(scope, receive, sent)
-
-    return run
+async def _with_policy(request: Any, answer: Any) -> Any:
+    found = await answer(request)
+    found.headers["content-security-policy"] = POLICY
+    return found
 
 
-def _readable(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Errors as one line on the page; those that are not the user's to mend also in the terminal."""
-
-    @functools.wraps(function)
-    def run(*given: Any) -> Any:
-        try:
-            return function(*given)
-        except Exception as error:
-            if not isinstance(error, UserError):
-                traceback.print_exc()
-            # Of a file that was uploaded its name alone.
-            line = re.sub(rf"{re.escape(os.environ['GRADIO_TEMP_DIR'])}/\w+/", "", first_line(error))
-            raise gr.Error(html.escape(line), duration=15, print_exception=False) from None
-
-    return run
+@contextmanager
+def _told() -> Iterator[None]:
+    """The user's errors as one line on the page; of a file that was uploaded its name alone."""
+    try:
+        yield
+    except UserError as error:
+        line = re.sub(rf"{re.escape(os.environ['GRADIO_TEMP_DIR'])}/\w+/", "", first_line(error))
+        raise gr.Error(html.escape(line), duration=15, print_exception=False) from None
 
 
 def _title(name: str, scale: float) -> str:
@@ -112,9 +99,7 @@ def _zip(lora: Lora, name: str, scale: float) -> gr.DownloadButton:
     """The button for an adapter, at that scale."""
     out = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]), "adapter")
     how = {} if scale == 1 else {"Scale": f"its effect times {scale:g}, in the weights"}
-    lora.with_theta(lora.scaled(scale), lora.head, **how).save_pretrained(out)
-    card = out / "README.md"
-    card.write_text(card.read_text(encoding="utf-8").replace(str(out), out.name), encoding="utf-8")
+    lora.with_theta(lora.scaled(scale), lora.head, **how).save_pretrained(out, out.name)
     file = shutil.make_archive(str(out), "zip", out.parent, out.name)
     return gr.DownloadButton(f"Adapter as a zip ({_title(name, scale)})", value=file, visible=True)
 
@@ -130,10 +115,10 @@ def _style_page(generator: Generator, base: Path) -> None:
 
     def style(which: str) -> list[Any]:
         shown, told = not generator.numbered, f"1 to {MOST_PICTURES} pictures of {which} style, of any content"
-        look: dict[str, Any] = {"columns": 5, "fit_columns": False, "height": 150, "visible": shown, "buttons": []}
         pictures = gr.Gallery(
-            label=told, file_types=list(SUFFIXES), interactive=True, sources=["upload"], type="filepath", **look
-        )
+            label=told, file_types=list(SUFFIXES), interactive=True, sources=["upload"], type="filepath",
+            columns=5, fit_columns=False, height=150, visible=shown, buttons=[],
+        )  # fmt: skip
         return [pictures, gr.Dropdown(choices, value="", label=f"{'Or ' * shown}{which} style that is known")]
 
     captions = base / "captions.json"
@@ -157,10 +142,27 @@ def _style_page(generator: Generator, base: Path) -> None:
             adapter = gr.DownloadButton("Adapter as a zip", visible=False)
             notes = gr.Markdown()
     loras = gr.State()
-    shown = [asked, scale, denoising, guidance]
 
-    @_readable
-    def repaint(loras: dict[str, Lora] | None, text: str, scale: float, steps: float, guidance: float) -> Any:
+    @_told()
+    def generate(
+        pictures: Any, name: str, more: Any, second: str, share: float, seed: float | None, steps: float
+    ) -> tuple[dict[str, Lora], str]:
+        one, two = _style(pictures, name), _style(more, second)
+        found = style_loras(generator, one, two, share, int(seed or 0))
+        if steps:
+            if two or "task" in one:
+                what = "a mixture of two styles" if two else f"the known style {name}"
+                raise UserError(f"steps: found {what}, allowed: pictures of one style, which training needs")
+            read = generator.read_pictures(one["pictures"])
+            trained, _ = refine.train_on_pictures(found[GENERATED], read, [NEUTRAL] * len(read), base, int(steps))
+            found[f"{GENERATED}, then trained {steps} steps"] = trained
+        said = "“Nearest training style” is what this generator makes for it, not the LoRA that was trained."
+        if note := generator.note(None if two else name, found[GENERATED]):
+            said += f" Measured before: {note}."
+        return found, said
+
+    @_told()
+    def show(loras: dict[str, Lora] | None, text: str, scale: float, steps: float, guidance: float) -> Any:
         if not loras:
             return gr.skip(), gr.skip()
         prompts = [line.strip() for line in text.splitlines() if line.strip()]
@@ -172,32 +174,11 @@ def _style_page(generator: Generator, base: Path) -> None:
         titles = [_title(name, scale) for name in (NO_LORA, *loras)]
         return _grid(titles, prompts, made), _zip(loras[last], last, scale)
 
-    @_readable
-    def generate(
-        pictures: Any, name: str, more_pictures: Any, second: str, share: float, seed: float | None, steps: float,
-        *shown: Any, progress: Any = gr.Progress(),  # noqa: B008  (where Gradio looks for it)
-    ) -> Any:  # fmt: skip
-        one, two = _style(pictures, name), _style(more_pictures, second)
-        progress(0.1, "generating")
-        found = style_loras(generator, one, two, share, int(seed or 0))
-        if steps:
-            if two or "task" in one:
-                what = "a mixture of two styles" if two else f"the known style {name}"
-                raise UserError(f"steps: found {what}, allowed: pictures of one style, which training needs")
-            progress(0.3, f"training {steps} steps")
-            read = generator.read_pictures(one["pictures"])
-            trained, _ = refine.train_on_pictures(found[GENERATED], read, [NEUTRAL] * len(read), base, int(steps))
-            found[f"{GENERATED}, then trained {steps} steps"] = trained
-        progress(0.7, "images")
-        said = "“Nearest training style” is what this generator makes for it, not the LoRA that was trained."
-        if note := generator.note(None if two else name or None, found[GENERATED]):
-            said += f" Measured before: {note}."
-        return found, said, *repaint(found, *shown)
-
-    every = [*one, *two, share, seed, steps, *shown]
+    shown = [loras, asked, scale, denoising, guidance], [images, adapter]
     for event in (button.click, share.release):
-        event(generate, every, [loras, notes, images, adapter], show_progress_on=[images])
-    scale.release(repaint, [loras, *shown], [images, adapter], show_progress_on=[images])
+        made = event(generate, [*one, *two, share, seed, steps], [loras, notes], show_progress_on=[images])
+        made.success(show, *shown, show_progress_on=[images])
+    scale.release(show, *shown, show_progress_on=[images])
 
 
 def _style(pictures: Any, name: str) -> dict[str, Any]:
@@ -212,11 +193,8 @@ def style_loras(
 ) -> dict[str, Lora]:
     """What is generated for a style, or between two, and what for the nearest style that was trained on.
 
-    Args:
-        one: as `Generator.condition` takes it; `two` is empty for none.
-        share: of the second, 0 to 1: the conditions are mixed, not the weights.
-
-    Raises a UserError if there is no style, or one that can't be read.
+    Styles are as `Generator.condition` takes them, `two` may be empty; of the second's condition (not of its weights)
+    `share` is taken. Raises a UserError if there is no style, or one that can't be read.
     """
     if not one:
         raise UserError("style: found nothing, allowed: pictures, or a style that is known")
@@ -236,16 +214,15 @@ def paint(
     generator: Generator, base: Path, theta: Sequence[Tensor], prompts: Sequence[str], steps: int, guidance: float = 1.0
 ) -> np.ndarray:
     """Images uint8 [1 + S, U, H, W, 3] of U prompts: without a LoRA, then with each of S vectors [K]."""
-    painter = _painter(generator, base, tuple(prompts))
-    painter.scoring = Scoring(batch_tokens=1, image_steps=steps, image_guidance=guidance)
+    painter = _painter(generator, base, tuple(prompts), steps, guidance)
     return painter(torch.stack([torch.zeros(generator.layout.K), *theta]))
 
 
 @functools.lru_cache(maxsize=1)
-def _painter(generator: Generator, base: Path, prompts: tuple[str, ...]) -> Any:
+def _painter(generator: Generator, base: Path, prompts: tuple[str, ...], steps: int, guidance: float) -> Any:
     from condpdiff.style.unseen.score import Painter
 
-    lora, scoring = generator.config.lora, Scoring(batch_tokens=1, image_guidance=1.0)
+    lora, scoring = generator.config.lora, Scoring(batch_tokens=1, image_steps=steps, image_guidance=guidance)
     return Painter(base, generator.layout, lora.alpha / lora.rank, list(prompts), scoring)
 
 
@@ -273,38 +250,30 @@ def _text_page(generator: Generator, base: Path) -> None:
             task = gr.Dropdown(choices, value=choices[0][1], label="Task")
             with gr.Column(visible=False) as words:
                 description = gr.Textbox("", lines=3, label="What goes in, and what comes out")
-                examples = []
-                for i in (1, 2):
-                    with gr.Row():
-                        examples.append(gr.Textbox("", label=f"Example {i}", scale=2, min_width=120))
-                        examples.append(gr.Textbox("", label=f"Its label {i}", scale=1, min_width=80))
+                examples = gr.Textbox("", lines=2, label="Examples, one a line: text => label")
             seed = gr.Number(0, precision=0, label="Seed of the LoRA's noise")
         with gr.Column(scale=3):
             button = gr.Button("Generate", variant="primary")
             about = gr.Markdown("What is known of the generated LoRA will be here.", min_height=120)
             adapter = gr.DownloadButton("Adapter as a zip", visible=False)
-            with gr.Column(visible=False) as trial:
-                text = gr.Textbox("", label="A sentence")
-                pair = gr.Textbox("", label="The second sentence", visible=False)
-                scale = gr.Slider(0, 2, 1, **SCALE)
-                ask = gr.Button("Compare")
-                said = gr.Markdown(min_height=80)
+            text = gr.Textbox("", label="A sentence")
+            pair = gr.Textbox("", label="The second sentence, where the task is of pairs")
+            scale = gr.Slider(0, 2, 1, **SCALE)
+            ask = gr.Button("Compare")
+            said = gr.Markdown(min_height=80)
     lora = gr.State()
     task.change(lambda name: gr.Column(visible=name == DESCRIBED), task, words)
 
-    @_readable
-    def generate(name: str, description: str, *more: Any) -> Any:
-        *examples, seed, scale = more
-        given = [(a.strip(), b.strip()) for a, b in zip(examples[::2], examples[1::2], strict=True)]
-        if any(bool(a) != bool(b) for a, b in given):
-            raise UserError("example: found one without a label, or a label alone, allowed: both or neither")
-        described = {"description": description.strip(), "examples": [one for one in given if all(one)]}
-        asked: dict[str, Any] = {"task": name} if name != DESCRIBED else described
+    @_told()
+    def generate(name: str, description: str, examples: str, seed: float | None, scale: float) -> Any:
+        asked: dict[str, Any] = {"task": name}
+        if name == DESCRIBED:
+            given = [labelled(line, "example") for line in examples.splitlines() if line.strip()]
+            asked = {"description": description.strip(), "examples": given}
         made = generator.generate(**asked, seed=int(seed or 0))[0]
-        second = gr.Textbox(visible=bool(generator.known(made.task).settings["data"]["columns"].get("text_pair")))
-        return made, _about(generator, made, name), gr.Column(visible=True), second, "", _zip(made, GENERATED, scale)
+        return made, _about(generator, made, name), "", _zip(made, GENERATED, scale)
 
-    @_readable
+    @_told()
     def compare(made: Lora | None, text: str, pair: str, scale: float) -> Any:
         if made is None or not text.strip():
             return gr.skip(), gr.skip()
@@ -314,10 +283,10 @@ def _text_page(generator: Generator, base: Path) -> None:
             rows.append([_title(name, scale), answer, *(f"{float(p):.1%}" for p in output if labels)])
         return table(["", "answer", *labels], rows), _zip(made, GENERATED, scale)
 
-    given = [task, description, *examples, seed, scale]
-    button.click(generate, given, [lora, about, trial, pair, said, adapter], show_progress_on=[about])
-    for event in (ask.click, text.submit, pair.submit, scale.release):
-        event(compare, [lora, text, pair, scale], [said, adapter], show_progress_on=[said])
+    given = [task, description, examples, seed, scale]
+    button.click(generate, given, [lora, about, said, adapter], show_progress_on=[about])
+    asking = [ask.click, text.submit, pair.submit, scale.release]
+    gr.on(asking, compare, [lora, text, pair, scale], [said, adapter], show_progress_on=[said])
 
 
 def _about(generator: Generator, lora: Lora, task: str) -> str:
@@ -329,7 +298,7 @@ def _about(generator: Generator, lora: Lora, task: str) -> str:
     ]
     if near := nearest_checkpoint(generator, lora):
         parts.append("The nearest checkpoint is {:.2f} away; from one checkpoint to its nearest: {:.2f}.".format(*near))
-    if note := generator.note(task or None, lora):
+    if note := generator.note(task, lora):
         parts.append(f"Not trained on: {note}.")
     if task and known.scores:
         parts.append(f"Measured when the generator was trained:\n{known.table()}")
@@ -337,10 +306,8 @@ def _about(generator: Generator, lora: Lora, task: str) -> str:
 
 
 def nearest_checkpoint(generator: Generator, lora: Lora) -> tuple[float, float] | None:
-    """L2 from the LoRA to the nearest checkpoint of its task, and the median of that between checkpoints; None where
-    the generator has no checkpoints."""
-    file = generator.folder / "zoo" / lora.task / CHECKPOINTS
-    if not file.is_file():
+    """L2 from the LoRA to the nearest checkpoint of its task, and the median of that between checkpoints, if packed."""
+    if not (file := generator.folder / "zoo" / lora.task / CHECKPOINTS).is_file():
         return None
     theta = read_tensors(file).get("theta", torch.empty(0)).float()
     if theta.shape[1:] != lora.theta.shape or not len(theta):

@@ -3,12 +3,11 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
 from huggingface_hub import HfApi, constants
-from peft import PeftConfig, get_peft_model, set_peft_model_state_dict
+from peft import PeftModel, get_peft_model_state_dict
 
 from condpdiff.adapters.formats import CONFIG, HEADS, PEFT_FILE, head_width, read_labels
 from condpdiff.common.errors import UserError, first_line
@@ -56,19 +55,14 @@ def rows_of(texts: Sequence[str], pairs: Sequence[str] | None = None) -> pd.Data
 
 @torch.inference_mode()
 def apply(adapter: Path, rows: pd.DataFrame, base: Path | None = None) -> pd.DataFrame:
-    """Run a PEFT adapter of a text classifier on its base model.
-
-    Of the adapter safetensors and JSON alone are read; nothing in the folders is run.
+    """Run a PEFT adapter of a text classifier, of which safetensors and JSON alone are read, on its base model.
 
     Args:
-        adapter: a folder as `Lora.save_pretrained` or PEFT writes it, of task_type SEQ_CLS.
         rows: V of them, as `rows_of` gives them.
         base: folder of its base model, or of the generator that made it; by default, what the adapter names.
 
-    Returns:
-        float32 [V, C] with a column a class: its probabilities; or [V, 1]: values.
-
-    Raises a UserError if there is no such adapter, it is of another kind, or its base can't be had or does not fit.
+    Gives float32 [V, C] with a column a class: its probabilities; or [V, 1]: values. Raises a UserError if there is no
+    such adapter, it is of another kind, or its base can't be had or does not fit.
     """
     settings = read_json(adapter / CONFIG)
     if (kind := settings.get("task_type") if isinstance(settings, dict) else settings) != "SEQ_CLS":
@@ -79,7 +73,13 @@ def apply(adapter: Path, rows: pd.DataFrame, base: Path | None = None) -> pd.Dat
     labels = read_labels(adapter)
     if count > 1 and labels and len(labels) != count:
         raise UserError(f"{adapter / LABELS}: found {len(labels)} labels, allowed: {count}, as the classifier has")
-    name = str(_folder(base) if base else settings.get("base_model_name_or_path"))
+    if base and not base.is_dir():
+        raise UserError(f"--base: no such folder {str(base)!r}")
+    if base and (base / FILE).is_file() and "format" in read_json(base / FILE):
+        from condpdiff.packed.generator import Generator
+
+        base = Generator(base).base()
+    name = str(base or settings.get("base_model_name_or_path"))
     try:
         if not Path(name).is_dir() and not constants.HF_HUB_OFFLINE:
             HfApi().model_info(name, timeout=10)  # downloads would try six times
@@ -91,33 +91,17 @@ def apply(adapter: Path, rows: pd.DataFrame, base: Path | None = None) -> pd.Dat
     model.config.pad_token_id = tokenizer.pad_token_id
     labels = labels or [model.config.id2label[i] for i in range(count)]  # type: ignore[index]
     try:
-        lora = PeftConfig.from_pretrained(str(adapter))
-        lora.base_model_name_or_path = name  # or PEFT warns that it is elsewhere
-        result: Any = set_peft_model_state_dict(get_peft_model(model, lora), tensors)
+        loaded = PeftModel.from_pretrained(model, str(adapter)).eval().to(device())
     except Exception as error:  # PEFT and torch raise a dozen kinds
         raise UserError(f"{adapter}: does not fit the base model {name!r} ({first_line(error)})") from None
-    missing = [key for key in result.missing_keys if ".lora_" in key or ".modules_to_save." in key]
-    if wrong := [*result.unexpected_keys, *missing]:
+    if wrong := sorted(tensors.keys() ^ get_peft_model_state_dict(loaded).keys()):
         raise UserError(f"{adapter}: does not fit the base model {name!r}: {wrong[0]!r} is in one of them alone")
     batches = Batches.of(rows, tokenizer, min(LONGEST, tokenizer.model_max_length), BATCH)
-    model.to(device()).eval()  # type: ignore[arg-type]
-    logits = batches.in_split_order(
-        [model(**{k: v.to(device()) for k, v in inputs.items()}).logits for inputs in batches.inputs]
-    )
+    moved = ({key: tensor.to(device()) for key, tensor in inputs.items()} for inputs in batches.inputs)
+    logits = batches.in_split_order([loaded(**inputs).logits for inputs in moved])
     if count == 1:
-        return pd.DataFrame(logits, columns=pd.Index(["value"]))
+        return pd.DataFrame({"value": logits[:, 0]})
     return pd.DataFrame(torch.from_numpy(logits).softmax(1).numpy(), columns=pd.Index(labels))
-
-
-def _folder(own: Path) -> Path:
-    """The folder of a base model: the user's, or that of the user's generator."""
-    if not own.is_dir():
-        raise UserError(f"--base: no such folder {str(own)!r}")
-    if not (own / FILE).is_file() or "format" not in read_json(own / FILE):
-        return own
-    from condpdiff.packed.generator import Generator
-
-    return Generator(own).base()
 
 
 def table(rows: pd.DataFrame, said: dict[str, pd.DataFrame]) -> str:

@@ -52,7 +52,9 @@ def generate(
         Path | None, typer.Option(metavar="FILE", help="Keep the best sample on these labelled rows alone.")
     ] = None,
     count_passes: Annotated[bool, typer.Option("--count-passes", help="Say what racing saved.")] = False,
-    steps: Annotated[int, typer.Option(help="Then fine-tune so many steps on the rows or pictures.")] = 0,
+    steps: Annotated[
+        int | None, typer.Option(min=2, help="Then fine-tune so many steps on the rows or pictures.")
+    ] = None,
     base: BaseOption = None,
 ) -> None:
     """Generate LoRAs as PEFT adapters: for a known task, for one in words, or for the style of a few pictures.
@@ -64,9 +66,14 @@ def generate(
       condpdiff generate generator --description "Is it spam?" --example "win a prize => yes"
       condpdiff generate generator --style-image one.jpg two.jpg --steps 20
     """
-    from condpdiff.packed.generator import Generator, Lora
+    from condpdiff.packed.generator import Generator
+    from condpdiff.style.images import SUFFIXES, pictures_in
 
-    pictures = _pictures([*(style_image or []), *(more or [])])
+    pictures: list[Path] = []
+    for path in [*(style_image or []), *(more or [])]:
+        if not (inside := pictures_in(path) if path.is_dir() else [path]):
+            raise UserError(f"{path}: no pictures in this folder; allowed: {', '.join(SUFFIXES)}")
+        pictures += inside
     if select_on is None and count_passes:
         raise UserError("--count-passes: found without --select-on, allowed: with it")
     if steps and not pictures and select_on is None:
@@ -76,28 +83,30 @@ def generate(
     made_by = Generator.from_pretrained(generator)
     if select_on is not None and made_by.config.domain != "text":
         raise UserError("--select-on: found with a generator of styles, allowed: with a generator of text tasks")
-    examples = [_example(text) for text in example or []]
+    examples = [labelled(text) for text in example or []]
     loras = made_by.generate(
         task, description=description, examples=examples, pictures=pictures, samples=samples, seed=seed
     )
     if note := made_by.note(task, loras[0]):
         typer.echo(f"note: {note}", err=True)
-    made: list[tuple[Lora, str]] = [(lora, "") for lora in loras]
-    if select_on is not None:
+    if select_on or steps:
         from condpdiff.packed import refine
+
+        where = made_by.base(base)  # reads its weights, to hold them against the generator's
+    if select_on is not None:
         from condpdiff.text.data import read_labelled
 
         rows = read_labelled(select_on, refine.text_task(loras[0]).data)
-        where = made_by.base(base)  # reads its weights, to hold them against the generator's
         best, better, saved = refine.select(loras, rows, where)
         typer.echo(f"{better}\n{saved}" if count_passes else better)
         made = [refine.train_on_rows(best, rows, where, steps) if steps else (best, "")]
     elif steps:
-        from condpdiff.packed import refine
         from condpdiff.style.data import captions_of
 
-        read, captions, where = made_by.read_pictures(pictures), captions_of(pictures), made_by.base(base)
+        read, captions = made_by.read_pictures(pictures), captions_of(pictures)
         made = [refine.train_on_pictures(lora, read, captions, where, steps) for lora in loras]
+    else:
+        made = [(lora, "") for lora in loras]
     for i, (lora, said) in enumerate(made):
         if said:
             typer.echo(said)
@@ -158,21 +167,9 @@ def app(
     page.block_thread()
 
 
-def _pictures(given: list[Path]) -> list[Path]:
-    """The pictures, and of each folder those in it, by name."""
-    from condpdiff.style.images import SUFFIXES, pictures_in
-
-    found: list[Path] = []
-    for path in given:
-        inside = pictures_in(path) if path.is_dir() else [path]
-        if not inside:
-            raise UserError(f"{path}: no pictures in this folder; allowed: {', '.join(SUFFIXES)}")
-        found += inside
-    return found
-
-
-def _example(text: str) -> tuple[str, str]:
-    before, arrow, label = text.rpartition("=>")
-    if not arrow or not before.strip() or not label.strip():
-        raise UserError(f'--example: found {text!r}, allowed: "text => label"')
-    return before.strip(), label.strip()
+def labelled(example: str, where: str = "--example") -> tuple[str, str]:
+    """Text and label of an example "text => label"; a UserError if it is none."""
+    text, arrow, label = (part.strip() for part in example.rpartition("=>"))
+    if not (text and arrow and label):
+        raise UserError(f'{where}: found {example!r}, allowed: "text => label"')
+    return text, label

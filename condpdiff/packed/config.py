@@ -14,8 +14,9 @@ from condpdiff.domain import module
 from condpdiff.generate.settings import Sample
 from condpdiff.zoo.settings import Collect, Normalize
 
-FILE, BASE, CHECKPOINTS = "config.json", "base", "checkpoints.safetensors"
-"""And the folder of the base model, where nobody else has it; and a task's checkpoints, in float16."""
+FILE = "config.json"
+BASE = "base"  # the folder of the base model, where nobody else has it
+CHECKPOINTS = "checkpoints.safetensors"  # of a task, in float16
 ARMS = {
     **{"condpdiff": "best generated LoRA", "original": "best checkpoint", "soup": "soup"},
     **{"gaussian": "best draw from a normal distribution", "no_lora": "no LoRA"},
@@ -28,10 +29,8 @@ class BaseModel(Section):
 
     source: str
     name: str
-    load: str
-    """What `from_pretrained` takes for it: the hub's id, or the folder that it was in."""
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    """Of its weights: `load` may be another folder elsewhere."""
+    load: str  # what `from_pretrained` takes for it: the hub's id, or the folder that it was in
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")  # of its weights: `load` may be another folder elsewhere
 
 
 class Lora(Section):
@@ -41,17 +40,14 @@ class Lora(Section):
     alpha: float
     target_modules: list[str]
     modules_to_save: list[str]
-    task_type: Literal["SEQ_CLS", "CAUSAL_LM", "FEATURE_EXTRACTION"] | None
-    """PEFT's name for what such a model does."""
+    task_type: Literal["SEQ_CLS", "CAUSAL_LM", "FEATURE_EXTRACTION"] | None  # PEFT's name for what such a model does
 
 
 class Known(Section):
     """A task that the generator was trained on, or a family of them."""
 
-    settings: dict[str, Any]
-    """The task's file, in sections."""
-    scores: dict[str, float] = {}
-    """Arm -> its selected candidate's score on validation, of the run that trained the generator."""
+    settings: dict[str, Any]  # the task's file, in sections
+    scores: dict[str, float] = {}  # by arm: its selected candidate's on validation, of the run that trained this
 
     def table(self) -> str:
         """The scores in Markdown, "" without any."""
@@ -68,19 +64,17 @@ class Config(Section):
     normalize: Normalize
     condition: Condition
     sample: Sample
-    tasks: dict[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], Known]
-    """By name, which stands in paths, and is that of its folders."""
-    measured: dict[str, Any] = {}
-    """What the run's report measured, as its metrics.json has it."""
+    tasks: dict[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], Known]  # by name, which stands in paths
+    measured: dict[str, Any] = {}  # what the run's report measured, as its metrics.json has it
 
     @staticmethod
     def load(folder: Path) -> "Config":
         """Raises a UserError if the folder is no generator's."""
-        if not (folder / FILE).is_file():
+        if not (file := folder / FILE).is_file():
             raise UserError(f"{folder}: no {FILE}; allowed: the folder of a generator, as `condpdiff pack` writes it")
-        config = parse(Config, read_json(folder / FILE), str(folder / FILE))
+        config = parse(Config, read_json(file), str(file))
         for name, known in config.tasks.items():
-            parse(module("task", config.domain).Task, known.settings, str(folder / FILE), f"tasks.{name}.settings")
+            parse(module("task", config.domain).Task, known.settings, str(file), f"tasks.{name}.settings")
         return config
 
 

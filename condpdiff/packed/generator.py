@@ -17,7 +17,7 @@ from condpdiff.common.files import new_directory, read_config, read_tensors
 from condpdiff.common.hardware import without_module
 from condpdiff.common.packages import cache_folder
 from condpdiff.common.pretrained import SOURCE, weights_digest
-from condpdiff.common.task import Base, Members
+from condpdiff.common.task import Base, Members, number
 from condpdiff.diffusion.conditions import FILE, projected
 from condpdiff.domain import module
 from condpdiff.packed.config import BASE, Config, Known
@@ -31,14 +31,12 @@ from condpdiff.zoo.settings import SHARED
 with without_module("torch._dynamo"):
     from condpdiff.generate import generator as parts
 
-MOST_PICTURES = 10
-"""Pictures of a condition that generators are trained with at most."""
+MOST_PICTURES = 10  # of a condition: generators are trained with that many at most
 UNSEEN_TEXT = (
     "of tasks never trained on generated LoRAs had 54 % right where a classifier on 16 labelled rows had 86 % "
     "(docs/unseen-text.md)"
 )
-Picture = Any
-"""A path, a PIL image, or an array uint8 [H, W, 3]."""
+Picture = Any  # a path, a PIL image, or an array uint8 [H, W, 3]
 
 
 def _check_sizes(path: Path) -> None:
@@ -57,21 +55,14 @@ def _check_sizes(path: Path) -> None:
 class Lora:
     """A LoRA with its head, where it has one, and with what it was made from."""
 
-    theta: Tensor
-    """[K] float32."""
+    theta: Tensor  # [K] float32
     layout: Layout
-    head: dict[str, Tensor]
-    """The head's tensors by PEFT key; empty where nothing but the LoRA is generated."""
-    labels: list[str] | None
-    """Class names in the order of their indices."""
-    config: Config
-    """Of the generator that made it."""
-    task: str
-    """The task whose head and statistics it has."""
-    base: str
-    """What it names as its base model."""
-    how: dict[str, str]
-    """What it was made from, in words."""
+    head: dict[str, Tensor]  # by PEFT key; empty where nothing but the LoRA is generated
+    labels: list[str] | None  # class names in the order of their indices
+    config: Config  # of the generator that made it
+    task: str  # whose head and statistics it has
+    base: str  # what it names as its base model
+    how: dict[str, str]  # what it was made from, in words
 
     def state_dict(self) -> dict[str, Tensor]:
         """Its tensors by PEFT key."""
@@ -86,8 +77,9 @@ class Lora:
         factor = [torch.full((e.size,), scale if ".lora_B." in e.key else 1.0) for e in self.layout.entries]
         return self.theta * torch.cat(factor)
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write a PEFT adapter that `PeftModel.from_pretrained` loads, with `labels.json` and a card."""
+    def save_pretrained(self, folder: str | Path, shown_as: str | Path = "") -> None:
+        """Write a PEFT adapter that `PeftModel.from_pretrained` loads, with `labels.json` and a card, which shows the
+        folder under another name where one is given."""
         base, lora = self.config.base, self.config.lora.model_dump()
         said = [
             "Sampled by Cond P-Diff; nothing was fine-tuned unless it says so below.\n",
@@ -96,7 +88,7 @@ class Lora:
         ]
         if self.how.get("Asked with") == f"task `{self.task}`":
             said.append(self.config.tasks[self.task.partition("/")[0]].table())
-        text = card(lora, self.base, folder, said, self.labels)
+        text = card(lora, self.base, shown_as or folder, said, self.labels)
         with new_directory(Path(folder)) as scratch:
             write_adapter(scratch, self.state_dict(), lora, self.base, text, self.labels)
 
@@ -114,9 +106,8 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
         self.config = Config.load(self.folder)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        if save_directory.resolve() == self.folder.resolve():
-            raise UserError(f"{save_directory}: is the generator's own folder")
-        shutil.copytree(self.folder, save_directory, dirs_exist_ok=True, copy_function=shutil.copyfile)
+        if save_directory.resolve() != self.folder.resolve():
+            shutil.copytree(self.folder, save_directory, dirs_exist_ok=True, copy_function=shutil.copyfile)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> "Generator":
@@ -127,8 +118,6 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
         name = str(pretrained_model_name_or_path)
         if Path(name).is_dir():
             return cls(name)
-        if Path(name).is_absolute() or name.count("/") != 1 or name.startswith("."):
-            raise UserError(f"{name}: no such folder; allowed: a folder, or an id owner/name of the hub")
         try:
             if not constants.HF_HUB_OFFLINE and not options.get("local_files_only"):
                 HfApi(token=options.get("token")).model_info(name, timeout=10)  # downloads would try six times
@@ -136,8 +125,6 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
         except Exception as error:  # the hub's client raises dozens of kinds
             raise UserError(f"{name}: no such folder, and the hub can't give it ({first_line(error)})") from None
         return cls(folder)
-
-    # --- what it knows --------------------------------------------------------------------------
 
     @cached_property
     def parts(self) -> parts.Generator:
@@ -183,8 +170,8 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
         found = []
         for name in self.tasks:
             members = self.known(name).settings.get("members")
-            of = Members(**members).trained_on(self.config.normalize.train_members) if members else None
-            if of is None or int(name.partition("/")[2]) in of.of("train"):
+            at_most = self.config.normalize.train_members
+            if members is None or number(name) in Members(**members).trained_on(at_most).of("train"):
                 found.append(name)
         return found
 
@@ -205,13 +192,11 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
                 raise UserError(f"base model: no folder {asked.load!r} here; give it with --base FOLDER")
             found = cache_folder() / "bases" / asked.sha256[:16]
             if not found.is_dir():
-                source: Any = {"source": asked.source, "name": asked.name}
-                module("base", self.config.domain).prepare_base(Base(**source), found)
+                base = Base.model_validate({"source": asked.source, "name": asked.name})
+                module("base", self.config.domain).prepare_base(base, found)
         if (digest := weights_digest(found)) != asked.sha256:
             raise UserError(f"{found}: found weights of SHA-256 {digest[:16]}, allowed: {asked.sha256[:16]}")
         return found
-
-    # --- generating -----------------------------------------------------------------------------
 
     def generate(
         self,
@@ -233,9 +218,6 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
             samples: so many LoRAs, each from a noise of its own.
             seed: of the noise: the same seed gives the same LoRAs.
 
-        Returns:
-            `samples` LoRAs.
-
         Raises a UserError unless exactly one of task, description and pictures is given and this generator can be asked
         with it; if a task is unknown, a picture can't be read, or a condition's encoder can't be had.
         """
@@ -246,11 +228,7 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
         return self.from_condition(y, name, how, samples, seed)
 
     def from_condition(self, y: Tensor, name: str, how: dict[str, str], samples: int = 1, seed: int = 0) -> list[Lora]:
-        """Generate for any condition y [V, d_cond], with the head and statistics of the task `name`.
-
-        Args:
-            how: what y was made from, in words; stands on the adapters' cards.
-        """
+        """Generate for any condition y [V, d_cond] with the head and statistics of the task `name`; cards say `how`."""
         if samples < 1:
             raise UserError(f"samples: found {samples}, allowed: at least 1")
         settings, random = self.config.sample, torch.Generator().manual_seed(seed)
@@ -316,7 +294,7 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
 
     def note(self, task: str | None, lora: Lora) -> str | None:
         """For a task that was never trained on: what stands in for its head and statistics, and what was measured."""
-        if task is not None:
+        if task:
             return None
         if self.config.domain == "text":
             own = " and statistics" * (self.config.normalize.method not in SHARED)

@@ -23,8 +23,7 @@ from condpdiff.zoo.layout import LAYOUT
 from condpdiff.zoo.normalized import STATISTICS
 from condpdiff.zoo.settings import Collect, Normalize
 
-MOST_KEPT = 2**24
-"""Numbers of a task's checkpoints that are packed, to tell how near a generated LoRA is to one of them: 32 MB."""
+MOST_KEPT = 2**24  # numbers of a task's checkpoints that tell how near a generated LoRA is to one of them: 32 MB
 ARMS, METRICS = Path("report/plots/arms.csv"), Path("report/metrics.json")
 
 
@@ -47,10 +46,11 @@ def pack(data: Path, out: Path) -> Config:
             shutil.copytree(data / "base", folder / BASE, ignore=ignored, copy_function=shutil.copyfile)
         shutil.copyfile(data / "zoo" / names[0] / LAYOUT, folder / LAYOUT)
         config = _config(data, names)
-        for name in (name for name, known in config.tasks.items() if known.settings.get("members") is None):
-            rows, _ = open_zoo(data / "zoo" / name, config.normalize.n_checkpoints)
-            if rows.shape[0] * rows.shape[1] <= MOST_KEPT:
-                write_tensors(folder / "zoo" / name / CHECKPOINTS, {"theta": whole(rows).half()})
+        for name, known in config.tasks.items():
+            if known.settings.get("members") is None:
+                rows, _ = open_zoo(data / "zoo" / name, config.normalize.n_checkpoints)
+                if rows.shape[0] * rows.shape[1] <= MOST_KEPT:
+                    write_tensors(folder / "zoo" / name / CHECKPOINTS, {"theta": whole(rows).half()})
         write_json(folder / FILE, config.model_dump(mode="json"))
         (folder / "README.md").write_text(_card(config), encoding="utf-8")
     return config
@@ -67,18 +67,18 @@ def _files(data: Path, names: list[str]) -> list[Path]:
         Path("ldm" if own else "latents") / SCALE,
         Path("conditions") / conditions.FILE,
         *([projection] if (data / projection).is_file() else []),
-        *(Path("normalized") / name / STATISTICS for name in names),
-        *(Path("zoo") / name / HEAD for name in names),
+        *(path for name in names for path in (Path("normalized", name, STATISTICS), Path("zoo", name, HEAD))),
     ]
 
 
 def _config(data: Path, names: list[str]) -> Config:
     zoo = read_config(data / "zoo" / names[0] / THETA)
-    scores: dict[Any, dict[str, float]] = {}
-    if ARMS.is_file():
-        for task, rows in pd.read_csv(ARMS).dropna(subset=["score"]).groupby("task"):
-            scores[task] = dict(zip(rows["arm"], rows["score"], strict=True))
-    settings = {name: module("task").load_task(name).model_dump(mode="json", exclude_none=True) for name in names}
+    arms = pd.read_csv(ARMS).dropna(subset=["score"]).set_index("arm") if ARMS.is_file() else None
+    known = {}
+    for name in names:
+        scores: dict[Any, float] = {} if arms is None else arms["score"][arms["task"] == name].to_dict()
+        settings = module("task").load_task(name).model_dump(mode="json", exclude_none=True)
+        known[name] = Known(settings=settings, scores=scores)
     return Config(
         format=1,
         domain=domain(),  # type: ignore[arg-type]
@@ -88,7 +88,7 @@ def _config(data: Path, names: list[str]) -> Config:
         normalize=section("normalize", Normalize),
         condition=section("condition", Condition),
         sample=section("sample", Sample),
-        tasks={name: Known(settings=settings[name], scores=scores.get(name, {})) for name in names},
+        tasks=known,
         measured=read_json(METRICS) if METRICS.is_file() else {},
     )
 
@@ -98,20 +98,26 @@ def _card(config: Config) -> str:
     example = 'pictures=["one.jpg", "two.jpg"]'
     if config.domain == "text":
         example = f'task="{next(iter(config.tasks))}", samples=8, seed=0'
-    lines = [
-        *("---", "library_name: condpdiff", "tags: [lora, peft, condpdiff]", f"base_model: {config.base.load}", "---"),
-        "# A generator of LoRAs",
-        f"\nIt makes LoRAs (rank {config.lora.rank}) for {config.base.name} by conditional latent diffusion (Cond "
-        "P-Diff, arXiv 2408.01415).\n",
-        "```python\nfrom condpdiff import Generator\n",
-        'generator = Generator.from_pretrained("FOLDER")',
-        f"loras = generator.generate({example})",
-        'loras[0].save_pretrained("adapter")\n```',
-        f"\n- Trained on: {', '.join(config.tasks)}",
-        f"- SHA-256 of the base's weights: {config.base.sha256}",
-        f"- Condition: {config.condition.kind} ({config.condition.encoder})",
-    ]
-    for name, known in config.tasks.items():
-        if known.scores:
-            lines += [f"\n## {name}", known.table()]
-    return "\n".join([*lines, ""])
+    scores = [f"\n## {name}\n{known.table()}\n" for name, known in config.tasks.items() if known.scores]
+    return f"""---
+library_name: condpdiff
+tags: [lora, peft, condpdiff]
+base_model: {config.base.load}
+---
+# A generator of LoRAs
+
+It makes LoRAs (rank {config.lora.rank}) for {config.base.name} by conditional latent diffusion
+(Cond P-Diff, arXiv 2408.01415).
+
+```python
+from condpdiff import Generator
+
+generator = Generator.from_pretrained("FOLDER")
+loras = generator.generate({example})
+loras[0].save_pretrained("adapter")
+```
+
+- Trained on: {", ".join(config.tasks)}
+- SHA-256 of the base's weights: {config.base.sha256}
+- Condition: {config.condition.kind} ({config.condition.encoder})
+{"".join(scores)}"""

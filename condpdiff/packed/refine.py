@@ -22,17 +22,17 @@ if TYPE_CHECKING:  # the domain's libraries take seconds
 TOKENS = 512  # padded tokens a forward pass
 HELD_OUT = 0.2  # share of the labelled rows that fine-tuning does not see, and its losses are taken on
 DRAWS = 8  # batches of noise that a style's losses are the mean over
-GENERATED, NO_LORA = "generated", "no LoRA"
+GENERATED, NO_LORA, TRAINED = "generated", "no LoRA", "Trained on"
 
 
 def text_task(lora: Lora) -> "Task":
     """The text task whose head a LoRA has; raises a UserError if that is a family's, whose members have none."""
     from condpdiff.text.task import Task
 
-    settings = lora.config.tasks[lora.task.partition("/")[0]].settings
-    if settings.get("members") is not None:
+    task = Task(**lora.config.tasks[lora.task.partition("/")[0]].settings)
+    if task.members is not None:
         raise UserError(f"{lora.task}: found a member of a family, allowed: a task with a head of its own")
-    return Task(**settings)
+    return task
 
 
 def scorer_of(lora: Lora, base: Path, splits: Mapping[str, pd.DataFrame]) -> "Scorer":
@@ -59,8 +59,7 @@ def select(loras: Sequence[Lora], rows: pd.DataFrame, base: Path) -> tuple[Lora,
         f"sample {best} of {len(loras)}: {scorer.metrics[0]} {scores[best]:.2f} on {len(rows)} rows, "
         f"{scores[best] - np.nanmean(scores):+.2f} against the mean of those that were scored on all"
     )
-    saved = f"{passes} of {full} rows went through the model: racing saved {1 - passes / full:.0%}"
-    return loras[best], better, saved
+    return loras[best], better, f"{passes} of {full} rows went through the model: racing saved {1 - passes / full:.0%}"
 
 
 def answers(generator: Generator, lora: Lora, base: Path, scale: float, text: str, pair: str) -> dict[str, Tensor]:
@@ -75,8 +74,7 @@ def answers(generator: Generator, lora: Lora, base: Path, scale: float, text: st
     texts = {"text": [" ".join(text.split())], "text_pair": [" ".join(pair.split()) if pairs else ""]}
     scorer = scorer_of(lora, base, {"asked": pd.DataFrame({**texts, "label": [0.0]})})
     soup, found = load_frame(generator.folder / "normalized", lora.task).soup, {}
-    loras = {NO_LORA: None, f"soup of {lora.task}": soup, GENERATED: lora.scaled(scale)}
-    for name, theta in loras.items():
+    for name, theta in ((NO_LORA, None), (f"soup of {lora.task}", soup), (GENERATED, lora.scaled(scale))):
         scorer.merge(theta)
         output = torch.from_numpy(scorer.outputs("asked")[0])
         found[name] = output if data.kind == "regression" else output.softmax(0)
@@ -84,16 +82,14 @@ def answers(generator: Generator, lora: Lora, base: Path, scale: float, text: st
 
 
 def train_on_rows(lora: Lora, rows: pd.DataFrame, base: Path, steps: int) -> tuple[Lora, str]:
-    """Fine-tune a text LoRA and its head for some steps on labelled rows, as finetune-collect does.
+    """Fine-tune a text LoRA and its head for 2 steps or more on labelled rows, as finetune-collect does.
 
-    Gives the LoRA, and its loss before and after; raises a UserError for fewer than 2 steps, or another base.
+    Gives the LoRA, and its loss before and after, in words; raises a UserError if the base does not fit.
     """
     from condpdiff.text.finetune import TextFinetuning
     from condpdiff.text.score import load_head
     from condpdiff.zoo.collect import train_from
 
-    if steps < 2:
-        raise UserError(f"steps: found {steps}, allowed: at least 2")
     # One state, after so many steps.
     one = {"steps": steps - 1, "max_checkpoints": 1, "every": 1, "validate_every": steps}
     collect = lora.config.collect.model_copy(update=one)
@@ -101,20 +97,17 @@ def train_on_rows(lora: Lora, rows: pd.DataFrame, base: Path, steps: int) -> tup
     count = max(1, round(HELD_OUT * len(rows)))
     held_out, kept = shuffled[:count], shuffled[count:]
     with tempfile.TemporaryDirectory() as scratch:
-        data = Path(scratch)
-        kept.to_parquet(data / "train.parquet", index=False)
-        held_out.to_parquet(data / "validation.parquet", index=False)
-        finetuning = TextFinetuning(lora.task, text_task(lora), collect, data, base)
+        kept.to_parquet(Path(scratch) / "train.parquet", index=False)
+        held_out.to_parquet(Path(scratch) / "validation.parquet", index=False)
+        finetuning = TextFinetuning(lora.task, text_task(lora), collect, Path(scratch), base)
         theta, head = train_from(finetuning, lora.theta, lora.head)
     scorer, losses = scorer_of(lora, base, {"rows": held_out}), []
     for each, its in ((lora.theta, lora.head), (theta, head)):
         load_head(scorer.model, its)
         scorer.merge(each)
-        losses.append(float(scorer.losses("rows").mean()))
-    before, after = losses
-    said = {"Trained on": f"{steps} steps of fine-tuning on {len(kept)} labelled rows"}
-    of = f"{count} held-out rows"
-    return lora.with_theta(theta, head, **said), f"{steps} steps: loss {before:.4f} -> {after:.4f} on {of}"
+        losses.append(f"{scorer.losses('rows').mean():.4f}")
+    trained = lora.with_theta(theta, head, **{TRAINED: f"{steps} steps of fine-tuning on {len(kept)} labelled rows"})
+    return trained, f"{steps} steps: loss {' -> '.join(losses)} on {count} held-out rows"
 
 
 def train_on_pictures(
@@ -126,23 +119,17 @@ def train_on_pictures(
     from condpdiff.style.task import Task
     from condpdiff.zoo.many import RATING_SEED, finetune_many
 
-    if steps < 2:
-        raise UserError(f"steps: found {steps}, allowed: at least 2")
     task = Task(**next(iter(lora.config.tasks.values())).settings)
     rows = pd.DataFrame({"member": 0, "caption": list(captions), "image": [encode_png(p) for p in pictures]})
     with tempfile.TemporaryDirectory() as scratch:
         rows.to_parquet(Path(scratch) / "train.parquet", index=False)
         family = Family(task, lora.config.collect, Path(scratch), base)
-    size = task.finetune.batch_size
-    rated = family.losses([0], size, RATING_SEED)
-
-    @torch.no_grad()
-    def loss(theta: Tensor) -> float:
-        return float(np.mean([rated(theta, step).item() for step in range(DRAWS)]))
-
     finetune = task.finetune.model_copy(update={"steps": steps})
-    losses = family.losses([0], size, lora.config.collect.seed)
-    theta = finetune_many(losses, lora.theta[None], family.trained, finetune, "fine-tuning")
-    of, before, after = f"{len(pictures)} pictures", loss(lora.theta[None]), loss(theta)
-    trained = lora.with_theta(theta[0], lora.head, **{"Trained on": f"{steps} steps of fine-tuning on {of}"})
+    rated, losses = (family.losses([0], finetune.batch_size, s) for s in (RATING_SEED, lora.config.collect.seed))
+    start = lora.theta[None]
+    theta = finetune_many(losses, start, family.trained, finetune, "fine-tuning")
+    with torch.no_grad():
+        before, after = (np.mean([rated(each, i).item() for i in range(DRAWS)]) for each in (start, theta))
+    of = f"{len(pictures)} pictures"
+    trained = lora.with_theta(theta[0], lora.head, **{TRAINED: f"{steps} steps of fine-tuning on {of}"})
     return trained, f"{steps} steps: loss {before:.4f} -> {after:.4f} on {of}"

@@ -1,4 +1,4 @@
-"""A run of one task on a random stand-in, and adapters as others make them: plain PEFT, the Trainer, diffusers."""
+"""A run of one task on a random stand-in, and adapters as others make them: plain PEFT, diffusers."""
 
 import copy
 import shutil
@@ -8,24 +8,22 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from datasets import Dataset
 from diffusers.loaders.peft import PeftAdapterMixin
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainingArguments
+from transformers import AutoModelForSequenceClassification
 
 from condpdiff.common.files import write_tensors
 from condpdiff.common.pretrained import save_source
 from condpdiff.common.task import SETTINGS, save_sections
 from condpdiff.style.models import load_transformer
 from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
-from tests.stand_ins import make_rows, make_task, save_base
+from tests.stand_ins import make_task, save_base
 from tests.style.stand_ins_style import make_family, save_style_base
 
+BASE, ROOT = Path("data/base"), Path(__file__).parents[2]
 RANK, ALPHA = 2, 4.0
-BASE = Path("data/base")
 PROJECTIONS = ["query", "key", "value", "attention.output.dense"]
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
-ROOT = Path(__file__).parents[2]
 SMALL: dict[str, Any] = {
     "data": {"held_out": 24},
     "collect": {"rank": RANK, "alpha": ALPHA, "max_checkpoints": 3},
@@ -100,8 +98,7 @@ def save_adapters(folder: Path, count: int = 4, names: str = "run-{}", **config:
 
 def write_run(name: str, zoo: Zoo) -> Zoo:
     """A run's zoo, settings and samples: the samples are the zoo's states, negated."""
-    folder = Path("data/zoo", name)
-    folder.mkdir(parents=True)
+    (folder := Path("data/zoo", name)).mkdir(parents=True)
     write_tensors(folder / THETA, {"theta": zoo.theta}, zoo.config | {"task": name})
     write_tensors(folder / HEAD, zoo.head)
     zoo.layout.save(folder)
@@ -109,18 +106,6 @@ def write_run(name: str, zoo: Zoo) -> Zoo:
     write_tensors(Path(f"data/samples/{name}.safetensors"), {"theta": -zoo.theta})
     save_sections(SETTINGS / name, name)
     return zoo
-
-
-def train_with_trainer(folder: Path) -> None:
-    """Six steps of transformers' Trainer, saved every second one."""
-    rows, tokenizer = make_rows(16, 0), AutoTokenizer.from_pretrained(BASE)
-    rows = rows.assign(labels=rows["label"].astype(int))[["text", "labels"]]
-    data = Dataset.from_pandas(rows).map(lambda row: tokenizer(row["text"]), remove_columns="text")
-    how: dict[str, Any] = {"max_steps": 6, "save_steps": 2, "report_to": "none", "use_cpu": True, "disable_tqdm": True}
-    arguments = TrainingArguments(folder, per_device_train_batch_size=4, learning_rate=0.01, **how)
-    trainer = Trainer(peft_model(), arguments, train_dataset=data, processing_class=tokenizer)
-    trainer.train()
-    trainer.save_model()
 
 
 def style_transformer(seed: int) -> Any:

@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from condpdiff.common.errors import EXTRAS
 from condpdiff.common.files import read_json, write_json
 from condpdiff.packed.config import FILE
+from tests.packed.tiny_generators import text_generator
 
 ROOT = Path(__file__).parents[2]
 NOT_CORE = [name for names in EXTRAS.values() for name in names] + ["evaluate", "mkdocs", "pytest"]
@@ -44,8 +45,7 @@ def away(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, d
 
 def _pip(*words: str) -> None:
     command = [sys.executable, "-m", "pip", words[0], "--quiet", "--no-deps", "--no-index", *words[1:]]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    subprocess.check_output(command, stderr=subprocess.STDOUT)
 
 
 def call(away: tuple[Path, dict[str, str]], *words: str, status: int = 0) -> str:
@@ -59,23 +59,16 @@ def call(away: tuple[Path, dict[str, str]], *words: str, status: int = 0) -> str
 
 def test_the_library_and_its_templates_are_inside_and_nothing_else(wheel: Path) -> None:
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    files = {str(p.relative_to(ROOT)) for p in (ROOT / "condpdiff").rglob("*") if p.suffix in (".py", ".j2")}
-    assert inside == files and any(name.endswith(".j2") for name in inside)
+    kinds = (".py", ".j2", ".mplstyle")
+    assert inside == {str(p.relative_to(ROOT)) for p in (ROOT / "condpdiff").rglob("*") if p.suffix in kinds}
 
 
-def test_extras_are_what_the_wheel_says(wheel: Path) -> None:
-    (name,) = (name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".dist-info/METADATA"))
-    metadata = zipfile.ZipFile(wheel).read(name).decode()
-    requires = [Requirement(line) for line in re.findall(r"^Requires-Dist: (.*)$", metadata, re.M)]
-    core = {each.name for each in requires if each.marker is None}
-    assert {"torch", "peft", "transformers", "diffusers", "safetensors", "typer"} <= core
-    imported_as = {
-        "clean-fid": "cleanfid",
-        "open_clip_torch": "open_clip",
-        "scikit-learn": "sklearn",
-        "ruamel.yaml": "ruamel",
-    }
+def test_extras_are_what_errors_say() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    core = {Requirement(line).name for line in project["dependencies"]}
+    assert {"torch", "peft", "transformers", "diffusers", "safetensors", "typer"} <= core
+    imported_as = {"clean-fid": "cleanfid", "open_clip_torch": "open_clip"}
+    imported_as |= {"scikit-learn": "sklearn", "ruamel.yaml": "ruamel"}
     for extra, names in EXTRAS.items():
         given = {Requirement(line).name for line in project["optional-dependencies"][extra]}
         assert not given & core
@@ -87,8 +80,6 @@ def test_extras_are_what_the_wheel_says(wheel: Path) -> None:
 
 
 def test_it_generates_and_applies_without_extras(base, away: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
-    from tests.packed.tiny_generators import text_generator
-
     folder = text_generator(tmp_path / "generator", base("bert")).folder
     config = read_json(folder / FILE)
     config["tasks"]["films"]["settings"]["metrics"] = ["accuracy"]  # the others are of an extra
@@ -96,14 +87,12 @@ def test_it_generates_and_applies_without_extras(base, away: tuple[Path, dict[st
     rows = tmp_path / "rows.csv"
     rows.write_text("text,label\n" + "a good film,good\na bad film,bad\n" * 4)
     assert "condpdiff generate" in call(away, "generate", "--help")
-    refined = ("--select-on", str(rows), "--steps", "2", "--base", str(base("bert")))
-    call(away, "generate", str(folder), "--task", "films", "--samples", "2", *refined)
+    refined = ("--samples", "2", "--select-on", str(rows), "--steps", "2", "--base", str(base("bert")))
+    call(away, "generate", str(folder), "--task", "films", *refined)
     assert "good" in call(away, "apply", "adapters/0", "--text", "a lovely plot")
     code = "import condpdiff, sys; print(condpdiff.__file__); assert 'torch' not in sys.modules"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=away[0], env=away[1], capture_output=True, text=True, check=True
-    )
-    assert Path(done.stdout.strip()).is_relative_to(away[1]["PYTHONPATH"].split(os.pathsep)[1])
+    where = subprocess.check_output([sys.executable, "-c", code], cwd=away[0], env=away[1], text=True)
+    assert Path(where.strip()).is_relative_to(away[1]["PYTHONPATH"].split(os.pathsep)[1])
 
 
 @pytest.mark.parametrize("words", [("preset",), ("describe",), ("experiments",), ("study",), ("study", "show", "x")])

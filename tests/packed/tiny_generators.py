@@ -10,7 +10,6 @@ from condpdiff.autoencoder import models as autoencoder
 from condpdiff.autoencoder.models import SCALE
 from condpdiff.common.files import write_json, write_tensors
 from condpdiff.common.pretrained import weights_digest
-from condpdiff.common.task import Task
 from condpdiff.diffusion import conditions
 from condpdiff.diffusion import process as diffusion
 from condpdiff.diffusion.denoiser import Denoiser
@@ -83,11 +82,10 @@ def _save(
         "normalize": {"method": "shared", "n_checkpoints": 2},
         "condition": condition.model_dump(),
         "sample": {"count": 2, "scheduler": "ddim", "steps": 2, "guidance": 1.0, "performance": None},
-        "tasks": {name: {"settings": _sections(task), "scores": SCORES} for name, task in tasks.items()},
+        "tasks": {
+            name: {"settings": task.model_dump(mode="json", exclude_none=True), "scores": SCORES}
+            for name, task in tasks.items()
+        },
     }
     write_json(folder / config.FILE, written)
     return Generator.from_pretrained(folder)
-
-
-def _sections(task: Task) -> dict[str, Any]:
-    return task.model_dump(mode="json", exclude_none=True)
