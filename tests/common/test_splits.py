@@ -23,25 +23,23 @@ def limits(**changes: int) -> Data:
     return Data(**{"max_train": 1000, "max_validation": 1000} | changes)
 
 
-def drawn(limits: Data, train: range = range(20), validation: range = range(50, 60)) -> dict[str, list[str]]:
-    found = subsample({"train": rows(train), "validation": rows(validation)}, limits, keys, "mine")
+def drawn(train: range = range(20), validation: range = range(50, 60), **changes: int) -> dict[str, list[str]]:
+    found = subsample({"train": rows(train), "validation": rows(validation)}, limits(**changes), keys, "mine")
     return {split: list(frame["text"]) for split, frame in found.items()}
 
 
 def test_train_loses_what_validation_has(capsys: pytest.CaptureFixture[str]) -> None:
-    found = drawn(limits(), range(20), range(18, 30))
+    found = drawn(range(20), range(18, 30))
     assert found == {"train": [str(i) for i in range(18)], "validation": [str(i) for i in range(18, 30)]}
     assert capsys.readouterr().err == "mine: dropped 2 of train that validation has, too\n"
 
 
 def test_subsample_is_seeded_keeps_order_and_grows_with_the_limit() -> None:
-    few, more, other = (drawn(limits(**k))["train"] for k in ({"max_train": 10}, {"max_train": 15}, {"seed": 1}))
-    assert len(few) == 10
-    assert few == sorted(few, key=int) == drawn(limits(max_train=10))["train"]
+    few, more = (drawn(max_train=n)["train"] for n in (10, 15))
+    assert len(few) == 10 and few == sorted(few, key=int) == drawn(max_train=10)["train"]
     assert set(few) < set(more)
-    assert drawn(limits(max_train=10, seed=1))["train"] != few
-    assert len(other) == 20
-    assert len(drawn(limits(max_validation=3))["validation"]) == 3
+    assert drawn(max_train=10, seed=1)["train"] != few
+    assert len(drawn(seed=1)["train"]) == 20 and len(drawn(max_validation=3)["validation"]) == 3
 
 
 def test_held_out_rows_are_taken_out_of_train_and_grow_with_their_number() -> None:
@@ -52,17 +50,10 @@ def test_held_out_rows_are_taken_out_of_train_and_grow_with_their_number() -> No
     assert few["train"]["text"].tolist() == sorted(few["train"]["text"], key=int)  # in the old order
     assert more["held_out"]["text"].tolist()[:4] == few["held_out"]["text"].tolist()
     assert hold_out(train, limits(), keys, "here")["train"].equals(train)
-
-
-def test_row_that_stands_twice_is_not_both_trained_on_and_held_out() -> None:
-    found = hold_out(rows(["twice"] * 10 + [str(i) for i in range(10)]), limits(held_out=9), keys, "here")
-    assert len(found["held_out"]) == 9
-    assert not set(found["train"]["text"]) & set(found["held_out"]["text"])
-
-
-def test_more_than_half_can_not_be_held_out() -> None:
+    twice = hold_out(rows(["twice"] * 10 + [str(i) for i in range(10)]), limits(held_out=9), keys, "here")
+    assert len(twice["held_out"]) == 9 and not set(twice["train"]["text"]) & set(twice["held_out"]["text"])
     expected = "params.yaml: data.held_out: found 11, allowed: at most half of the 20 training rows of here"
-    assert message_of(hold_out, rows(range(20)), limits(held_out=11), keys, "here") == expected
+    assert message_of(hold_out, train, limits(held_out=11), keys, "here") == expected
 
 
 def test_splits_are_written_with_their_description(tmp_path: Path) -> None:

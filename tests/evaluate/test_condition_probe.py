@@ -123,30 +123,26 @@ def test_a_cell_is_a_condition_s_loras_with_a_task_s_statistics() -> None:
         assert {row[1] for row in probe.swap_rows(w, frames(), method, "b", score)} == {"b"}
 
 
-def probing(kind: str = "task_info", samples: int = 2) -> tuple[Probing, list[Any]]:
-    """And what was encoded, and whose panels were loaded."""
-    asked: list[Any] = []
+@pytest.mark.parametrize(
+    ("kind", "samples", "conditions"), [("task_info", 2, 5), ("one_hot", 2, 4), ("task_info", 0, 0)]
+)
+def test_every_task_is_scored_under_every_condition(
+    kind: str, samples: int, conditions: int, data: Path, tmp_path: Path
+) -> None:
+    asked: list[Any] = []  # what was encoded, and whose panels were loaded
     condition = parse(Condition, {"kind": kind, "encoder": "minilm", "model": "x"}, "params.yaml", "condition")
-    found = Probing(
+    stage = Probing(
         parse(Probe, {"samples": samples}, "params.yaml", "probe"), "task", condition, 0.1, SAMPLE,
         load_encoder=lambda settings: lambda inputs: (asked.append(inputs), torch.ones(1, D))[1],
         load_panel=lambda name: (asked.append(name), SimpleNamespace(score=lambda theta: float(theta[0])))[1],
     )  # fmt: skip
-    return found, asked
-
-
-@pytest.mark.parametrize(("kind", "nonsense", "conditions"), [("task_info", ["nonsense"], 5), ("one_hot", [], 4)])
-def test_every_task_is_scored_under_every_condition(
-    kind: str, nonsense: list[str], conditions: int, data: Path, tmp_path: Path
-) -> None:
-    stage, asked = probing(kind)
-    stage.write(data, list(TASKS), lambda: nonsense, tmp_path)
-    assert asked == [*([nonsense] if nonsense else []), *TASKS]
+    nonsense = ["nonsense"] if kind == "task_info" else []
+    stage.write(data if samples else tmp_path / "nowhere", list(TASKS), lambda: nonsense, tmp_path)
     found = pd.read_csv(tmp_path / "swap.csv")
-    assert found.groupby("task").size().to_dict() == dict.fromkeys(TASKS, 2 * (conditions + 2))  # others' statistics
-
-
-def test_with_no_samples_nothing_is_loaded(tmp_path: Path) -> None:
-    stage, asked = probing(samples=0)
-    stage.write(tmp_path / "nowhere", list(TASKS), lambda: pytest.fail("asked for nonsense"), tmp_path)
-    assert asked == [] and (tmp_path / "swap.csv").read_text() == ",".join(probe.SWAP) + "\n"
+    if samples:
+        assert asked == [*([nonsense] if nonsense else []), *TASKS]
+        assert found.groupby("task").size().to_dict() == dict.fromkeys(
+            TASKS, 2 * (conditions + 2)
+        )  # others' statistics
+    else:  # nothing is loaded
+        assert asked == [] and found.empty and list(found) == probe.SWAP
