@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
+import huggingface_hub
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +18,7 @@ from condpdiff.text.data import prepare
 from condpdiff.text.sources import read_source
 from condpdiff.text.task import TaskData
 from tests.messages import message_of
-from tests.text.test_data import ALL, fake_hub, make_data
+from tests.text.test_data import ALL, make_data
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +59,6 @@ def chat(i: int) -> list[dict[str, str]]:
     ("text", "columns", "first"),
     [
         (lambda i: i, {}, "0"),
-        (lambda i: i + 0.5, {}, "0.5"),
         (lambda i: ["a", str(i)], {"join": " "}, "a 0"),
         (lambda i: {"en": f"a {i}", "fr": "b"}, {"text": "text.en"}, "a 0"),
         (chat, {"text": "text.0.content"}, "hi 0"),
@@ -90,7 +91,6 @@ A, C = "in row 1 of a.jsonl", "in row 3 of a.jsonl"
     [
         ({"en": "a"}, "text", f"found an object {{'en': 'a'}} {A}, allowed: a string or a number, or a path"),
         (["a", "b"], "text", f"found a list ['a', 'b'] {A}, allowed: a string or a number, or with"),
-        ([["a"]], "text", f"found a list [['a']] {A}, allowed: a string or a number"),
         (chat(0)[:1], "text", "allowed: a string or a number, or a path to one such as text.0.content"),
         (True, "text", f"found a boolean True {A}"),
         ({"en": "a"}, "text.de", "data.columns.text: 'text.de' leads nowhere in every row of a.jsonl"),
@@ -163,11 +163,28 @@ def test_same_rows_mean_the_same_as_csv_and_as_jsonl_and_two_spellings_of_one_la
     assert "allowed: names that differ as rows write them" in refusal(one_file("a.csv", labels=["1", "1.0"]))
 
 
+def fake_hub(monkeypatch: pytest.MonkeyPatch, names: list[str], **labels: list[int]) -> TaskData:
+    """A data set with labels of each split."""
+
+    def load_dataset(path: str, config: str | None, split: str) -> datasets.Dataset:
+        assert (path, config) == ("some/set", "rte")
+        features = {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)}
+        rows = {"text": [f"{split} {i}" for i in range(len(labels[split]))], "label": labels[split]}
+        return datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: None)
+    return make_data(source={"type": "hub", "dataset": "some/set", "config": "rte"})
+
+
 def test_class_labels_of_the_hub_say_what_numbers_mean(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = fake_hub(monkeypatch, ["Good", "Bad"], train=[0, 1], validation=[1, 0])
-    assert prepare(data, "mine", ALL)["train"]["label"].tolist() == [1, 0]
+    for names, expected in ((["Good", "Bad"], [1, 0]), (["bad", "good"], [0, 1]), (["neg", "pos"], [0, 1])):
+        data = fake_hub(monkeypatch, names, train=[0, 1], validation=[1, 0])
+        assert prepare(data, "mine", ALL)["train"]["label"].tolist() == expected
+    data = fake_hub(monkeypatch, names, train=[0, 1], validation=[-1, -1])
+    assert "found '-1' in row 1 of" in refusal(data)
     data = fake_hub(monkeypatch, ["neg", "neutral", "pos"], train=[0, 2, 0], validation=[2, 0])
     data = data.model_copy(update={"labels": ["a", "b", "c"]})
     assert prepare(data, "mine", ALL)["train"]["label"].tolist() == [0, 2, 0]  # neutral has no row, and keeps its place
@@ -218,10 +235,7 @@ SPLIT = {"type": "files", "file": "a.csv", "split": {"validation": 0.5}}
         ({"source": {"type": "files"}}, "source.files: found none, allowed: train and validation, or file and split"),
         ({"labels": ["NOT", False]}, "labels[1]: found False, allowed: a valid string (quote words such as yes, no"),
         ({"indices": 0, **RANGED}, "indices: found 0, allowed: null but for"),
-        (
-            {"source": SPLIT | {"split": {"validation": 0.5, "stratify": True}}, **RANGED},
-            "source.split.stratify: found",
-        ),
+        ({"source": SPLIT | {"split": {"validation": 0.5, "stratify": True}}, **RANGED}, "source.split.stratify: fo"),
         ({"source": SPLIT | {"split": {"validation": 0.5, "group": "a", "group_prefix": "_"}}}, "source.split.group: "),
         ({"columns": {"text": "a", "joins": " "}}, "columns.joins' (did you mean 'join'?)"),
         ({"positive": "fine"}, "positive: found 'fine', allowed: one of two labels"),

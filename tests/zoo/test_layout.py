@@ -1,12 +1,10 @@
 """The layout: LoRA tensors <-> theta without loss, and the choice of layers."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
 from condpdiff.text.models import empty_peft_model
-from condpdiff.zoo.layout import Layout, check_length, flatten, layout_of, unflatten
+from condpdiff.zoo.layout import check_length, flatten, layout_of, unflatten
 from tests.messages import message_of
 from tests.stand_ins import HIDDEN, LAYERS, make_layout, make_zoo
 from tests.tensors import random
@@ -25,7 +23,7 @@ def test_flatten_and_unflatten_are_exact_inverses_in_float32() -> None:
     assert torch.equal(flatten(halves, LAYOUT), torch.cat([halves[e.key].flatten().float() for e in LAYOUT.entries]))
 
 
-@pytest.mark.parametrize("model_type", ["bert", "roberta", "deberta"])
+@pytest.mark.parametrize("model_type", ["bert", "deberta"])
 def test_layout_of_a_model_names_layers_and_modules_without_gaps(model_type: str, base) -> None:
     zoo, model = make_zoo(base(model_type))
     entries = zoo.layout.entries
@@ -52,11 +50,6 @@ def test_first_and_last_layer_are_both_selected(layers: tuple[int, int] | None, 
     assert all(torch.equal(part[key], whole[key]) for key in part)
 
 
-@pytest.mark.parametrize("layers", [(0, 3), (3, 5)])
-def test_layers_beyond_the_last_are_refused(layers: tuple[int, int]) -> None:
-    assert message_of(LAYOUT.select_layers, layers).endswith(f"found {list(layers)}, allowed: layers 0 to 2")
-
-
 def test_what_does_not_fit_the_layout_is_named() -> None:
     key = LAYOUT.entries[2].key
     without = {k: v for k, v in TENSORS.items() if k != key}
@@ -66,8 +59,5 @@ def test_what_does_not_fit_the_layout_is_named() -> None:
     says = message_of(unflatten, torch.zeros(LAYOUT.K - 1), LAYOUT)
     assert says == f"theta: found {LAYOUT.K - 1} weights, allowed: the layout's K = {LAYOUT.K}"
     assert message_of(check_length, torch.zeros(7, 3), LAYOUT, "w").startswith("w: found 3 weights")
-
-
-def test_saved_layout_comes_back_equal(tmp_path: Path) -> None:
-    LAYOUT.save(tmp_path)
-    assert Layout.load(tmp_path) == LAYOUT
+    for layers in ((0, 3), (3, 5)):
+        assert message_of(LAYOUT.select_layers, layers).endswith(f"found {list(layers)}, allowed: layers 0 to 2")

@@ -25,15 +25,15 @@ LAST = ["1.attention.self.query", "1.attention.output.dense"]
 """Modules of the second of two layers."""
 
 
-@pytest.fixture
-def rows(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three members of 20 rows."""
-    frames = [make_rows(20, q).assign(member=q) for q in range(3)]
-    pd.concat(frames).to_parquet(tmp_path / "train.parquet", index=False)
-    return tmp_path
+    folder = tmp_path_factory.mktemp("rows")
+    pd.concat([make_rows(20, q).assign(member=q) for q in range(3)]).to_parquet(folder / "train.parquet", index=False)
+    return folder
 
 
-@pytest.fixture(params=["auto", LAST])
+@pytest.fixture(scope="module", params=["auto", LAST])
 def family(request: pytest.FixtureRequest, rows: Path, base) -> Family:
     return Family(TASK, make_collect(target_modules=request.param), rows, base("bert"))
 
@@ -70,10 +70,8 @@ def test_member_s_loss_is_its_own_and_its_draws_are_those_of_seed_and_step(famil
     beside = losses(theta, 5)
     for i, q in enumerate([2, 1, 0]):
         torch.testing.assert_close(family.losses([q], 4, 0)(theta[i : i + 1], 5)[0], beside[i], rtol=1e-4, atol=1e-5)
-    assert torch.equal(beside, losses(theta, 5))
-    assert not torch.equal(beside, losses(theta, 6)) and not torch.equal(
-        beside, family.losses([2, 1, 0], 4, 1)(theta, 5)
-    )
+    assert torch.equal(beside, losses(theta, 5)) and not torch.equal(beside, losses(theta, 6))
+    assert not torch.equal(beside, family.losses([2, 1, 0], 4, 1)(theta, 5))
     few = family.losses([0], 4, 0, most=4)  # all four rows, whatever the step
     torch.testing.assert_close(few(theta[:1], 1), few(theta[:1], 2), rtol=1e-4, atol=1e-5)
 
