@@ -17,7 +17,6 @@ from condpdiff.autoencoder.train import Batches, reconstruction_error, train
 from condpdiff.common import axes
 from condpdiff.common.matrices import Joined, RowFile, row_writer
 from condpdiff.common.settings import parse
-from condpdiff.common.training import adamw, fit
 from tests.messages import message_of
 from tests.tensors import random
 
@@ -43,7 +42,7 @@ def low_rank(count: int, width: int, rank: int) -> Tensor:
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("width", [96, 101, 7])
+@pytest.mark.parametrize("width", [101, 7])
 def test_shapes_hold_when_k_is_no_multiple_of_a_patch_or_stride(arch: str, width: int) -> None:
     model, w = untrained(width, arch=arch), random(130, width)
     z = model.encode(w[:5])
@@ -52,15 +51,6 @@ def test_shapes_hold_when_k_is_no_multiple_of_a_patch_or_stride(arch: str, width
     every = encode_all(model, w)  # in batches
     torch.testing.assert_close(every[100:], encode_all(model, w[100:]))
     torch.testing.assert_close(decode_all(model, every)[100:], decode_all(model, every[100:]))
-
-
-@pytest.mark.parametrize("arch", ["conv1d", "pdiff"])
-def test_one_vector_is_overfitted_by_gradient_steps(arch: str) -> None:
-    w, model = random(1, 70), untrained(70, arch=arch)  # without the closed-form start
-    before, rows = reconstruction_error(model, w), w.expand(8, -1)
-    optimizer = adamw(model.train().parameters(), 0.01)
-    fit(model, lambda network, _: network(rows, 0.001, 0.0), optimizer, steps=150, what="test")
-    assert reconstruction_error(model.eval(), w) < 0.02 * before
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -135,27 +125,21 @@ def test_batches_are_random_rows_and_the_same_ones_on_disk(rows: Joined, monkeyp
         assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
 
 
-@pytest.mark.parametrize("changes", [{}, {"arch": "pdiff"}, {"start": "random"}])
-def test_rows_on_disk_train_the_same(rows: Joined, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize("changes", [{"arch": "pdiff"}, {"start": "random"}])
+def test_rows_on_disk_train_the_same(
+    rows: Joined, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
     settings = make_settings(steps=30, input_noise=0.001, **changes)
     one, _, curve = train(rows, settings)
     monkeypatch.setattr(train_autoencoder, "RESIDENT_BYTES", 0)
     two, _, other = train(rows, settings)
     assert curve.equals(other) and same(one, two)
-
-
-def test_file_that_breaks_while_training_is_one_line(
-    rows: Joined, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(train_autoencoder, "RESIDENT_BYTES", 0)
     (tmp_path / "14").write_bytes(b"")
-    assert "it ends early" in message_of(train, rows, make_settings(start="random"))
+    assert "it ends early" in message_of(train, rows, settings)
 
 
 @pytest.mark.parametrize("arch", ["conv1d", "pca"])
-def test_closed_form_from_disk_equals_that_from_memory(
-    arch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_closed_form_from_disk_is_that_from_memory(arch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In parts of 7 rows; a closed form sees three patches at a time."""
     monkeypatch.setattr("condpdiff.common.matrices.PART_BYTES", 7 * 4 * 101)
     monkeypatch.setattr(axes, "GROUP_BYTES", 3 * 4 * 16 * 130)
@@ -178,20 +162,13 @@ def test_closed_form_of_more_rows_than_it_looks_at(arch: str, monkeypatch: pytes
     w, model = low_rank(130, 64, rank=3), untrained(64, arch=arch)
     model.fit_closed_form(w)
     assert reconstruction_error(model, w) < 1e-6 * float(w.var())
-
-
-def test_rows_that_a_closed_form_looks_at_are_spread_over_all() -> None:
-    assert torch.equal(axes.evenly_spaced(7, axes.CLOSED_FORM_ROWS), torch.arange(7))
-    found = axes.evenly_spaced(20_000, axes.CLOSED_FORM_ROWS)
-    assert len(found) == axes.CLOSED_FORM_ROWS == len(found.unique())
-    assert int(found[0]) == 0 and int(found[-1]) >= 20_000 - 20
-    assert set(found.diff().tolist()) == {19, 20}
+    assert set(axes.evenly_spaced(20_000, 1_000).diff().tolist()) == {20, 21}  # spread over all
 
 
 # --- pca ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("latent", [4, 12, 24])
+@pytest.mark.parametrize("latent", [4, 24])
 def test_pca_error_equals_that_of_sklearn(latent: int) -> None:
     w = random(30, 80) + 3.0
     model, _, curve = train(w, make_settings(arch="pca", latent_channels=1, latent_length=latent))
@@ -222,12 +199,8 @@ def test_normalised_latents_have_mean_0_and_std_1_over_all_tasks_and_the_scale_i
     torch.testing.assert_close(z.mean(0), torch.zeros(2, 4), rtol=0, atol=1e-5)
     torch.testing.assert_close(z.std(0, correction=0), torch.ones(2, 4), rtol=1e-4, atol=0)
     torch.testing.assert_close(autoencoder.load_scale(tmp_path).undo(found["b"]), latents["b"], rtol=1e-5, atol=1e-5)
-
-
-def test_position_that_never_varies_becomes_0_and_comes_back() -> None:
-    z = random(5, 2, 4)
-    z[:, 1, 2] = 0.75
+    z[:, 1, 2] = 0.75  # a position that never varies becomes 0 and comes back
     scale = Scale.of(z)
-    assert torch.equal(scale.apply(z)[:, 1, 2], torch.zeros(5))
-    torch.testing.assert_close(scale.undo(scale.apply(z) + 1)[:, 1, 2], torch.full((5,), 0.75))
+    assert torch.equal(scale.apply(z)[:, 1, 2], torch.zeros(40))
+    torch.testing.assert_close(scale.undo(scale.apply(z) + 1)[:, 1, 2], torch.full((40,), 0.75))
     assert torch.isfinite(Scale.of(z[:1]).apply(z)).all()  # of a single one

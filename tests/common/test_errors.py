@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from condpdiff.common.errors import nearest, run
+from condpdiff.common.errors import run
 
 
 def raising(error: BaseException) -> Any:
@@ -53,8 +53,3 @@ def test_other_errors_keep_their_traceback_and_success_returns(error: Exception)
 def test_what_ends_a_run_from_outside_is_one_line(error: BaseException, line: str) -> None:
     with pytest.raises(SystemExit, match=f"^error: {line}"):
         run(raising(error))
-
-
-def test_nearest_word_is_suggested_only_when_close() -> None:
-    assert nearest("nois", ["noise", "steps"]) == " (did you mean 'noise'?)"
-    assert nearest("zzz", ["noise", "steps"]) == ""

@@ -110,9 +110,7 @@ def no_space(*_: Any, **__: Any) -> None:
 
 
 @pytest.mark.parametrize("device", ["safetensors", "real"])
-def test_full_disk_ends_a_stage_with_one_line_and_leaves_nothing(
-    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_is_one_line_and_leaves_nothing(device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if device == "real" and not os.access(FULL, os.W_OK):
         pytest.skip("no /dev/full here")
     monkeypatch.setattr("safetensors.torch.save_file", no_space)

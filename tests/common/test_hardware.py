@@ -16,22 +16,20 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("has_gpu", "asked", "local_rank", "found"),
+    ("has_gpu", "variables", "found"),
     [
-        (False, None, None, "cpu"),
-        (True, None, None, "cuda"),
-        (True, "cpu", None, "cpu"),
-        (True, None, "3", "cuda:3"),  # processes that share a stage have a GPU each
-        (True, "cpu", "3", "cpu"),
+        (False, {}, "cpu"),
+        (True, {}, "cuda"),
+        (True, {"LOCAL_RANK": "3"}, "cuda:3"),  # processes that share a stage have a GPU each
+        (True, {DEVICE: "cpu", "LOCAL_RANK": "3"}, "cpu"),
     ],
 )
 def test_gpu_is_taken_unless_the_cpu_is_asked_for(
-    has_gpu: bool, asked: str | None, local_rank: str | None, found: str, monkeypatch: pytest.MonkeyPatch
+    has_gpu: bool, variables: dict[str, str], found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
-    for name, value in ((DEVICE, asked), ("LOCAL_RANK", local_rank)):
-        if value is not None:
-            monkeypatch.setenv(name, value)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     assert device() == found
 
 

@@ -51,7 +51,7 @@ CASES: dict[str, Callable[[Path], tuple[Rows, Tensor]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_rows_and_columns_are_taken_by_number_and_parts_are_all_rows_in_order(
+def test_rows_are_taken_by_number_and_parts_are_all_in_order(
     case: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, expected = CASES[case](path)

@@ -16,9 +16,11 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_own_path_must_be_there_and_absolute_ones_are_a_warning(
+def test_package_and_own_path_must_be_there_and_an_absolute_one_warns(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    message = message_of(package_file, "vaderSentimen", "a", "t.yaml: data.source")
+    assert message.startswith("t.yaml: data.source: unknown package 'vaderSentimen' (did you mean 'vaderSentiment'?)")
     Path("a.csv").write_text("")
     assert own_path("a.csv", "t.yaml: key") == Path("a.csv")
     assert own_path(".", "t.yaml: key", folder=True) == Path()
@@ -29,11 +31,6 @@ def test_own_path_must_be_there_and_absolute_ones_are_a_warning(
         message = message_of(own_path, name, "t.yaml: key", folder)
         kind = "folder" if folder else "file"
         assert message.startswith(f"t.yaml: key: no such {kind} {name!r} (a relative path starts at the root")
-
-
-def test_errors_of_packages_name_the_key() -> None:
-    message = message_of(package_file, "vaderSentimen", "a", "t.yaml: data.source")
-    assert message.startswith("t.yaml: data.source: unknown package 'vaderSentimen' (did you mean 'vaderSentiment'?)")
 
 
 def read_hub(error: Exception | None) -> None:

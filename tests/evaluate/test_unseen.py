@@ -10,7 +10,7 @@ from condpdiff.evaluate import unseen
 from condpdiff.evaluate.unseen import Rivals
 from tests.tensors import random
 
-Q, D, K, S = 30, 4, 20, 5
+Q, D, K, S = 24, 4, 20, 5
 
 
 @pytest.fixture(autouse=True)

@@ -64,9 +64,7 @@ def fine_tuned(base: Path, folder: Path, **changes: Any) -> tuple[Zoo, Scorer, P
 
 
 @pytest.mark.parametrize("model_type", MODELS)
-def test_the_head_is_what_the_weights_lack_and_an_adapter_reloads_to_the_merged_logits(
-    model_type: str, tmp_path: Path
-) -> None:
+def test_the_head_is_what_weights_lack_and_an_adapter_gives_the_merged_logits(model_type: str, tmp_path: Path) -> None:
     base = save_random(model_type, tmp_path / "base")
     fresh, head = load_model(base, 2)
     assert head == MODELS[model_type][1]

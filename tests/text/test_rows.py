@@ -26,7 +26,7 @@ def test_tokens_are_cut_and_not_padded_and_pairs_stand_together(tokenizer: PreTr
     assert len(pairs[1]) == len(single[1]) + 3
 
 
-@pytest.mark.parametrize("tokens", [1, 30, 60, 10_000])
+@pytest.mark.parametrize("tokens", [1, 60, 10_000])
 def test_batches_hold_every_row_and_are_as_large_as_allowed(tokenizer: PreTrainedTokenizerBase, tokens: int) -> None:
     batches = Batches.of(ROWS, tokenizer, 64, tokens)
     shapes = [tuple(inputs["input_ids"].shape) for inputs in batches.inputs]
@@ -55,8 +55,8 @@ def test_batches_are_of_similar_length_and_come_in_no_order_of_length() -> None:
     assert abs(np.corrcoef(np.arange(62), batches.mean(1))[0, 1]) < 0.4
 
 
-@pytest.mark.parametrize("rows", [1, 15, 17])
-def test_fewer_rows_than_a_batch_are_repeated(rows: int) -> None:
-    order = length_grouped_order(LENGTHS[:rows], 16, 5, 0)
-    assert order.shape == (80,)
-    assert set(order) <= set(range(rows)) and (rows > 16 or set(order) == set(range(rows)))
+def test_fewer_rows_than_a_batch_are_repeated() -> None:
+    for rows in (1, 15, 17):
+        order = length_grouped_order(LENGTHS[:rows], 16, 5, 0)
+        assert order.shape == (80,) and set(order) <= set(range(rows))
+        assert rows > 16 or set(order) == set(range(rows))

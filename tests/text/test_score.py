@@ -37,9 +37,7 @@ def scorer(request: pytest.FixtureRequest, base: Base, zoos: dict[str, Zoo]) -> 
     return found
 
 
-def test_merged_is_w0_plus_scaled_ba_merges_do_not_add_up_and_none_restores_w0_to_the_bit(
-    scorer: Scorer, zoos: dict[str, Zoo]
-) -> None:
+def test_merged_is_w0_plus_scaled_ba_and_none_restores_w0_to_the_bit(scorer: Scorer, zoos: dict[str, Zoo]) -> None:
     def merged(theta: torch.Tensor | None) -> tuple[list[torch.Tensor], np.ndarray]:
         scorer.merge(theta)
         return [module.weight.clone() for module in scorer.modules.values()], scorer.losses("select")
@@ -129,11 +127,10 @@ def test_reference_is_what_most_training_rows_say_and_unscored_ones_say_nothing(
     assert tensors["labels"].tolist() == scorer.labels["validation"].astype(np.float32).tolist()
 
 
-@pytest.mark.parametrize("kind", ["classification", "regression"])
-def test_a_panel_scores_a_task_with_its_own_head(base: Base, tmp_path: Path, zoos: dict[str, Zoo], kind: str) -> None:
+def test_a_panel_scores_a_task_with_its_own_head(base: Base, tmp_path: Path, zoos: dict[str, Zoo]) -> None:
     (tmp_path / "base").symlink_to(base("bert"))
-    task, zoo = make_task(kind), zoos[kind]
-    save_rows(tmp_path / "tasks/films", kind)
+    task, zoo = make_task("regression"), zoos["regression"]
+    save_rows(tmp_path / "tasks/films", "regression")
     folder = tmp_path / "zoo/films"
     folder.mkdir(parents=True)
     zoo.layout.save(folder)

@@ -65,12 +65,3 @@ def test_tasks_of_a_run_share_one_layout(tmp_path: Path) -> None:
     assert torch.equal(whole(zoos["a"]), whole(open_zoo(tmp_path / "a", 3)[0]))
     says = message_of(open_zoos, tmp_path, ["a", "b", "c"])
     assert says.endswith(f"c/layout.json: found another layout than {tmp_path / 'a'}'s; same base and rank?")
-
-
-@pytest.mark.parametrize("name", [THETA, HEAD, "layout.json"])
-def test_absent_or_truncated_file_is_named(name: str, tmp_path: Path) -> None:
-    path = write_zoo(tmp_path) / name
-    path.write_bytes(path.read_bytes()[:-3])
-    assert f"{name}: not " in message_of(load_zoo, tmp_path, 3)
-    path.unlink()
-    assert f"{name}: no such file" in message_of(load_zoo, tmp_path, 3)

@@ -118,7 +118,7 @@ def test_chosen_layers_are_generated_and_the_rest_is_the_soup(layers: tuple[int,
     assert torch.equal(frame.soup, soup)
 
 
-def test_saved_rows_and_frame_come_back_equal_and_parts_are_written_as_the_whole(
+def test_saved_rows_and_frame_come_back_and_parts_are_as_the_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theta = random(6, LAYOUT.K)

@@ -34,9 +34,7 @@ def test_distance_to_the_same_images_is_0_and_grows_with_what_is_off(base: Path)
     assert 8 < near["rmse"] < 12 and near["rmse_16"] < near["rmse"] and far["lpips_lite0"] <= 4
 
 
-def test_rmse_is_the_mean_over_the_scored_captions_alone_and_the_coarse_one_forgives_a_stripe_out_of_step(
-    base: Path,
-) -> None:
+def test_rmse_is_of_the_scored_captions_alone_and_the_coarse_one_forgives_a_stripe_out_of_step(base: Path) -> None:
     true = np.full((6, SIZE, SIZE, 3), 100, np.uint8)
     off = np.array([10, 90, 20, 90, 60, 90], np.uint8)[:, None, None, None]
     found = judge(base, true).distances(true + off, 0)
@@ -83,7 +81,7 @@ def off(one: np.ndarray, other: np.ndarray) -> int:
     return int(np.abs(one.astype(int) - other).max())
 
 
-def test_each_lora_makes_its_own_images_whatever_stands_beside_it_and_zeros_make_the_base_model_s(
+def test_each_lora_makes_its_own_images_and_zeros_the_base_s(
     base: Path, zoo: Zoo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(score, "TOGETHER", 2)
