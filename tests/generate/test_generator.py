@@ -117,4 +117,4 @@ def test_performance_asked_of_a_denoiser_without_one_is_an_error(parts: dict[str
     plain = Denoiser(2, 8, (8, 12, 16), 1, 6).eval().requires_grad_(False)
     parts["generator"] = replace(parts["generator"], model=plain)
     assert "sample.performance: found 1.0, allowed: null" in message_of(run, parts, performance=1.0)
-    assert run(parts, doses=2)["doses"].shape == (0, 0, LAYOUT.K)  # and there are no doses to draw
+    assert run(parts, doses=2)["doses"].shape == (0, 2, LAYOUT.K)  # and there are no doses to draw

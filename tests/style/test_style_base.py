@@ -15,14 +15,13 @@ from tests.stand_ins import save_base
 from tests.style.stand_ins_style import refusal, save_style_base
 
 
-def test_local_pixart_is_copied_as_it_is(offline: Path) -> None:
-    save_style_base(Path("given"))
-    prepare_base(Base(source="local", name="given"), Path("base"))
-    assert read_json(Path("base/source.json")) == {"source": "local", "name": "given", "load": "base"}
-    for path in Path("given").rglob("*"):
-        part = path.relative_to("given").parts[0]
+def test_local_pixart_is_copied_as_it_is(base: Path, offline: Path) -> None:
+    prepare_base(Base(source="local", name=str(base)), Path("base"))
+    assert read_json(Path("base/source.json")) == {"source": "local", "name": str(base), "load": "base"}
+    for path in base.rglob("*"):
+        part = path.relative_to(base).parts[0]
         if path.is_file() and part in (*module.PARTS, "model_index.json"):
-            assert (Path("base") / path.relative_to("given")).read_bytes() == path.read_bytes()
+            assert (Path("base") / path.relative_to(base)).read_bytes() == path.read_bytes()
     assert not Path("base/captions.json").exists()
 
 
@@ -59,16 +58,17 @@ def test_hub_pixart_comes_from_a_snapshot_and_no_other_weights(offline: Path, mo
 
 
 @pytest.mark.parametrize("asked", ["download", "inception.pt"])
-def test_inception_is_brought_here_or_is_one_line(asked: str, offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inception_is_brought_here_or_is_one_line(
+    asked: str, base: Path, offline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def download(folder: str) -> None:
         (Path(folder) / INCEPTION).write_bytes(Path("inception.pt").read_bytes())  # fails without that file
 
     monkeypatch.setattr("cleanfid.downloads_helper.check_download_inception", download)
-    save_style_base(Path("given"))
-    base = Base(source="local", name="given", inception=asked)
-    message = refusal(base)
+    wanted = Base(source="local", name=str(base), inception=asked)
+    message = refusal(wanted)
     assert message.startswith(f"params.yaml: base.inception: found {asked!r}: ")
     assert message.endswith(f"allowed: download, or the path of {INCEPTION}")
     Path("inception.pt").write_bytes(b"network")
-    prepare_base(base, Path("base"))
+    prepare_base(wanted, Path("base"))
     assert (Path("base") / FEATURES / INCEPTION).read_bytes() == b"network"

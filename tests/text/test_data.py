@@ -109,10 +109,11 @@ def test_columns_and_splits_that_do_not_fit_one_another_or_the_limits_are_named(
     assert message.startswith(f"configs/tasks/mine.yaml: {said}")
     limited = refusal(make_data(), ALL.model_copy(update={"held_out": 1}))
     assert "train.csv: all 1 rows kept have the label 'bad' (params.yaml: data.held_out is 1)" in limited
-    write("validation", "v 1,0", "v 2,1")
-    assert "found names and indices mixed (0, 1, bad, good)" in refusal(make_data())
     write("train", "a,b,bad", "c,d,good", header="text,text,label")
     assert "train.csv has 2 columns named 'text'" in refusal(make_data())
+    write("train", "a,bad", "b,good")
+    write("validation", "v 1,0", "v 2,1")
+    assert "found names and indices mixed (0, 1, bad, good)" in refusal(make_data())
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import AutoTokenizer
 
 from condpdiff.common.files import read_tensors, write_tensors
 from condpdiff.text.models import load_model
@@ -72,31 +71,14 @@ def test_what_does_not_fit_the_base_is_named(base: Base, scorer: Scorer, zoos: d
     assert "head.safetensors: found 'score.weight', which the base model does not have" in said
 
 
-@pytest.mark.parametrize("model_type", ["bert", "deberta"])
-def test_outputs_are_the_whole_model_s_in_the_order_of_the_rows(base: Base, model_type: str) -> None:
-    """The scorer leaves out what the head does not read, and batches by length."""
-    folder, rows = base(model_type), make_rows(21, 3)
-    zoo, _ = make_zoo(folder)
-    scorer = Scorer(folder, zoo, make_task(), {"validation": rows}, tokens=64)
-    scorer.merge(None)
-    plain = load_model(folder, 2)[0].eval()
-    load_head(plain, zoo.head)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    with torch.no_grad():
-        expected = [plain(**tokenizer(text, return_tensors="pt")).logits[0].tolist() for text in rows["text"]]
-    found = scorer.outputs("validation")
-    assert found.shape == (21, 2) and found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-    assert np.ptp(found) > 0.1
-    seen: list[tuple[int, ...]] = []
-    last = scorer.model.base_model.encoder.layer[-1]
-    last.output.register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape)))
-    scorer.outputs("validation")
-    assert {shape[1] for shape in seen} == {1}
-
-
 def test_predictions_losses_and_scores_are_those_of_the_outputs(scorer: Scorer) -> None:
+    """The outputs are the whole model's (test_architectures), of which the scorer leaves out what no head reads."""
+    seen: list[int] = []
+    last = scorer.model.base_model.encoder.layer[-1].output
+    hook = last.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[1]))
     outputs, labels = scorer.outputs("validation"), scorer.labels["validation"]
+    hook.remove()
+    assert set(seen) == {1} and outputs.dtype == np.float32 and np.ptp(outputs) > 0.1
     predictions, losses = scorer.predict("validation"), scorer.losses("validation")
     assert losses.dtype == np.float64 and predictions.dtype == np.float32
     if outputs.shape[1] == 2:
