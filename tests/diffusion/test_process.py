@@ -100,10 +100,7 @@ def clusters() -> tuple[dict[str, Tensor], Tensor]:
     return {q: centres[i] + 0.05 * random(24, 1, 4, seed=i) for i, q in enumerate("ab")}, centres
 
 
-@pytest.mark.parametrize(
-    ("prediction", "learnable", "mean"),
-    [("epsilon", False, "none"), ("sample", True, "none"), ("v_prediction", False, "ridge")],
-)
+@pytest.mark.parametrize(("prediction", "learnable", "mean"), [("epsilon", False, "none"), ("sample", True, "ridge")])
 def test_samples_land_in_the_cluster_of_their_condition(prediction: str, learnable: bool, mean: str) -> None:
     z, centres = clusters()
     # three texts a task, of which a row draws one; or the index of a learned vector
@@ -159,7 +156,7 @@ def test_samples_follow_the_performance_asked_for() -> None:
     p = torch.linspace(0, 1, 64)
     z = {"a": (2 * p - 1)[:, None, None] * torch.ones(1, 4) + 0.05 * random(64, 1, 4)}
     y = {"a": torch.ones(1, 5)}
-    settings = make_settings(performance="rank", steps=300, batch_size=32, ema=0.97, channels=[16, 16, 16])
+    settings = make_settings(performance="rank", steps=200, batch_size=32, ema=0.95, lr=0.006)
     model, _ = train(z, y, {"a": p.numpy()}, settings, False)
     rows = y["a"].expand(16, -1)
 

@@ -76,15 +76,6 @@ def test_images_are_of_the_style_that_the_description_keeps_and_the_same_each_ti
     assert styles != read_json(prepared("other", DRAWN | {"seed": 4}) / "description.json")["styles"]
 
 
-def test_more_members_to_train_on_leave_the_others_alone() -> None:
-    few, many = prepared("few", DRAWN, train=1), prepared("many", DRAWN, train=4)
-    for split in SPLITS:
-        assert all(of(few, split, q).equals(of(many, split, q)) for q in range(3))
-        assert read_rows(many, split)["member"].nunique() == 6
-    one, other = (read_json(folder / "description.json") for folder in (few, many))
-    assert all(one[key] == other[key][:3] for key in ("styles", "style_images"))
-
-
 # --- conditions ---------------------------------------------------------------------------------
 
 
