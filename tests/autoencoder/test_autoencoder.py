@@ -1,6 +1,5 @@
 """The autoencoders learn what they can, from memory as from disk; files give back the same functions; latents."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from condpdiff.autoencoder import models as autoencoder
 from condpdiff.autoencoder import train as train_autoencoder
 from condpdiff.autoencoder.models import ARCHITECTURES, Autoencoder, Scale, build, config_of, decode_all, encode_all
 from condpdiff.autoencoder.settings import Autoencoder as Settings
-from condpdiff.autoencoder.train import Batches, reconstruction_error, train
+from condpdiff.autoencoder.train import reconstruction_error, train
 from condpdiff.common import axes
 from condpdiff.common.matrices import Joined, RowFile, row_writer
 from condpdiff.common.settings import parse
@@ -107,22 +106,6 @@ def rows(tmp_path: Path) -> Joined:
         with row_writer(tmp_path / str(count), "w", (count, WIDTH)) as write:
             write(random(count, WIDTH, seed=count))
     return Joined([RowFile(tmp_path / str(count), "w") for count in COUNTS])
-
-
-def test_batches_are_random_rows_and_the_same_ones_on_disk(rows: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
-    everything, drawn = torch.cat([random(count, WIDTH, seed=count) for count in COUNTS]), []
-    for limit in (2**20, 0):
-        monkeypatch.setattr(train_autoencoder, "RESIDENT_BYTES", limit)
-        torch.manual_seed(0)
-        with ThreadPoolExecutor(1) as reader:
-            stream = Batches(rows, 5, reader)
-            found = [(stream.next(), torch.randn(1)) for _ in range(40)]  # noise drawn as training does
-        seen = [(w[:, None] == everything).all(2).nonzero() for w, _ in found]  # [5, 2]: which row is which
-        assert all(picked[:, 0].tolist() == list(range(5)) for picked in seen)
-        assert torch.cat(seen)[:, 1].unique().tolist() == list(range(sum(COUNTS)))
-        drawn.append(found)
-    for one, two in zip(*drawn, strict=True):
-        assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
 
 
 @pytest.mark.parametrize("changes", [{"arch": "pdiff"}, {"start": "random"}])

@@ -34,22 +34,16 @@ def test_full_disk_is_one_line_that_names_the_file_or_the_working_directory(numb
     assert end.value.code == f"error: {file or Path.cwd()}: the disk is full; free some space and run again"
 
 
-@pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.EINVAL, "invalid", "x")])
-def test_other_errors_keep_their_traceback_and_success_returns(error: Exception) -> None:
-    with pytest.raises(type(error)) as found:
-        run(raising(error))
-    assert found.value is error
-    run(lambda: None)
-
-
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [
+def test_what_ends_a_run_from_outside_is_one_line_and_other_errors_keep_their_traceback() -> None:
+    for error, line in (
         (OSError(errno.EROFS, "Read-only file system", "data/ldm"), "data/ldm: Read-only file system; mend its rights"),
         (PermissionError(errno.EACCES, "Permission denied", "x"), "x: Permission denied; mend its rights"),
         (KeyboardInterrupt(), "stopped by Ctrl-C"),
-    ],
-)
-def test_what_ends_a_run_from_outside_is_one_line(error: BaseException, line: str) -> None:
-    with pytest.raises(SystemExit, match=f"^error: {line}"):
-        run(raising(error))
+    ):
+        with pytest.raises(SystemExit, match=f"^error: {line}"):
+            run(raising(error))
+    for error in (ValueError("a bug"), OSError(errno.EINVAL, "invalid", "x")):
+        with pytest.raises(type(error)) as found:
+            run(raising(error))
+        assert found.value is error
+    run(lambda: None)

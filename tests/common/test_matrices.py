@@ -12,7 +12,6 @@ from condpdiff.common import matrices as module
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import write_tensors
 from condpdiff.common.matrices import Joined, Resident, RowFile, Rows, as_rows, row_writer, whole
-from tests.messages import message_of
 from tests.tensors import random
 
 N, K = 23, 37
@@ -82,12 +81,6 @@ def test_rows_are_taken_by_number_and_parts_are_all_in_order(
 def test_tensor_that_is_no_float32_matrix_is_one_line(path: Path, name: str, block: int | None, found: str) -> None:
     with pytest.raises(UserError, match=f"w.safetensors: {found}"):
         RowFile(path, name, block=block)
-
-
-def test_file_that_shrinks_while_it_is_read_is_one_line(path: Path) -> None:
-    rows = RowFile(path, "w")
-    path.write_bytes(path.read_bytes()[:-500])
-    assert "it ends early" in message_of(whole, rows)
 
 
 @pytest.mark.parametrize("count", [1, N])

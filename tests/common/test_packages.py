@@ -126,16 +126,13 @@ def test_folder_of_a_wheel_is_copied_with_its_subfolders(wheel: FakePip, tmp_pat
     )
 
 
-@pytest.mark.parametrize(
-    ("member", "said"),
-    [
+def test_missing_member_names_the_nearest_file(sdist: FakePip) -> None:
+    for member, said in (
         ("data/row.txt", "package demo: no file 'data/row.txt' (did you mean 'data/rows.txt'?)"),
         ("data/nested.tar.gz!inner/c.txt", "data/nested.tar.gz: no file 'inner/c.txt'"),
         ("data/rows.txt!a.txt", "data/rows.txt: not an archive"),
-    ],
-)
-def test_missing_member_names_the_nearest_file(sdist: FakePip, member: str, said: str) -> None:
-    assert said in message_of(packages.read_member, "demo", member)
+    ):
+        assert said in message_of(packages.read_member, "demo", member)
 
 
 def test_failing_pip_says_what_was_tried_and_how_to_give_the_archive(sdist: FakePip, cache: Path) -> None:

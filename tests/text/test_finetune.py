@@ -12,7 +12,6 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from condpdiff.common.files import read_json, read_rows, write_json
 from condpdiff.text.finetune import TextFinetuning, finetune
 from condpdiff.text.rows import Batches, length_grouped_order, tokenize
-from condpdiff.text.score import Scorer
 from condpdiff.zoo.checkpoints import load_zoo
 from tests.stand_ins import collect_with_two_processes, make_collect, make_rows, make_task, save_rows
 
@@ -26,18 +25,6 @@ def _workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def finetuning(base: Path, data: Path, kind: str = "classification") -> TextFinetuning:
     return TextFinetuning("films", make_task(kind), make_collect(), data, base)
-
-
-def test_last_state_scores_as_the_last_validation(films: Path, base) -> None:
-    task, folder = make_task(), Path("zoo")
-    finetune("films", task, make_collect(), films, base("bert"), folder)
-    zoo = load_zoo(folder, 4)
-    assert (zoo.config["task"], zoo.config["num_outputs"]) == ("films", 2)
-    scorer = Scorer(base("bert"), zoo, task, {"validation": read_rows(films, "validation")}, 256)
-    scorer.merge(zoo.theta[-1])
-    found, curve = scorer.score("validation", scorer.predict("validation")), pd.read_csv(folder / "validation.csv")
-    assert curve["step"].tolist() == [0, 4, 8, 12]
-    assert curve["score"].iloc[-1] == pytest.approx(found["accuracy"])
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])
