@@ -10,6 +10,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from timeit import default_timer as now
 from typing import Any
@@ -22,7 +23,7 @@ from benchmarks.counting import head, line
 from benchmarks.stages import machine, matmul_rate
 from condpdiff.autoencoder import models as autoencoder
 from condpdiff.autoencoder.settings import Autoencoder as Settings
-from condpdiff.autoencoder.train import batches
+from condpdiff.autoencoder.train import Batches
 from condpdiff.common.axes import evenly_spaced
 from condpdiff.common.errors import run
 from condpdiff.common.matrices import RowFile, row_writer
@@ -70,14 +71,16 @@ def measure(arch: str, path: Path, steps: int) -> dict[str, Any]:
     shown = rows.take(evenly_spaced(rows.shape[0], settings.batch_size))
     errors = [error(model, shown)]
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr)
-    seconds, drawn = [], batches(rows, settings.batch_size)
+    seconds, reader = [], ThreadPoolExecutor(1)
+    drawn = Batches(rows, settings.batch_size, reader)
     for _ in range(steps):
         began = now()
-        loss = model.train()(next(drawn), settings.noise, settings.input_noise)
+        loss = model.train()(drawn.next(), settings.noise, settings.input_noise)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         seconds.append(now() - began)
+    reader.shutdown()
     errors.append(error(model, shown))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     step = float(np.median(seconds[1:] or seconds))  # the first one allocates

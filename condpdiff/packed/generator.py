@@ -55,14 +55,21 @@ def _check_sizes(path: Path) -> None:
 class Lora:
     """A LoRA with its head, where it has one, and with what it was made from."""
 
-    theta: Tensor  # [K] float32
+    theta: Tensor
+    """[K] float32."""
     layout: Layout
-    head: dict[str, Tensor]  # by PEFT key; empty where nothing but the LoRA is generated
-    labels: list[str] | None  # class names in the order of their indices
-    config: Config  # of the generator that made it
-    task: str  # whose head and statistics it has
-    base: str  # what it names as its base model
-    how: dict[str, str]  # what it was made from, in words
+    head: dict[str, Tensor]
+    """By PEFT key; empty where nothing but the LoRA is generated."""
+    labels: list[str] | None
+    """Class names in the order of their indices."""
+    config: Config
+    """Of the generator that made it."""
+    task: str
+    """Whose head and statistics it has."""
+    base: str
+    """What it names as its base model."""
+    how: dict[str, str]
+    """What it was made from, in words."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """Its tensors by PEFT key."""

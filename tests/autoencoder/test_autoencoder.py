@@ -1,6 +1,5 @@
 """The autoencoders learn what they can, from memory as from disk; files give back the same functions; latents."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,10 @@ from condpdiff.autoencoder import models as autoencoder
 from condpdiff.autoencoder import train as train_autoencoder
 from condpdiff.autoencoder.models import ARCHITECTURES, Autoencoder, Scale, build, config_of, decode_all, encode_all
 from condpdiff.autoencoder.settings import Autoencoder as Settings
-from condpdiff.autoencoder.train import Batches, reconstruction_error, train
+from condpdiff.autoencoder.train import reconstruction_error, train
 from condpdiff.common import axes
 from condpdiff.common.matrices import Joined, RowFile, row_writer
 from condpdiff.common.settings import parse
-from condpdiff.common.training import adamw, fit
 from tests.messages import message_of
 from tests.tensors import random
 
@@ -43,7 +41,7 @@ def low_rank(count: int, width: int, rank: int) -> Tensor:
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("width", [96, 101, 7])
+@pytest.mark.parametrize("width", [101, 7])
 def test_shapes_hold_when_k_is_no_multiple_of_a_patch_or_stride(arch: str, width: int) -> None:
     model, w = untrained(width, arch=arch), random(130, width)
     z = model.encode(w[:5])
@@ -52,15 +50,6 @@ def test_shapes_hold_when_k_is_no_multiple_of_a_patch_or_stride(arch: str, width
     every = encode_all(model, w)  # in batches
     torch.testing.assert_close(every[100:], encode_all(model, w[100:]))
     torch.testing.assert_close(decode_all(model, every)[100:], decode_all(model, every[100:]))
-
-
-@pytest.mark.parametrize("arch", ["conv1d", "pdiff"])
-def test_one_vector_is_overfitted_by_gradient_steps(arch: str) -> None:
-    w, model = random(1, 70), untrained(70, arch=arch)  # without the closed-form start
-    before, rows = reconstruction_error(model, w), w.expand(8, -1)
-    optimizer = adamw(model.train().parameters(), 0.01)
-    fit(model, lambda network, _: network(rows, 0.001, 0.0), optimizer, steps=150, what="test")
-    assert reconstruction_error(model.eval(), w) < 0.02 * before
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -119,43 +108,21 @@ def rows(tmp_path: Path) -> Joined:
     return Joined([RowFile(tmp_path / str(count), "w") for count in COUNTS])
 
 
-def test_batches_are_random_rows_and_the_same_ones_on_disk(rows: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
-    everything, drawn = torch.cat([random(count, WIDTH, seed=count) for count in COUNTS]), []
-    for limit in (2**20, 0):
-        monkeypatch.setattr(train_autoencoder, "RESIDENT_BYTES", limit)
-        torch.manual_seed(0)
-        with ThreadPoolExecutor(1) as reader:
-            stream = Batches(rows, 5, reader)
-            found = [(stream.next(), torch.randn(1)) for _ in range(40)]  # noise drawn as training does
-        seen = [(w[:, None] == everything).all(2).nonzero() for w, _ in found]  # [5, 2]: which row is which
-        assert all(picked[:, 0].tolist() == list(range(5)) for picked in seen)
-        assert torch.cat(seen)[:, 1].unique().tolist() == list(range(sum(COUNTS)))
-        drawn.append(found)
-    for one, two in zip(*drawn, strict=True):
-        assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
-
-
-@pytest.mark.parametrize("changes", [{}, {"arch": "pdiff"}, {"start": "random"}])
-def test_rows_on_disk_train_the_same(rows: Joined, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize("changes", [{"arch": "pdiff"}, {"start": "random"}])
+def test_rows_on_disk_train_the_same(
+    rows: Joined, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
     settings = make_settings(steps=30, input_noise=0.001, **changes)
     one, _, curve = train(rows, settings)
     monkeypatch.setattr(train_autoencoder, "RESIDENT_BYTES", 0)
     two, _, other = train(rows, settings)
     assert curve.equals(other) and same(one, two)
-
-
-def test_file_that_breaks_while_training_is_one_line(
-    rows: Joined, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(train_autoencoder, "RESIDENT_BYTES", 0)
     (tmp_path / "14").write_bytes(b"")
-    assert "it ends early" in message_of(train, rows, make_settings(start="random"))
+    assert "it ends early" in message_of(train, rows, settings)
 
 
 @pytest.mark.parametrize("arch", ["conv1d", "pca"])
-def test_closed_form_from_disk_equals_that_from_memory(
-    arch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_closed_form_from_disk_is_that_from_memory(arch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In parts of 7 rows; a closed form sees three patches at a time."""
     monkeypatch.setattr("condpdiff.common.matrices.PART_BYTES", 7 * 4 * 101)
     monkeypatch.setattr(axes, "GROUP_BYTES", 3 * 4 * 16 * 130)
@@ -178,20 +145,13 @@ def test_closed_form_of_more_rows_than_it_looks_at(arch: str, monkeypatch: pytes
     w, model = low_rank(130, 64, rank=3), untrained(64, arch=arch)
     model.fit_closed_form(w)
     assert reconstruction_error(model, w) < 1e-6 * float(w.var())
-
-
-def test_rows_that_a_closed_form_looks_at_are_spread_over_all() -> None:
-    assert torch.equal(axes.evenly_spaced(7, axes.CLOSED_FORM_ROWS), torch.arange(7))
-    found = axes.evenly_spaced(20_000, axes.CLOSED_FORM_ROWS)
-    assert len(found) == axes.CLOSED_FORM_ROWS == len(found.unique())
-    assert int(found[0]) == 0 and int(found[-1]) >= 20_000 - 20
-    assert set(found.diff().tolist()) == {19, 20}
+    assert set(axes.evenly_spaced(20_000, 1_000).diff().tolist()) == {20, 21}  # spread over all
 
 
 # --- pca ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("latent", [4, 12, 24])
+@pytest.mark.parametrize("latent", [4, 24])
 def test_pca_error_equals_that_of_sklearn(latent: int) -> None:
     w = random(30, 80) + 3.0
     model, _, curve = train(w, make_settings(arch="pca", latent_channels=1, latent_length=latent))
@@ -200,15 +160,9 @@ def test_pca_error_equals_that_of_sklearn(latent: int) -> None:
     expected = ((reference.inverse_transform(reference.transform(exact)) - exact) ** 2).mean()
     assert reconstruction_error(model, w) == pytest.approx(expected, rel=1e-4)
     assert curve["loss"].tolist() == [reconstruction_error(model, w)]
-
-
-@pytest.mark.parametrize("spread", [1.0, 1e-2])
-def test_principal_axes_are_orthonormal_even_when_more_are_asked_than_the_rank(spread: float) -> None:
-    w = 1 + spread * random(10, 300)
-    found = axes.principal_axes(w - w.mean(0), 16)
-    assert 9 <= len(found) <= 10
+    found = axes.principal_axes(w - w.mean(0), 40)  # more than the rank
+    assert 29 <= len(found) <= 30
     torch.testing.assert_close(found @ found.T, torch.eye(len(found)), rtol=0, atol=1e-4)
-    assert axes.principal_axes(torch.zeros(1, 20), 4).shape == (0, 20)  # of one row there are none
 
 
 # --- latents ------------------------------------------------------------------------------------
@@ -222,12 +176,8 @@ def test_normalised_latents_have_mean_0_and_std_1_over_all_tasks_and_the_scale_i
     torch.testing.assert_close(z.mean(0), torch.zeros(2, 4), rtol=0, atol=1e-5)
     torch.testing.assert_close(z.std(0, correction=0), torch.ones(2, 4), rtol=1e-4, atol=0)
     torch.testing.assert_close(autoencoder.load_scale(tmp_path).undo(found["b"]), latents["b"], rtol=1e-5, atol=1e-5)
-
-
-def test_position_that_never_varies_becomes_0_and_comes_back() -> None:
-    z = random(5, 2, 4)
-    z[:, 1, 2] = 0.75
+    z[:, 1, 2] = 0.75  # a position that never varies becomes 0 and comes back
     scale = Scale.of(z)
-    assert torch.equal(scale.apply(z)[:, 1, 2], torch.zeros(5))
-    torch.testing.assert_close(scale.undo(scale.apply(z) + 1)[:, 1, 2], torch.full((5,), 0.75))
+    assert torch.equal(scale.apply(z)[:, 1, 2], torch.zeros(40))
+    torch.testing.assert_close(scale.undo(scale.apply(z) + 1)[:, 1, 2], torch.full((40,), 0.75))
     assert torch.isfinite(Scale.of(z[:1]).apply(z)).all()  # of a single one

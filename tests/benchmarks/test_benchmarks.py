@@ -35,12 +35,8 @@ def test_made_zoo_has_coordinates_of_variance_1_and_low_rank(tmp_path: Path) -> 
     assert values[: core.RANK].sum() / values.sum() > 0.99
     found = core.measure("conv1d", tmp_path / "w.safetensors", 2)
     assert found["rows"] == 64 and found["peak"] > 0 and all(error >= 0 for error in found["errors"])
-
-
-def test_streamed_zoos_are_what_normalize_reads(tmp_path: Path) -> None:
     case = streaming.Case(tasks=2, rows=20, layers=1, rank=1, hidden=4)
     streaming.make(case, tmp_path)
-    rows, layout = open_zoo(tmp_path / "data/zoo/t1", 20)
-    assert rows.shape == (20, case.layout.K)
-    assert layout == case.layout
+    rows, layout = open_zoo(tmp_path / "data/zoo/t1", 20)  # as normalize reads it
+    assert rows.shape == (20, case.layout.K) and layout == case.layout
     assert streaming.CASES["wide"].layout.K == 1_179_648

@@ -53,22 +53,13 @@ def test_a_classifier_s_passes_are_counted(classifier: nn.Module) -> None:
     assert counted_passes(classifier, [1, S, 2] + [S] * B, B, backward=False) == 2 * once  # padded to the longest
 
 
-def test_steps_are_counted_beside_what_comes_once() -> None:
-    a = torch.ones(2, 2)
-
-    def work(steps: int) -> None:
-        for _ in range(3 + steps):
-            a @ a
-
-    assert repeated(work, 1) == 16 * 4
-    assert repeated(work, 100) == 16 * 103
-
-
-def test_the_autoencoder_is_counted() -> None:
+def test_the_autoencoder_and_steps_beside_what_comes_once_are_counted() -> None:
     patch, width, count = 4, 2, 3
     model = autoencoder.PatchedAutoencoder(K=count * patch, C=1, L=4, patch=patch, width=width, depth=1)
     maps, convolutions, bottleneck = count * patch * width, 2 * 5 * width * width * count, count * width * 4
     assert counted(model.encode, torch.ones(B, model.K)) == 2 * B * (maps + convolutions + bottleneck)
+    a = torch.ones(2, 2)
+    assert repeated(lambda steps: [a @ a for _ in range(3 + steps)], 100) == 16 * 103
 
 
 def settings(**changed: object) -> Autoencoder:
@@ -113,7 +104,9 @@ def test_the_autoencoder_s_steps_and_what_they_read() -> None:
     assert (start.read, steps.read) == (2 * 4 * K * rows, 4 * K * 3 * 7)
 
 
-def test_every_stage_of_a_run_is_there_and_many_tasks_are_seen_as_often() -> None:
+def test_every_stage_of_a_run_is_there_many_tasks_are_seen_as_often_and_an_unknown_part_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = [work.stage.partition(",")[0] for work in scale.works(FIVE)]
     assert found == [
         "finetune-collect", "score-zoo", "normalize", "train-ae", "train-ae", "encode-latents", "encode-conditions",
@@ -125,6 +118,10 @@ def test_every_stage_of_a_run_is_there_and_many_tasks_are_seen_as_often() -> Non
     many = scale.of_many_tasks(FIVE, 500)
     assert (len(many.params.tasks), many.rows()) == (500, 75_000)
     assert (many.params.ae.steps, many.params.ldm.steps) == (100 * PARAMS.ae.steps, 100 * PARAMS.ldm.steps)
+    monkeypatch.setattr("sys.argv", ["scale", "papers"])
+    with pytest.raises(SystemExit):
+        scale.main()
+    assert "papers: allowed: paper, tasks" in capsys.readouterr().err
 
 
 def test_the_closed_form_start_is_proportional_to_the_weights() -> None:
@@ -133,10 +130,3 @@ def test_the_closed_form_start_is_proportional_to_the_weights() -> None:
     model = autoencoder.build(autoencoder.config_of(small, K))
     assert scale.closed_form(small, K, rows) == counted(model.fit_closed_form, torch.randn(rows, K))
     assert scale.closed_form(settings(start="random"), K, rows) == 0
-
-
-def test_an_unknown_part_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("sys.argv", ["scale", "papers"])
-    with pytest.raises(SystemExit):
-        scale.main()
-    assert "papers: allowed: paper, tasks" in capsys.readouterr().err

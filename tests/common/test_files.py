@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from condpdiff.common.errors import UserError, run
+from condpdiff.common.errors import run
 from condpdiff.common.files import (
     new_directory,
     read_config,
@@ -21,6 +21,7 @@ from condpdiff.common.files import (
     write_tensors,
 )
 from condpdiff.common.matrices import RowFile
+from tests.messages import message_of
 
 FULL = Path("/dev/full")
 
@@ -39,11 +40,8 @@ def test_directory_appears_only_when_the_block_succeeds_and_replaces_the_old_one
     assert [oct(p.stat().st_mode & 0o777) for p in (out, out / "t")] == ["0o755", "0o644"]  # others may read them
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("old", [True, False])
-def test_failing_block_leaves_the_old_directory_and_no_scraps(
-    tmp_path: Path, error: type[BaseException], old: bool
-) -> None:
+@pytest.mark.parametrize(("error", "old"), [(ValueError, True), (KeyboardInterrupt, False), (SystemExit, True)])
+def test_failing_block_leaves_the_old_directory_and_no_scraps(tmp_path: Path, error: Any, old: bool) -> None:
     if old:
         (tmp_path / "out").mkdir()
         (tmp_path / "out/a").write_text("old")
@@ -57,50 +55,42 @@ def test_failing_block_leaves_the_old_directory_and_no_scraps(
 # --- JSON and tensors ---------------------------------------------------------------------------
 
 
-def test_json_bytes_depend_on_the_content_alone(tmp_path: Path) -> None:
+def test_content_comes_back_and_its_bytes_do_not_depend_on_order(tmp_path: Path) -> None:
     write_json(tmp_path / "a", {"x": 1, "é": [2]})
     write_json(tmp_path / "b", {"é": [2], "x": 1})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert read_json(tmp_path / "a") == {"x": 1, "é": [2]}
-
-
-def test_tensors_and_config_come_back_and_their_bytes_do_not_depend_on_order(tmp_path: Path) -> None:
     tensors = {"b": torch.randn(3, 4).T, "a": torch.arange(5)}
     write_tensors(tmp_path / "one", tensors, {"y": [1], "x": 2})
     write_tensors(tmp_path / "two", dict(reversed(tensors.items())), {"x": 2, "y": [1]})
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     found = read_tensors(tmp_path / "one")
-    assert set(found) == {"a", "b"}
-    assert all(torch.equal(found[key], tensors[key]) for key in tensors)
+    assert found.keys() == tensors.keys() and all(torch.equal(found[key], tensors[key]) for key in tensors)
     assert read_config(tmp_path / "one") == {"y": [1], "x": 2}
 
 
-READERS: dict[str, Callable[[Path], object]] = {
-    "read_tensors": read_tensors,
-    "RowFile": lambda path: RowFile(path, "a"),
-    "read_rows": lambda path: read_rows(path.parent, path.stem),
-    "read_json": read_json,
+READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "read_tensors": ("safetensors", read_tensors),
+    "RowFile": ("safetensors", lambda path: RowFile(path, "a")),
+    "read_rows": ("parquet", lambda path: read_rows(path.parent, path.stem)),
+    "read_json": ("json", read_json),
+}
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "safetensors": lambda path: write_tensors(path, {"a": torch.randn(10, 10)}),
+    "parquet": lambda path: pd.DataFrame({"a": [1]}).to_parquet(path),
+    "json": lambda path: write_json(path, {"content": "words"}),
 }
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-7], lambda b: b[:4], lambda b: b"", lambda b: b"\xff" * 64])
 @pytest.mark.parametrize("reader", READERS)
 def test_damaged_or_absent_file_is_one_line_that_names_it(tmp_path: Path, reader: str, damage: Any) -> None:
-    kind = {"read_rows": "parquet", "read_json": "json"}.get(reader, "safetensors")
+    kind, read = READERS[reader]
     path = tmp_path / f"a.{kind}"
-    with pytest.raises(UserError, match=f"a.{kind}: no such file"):
-        READERS[reader](path)
-    if kind == "parquet":
-        pd.DataFrame({"a": [1]}).to_parquet(path)
-    elif kind == "json":
-        write_json(path, {"content": "words"})
-    else:
-        write_tensors(path, {"a": torch.randn(10, 10)})
+    assert f"a.{kind}: no such file" in message_of(read, path)
+    WRITERS[kind](path)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(UserError) as error:
-        READERS[reader](path)
-    assert str(error.value).startswith(f"{path}: not ")
-    assert "\n" not in str(error.value)
+    assert message_of(read, path).startswith(f"{path}: not ")
 
 
 def test_what_a_killed_process_left_goes_and_another_s_stays(tmp_path: Path) -> None:
@@ -120,9 +110,7 @@ def no_space(*_: Any, **__: Any) -> None:
 
 
 @pytest.mark.parametrize("device", ["safetensors", "real"])
-def test_full_disk_ends_a_stage_with_one_line_and_leaves_nothing(
-    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_is_one_line_and_leaves_nothing(device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if device == "real" and not os.access(FULL, os.W_OK):
         pytest.skip("no /dev/full here")
     monkeypatch.setattr("safetensors.torch.save_file", no_space)

@@ -12,12 +12,13 @@ from condpdiff.common import matrices as module
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import write_tensors
 from condpdiff.common.matrices import Joined, Resident, RowFile, Rows, as_rows, row_writer, whole
+from tests.tensors import random
 
 N, K = 23, 37
 
 
 def matrix(seed: int = 0, count: int = N) -> Tensor:
-    return torch.randn(count, K, generator=torch.Generator().manual_seed(seed))
+    return random(count, K, seed=seed)
 
 
 @pytest.fixture(autouse=True)
@@ -29,14 +30,9 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """`w` lies between other tensors, and a config stands in the header."""
-    others = {
-        "b": torch.stack([matrix(), matrix(2)]),
-        "a": torch.arange(5),
-        "z": torch.ones(3),
-        "d": torch.zeros(2, 2).double(),
-        "v": torch.zeros(4),
-    }
-    write_tensors(tmp_path / "w.safetensors", {"w": matrix(), **others}, {"task": "é"})
+    others = {"a": torch.arange(5), "z": torch.ones(3), "d": torch.zeros(2, 2).double(), "v": torch.zeros(4)}
+    tensors = {"w": matrix(), "b": torch.stack([matrix(), matrix(2)]), **others}
+    write_tensors(tmp_path / "w.safetensors", tensors, {"task": "é"})
     return tmp_path / "w.safetensors"
 
 
@@ -54,7 +50,9 @@ CASES: dict[str, Callable[[Path], tuple[Rows, Tensor]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_rows_and_columns_are_taken_by_number_and_parts_are_all_rows_in_order(case: str, path: Path) -> None:
+def test_rows_are_taken_by_number_and_parts_are_all_in_order(
+    case: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows, expected = CASES[case](path)
     picked = torch.tensor([len(expected) - 1, 0, 5, 5, 2])
     assert rows.shape == tuple(expected.shape) and as_rows(rows) is rows
@@ -65,18 +63,14 @@ def test_rows_and_columns_are_taken_by_number_and_parts_are_all_rows_in_order(ca
     parts = list(rows.parts())
     assert torch.equal(torch.cat(parts), expected)
     assert max(len(part) for part in parts) == 5
-
-
-def test_a_row_larger_than_a_part_is_a_part_of_its_own(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PART_BYTES", 1)
-    assert [len(part) for part in RowFile(path, "w").parts()] == [1] * N
+    monkeypatch.setattr(module, "PART_BYTES", 1)  # a row larger than a part is a part of its own
+    assert {len(part) for part in rows.parts()} == {1}
 
 
 @pytest.mark.parametrize(
     ("name", "block", "found"),
     [
         ("d", None, r"d: found F64 \[2, 2\], allowed: F32 \[rows, weights\]"),
-        ("a", None, r"a: found I64 \[5\], allowed: F32 \[rows, weights\]"),
         ("v", None, r"v: found F32 \[4\], allowed: F32 \[rows, weights\]"),
         ("b", None, rf"b: found F32 \[2, {N}, {K}\], allowed: F32 \[rows, weights\]"),
         ("b", 2, r"b: found F32 .*, allowed: F32 \[more than 2, rows, weights\]"),
@@ -89,14 +83,7 @@ def test_tensor_that_is_no_float32_matrix_is_one_line(path: Path, name: str, blo
         RowFile(path, name, block=block)
 
 
-def test_file_that_shrinks_while_it_is_read_is_one_line(path: Path) -> None:
-    rows = RowFile(path, "w")
-    path.write_bytes(path.read_bytes()[:-500])
-    with pytest.raises(UserError, match="it ends early"):
-        whole(rows)
-
-
-@pytest.mark.parametrize("count", [1, 4, N])
+@pytest.mark.parametrize("count", [1, N])
 def test_bytes_written_in_parts_are_those_of_safetensors(tmp_path: Path, count: int) -> None:
     w = matrix(count=count)
     save_file({"w": w}, tmp_path / "expected")

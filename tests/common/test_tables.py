@@ -61,7 +61,6 @@ def test_header_names_the_columns_of_a_file_without_one() -> None:
     [
         ("a.doc", b"x", "found suffix '.doc', allowed: .csv, .tsv, .jsonl, .parquet, .txt, .data, .label, or one of"),
         ("a.txt", b"x", "found no data.source.separator, allowed: one for .txt (or a data.source.header of one col"),
-        ("a", b"x", "found suffix ''"),
         ("a.csv.gz", b"x", "not readable as gzip: Not a gzipped file"),
         ("a.csv.gz", gzip.compress(CSV.encode(), mtime=0)[:-9], "not readable as gzip: Compressed file ended before"),
         ("a.csv", b"text,label\n", "the file has no rows"),
@@ -69,11 +68,8 @@ def test_header_names_the_columns_of_a_file_without_one() -> None:
         ("a.csv", b"text,label\n\xff\xfe,bad\n", "line 2: byte 0xff is not UTF-8; allowed: UTF-8, or data.source.enco"),
         ("a.csv", b"text,label\na,bad\nb,c,d\n", "line 3: found 3 columns, allowed: 2 as in line 1 (a text or number"),
         ("a.csv", b'text,label\na,bad\n"b,good\n', "line 3: a quote opens and is never closed; allowed: two quotes fo"),
-        ("a.jsonl", b"", "the file is empty"),
         ("a.jsonl", b'{"text": "a", "label": 0}\n{"text": "b", "la', "line 2: not valid JSON"),
         ("a.jsonl", b'["a", 0]\n', "line 1: found list, allowed: one object a line"),
-        ("a.parquet", b"", "not readable as parquet"),
-        ("a.parquet", b"PAR1 truncated", "not readable as parquet"),
         ("a.parquet", FRAME.to_parquet()[:-30], "not readable as parquet"),
     ],
 )
@@ -86,11 +82,9 @@ def test_unreadable_table_is_one_line(name: str, content: bytes, said: str) -> N
     ("change", "encoding", "form"),
     [
         (("", ""), "utf-16", {}),
-        (("", ""), "utf-32", {}),
         (("", ""), "utf-16-le", {"encoding": "utf-16-le"}),
         (("text 1", "“tëxt”"), "cp1252", {"encoding": "cp1252"}),
         (("\n", "\r"), "utf-8", {}),  # as old Macs end lines
-        (("\n", "\r\n"), "utf-8", {}),
         ((",", ";"), "utf-8", {"separator": ";"}),
         (("text 1", '"a \rb"'), "utf-8", {}),
     ],
@@ -105,10 +99,8 @@ def test_encodings_line_ends_and_separators_are_read_where_they_are_marked_or_to
 
 def test_quotes_and_escapes_are_read_as_told() -> None:
     assert read("a.csv", 'text,label\n"say \\"no\\", she said",bad\n', escape="\\") == [['say "no", she said', "bad"]]
-    assert read("a.csv", 'text,label\n"open,bad\n6" nail,good\n', quoting="none") == [
-        ['"open', "bad"],
-        ['6" nail', "good"],
-    ]
+    found = read("a.csv", 'text,label\n"open,bad\n6" nail,good\n', quoting="none")
+    assert found == [['"open', "bad"], ['6" nail', "good"]]
     assert read("a.tsv", 'text\tlabel\n"a\tb"\tbad\n', quoting="minimal") == [["a\tb", "bad"]]
     lines = b"DESC:manner How did he ?\nENTY:animal What  is\n"
     expected = [["DESC:manner", "How did he ?"], ["ENTY:animal", "What  is"]]
@@ -156,7 +148,6 @@ def test_quotes_that_swallow_rows_and_close_as_they_should_are_a_warning(capsys:
     ("form", "said"),
     [
         ({"separator": "\\t"}, r"""separator: found '\\t', allowed: one character (a tab is "\t" in double quotes)"""),
-        ({"encoding": "cp12522"}, "encoding: found 'cp12522', allowed: a name that Python knows, such as utf-8"),
         ({"encoding": "rot13"}, "encoding: found 'rot13', allowed: a name that Python knows"),
         ({"quoting": "non"}, "quoting: found 'non' (did you mean 'none'?), allowed: 'minimal' or 'none'"),
     ],

@@ -1,12 +1,16 @@
-"""The denoiser: shapes, and an output that depends on time, condition and null condition; mu(y) and its spread."""
+"""The denoiser: an output that depends on time, condition and null condition; mu(y) and its spread; conditions."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from condpdiff.common.settings import parse
+from condpdiff.diffusion.conditions import FILE, Projection, conditions, load_conditions, save_conditions
 from condpdiff.diffusion.denoiser import Denoiser, Mean
+from condpdiff.diffusion.settings import Condition
 from tests.tensors import random
 
 SIZES: dict[str, Any] = {"C": 2, "L": 8, "channels": (8, 12, 16), "blocks": 1, "d_cond": 6}
@@ -30,7 +34,7 @@ Z, T, Y = random(1, 2, 8).expand(3, -1, -1), torch.full((3,), 500), random(3, 6)
 INDICES = torch.tensor([[0.0], [1.0], [0.0]])
 
 
-@pytest.mark.parametrize(("C", "L", "blocks"), [(1, 4, 1), (4, 32, 2), (3, 12, 1)])
+@pytest.mark.parametrize(("C", "L", "blocks"), [(4, 32, 2), (3, 12, 1)])
 def test_prediction_has_the_shape_of_the_latent_and_is_zero_before_training(C: int, L: int, blocks: int) -> None:  # noqa: N803
     z, t, sizes = random(2, C, L), torch.tensor([0, 999]), {"C": C, "L": L, "blocks": blocks}
     assert make(**sizes)(z, t, Y[:2]).shape == z.shape
@@ -55,20 +59,16 @@ def test_dropped_rows_all_get_the_null_condition_and_the_others_keep_theirs() ->
     torch.testing.assert_close(model(Z, T, Y, torch.zeros(3, dtype=torch.bool)), plain)
 
 
-def test_learnable_condition_is_an_index_into_learned_vectors() -> None:
-    model = make(tasks=3)
+def test_learnable_condition_is_an_index_into_learned_vectors_and_the_config_builds_the_same_network() -> None:
+    model = make(tasks=3, performance=True)
     out = model(Z, T, INDICES)
     assert not near(out[0], out[1])
     torch.testing.assert_close(out[0], out[2])
     out[0].sum().backward()
     assert (model.tau.table.weight.grad.abs().sum(1) > 0).tolist() == [True, False, False]
-
-
-def test_config_builds_the_same_network() -> None:
-    model = make(tasks=3, performance=True)
     again = Denoiser(**model.config)
     again.load_state_dict(model.state_dict())
-    assert torch.equal(again.eval()(Z, T, INDICES), model(Z, T, INDICES))
+    assert torch.equal(again.eval()(Z, T, INDICES), out)
 
 
 def test_performance_not_a_number_asks_for_none_row_by_row() -> None:
@@ -99,9 +99,7 @@ def fitted(z: dict[str, Tensor], y: dict[str, Tensor], tasks: int = 0, network: 
 
 
 @pytest.mark.parametrize("learnable", [False, True])
-def test_means_of_tasks_are_recovered_within_their_spread_and_residuals_of_unit_spread_lead_back(
-    learnable: bool,
-) -> None:
+def test_means_of_tasks_are_found_within_their_spread_and_residuals_of_unit_spread_lead_back(learnable: bool) -> None:
     z, y, _ = made(6, learnable)
     mean = fitted(z, y, 6 if learnable else 0)
     off = [(mean(y[q]) - z[q].mean(0)).square().mean().sqrt() for q in z]
@@ -119,21 +117,55 @@ def test_a_mean_between_conditions_lies_between_tasks_and_a_penalty_draws_it_to_
     torch.testing.assert_close(mean((y["0"] + y["1"]) / 2), middle, rtol=0, atol=0.05)
     torch.testing.assert_close(drawn(y["0"]), middle, rtol=0, atol=0.05)
     assert float(drawn.spread.mean()) > 20 * float(mean.spread.mean())  # what the mean misses is spread
+    network = fitted(z, y, network=True)  # starts at zero, and stands still in reconstruction
+    assert network.network is not None and torch.equal(network(y["0"]), mean(y["0"]))
+    assert not any(p.requires_grad for each in (mean, network) for p in each.parameters())
 
 
-@pytest.mark.parametrize("conditions", [1, 3])
 @pytest.mark.parametrize("learnable", [False, True])
-def test_one_task_has_its_mean_whatever_is_asked(learnable: bool, conditions: int) -> None:
-    z, y = 3 + SPREAD * random(50, *SHAPE), random(1, 12).expand(conditions, -1)
+def test_one_task_has_its_mean_whatever_is_asked(learnable: bool) -> None:
+    z, y = 3 + SPREAD * random(50, *SHAPE), random(1, 12).expand(3, -1)
     mean = fitted({"a": z}, {"a": torch.zeros(1, 1) if learnable else y}, int(learnable), ridge=1e-3)
     asked = torch.zeros(1, 1) if learnable else random(1, 12, seed=9)
     torch.testing.assert_close(mean(asked)[0], z.mean(0))
     torch.testing.assert_close(mean.spread.data, z.std(0, correction=0))
 
 
-def test_network_starts_at_zero_and_stands_still_in_reconstruction() -> None:
-    z, y, _ = made(3, False)
-    plain, mean = fitted(z, y), fitted(z, y, network=True)
-    assert torch.equal(mean(y["0"]), plain(y["0"]))
-    assert mean.network is not None
-    assert not any(p.requires_grad for each in (plain, mean) for p in each.parameters())
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("one_hot", {"films": [[1, 0]], "plots": [[0, 1]]}),  # one row of the identity a task
+        ("learnable", {"films": [[0]], "plots": [[1]]}),  # the index of the task
+        ("task_info", {"films": [[1, 1], [3, 1]], "plots": [[2, 1]]}),  # one vector an input
+    ],
+)
+def test_conditions_by_kind_come_back_in_the_order_of_the_run(kind: str, expected: Any, tmp_path: Path) -> None:
+    def load_encoder(settings: Condition) -> Any:
+        """Of the lengths of texts."""
+        assert kind == "task_info"  # the others need none
+        return lambda texts: torch.tensor([[float(len(text)), 1.0] for text in texts])
+
+    settings = parse(Condition, {"kind": kind, "encoder": "minilm", "model": "package:nothing"}, "params.yaml")
+    y = conditions(settings, {"films": ["a", "bcd"], "plots": ["ef"]}, load_encoder)
+    assert {task: each.tolist() for task, each in y.items()} == expected
+    save_conditions(tmp_path / FILE, y)
+    found = load_conditions(tmp_path / FILE, ["plots", "films"])
+    assert list(found) == ["plots", "films"]
+    assert all(torch.equal(found[task], y[task]) for task in y)
+
+
+def test_projection_gives_leading_axes_of_unit_variance_and_comes_back(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(40, 3, generator=generator)
+    units = 10.0 ** torch.arange(-3, 4)  # of an encoder's numbers
+    vectors = 5 * units + units * (hidden @ torch.randn(3, 7, generator=generator))
+    projection = Projection.fit(vectors, 3)
+    y = projection(vectors)
+    torch.testing.assert_close(y.T @ y / 39, torch.eye(3), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(y.mean(0), torch.zeros(3), rtol=0, atol=1e-4)
+    shown = torch.linalg.lstsq(y, hidden - hidden.mean(0)).solution  # nothing of what varies is lost
+    torch.testing.assert_close(y @ shown, hidden - hidden.mean(0), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(projection(vectors + units)[0] - y[0], projection(vectors + units)[9] - y[9])  # linear
+    assert Projection.fit(vectors, 50)(vectors).shape == (40, 3)  # no axis of rounding
+    projection.save(tmp_path / "projection")
+    assert torch.equal(Projection.load(tmp_path / "projection")(vectors), y)

@@ -42,7 +42,7 @@ def options(scheduler: str = "ddim", steps: int = 20, process: Process = PLAIN, 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 @pytest.mark.parametrize(
-    ("scheduler", "steps"), [*((s, n) for s in ("ddpm", "ddim", "dpm++") for n in (2, 50)), ("ddpm", 1000)]
+    ("scheduler", "steps"), [*((s, n) for s in ("ddim", "dpm++") for n in (2, 50)), ("ddpm", 2), ("ddpm", 1000)]
 )
 def test_perfect_denoiser_gives_the_data(scheduler: str, steps: int, prediction: str) -> None:
     process = Process(prediction)
@@ -52,11 +52,6 @@ def test_perfect_denoiser_gives_the_data(scheduler: str, steps: int, prediction:
     assert len(path) == steps + 1
     assert torch.equal(path[0], random(4, 2, 8, seed=1))
     assert torch.equal(path[-1], found)
-
-
-def test_without_a_residual_latents_are_mu_and_nothing_is_asked() -> None:
-    found, path = sample(pytest.fail, random(3, 2, 8), **options(process=Process("sample", "none")))
-    assert torch.equal(found, torch.zeros(3, 2, 8)) and all(torch.equal(each, found) for each in path)
 
 
 @pytest.mark.parametrize("scheduler", ["ddpm", "ddim", "dpm++"])
@@ -76,10 +71,11 @@ def test_sampling_depends_on_noise_and_seed_alone(scheduler: str) -> None:
     assert torch.equal(one, run(1, 5)) == (scheduler != "ddpm")  # DDPM alone adds noise at each step
     assert all(len(t) == 3 and len(set(t)) == 1 for t in seen)  # one a row
     assert scheduler != "ddim" or [t[0] for t in seen[:4]] == [999, 749, 499, 249]
+    none = sample(pytest.fail, random(3, 2, 8), **options(scheduler, process=Process("sample", "none")))
+    assert not none[0].any() and not torch.stack(list(none[1])).any()  # without a residual latents are mu
 
 
-@pytest.mark.parametrize("guidance", [0.0, 1.0, 2.5])
-@pytest.mark.parametrize("performance_guidance", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize(("guidance", "performance_guidance"), [(0.0, 1.0), (1.0, 1.0), (2.5, 0.0), (2.5, 3.0)])
 def test_guidance_goes_from_average_to_asked_and_from_null_to_it(guidance: float, performance_guidance: float) -> None:
     torch.manual_seed(0)
     model = Denoiser(2, 8, (8, 12, 16), 1, 6, performance=True).eval().requires_grad_(False)
@@ -104,19 +100,14 @@ def clusters() -> tuple[dict[str, Tensor], Tensor]:
     return {q: centres[i] + 0.05 * random(24, 1, 4, seed=i) for i, q in enumerate("ab")}, centres
 
 
-@pytest.mark.parametrize(
-    ("prediction", "learnable", "mean"),
-    [("epsilon", False, "none"), ("v_prediction", True, "none"), ("sample", False, "none"), ("sample", True, "ridge")],
-)
+@pytest.mark.parametrize(("prediction", "learnable", "mean"), [("epsilon", False, "none"), ("sample", True, "ridge")])
 def test_samples_land_in_the_cluster_of_their_condition(prediction: str, learnable: bool, mean: str) -> None:
     z, centres = clusters()
     # three texts a task, of which a row draws one; or the index of a learned vector
     y = {"a": torch.tensor([[0.0]]), "b": torch.tensor([[1.0]])}
     if not learnable:
         y = {q: sign + 0.2 * random(3, 5, seed=i) for i, (q, sign) in enumerate((("a", 1.0), ("b", -1.0)))}
-    settings = make_settings(
-        prediction=prediction, mean=mean, steps=250, batch_size=32, ema=0.97, channels=[16, 16, 16]
-    )
+    settings = make_settings(prediction=prediction, mean=mean, steps=250, batch_size=32, ema=0.97, channels=[16] * 3)
     model, curve = train(z, y, None, settings, learnable)
     learned = curve["loss"].iloc[-3:].mean() < 0.6 * curve["loss"].iloc[0]
     assert learned or mean == "ridge"  # round mu(y) there is nothing to learn
@@ -139,13 +130,12 @@ def test_denoiser_that_ignores_its_condition_is_found_out_and_tasks_in_one_place
     assert heeded(model, PLAIN, {q: rows - rows.mean(0) for q, rows in z.items()}, alike) is None
 
 
-@pytest.mark.parametrize("learnable", [False, True])
-def test_training_is_reproducible_gives_the_average_and_can_be_saved(learnable: bool, tmp_path: Path) -> None:
+def test_training_is_reproducible_gives_the_average_and_can_be_saved(tmp_path: Path) -> None:
     z, _ = clusters()
-    y = {"a": torch.tensor([[0.0]]), "b": torch.tensor([[1.0]])} if learnable else {q: random(1, 5) for q in "ab"}
+    y = {"a": torch.tensor([[0.0]]), "b": torch.tensor([[1.0]])}
 
     def trained(**changes: Any) -> Denoiser:
-        return train(z, y, None, make_settings(prediction="v_prediction", **changes), learnable)[0]
+        return train(z, y, None, make_settings(prediction="v_prediction", **changes), True)[0]
 
     def same(one: Denoiser, two: Denoiser) -> bool:
         return all(map(torch.equal, one.state_dict().values(), two.state_dict().values()))
@@ -166,7 +156,7 @@ def test_samples_follow_the_performance_asked_for() -> None:
     p = torch.linspace(0, 1, 64)
     z = {"a": (2 * p - 1)[:, None, None] * torch.ones(1, 4) + 0.05 * random(64, 1, 4)}
     y = {"a": torch.ones(1, 5)}
-    settings = make_settings(performance="rank", steps=300, batch_size=32, ema=0.97, channels=[16, 16, 16])
+    settings = make_settings(performance="rank", steps=200, batch_size=32, ema=0.95, lr=0.006)
     model, _ = train(z, y, {"a": p.numpy()}, settings, False)
     rows = y["a"].expand(16, -1)
 

@@ -11,7 +11,6 @@ from torch import Generator, Tensor
 
 from condpdiff.autoencoder.settings import Autoencoder
 from condpdiff.autoencoder.train import train
-from condpdiff.common.axes import evenly_spaced
 from condpdiff.common.files import read_json, read_tensors
 from condpdiff.common.settings import parse
 from condpdiff.evaluate.arms import Arm, build_arms, distance_to_zoo, first_best, write_geometry, write_trajectories
@@ -62,11 +61,9 @@ def test_arms_stand_in_the_order_of_the_report_and_know_their_checkpoints(arms: 
     torch.testing.assert_close(moved, torch.full((4,), float(reach)), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("select", "expected"), [([1.0, 3.0, 3.0], 1), ([5.0, 5.0, 5.0], 0), ([np.nan, -2.0, -1.0], 2), ([np.nan] * 3, 0)]
-)
-def test_winner_is_the_best_on_select_and_the_first_of_equals(select: list[float], expected: int) -> None:
-    assert first_best(select) == first_best(pd.Series(select, index=range(7, 7 + len(select)))) == expected
+def test_winner_is_the_best_on_select_and_the_first_of_equals() -> None:
+    for select, expected in (([1.0, 3.0, 3.0], 1), ([np.nan, -2.0, -1.0], 2), ([np.nan] * 3, 0)):
+        assert first_best(select) == first_best(pd.Series(select, index=[7, 8, 9])) == expected
 
 
 def test_distance_is_to_the_nearest_checkpoint_and_leaves_out_itself() -> None:
@@ -84,23 +81,22 @@ def test_geometry_covers_the_zoo_and_every_arm_but_copies(arms: dict[str, Arm], 
     counts: dict[str, Any] = points["arm"].value_counts(sort=False).to_dict()
     copies = ("original", "zero_decode")
     assert counts == {"checkpoint": 8, **{k: n for k, n in COUNTS.items() if k not in copies}}
-    vectors = torch.cat([theta, arms["soup"].vectors]).double()
-    torch.testing.assert_close(found[:9, :9].double(), torch.cdist(vectors, vectors), rtol=1e-4, atol=1e-4)
     assert found.shape == (len(points), len(points))
+    torch.testing.assert_close(found[:9, :9], distances(torch.cat([theta, arms["soup"].vectors])), rtol=1e-4, atol=1e-4)
     assert set(read_json(tmp_path / "spread.json")) == set(counts) - {"soup"}
 
 
 @pytest.mark.parametrize("count", [2, 0])
 def test_trajectories_lie_among_checkpoints_and_soup(theta: Tensor, tmp_path: Path, count: int) -> None:
-    paths = torch.randn(count, 3, LAYOUT.K, generator=torch.Generator().manual_seed(0))
+    paths = torch.randn(count, 3, LAYOUT.K, generator=generator())
     write_trajectories(tmp_path, theta, paths)
     table = pd.read_csv(tmp_path / "trajectories.csv")
     assert table["arm"].tolist() == ["checkpoint"] * 8 + ["soup"] + ["condpdiff"] * 3 * count
     assert table["candidate"].tolist() == [*range(8), 0, *(i for i in range(count) for _ in range(3))]
     assert table["point"][9:].tolist() == [0, 1, 2] * count and table["point"][:9].isna().all()
+    vectors = torch.cat([theta, theta.mean(0, keepdim=True), paths.flatten(0, 1)])
     found = read_tensors(tmp_path / "trajectories.safetensors")["distances"]
-    vectors = torch.cat([theta, theta.mean(0, keepdim=True), paths.flatten(0, 1)]).double()
-    torch.testing.assert_close(found.double(), torch.cdist(vectors, vectors), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found, distances(vectors), rtol=1e-4, atol=1e-4)
 
 
 def generator(seed: int = 0) -> Generator:
@@ -111,31 +107,13 @@ def make_zoo(count: int = 12, width: int = 40) -> Tensor:
     return 1 + torch.randn(count, width, generator=generator(9)) * torch.linspace(0.1, 2, width)
 
 
-THETA, ONE = make_zoo(), make_zoo(1)
-DRAWS = {
-    "soup_of": lambda theta, g: soup_of(theta, 3, 4, g),
-    "gaussian": lambda theta, g: gaussian(theta, 4, g),
-    "pca_gaussian": lambda theta, g: pca_gaussian(theta, 5, 4, g),
-    "around": lambda theta, g: around(theta, 2.5, 4, g)[0],
-}
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name", DRAWS)
-def test_draws_are_decided_by_the_generator_and_those_round_one_checkpoint_are_that_one(name: str) -> None:
-    draw = DRAWS[name]
-    assert torch.equal(draw(THETA, generator()), draw(THETA, generator()))
-    assert not torch.equal(draw(THETA, generator()), draw(THETA, generator(1)))
-    torch.testing.assert_close(draw(ONE, generator()), ONE.expand(len(draw(ONE, generator())), -1))
+THETA = make_zoo()
 
 
 def test_soup_is_the_mean_of_all_or_of_some_without_repeats() -> None:
     torch.testing.assert_close(soup(THETA)[0].double(), THETA.double().mean(0), rtol=1e-6, atol=1e-6)
-    assert torch.equal(soup(ONE.expand(7, -1)), ONE)
     found = soup_of(THETA, 3, 5, generator())
-    assert found.shape == (5, 40)
-    assert len({tuple(row.tolist()) for row in found}) == 5
-    torch.testing.assert_close(soup_of(THETA, 12, 2, generator()), soup(THETA).expand(2, -1))
+    assert found.shape == (5, 40) and len(found.unique(dim=0)) == 5
     torch.testing.assert_close(soup_of(THETA, 99, 1, generator()), soup(THETA))  # no more than there are
 
 
@@ -145,7 +123,7 @@ def test_gaussian_has_the_mean_and_std_of_each_coordinate() -> None:
     assert ((found.mean(0) - THETA.mean(0)).abs() < 0.04 * std).all()
 
 
-@pytest.mark.parametrize("axes", [1, 5, 32])
+@pytest.mark.parametrize("axes", [5, 32])
 def test_pca_gaussian_stays_in_the_affine_span_of_the_zoo_with_its_variance(axes: int) -> None:
     found = pca_gaussian(THETA, axes, 20_000, generator()) - THETA.mean(0)
     centred = THETA - THETA.mean(0)
@@ -161,21 +139,13 @@ def test_noise_round_checkpoints_has_the_length_asked_for_and_goes_where_the_zoo
     torch.testing.assert_close((found - theta[picks]).norm(dim=1), torch.full((30,), 2.5))
     assert (found[:, 7] == 3.0).all()
     assert len(set(picks[:12].tolist())) == 12 and len(set(picks[12:24].tolist())) == 12  # each, before any again
-    assert len({tuple(row.tolist()) for row in found}) == 30
-
-
-@pytest.mark.parametrize(
-    ("total", "count", "expected"), [(10, 4, [0, 3, 6, 9]), (3, 20, [0, 1, 2]), (7, 1, [6]), (150, 2, [0, 149])]
-)
-def test_evenly_spaced_indices_include_the_last(total: int, count: int, expected: list[int]) -> None:
-    assert evenly_spaced(total, count).tolist() == expected
+    assert len(found.unique(dim=0)) == 30
 
 
 @pytest.mark.filterwarnings("error")
 def test_spread_is_the_root_mean_square_distance_to_the_mean() -> None:
     assert spread(torch.tensor([[0.0, 0.0], [2.0, 0.0]])) == 1.0
     assert spread(torch.zeros(3, 4)) == spread(torch.ones(1, 4)) == 0.0
-    assert spread(THETA) == pytest.approx(float(THETA.var(0, correction=0).sum().sqrt()), rel=1e-5)
 
 
 def test_distances_of_near_copies_are_exact() -> None:

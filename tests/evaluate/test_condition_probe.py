@@ -36,6 +36,7 @@ CHOSEN, POSITIONS = LAYOUT.select_layers((0, 1))
 D = 6
 SAMPLE = Sample(count=6, scheduler="ddim", steps=4, guidance=1.0, performance=(0.5, 1.0))
 DECODER = {"arch": "conv1d", "K": CHOSEN.K, "C": 2, "L": 8, "patch": 8, "width": 4, "depth": 1}
+DRAW = Draw(SAMPLE, count=3, seed=7)
 TASKS = ("a", "b", "c")
 Y = {task: torch.randn(4, D, generator=torch.Generator().manual_seed(i)) for i, task in enumerate(TASKS)}
 RANDOM = torch.Generator().manual_seed(0)
@@ -51,11 +52,6 @@ def generator() -> Generator:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)  # some start at zero, and would ignore the condition
     return Generator(model, diffusion.Process("sample"), decoder, Scale(torch.zeros(2, 8), torch.ones(2, 8)))
-
-
-@pytest.fixture
-def draw() -> Draw:
-    return Draw(SAMPLE, count=3, seed=7)
 
 
 def frames() -> dict[str, Frame]:
@@ -80,30 +76,30 @@ def data(generator: Generator, tmp_path: Path) -> Path:
     return data
 
 
-def test_every_condition_starts_from_the_same_noise_and_performance(generator: Generator, draw: Draw) -> None:
+def test_every_condition_starts_from_the_same_noise_and_performance(generator: Generator) -> None:
     seen: list[tuple[Tensor, Tensor]] = []  # z_t and p of every pass
     original = generator.model.forward
     generator.model.forward = lambda *rest, **more: seen.append((rest[0], more["p"])) or original(*rest, **more)
-    drawn = [draw(generator, y, "") for y in (*Y.values(), Y["a"][:1])]
+    drawn = [DRAW(generator, y, "") for y in (*Y.values(), Y["a"][:1])]
     starts = seen[::4]
     assert len(starts) == 4 and starts[0][1].min() >= 0.5
     assert all(torch.equal(z_t, starts[0][0]) and torch.equal(p, starts[0][1]) for z_t, p in starts)
     assert len({tuple(row.tolist()) for w in drawn[:3] for row in w}) == 9
-    assert not torch.equal(replace(draw, seed=8)(generator, Y["a"], ""), drawn[0])
+    assert not torch.equal(replace(DRAW, seed=8)(generator, Y["a"], ""), drawn[0])
 
 
-def test_every_condition_nonsense_and_none_are_asked(generator: Generator, draw: Draw) -> None:
+def test_every_condition_nonsense_and_none_are_asked(generator: Generator) -> None:
     model, nonsense = generator.model, torch.randn(2, D)
     weight = model.mean.weight.normal_()
-    found = probe.conditioned(generator, {**Y, probe.NONSENSE: nonsense}, 0.1, draw)
+    found = probe.conditioned(generator, {**Y, probe.NONSENSE: nonsense}, 0.1, DRAW)
     assert list(found) == [*TASKS, probe.NONSENSE, probe.DROPPED]
-    torch.testing.assert_close(found["b"], draw(generator, Y["b"], ""))
-    torch.testing.assert_close(found[probe.NONSENSE], draw(generator, nonsense, ""))
-    assert list(probe.conditioned(generator, Y, 0, draw)) == list(TASKS)  # the null condition was never trained
+    torch.testing.assert_close(found["b"], DRAW(generator, Y["b"], ""))
+    torch.testing.assert_close(found[probe.NONSENSE], DRAW(generator, nonsense, ""))
+    assert list(probe.conditioned(generator, Y, 0, DRAW)) == list(TASKS)  # the null condition was never trained
     drop = torch.ones(3, dtype=torch.bool)
     model.forward = lambda z_t, t, y, p=None: type(model).forward(model, z_t, t, y, drop, p)  # the null condition
     weight.zero_()
-    torch.testing.assert_close(found[probe.DROPPED], draw(generator, Y["a"], ""))
+    torch.testing.assert_close(found[probe.DROPPED], DRAW(generator, Y["a"], ""))
 
 
 def test_a_cell_is_a_condition_s_loras_with_a_task_s_statistics() -> None:
@@ -123,30 +119,24 @@ def test_a_cell_is_a_condition_s_loras_with_a_task_s_statistics() -> None:
         assert {row[1] for row in probe.swap_rows(w, frames(), method, "b", score)} == {"b"}
 
 
-def probing(kind: str = "task_info", samples: int = 2) -> tuple[Probing, list[Any]]:
-    """And what was encoded, and whose panels were loaded."""
-    asked: list[Any] = []
+@pytest.mark.parametrize(
+    ("kind", "samples", "conditions"), [("task_info", 2, 5), ("one_hot", 2, 4), ("task_info", 0, 0)]
+)
+def test_all_tasks_are_scored_under_all(kind: str, samples: int, conditions: int, data: Path, tmp_path: Path) -> None:
+    asked: list[Any] = []  # what was encoded, and whose panels were loaded
     condition = parse(Condition, {"kind": kind, "encoder": "minilm", "model": "x"}, "params.yaml", "condition")
-    found = Probing(
+    stage = Probing(
         parse(Probe, {"samples": samples}, "params.yaml", "probe"), "task", condition, 0.1, SAMPLE,
         load_encoder=lambda settings: lambda inputs: (asked.append(inputs), torch.ones(1, D))[1],
         load_panel=lambda name: (asked.append(name), SimpleNamespace(score=lambda theta: float(theta[0])))[1],
     )  # fmt: skip
-    return found, asked
-
-
-@pytest.mark.parametrize(("kind", "nonsense", "conditions"), [("task_info", ["nonsense"], 5), ("one_hot", [], 4)])
-def test_every_task_is_scored_under_every_condition(
-    kind: str, nonsense: list[str], conditions: int, data: Path, tmp_path: Path
-) -> None:
-    stage, asked = probing(kind)
-    stage.write(data, list(TASKS), lambda: nonsense, tmp_path)
-    assert asked == [*([nonsense] if nonsense else []), *TASKS]
+    nonsense = ["nonsense"] if kind == "task_info" else []
+    stage.write(data if samples else tmp_path / "nowhere", list(TASKS), lambda: nonsense, tmp_path)
     found = pd.read_csv(tmp_path / "swap.csv")
-    assert found.groupby("task").size().to_dict() == dict.fromkeys(TASKS, 2 * (conditions + 2))  # others' statistics
-
-
-def test_with_no_samples_nothing_is_loaded(tmp_path: Path) -> None:
-    stage, asked = probing(samples=0)
-    stage.write(tmp_path / "nowhere", list(TASKS), lambda: pytest.fail("asked for nonsense"), tmp_path)
-    assert asked == [] and (tmp_path / "swap.csv").read_text() == ",".join(probe.SWAP) + "\n"
+    if samples:
+        assert asked == [*([nonsense] if nonsense else []), *TASKS]
+        assert found.groupby("task").size().to_dict() == dict.fromkeys(
+            TASKS, 2 * (conditions + 2)
+        )  # others' statistics
+    else:  # nothing is loaded
+        assert asked == [] and found.empty and list(found) == probe.SWAP

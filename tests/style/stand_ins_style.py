@@ -32,33 +32,13 @@ SIZE = 32
 """Pixels a side of the stand-in's images; its latents are 8 x 8."""
 CAPTIONS = ["the film was good", "a really awful plot", "lovely", "the plot was poor"]
 """Captions in words that the stand-in's tokenizer knows."""
-TRANSFORMER: dict[str, Any] = {
-    "num_attention_heads": 2,
-    "attention_head_dim": 8,
-    "in_channels": 4,
-    "out_channels": 4,
-    "num_layers": 2,
-    "cross_attention_dim": 16,
-    "sample_size": 8,
-    "patch_size": 2,
-    "caption_channels": HIDDEN,
-    "norm_type": "ada_norm_single",
-}
-VAE = {
-    "encoder_block_out_channels": [8, 8, 8],
-    "decoder_block_out_channels": [8, 8, 8],
-    "num_encoder_blocks": [1, 1, 1],
-    "num_decoder_blocks": [1, 1, 1],
-    "latent_channels": 4,
-    "scaling_factor": 0.8,
-}
-SCHEDULER = {
-    "num_train_timesteps": 1000,
-    "beta_start": 1e-4,
-    "beta_end": 2e-2,
-    "beta_schedule": "linear",
-    "prediction_type": "epsilon",
-}
+TRANSFORMER: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 8, "in_channels": 4, "out_channels": 4}
+TRANSFORMER |= {"num_layers": 2, "cross_attention_dim": 16, "sample_size": 8, "patch_size": 2}
+TRANSFORMER |= {"caption_channels": HIDDEN, "norm_type": "ada_norm_single"}
+VAE: dict[str, Any] = {f"{side}_block_out_channels": [8, 8, 8] for side in ("encoder", "decoder")}
+VAE |= {"num_encoder_blocks": [1, 1, 1], "num_decoder_blocks": [1, 1, 1], "latent_channels": 4, "scaling_factor": 0.8}
+SCHEDULER = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 2e-2, "beta_schedule": "linear"}
+SCHEDULER |= {"prediction_type": "epsilon"}
 
 
 def save_style_base(folder: Path, **transformer: object) -> Path:
@@ -75,7 +55,8 @@ def save_style_base(folder: Path, **transformer: object) -> Path:
     save_base("bert", folder / "text_encoder")
     save_tokenizer(folder / "tokenizer")
     save_index(folder, "BertModel", "PreTrainedTokenizerFast", "AutoencoderTiny")
-    save_random_features(folder)
+    (folder / FEATURES).mkdir()
+    write_tensors(folder / FEATURES / LITE0, random_lite0())
     save_source(folder, "trained", "tiny", str(folder))
     write_json(folder / "captions.json", CAPTIONS)
     return folder
@@ -94,12 +75,6 @@ def save_published_classes(folder: Path) -> Path:
     T5EncoderModel(text).save_pretrained(folder / "text_encoder")
     save_index(folder, "T5EncoderModel", "PreTrainedTokenizerFast", "AutoencoderKL")
     return folder
-
-
-def save_random_features(folder: Path) -> None:
-    """Random weights for the feature network."""
-    (folder / FEATURES).mkdir()
-    write_tensors(folder / FEATURES / LITE0, random_lite0())
 
 
 @cache
@@ -138,15 +113,8 @@ def make_style_zoo(base: Path, count: int = 6) -> Zoo:
     """A zoo of random checkpoints for a base."""
     layout = layout_of(peft_transformer(base, 0, 2, 4.0, "auto"))
     theta = 0.1 * torch.randn(count, layout.K, generator=torch.Generator().manual_seed(1))
-    config = {
-        "rank": 2,
-        "alpha": 4.0,
-        "task": "waves",
-        "modules_to_save": [],
-        "task_type": None,
-        "target_modules": sorted(ATTENTION),
-    }
-    return Zoo(theta, layout, {}, config)
+    config = {"rank": 2, "alpha": 4.0, "task": "waves", "modules_to_save": [], "task_type": None}
+    return Zoo(theta, layout, {}, config | {"target_modules": sorted(ATTENTION)})
 
 
 # --- the small PixArt, which trains within seconds on drawings of nothing ------------------------
@@ -157,20 +125,22 @@ PHOTOGRAPHS = [
 ]
 
 
-def save_config(folder: Path, **changes: Any) -> None:
+def save_config(folder: Path, steps: int = 40, **changes: Any) -> None:
     """configs/models/tiny.yaml of a model that trains within seconds, and its text encoder."""
     text = folder / "text"
     if not text.exists():
         save_base("bert", text)
         save_tokenizer(text)
+    vae = {key: value for key, value in VAE.items() if key != "scaling_factor"}
+    training = {"steps": steps, "batch_size": 4, "lr": 2e-3}
     config: dict[str, Any] = {
         "transformer": TRANSFORMER,
-        "vae": {key: value for key, value in VAE.items() if key != "scaling_factor"},
+        "vae": vae,
         "scheduler": {**SCHEDULER, "prediction_type": "v_prediction"},
         "text_encoder": {"source": "local", "name": str(text)},
         "photographs": {"crops": 3},
-        "autoencoder": {"steps": 40, "batch_size": 4, "lr": 2e-3},
-        "denoiser": {"steps": 40, "batch_size": 4, "lr": 2e-3, "caption_dropout": 0.1},
+        "autoencoder": training,
+        "denoiser": {**training, "caption_dropout": 0.1},
         "seed": 0,
     }
     path = folder / "configs/models/tiny.yaml"

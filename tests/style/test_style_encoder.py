@@ -38,10 +38,11 @@ def refusal(name: str, model: str) -> str:
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Random weights of each network."""
     torch.manual_seed(0)
-    folder, states = tmp_path_factory.mktemp("weights"), {"efficientnet_lite0": random_lite0()}
-    for name, state in (states | {"resnet18": resnet18().state_dict()}).items():
-        torch.save(state, folder / f"{name}.pth")
-    return {name: folder / f"{name}.pth" for name in ("efficientnet_lite0", "resnet18")}
+    folder, found = tmp_path_factory.mktemp("weights"), {}
+    for name, state in (("efficientnet_lite0", random_lite0()), ("resnet18", resnet18().state_dict())):
+        found[name] = folder / f"{name}.pth"
+        torch.save(state, found[name])
+    return found
 
 
 def test_vector_is_the_mean_over_a_draw_at_length_sqrt_d_whatever_the_order(files: dict[str, Path]) -> None:
@@ -106,18 +107,15 @@ def test_features_of_every_depth_tell_gradings_apart_by_more_than_crops() -> Non
     assert 0 < own < others
 
 
-def test_features_of_every_depth_are_as_many_for_any_number_of_pictures_of_any_size() -> None:
+def test_features_of_every_depth_are_as_many_for_any_pictures_and_end_in_quantiles_of_the_colours() -> None:
     network, pictures = lite0_of(random_lite0(), "x"), make_images(3, 0, 64)
     several = (pictures, pictures[:1], make_images(2, 0, 96), pictures[::-1].copy())
     found = [depth_features(network, each) for each in several]
     assert all(each.shape == (3637,) and each.isfinite().all() for each in found)
     torch.testing.assert_close(found[0], found[3], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(found[0], found[1], atol=1e-3)
-
-
-def test_last_of_the_features_of_every_depth_are_quantiles_of_the_colours() -> None:
     picture = np.zeros((1, 64, 64, 3), np.uint8)
     picture[..., 0], picture[..., 1], picture[:, :, :48, 2] = 255, np.arange(64) * 4, 255
-    colours = depth_features(lite0_of(random_lite0(), "x"), picture)[-21:].reshape(7, 3)
+    colours = depth_features(network, picture)[-21:].reshape(7, 3)
     assert (colours[:, 0] == 1).all() and colours[:, 2].tolist() == [-1, -1, 1, 1, 1, 1, 1]
     torch.testing.assert_close(colours[:, 1], torch.linspace(0.05, 0.95, 7) * 2 - 1, rtol=0, atol=0.03)

@@ -1,4 +1,4 @@
-"""Every kind of base model: its head is what its weights lack, its LoRA merges, and adapters reload to its logits."""
+"""Every kind of base model: the paper's K, its head is what its weights lack, and adapters reload to its logits."""
 
 from pathlib import Path
 from typing import Any
@@ -7,18 +7,34 @@ import pandas as pd
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    DebertaConfig,
+    RobertaConfig,
+)
 
 from condpdiff.common.task import Data
 from condpdiff.text.conditions import describe
 from condpdiff.text.data import prepare
 from condpdiff.text.finetune import TextFinetuning
-from condpdiff.text.models import check_tasks, load_model, load_tokenizer, peft_model, positions
+from condpdiff.text.models import (
+    check_tasks,
+    empty_peft_model,
+    load_model,
+    load_tokenizer,
+    peft_model,
+    positions,
+    target_modules,
+)
 from condpdiff.text.score import Scorer
 from condpdiff.zoo.adapters import write_adapter
 from condpdiff.zoo.checkpoints import Zoo, load_zoo
 from condpdiff.zoo.collect import collect_zoo
-from condpdiff.zoo.layout import unflatten
+from condpdiff.zoo.layout import layout_of, unflatten
 from tests.messages import message_of
 from tests.stand_ins import make_collect, make_rows, make_task
 from tests.stand_ins_architectures import CAUSAL, MODELS, save_random
@@ -48,13 +64,13 @@ def fine_tuned(base: Path, folder: Path, **changes: Any) -> tuple[Zoo, Scorer, P
 
 
 @pytest.mark.parametrize("model_type", MODELS)
-def test_the_head_is_what_the_weights_lack_and_an_adapter_reloads_to_the_merged_logits(
-    model_type: str, tmp_path: Path
-) -> None:
+def test_the_head_is_what_weights_lack_and_an_adapter_gives_the_merged_logits(model_type: str, tmp_path: Path) -> None:
     base = save_random(model_type, tmp_path / "base")
-    assert load_model(base, 2)[1] == MODELS[model_type][1]
+    fresh, head = load_model(base, 2)
+    assert head == MODELS[model_type][1]
+    check_positions(base, fresh, model_type)
     zoo, scorer, adapter = fine_tuned(base, tmp_path)
-    assert zoo.config["modules_to_save"] == sorted(MODELS[model_type][1]) and zoo.head
+    assert zoo.config["modules_to_save"] == sorted(head) and zoo.head
     assert not torch.equal(zoo.theta[0], zoo.theta[1])
     torch.manual_seed(7)  # a new head that the adapter must replace
     plain = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
@@ -63,6 +79,21 @@ def test_the_head_is_what_the_weights_lack_and_an_adapter_reloads_to_the_merged_
     with torch.inference_mode():  # one row after the other, so that nothing is padded
         alone = torch.cat([model(**tokenizer(text, return_tensors="pt")).logits for text in ROWS["text"]])
     torch.testing.assert_close(alone, torch.from_numpy(scorer.outputs("select")), atol=1e-4, rtol=1e-4)
+
+
+def check_positions(base: Path, model: Any, model_type: str) -> None:
+    """Texts longer than the model has positions for are refused before training."""
+    most = positions(model)
+    assert (most is None) == (model_type == "xlnet")
+    length = most or 600
+    with torch.inference_mode():
+        ids = torch.full((1, length), 5)
+        assert model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.isfinite().all()
+    check_tasks(base, {"films": make_task(finetune={"max_length": length})}, 2, "auto")
+    if most:
+        message = message_of(check_tasks, base, {"films": make_task(finetune={"max_length": most + 1})}, 2, "auto")
+        found = f"found {most + 1}, allowed: at most {most}, as the base model has positions for"
+        assert message == f"configs/tasks/films.yaml: finetune.max_length: {found}"
 
 
 @pytest.mark.parametrize("model_type", CAUSAL)
@@ -79,13 +110,15 @@ def test_a_causal_language_model_has_no_head_and_is_scored_by_its_loss(model_typ
     assert scorer.select_score(scorer.outputs("select")) == pytest.approx(-100 * found.mean(), rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("targets", "found"), [(["query", "valu"], "'valu': found no such module"),
-                           (["query", "word_embeddings"], "'word_embeddings': found Embedding")],
-)  # fmt: skip
-def test_every_target_must_be_a_linear_module(targets: list[str], found: str, tmp_path: Path) -> None:
-    said = message_of(peft_model, save_random("bert", tmp_path / "base"), 2, 0, 1, 1.0, targets)
-    assert said.startswith(f"params.yaml: collect.target_modules: {found}") and "query, value" in said
+def test_modules_are_those_of_a_known_family_or_given_and_linear(base) -> None:
+    assert target_modules("gpt_neo", ["value", "query"]) == ["query", "value"]
+    place = "params.yaml: collect.target_modules:"
+    message = message_of(target_modules, "gpt_neo", "auto")
+    assert message.startswith(f"{place} found 'auto' for model type 'gpt_neo'") and "bert, deberta" in message
+    wrong = {"valu": "'valu': found no such module", "word_embeddings": "'word_embeddings': found Embedding"}
+    for name, found in wrong.items():
+        said = message_of(peft_model, base("bert"), 2, 0, 1, 1.0, ["query", name])
+        assert said.startswith(f"{place} {found}") and "query, value" in said
 
 
 def test_a_language_task_has_texts_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,25 +134,6 @@ def test_a_language_task_has_texts_alone(tmp_path: Path, monkeypatch: pytest.Mon
     assert "kind: found language, allowed: with neither labels" in message_of(make_task, **labelled)
 
 
-@pytest.mark.parametrize("model_type", MODELS)
-def test_texts_longer_than_the_model_has_positions_for_are_refused_before_training(
-    model_type: str, tmp_path: Path
-) -> None:
-    base = save_random(model_type, tmp_path / "base")
-    model, _ = load_model(base, 2)
-    most = positions(model)
-    assert (most is None) == (model_type == "xlnet")
-    length = most or 600
-    with torch.inference_mode():
-        ids = torch.full((1, length), 5)
-        assert model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.isfinite().all()
-    check_tasks(base, {"films": make_task(finetune={"max_length": length})}, 2, "auto")
-    if most:
-        message = message_of(check_tasks, base, {"films": make_task(finetune={"max_length": most + 1})}, 2, "auto")
-        found = f"found {most + 1}, allowed: at most {most}, as the base model has positions for"
-        assert message == f"configs/tasks/films.yaml: finetune.max_length: {found}"
-
-
 def test_tokenizer_without_a_token_to_pad_with_is_refused_before_training(tmp_path: Path) -> None:
     base = save_random("gpt2", tmp_path / "base")
     tokenizer = AutoTokenizer.from_pretrained(base)
@@ -132,11 +146,19 @@ def test_tokenizer_without_a_token_to_pad_with_is_refused_before_training(tmp_pa
 def test_head_of_another_kind_of_task_in_the_base_s_config_does_not_stand_in_the_way(tmp_path: Path) -> None:
     """A published classifier may say that it is a regression."""
     base = save_random("bert", tmp_path / "base")
-    config = AutoConfig.from_pretrained(base, num_labels=1, problem_type="regression")
-    config.save_pretrained(base)
+    AutoConfig.from_pretrained(base, num_labels=1, problem_type="regression").save_pretrained(base)
     model, head = load_model(base, 3)
-    assert (model.config.num_labels, model.config.problem_type, head) == (
-        3,
-        "single_label_classification",
-        ["classifier"],
-    )
+    assert (model.config.num_labels, head) == (3, ["classifier"])
+    assert model.config.problem_type == "single_label_classification"
+
+
+@pytest.mark.parametrize(
+    ("config", "rank", "expected"),
+    [(BertConfig(), 16, 1_179_648), (RobertaConfig(), 1, 73_728), (DebertaConfig(), 1, 92_160)],
+)
+def test_k_of_the_base_models_is_the_papers(config: Any, rank: int, expected: int) -> None:
+    if config.model_type == "deberta":  # as microsoft/deberta-base's config has it
+        config.update({"relative_attention": True, "pos_att_type": ["c2p", "p2c"]})
+    model = empty_peft_model(config.to_dict(), rank, 1.0, "auto")
+    assert expected == layout_of(model).K
+    assert {p.device.type for p in model.parameters()} == {"meta"}

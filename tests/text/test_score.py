@@ -1,4 +1,4 @@
-"""Scoring text tasks: W0 + (alpha / r) B A and back, logits in the rows' order, losses, metrics, the task's head."""
+"""Scoring text tasks: W0 + (alpha / r) B A and back, outputs in the rows' order, losses, metrics, the task's head."""
 
 import re
 from collections.abc import Callable
@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import AutoTokenizer
+from scipy import stats
+from sklearn import metrics as sk
 
 from condpdiff.common.files import read_tensors, write_tensors
+from condpdiff.text.metrics import constant_prediction, score
 from condpdiff.text.models import load_model
 from condpdiff.text.score import Panel, Scorer, load_head
 from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
@@ -37,28 +39,23 @@ def scorer(request: pytest.FixtureRequest, base: Base, zoos: dict[str, Zoo]) -> 
     return found
 
 
-def test_merged_weight_is_w0_plus_scaled_ba(scorer: Scorer, zoos: dict[str, Zoo]) -> None:
-    zoo = zoos[scorer.data.kind]
-    tensors = unflatten(zoo.theta[2], zoo.layout)
-    assert len(scorer.modules) == 2 * 4  # layers, projections
-    for name, module in scorer.modules.items():
-        a, b = (tensors[f"base_model.model.{name}.lora_{m}.weight"] for m in "AB")
-        expected = scorer.base_weights[name].cpu() + 4.0 / 2 * b @ a
-        torch.testing.assert_close(module.weight.cpu(), expected, rtol=1e-5, atol=1e-6)
-
-
-def test_merges_do_not_add_up_and_none_restores_w0_to_the_bit(scorer: Scorer, zoos: dict[str, Zoo]) -> None:
+def test_merged_is_w0_plus_scaled_ba_and_none_restores_w0_to_the_bit(scorer: Scorer, zoos: dict[str, Zoo]) -> None:
     def merged(theta: torch.Tensor | None) -> tuple[list[torch.Tensor], np.ndarray]:
         scorer.merge(theta)
         return [module.weight.clone() for module in scorer.modules.values()], scorer.losses("select")
 
-    theta = zoos[scorer.data.kind].theta
+    zoo = zoos[scorer.data.kind]
     scorer.passes.clear()
-    none, other, _, first, again = map(merged, (None, theta[1], theta[0] * np.nan, theta[2], theta[2]))
+    none, other, _, first, again = map(merged, (None, zoo.theta[1], zoo.theta[0] * np.nan, zoo.theta[2], zoo.theta[2]))
     assert all(map(torch.equal, first[0], again[0])) and np.array_equal(first[1], again[1])
     assert first[1].shape == (9,) and first[1].dtype == np.float64 and not np.allclose(first[1], other[1])
     assert all(map(torch.equal, none[0], scorer.base_weights.values()))
     assert scorer.passes == {"select": 45}
+    tensors = unflatten(zoo.theta[2], zoo.layout)
+    assert len(scorer.modules) == 2 * 4  # layers, projections
+    for name, module in scorer.modules.items():
+        a, b = (tensors[f"base_model.model.{name}.lora_{m}.weight"] for m in "AB")
+        torch.testing.assert_close(module.weight, scorer.base_weights[name] + 4.0 / 2 * b @ a, rtol=1e-5, atol=1e-6)
 
 
 def test_what_does_not_fit_the_base_is_named(base: Base, scorer: Scorer, zoos: dict[str, Zoo]) -> None:
@@ -77,31 +74,14 @@ def test_what_does_not_fit_the_base_is_named(base: Base, scorer: Scorer, zoos: d
     assert "head.safetensors: found 'score.weight', which the base model does not have" in said
 
 
-@pytest.mark.parametrize("model_type", ["bert", "roberta", "deberta"])
-def test_outputs_are_the_whole_model_s_in_the_order_of_the_rows(base: Base, model_type: str) -> None:
-    """The scorer leaves out what the head does not read, and batches by length."""
-    folder, rows = base(model_type), make_rows(21, 3)
-    zoo, _ = make_zoo(folder)
-    scorer = Scorer(folder, zoo, make_task(), {"validation": rows}, tokens=64)
-    scorer.merge(None)
-    plain = load_model(folder, 2)[0].eval()
-    load_head(plain, zoo.head)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    with torch.no_grad():
-        expected = [plain(**tokenizer(text, return_tensors="pt")).logits[0].tolist() for text in rows["text"]]
-    found = scorer.outputs("validation")
-    assert found.shape == (21, 2) and found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-    assert np.ptp(found) > 0.1
-    seen: list[tuple[int, ...]] = []
-    last = scorer.model.base_model.encoder.layer[-1]
-    last.output.register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape)))
-    scorer.outputs("validation")
-    assert {shape[1] for shape in seen} == {1}
-
-
 def test_predictions_losses_and_scores_are_those_of_the_outputs(scorer: Scorer) -> None:
+    """The outputs are the whole model's (test_architectures), of which the scorer leaves out what no head reads."""
+    seen: list[int] = []
+    last = scorer.model.base_model.encoder.layer[-1].output
+    hook = last.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[1]))
     outputs, labels = scorer.outputs("validation"), scorer.labels["validation"]
+    hook.remove()
+    assert set(seen) == {1} and outputs.dtype == np.float32 and np.ptp(outputs) > 0.1
     predictions, losses = scorer.predict("validation"), scorer.losses("validation")
     assert losses.dtype == np.float64 and predictions.dtype == np.float32
     if outputs.shape[1] == 2:
@@ -132,11 +112,10 @@ def test_reference_is_what_most_training_rows_say_and_unscored_ones_say_nothing(
     assert tensors["labels"].tolist() == scorer.labels["validation"].astype(np.float32).tolist()
 
 
-@pytest.mark.parametrize("kind", ["classification", "regression"])
-def test_a_panel_scores_a_task_with_its_own_head(base: Base, tmp_path: Path, zoos: dict[str, Zoo], kind: str) -> None:
+def test_a_panel_scores_a_task_with_its_own_head(base: Base, tmp_path: Path, zoos: dict[str, Zoo]) -> None:
     (tmp_path / "base").symlink_to(base("bert"))
-    task, zoo = make_task(kind), zoos[kind]
-    save_rows(tmp_path / "tasks/films", kind)
+    task, zoo = make_task("regression"), zoos["regression"]
+    save_rows(tmp_path / "tasks/films", "regression")
     folder = tmp_path / "zoo/films"
     folder.mkdir(parents=True)
     zoo.layout.save(folder)
@@ -147,3 +126,44 @@ def test_a_panel_scores_a_task_with_its_own_head(base: Base, tmp_path: Path, zoo
     for theta in (zoo.theta[2], torch.zeros_like(zoo.theta[2]), zoo.theta[2]):
         alone.merge(theta)
         assert panel.score(theta) == alone.validate()[0][task.metrics[0]]
+
+
+RNG = np.random.default_rng(0)
+Y2, P2 = RNG.integers(0, 2, 200), RNG.integers(0, 2, 200)
+Y3, P3 = RNG.integers(0, 3, 200), RNG.integers(0, 3, 200)
+YR = RNG.normal(size=200)
+PR = YR + RNG.normal(size=200)
+
+
+def test_metrics_equal_the_libraries_in_percent() -> None:
+    expected = {"accuracy": sk.accuracy_score, "f1": sk.f1_score, "matthews": sk.matthews_corrcoef}
+    for name, metric in expected.items():
+        assert score(P2, Y2, [name]) == {name: pytest.approx(100 * metric(Y2, P2))}
+    for name, metric in {"pearson": stats.pearsonr, "spearman": stats.spearmanr}.items():
+        assert score(PR, YR, [name]) == {name: pytest.approx(100 * metric(PR, YR).statistic)}
+
+
+def test_f1_has_one_average_whatever_is_predicted() -> None:
+    """Of more than two classes the mean over all of the task, also where rows and predictions hold two alone."""
+    every = [0, 1, 2]
+    assert score(P3, Y3, ["f1"], every) == {"f1": pytest.approx(100 * sk.f1_score(Y3, P3, average="macro"))}
+    two = sk.f1_score(Y2, P2, labels=every, average="macro", zero_division=0)
+    assert score(P2, Y2, ["f1"], every) == {"f1": pytest.approx(100 * two)}
+    stray = P2.copy()
+    stray[0] = 2
+    assert abs(score(stray, Y2, ["f1"], every)["f1"] - 100 * two) < 1
+    assert score(P2, Y2, ["f1"], [0]) == {"f1": pytest.approx(100 * sk.f1_score(Y2, P2, pos_label=0))}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_constant_scores_zero_without_a_warning() -> None:
+    for name in ("pearson", "spearman"):
+        assert score(np.full(200, 0.3), YR, [name]) == score(PR, np.zeros(200), [name]) == {name: 0.0}
+    for name in ("f1", "matthews"):
+        assert score(np.zeros(200), Y2, [name]) == {name: 0.0}
+
+
+def test_constant_is_the_majority_class_the_first_of_equals_or_the_mean() -> None:
+    assert constant_prediction(np.array([2.0, 1, 2, 0]), "classification") == 2
+    assert constant_prediction(np.array([1.0, 0]), "classification") == 0
+    assert constant_prediction(np.array([1.0, 2, 6]), "regression") == 3

@@ -1,5 +1,6 @@
-"""A family's zoo: members side by side are as each would be alone, and an interrupted run goes on after a group."""
+"""A family's zoo: LoRAs side by side are as each would be alone, and an interrupted run goes on after a group."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from condpdiff.common.task import Finetune
 from condpdiff.zoo import many
 from condpdiff.zoo.checkpoints import load_zoo
 from condpdiff.zoo.collect import trained_part
+from condpdiff.zoo.layout import unflatten
 from condpdiff.zoo.many import Losses, ManyFinetuning, collect_many, finetune_many
-from condpdiff.zoo.placed import batched_loras
+from condpdiff.zoo.placed import PREFIX, batched_loras, merge_targets
 from condpdiff.zoo.settings import Collect
 from tests.stand_ins import make_collect, make_toy
 from tests.tensors import random
@@ -58,24 +60,25 @@ def collected(family: ManyFinetuning, out: str, collect: Collect = COLLECT) -> T
     return torch.stack([load_zoo(Path(out, str(q))).theta for q in range(family.count)])
 
 
+@cache
+def whole() -> Tensor:
+    """Of a run that nothing interrupts."""
+    return collected(Family(5), "whole")
+
+
 def tuned(family: Family, members: list[int]) -> Tensor:
     start = family.start.repeat(len(members), 1)
     return finetune_many(family.losses(members, 8, 0), start, family.trained, SETTINGS, "toys")
 
 
-def test_a_member_s_lora_is_the_same_whatever_stands_beside_it() -> None:
+def test_a_member_s_lora_is_the_same_whatever_stands_beside_it_and_what_is_not_to_train_stays() -> None:
     family = Family(5)
     alone, beside = tuned(family, [1]), tuned(family, [4, 1, 0])
     torch.testing.assert_close(beside[1:2], alone, rtol=1e-3, atol=1e-4)
     assert not torch.allclose(beside[0], beside[1], atol=0.1)
-
-
-def test_what_is_not_to_train_stays_as_it_was() -> None:
-    family = Family(2)
     family.trained = trained_part(family.layout, "B")
     assert 0 < family.trained.sum() < family.layout.K
-    moved = tuned(family, [0, 1]) != family.start
-    assert torch.equal(moved.any(0), family.trained > 0)
+    assert torch.equal((tuned(family, [0, 1]) != family.start).any(0), family.trained > 0)
 
 
 def test_zoo_holds_every_member_s_last_states_of_falling_loss(capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,7 +101,7 @@ def test_zoo_holds_every_member_s_last_states_of_falling_loss(capsys: pytest.Cap
 
 
 def test_interrupted_run_goes_on_after_the_last_finished_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, family = collected(Family(5), "whole"), Family(5)
+    family = Family(5)
     monkeypatch.setenv(FOLDER, "unfinished")
     losses = family.losses
 
@@ -112,12 +115,11 @@ def test_interrupted_run_goes_on_after_the_last_finished_group(monkeypatch: pyte
         collected(family, "zoo")
     assert not Path("zoo").exists()
     again = Family(5)
-    assert torch.equal(collected(again, "zoo"), whole)
+    assert torch.equal(collected(again, "zoo"), whole())
     assert again.asked == [[2, 3], [4]]
 
 
 def test_parts_of_a_family_are_put_together_by_the_run_that_writes_the_zoo(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = collected(Family(5), "whole")
     monkeypatch.setenv(FOLDER, "unfinished")
     families = Family(5), Family(5), Family(5)
     for i, family in enumerate(families[:2]):
@@ -125,4 +127,35 @@ def test_parts_of_a_family_are_put_together_by_the_run_that_writes_the_zoo(monke
             patch.setenv(PART, f"{i}/2")
             collect_many(family, "toys", SETTINGS, COLLECT, Path("zoo"))
     assert not Path("zoo").exists() and [family.asked for family in families[:2]] == [[[0, 1], [4]], [[2, 3]]]
-    assert torch.equal(collected(families[2], "zoo"), whole) and families[2].asked == []
+    assert torch.equal(collected(families[2], "zoo"), whole()) and families[2].asked == []
+
+
+# --- many LoRAs on one base model ----------------------------------------------------------------
+
+S, V, SCALE = 3, 4, 2.0
+MODEL, LAYOUT = make_toy()
+
+
+def merged(theta: Tensor, x: Tensor) -> Tensor:
+    """What the model gives with one LoRA [K] added to its weights."""
+    parts = unflatten(theta, LAYOUT)
+    weights = {
+        f"{name}.weight": module.weight
+        + SCALE * parts[f"{PREFIX}{name}.lora_B.weight"] @ parts[f"{PREFIX}{name}.lora_A.weight"]
+        for name, module in merge_targets(MODEL, LAYOUT).items()
+    }
+    return torch.func.functional_call(MODEL, weights, x)
+
+
+@pytest.mark.parametrize("shape", [(6,), (7, 6)])  # rows of a vector, and of tokens
+def test_each_group_of_rows_passes_as_if_its_lora_were_merged_and_then_the_base_is_bare(shape: tuple[int, ...]) -> None:
+    x, theta = random(S * V, *shape), random(S, LAYOUT.K, seed=1)
+    bare = MODEL(x)
+    with batched_loras(MODEL, LAYOUT, SCALE, theta):
+        found = MODEL(x)
+    alone = [merged(each, rows) for each, rows in zip(theta, x.split(V), strict=True)]
+    torch.testing.assert_close(found, torch.cat(alone), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found, bare, atol=0.1)
+    with pytest.raises(KeyboardInterrupt), batched_loras(MODEL, LAYOUT, SCALE, theta):
+        raise KeyboardInterrupt
+    assert torch.equal(MODEL(x), bare)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from condpdiff.zoo.performance import load_performance, loss_rows, performance_of, rate, rated, select_rows
+from condpdiff.zoo.performance import load_performance, loss_rows, performance_of, rate, select_rows
 from condpdiff.zoo.settings import Performance
 from tests.messages import message_of
 
@@ -28,15 +28,7 @@ def table(losses: list[float], every: int = 1) -> pd.DataFrame:
     return rate(scorer, torch.tensor(losses)[:, None] - 1, every, "test")
 
 
-@pytest.mark.parametrize(
-    ("count", "every", "expected"),
-    [(7, 1, [0, 1, 2, 3, 4, 5, 6]), (7, 3, [0, 3, 6]), (8, 3, [0, 3, 6, 7]), (4, 9, [0, 3]), (1, 2, [0])],
-)
-def test_every_so_many_th_checkpoint_is_rated_and_the_last_one(count: int, every: int, expected: list[int]) -> None:
-    assert rated(count, every) == expected
-
-
-def test_between_rated_checkpoints_the_loss_is_interpolated_and_all_have_a_row() -> None:
+def test_every_so_many_th_and_the_last_are_rated_and_between_them_the_loss_is_interpolated() -> None:
     found = table([4, 9, 9, 9, 0, 3], 4)
     assert found["checkpoint"].tolist() == [0, 1, 2, 3, 4, 5]
     assert found["loss"].tolist() == [4, 3, 2, 1, 0, 3]
@@ -71,16 +63,13 @@ def test_ranks_are_among_the_last_checkpoints_alone_and_none_reads_nothing(tmp_p
     assert load_performance(tmp_path, {"b": 2}, "none") is None
 
 
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (None, "a.csv: no such file"),
-        ("checkpoint,loss\n0,1\n1,2\n", "a.csv: found 2 checkpoints, needed: 3"),
-        ("checkpoint,loss\n0,\n", "a.csv: found columns checkpoint, loss, needed: "),
-        ("", "a.csv: not a readable table"),
-    ],
-)
-def test_too_few_checkpoints_absent_and_broken_tables_are_named(content: str | None, says: str, tmp_path: Path) -> None:
-    if content is not None:
+def test_too_few_checkpoints_absent_and_broken_tables_are_named(tmp_path: Path) -> None:
+    assert "a.csv: no such file" in message_of(load_performance, tmp_path, {"a": 3}, "rank")
+    wrong = {
+        "checkpoint,loss\n0,1\n1,2\n": "a.csv: found 2 checkpoints, needed: 3",
+        "checkpoint,loss\n0,\n": "a.csv: found columns checkpoint, loss, needed: ",
+        "": "a.csv: not a readable table",
+    }
+    for content, says in wrong.items():
         (tmp_path / "a.csv").write_text(content)
-    assert says in message_of(load_performance, tmp_path, {"a": 3}, "rank")
+        assert says in message_of(load_performance, tmp_path, {"a": 3}, "rank")

@@ -40,27 +40,24 @@ def theta(three: Family) -> Tensor:
     return 0.3 * torch.randn(3, three.layout.K, generator=torch.Generator().manual_seed(0))
 
 
-def test_loss_of_a_member_is_the_same_whoever_stands_beside_it(three: Family, theta: Tensor) -> None:
-    beside = three.losses([2, 1, 0], 4, 0)(theta, 5)
+def test_loss_of_a_member_is_its_own_and_its_draws_are_of_step_and_seed(three: Family, theta: Tensor) -> None:
+    losses = three.losses([2, 1, 0], 4, 0)
+    beside = losses(theta, 5)
     assert three.count == 3 and beside.shape == (3,) and beside.isfinite().all()
     for i, q in enumerate([2, 1, 0]):
         torch.testing.assert_close(three.losses([q], 4, 0)(theta[i : i + 1], 5)[0], beside[i], rtol=1e-4, atol=1e-5)
-    other = three.losses([2, 1, 0], 4, 0)(torch.cat([theta[:1], 2 * theta[1:]]), 5)
+    other = losses(torch.cat([theta[:1], 2 * theta[1:]]), 5)
     assert torch.isclose(other[0], beside[0], rtol=1e-4) and not torch.isclose(other[1], beside[1], rtol=1e-2)
-
-
-def test_every_step_and_seed_has_its_draws_and_a_repetition_the_same(three: Family, theta: Tensor) -> None:
-    losses = three.losses([0, 1, 2], 4, 0)
-    assert torch.equal(losses(theta, 1), losses(theta, 1))
-    for found in (losses(theta, 2), three.losses([0, 1, 2], 4, 1)(theta, 1)):
-        assert (~torch.isclose(found, losses(theta, 1), rtol=1e-3)).all()
+    assert torch.equal(losses(theta, 5), beside)
+    for found in (losses(theta, 2), three.losses([2, 1, 0], 4, 1)(theta, 5)):
+        assert (~torch.isclose(found, beside, rtol=1e-3)).all()
 
 
 def test_member_is_trained_on_its_own_images_alone(three: Family, theta: Tensor, base: Path, tmp_path: Path) -> None:
     changed = family(tmp_path / "data", base, 9, 2, 3)
     one, other = (each.losses([0, 1, 2], 4, 0)(theta, 0) for each in (three, changed))
     assert (one == other).tolist() == [False, True, True]  # the stand-in's latents of two images are nearly the same
-    assert three.digest != changed.digest and torch.equal(three.start, changed.start)
+    assert torch.equal(three.start, changed.start)
 
 
 def test_fine_tuning_starts_at_the_base_and_brings_every_member_s_loss_down(three: Family, theta: Tensor) -> None:

@@ -11,7 +11,6 @@ from condpdiff.evaluate.settings import Scoring
 from condpdiff.style.models import embed_captions, generate, load_transformer, pipeline
 from condpdiff.style.unseen import score
 from condpdiff.style.unseen.score import Judge, Painter, confusion
-from condpdiff.zoo.checkpoints import Zoo
 from tests.style.stand_ins_style import CAPTIONS, SIZE, make_images, make_style_zoo
 
 SCORED, PIXELS = [0, 2, 4], ("rmse", "rmse_16", "lpips_lite0")
@@ -34,9 +33,7 @@ def test_distance_to_the_same_images_is_0_and_grows_with_what_is_off(base: Path)
     assert 8 < near["rmse"] < 12 and near["rmse_16"] < near["rmse"] and far["lpips_lite0"] <= 4
 
 
-def test_rmse_is_the_mean_over_the_scored_captions_alone_and_the_coarse_one_forgives_a_stripe_out_of_step(
-    base: Path,
-) -> None:
+def test_rmse_is_of_the_scored_captions_alone_and_the_coarse_one_forgives_a_stripe_out_of_step(base: Path) -> None:
     true = np.full((6, SIZE, SIZE, 3), 100, np.uint8)
     off = np.array([10, 90, 20, 90, 60, 90], np.uint8)[:, None, None, None]
     found = judge(base, true).distances(true + off, 0)
@@ -63,13 +60,11 @@ def test_confusion_has_a_row_for_each_lora_and_a_column_for_each_style() -> None
 # --- images -------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def zoo(base: Path) -> Zoo:
-    return make_style_zoo(base)
-
-
-def painter(base: Path, zoo: Zoo, **keys: Any) -> Painter:
-    return Painter(base, zoo.layout, 2.0, CAPTIONS[:2], Scoring(batch_tokens=64, image_steps=2, **keys))
+def painter(base: Path, **keys: Any) -> tuple[Painter, torch.Tensor]:
+    """And some LoRAs."""
+    zoo = make_style_zoo(base)
+    scoring = Scoring(batch_tokens=64, image_steps=2, **keys)
+    return Painter(base, zoo.layout, 2.0, CAPTIONS[:2], scoring), 5 * zoo.theta[:3]
 
 
 def by_hand(base: Path, guidance: float = 1.0) -> np.ndarray:
@@ -83,12 +78,9 @@ def off(one: np.ndarray, other: np.ndarray) -> int:
     return int(np.abs(one.astype(int) - other).max())
 
 
-def test_each_lora_makes_its_own_images_whatever_stands_beside_it_and_zeros_make_the_base_model_s(
-    base: Path, zoo: Zoo, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_lora_makes_its_own_images_and_zeros_the_base_s(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score, "TOGETHER", 2)
-    paint, order, bare = painter(base, zoo), [2, 0, 1], by_hand(base)
-    theta = 5 * zoo.theta[:3]
+    (paint, theta), order, bare = painter(base), [2, 0, 1], by_hand(base)
     found = paint(theta)
     assert found.shape == (3, 2, SIZE, SIZE, 3) and found.dtype == np.uint8
     assert off(paint(theta[order]), found[order]) <= 1
@@ -97,7 +89,7 @@ def test_each_lora_makes_its_own_images_whatever_stands_beside_it_and_zeros_make
     assert min(off(found[0], found[1]), off(found[1], found[2]), off(found[0], bare)) > 5
 
 
-def test_guided_images_are_of_the_lora_for_caption_and_empty_caption_alike(base: Path, zoo: Zoo) -> None:
-    paint, theta = painter(base, zoo, image_guidance=3.0), 5 * zoo.theta[:2]
-    assert off(paint(torch.zeros(1, zoo.layout.K))[0], by_hand(base, 3.0)) <= 1
-    assert off(paint(theta), np.concatenate([paint(one[None]) for one in theta])) <= 1
+def test_guided_images_are_of_the_lora_for_caption_and_empty_caption_alike(base: Path) -> None:
+    paint, theta = painter(base, image_guidance=3.0)
+    assert off(paint(0 * theta[:1])[0], by_hand(base, 3.0)) <= 1
+    assert off(paint(theta[:2]), np.concatenate([paint(one[None]) for one in theta[:2]])) <= 1

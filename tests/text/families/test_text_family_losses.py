@@ -25,27 +25,21 @@ LAST = ["1.attention.self.query", "1.attention.output.dense"]
 """Modules of the second of two layers."""
 
 
-@pytest.fixture
-def rows(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three members of 20 rows."""
-    frames = [make_rows(20, q).assign(member=q) for q in range(3)]
-    pd.concat(frames).to_parquet(tmp_path / "train.parquet", index=False)
-    return tmp_path
+    folder = tmp_path_factory.mktemp("rows")
+    pd.concat([make_rows(20, q).assign(member=q) for q in range(3)]).to_parquet(folder / "train.parquet", index=False)
+    return folder
 
 
-@pytest.fixture(params=["auto", LAST])
+@pytest.fixture(scope="module", params=["auto", LAST])
 def family(request: pytest.FixtureRequest, rows: Path, base) -> Family:
     return Family(TASK, make_collect(target_modules=request.param), rows, base("bert"))
 
 
 def drawn(family: Family) -> Tensor:
     return 0.3 * torch.randn(3, family.layout.K, generator=torch.Generator().manual_seed(0))
-
-
-def test_head_is_two_orthonormal_directions_always_the_same() -> None:
-    head = fixed_head(384)
-    torch.testing.assert_close(head @ head.T, torch.eye(2), atol=1e-6, rtol=0)
-    assert torch.equal(head, fixed_head(384))
 
 
 def test_logits_are_those_of_the_merged_model_though_its_lower_layers_ran_before(family: Family, base) -> None:
@@ -70,15 +64,16 @@ def test_member_s_loss_is_its_own_and_its_draws_are_those_of_seed_and_step(famil
     beside = losses(theta, 5)
     for i, q in enumerate([2, 1, 0]):
         torch.testing.assert_close(family.losses([q], 4, 0)(theta[i : i + 1], 5)[0], beside[i], rtol=1e-4, atol=1e-5)
-    assert torch.equal(beside, losses(theta, 5))
-    assert not torch.equal(beside, losses(theta, 6)) and not torch.equal(
-        beside, family.losses([2, 1, 0], 4, 1)(theta, 5)
-    )
+    assert torch.equal(beside, losses(theta, 5)) and not torch.equal(beside, losses(theta, 6))
+    assert not torch.equal(beside, family.losses([2, 1, 0], 4, 1)(theta, 5))
     few = family.losses([0], 4, 0, most=4)  # all four rows, whatever the step
     torch.testing.assert_close(few(theta[:1], 1), few(theta[:1], 2), rtol=1e-4, atol=1e-5)
 
 
 def test_fine_tuning_brings_every_member_s_loss_down_under_the_head_that_stands_still(family: Family) -> None:
+    head = fixed_head(384)
+    torch.testing.assert_close(head @ head.T, torch.eye(2), atol=1e-6, rtol=0)
+    assert torch.equal(head, fixed_head(384))
     start, losses = family.start.repeat(3, 1), family.losses([0, 1, 2], 20, 0)
     assert family.count == 3 and SHARPNESS > 0
     tuned = finetune_many(losses, start, family.trained, Finetune(steps=25, batch_size=20, lr=0.02), "films")
@@ -93,9 +88,7 @@ def test_model_of_other_layers_and_modules_that_it_lacks_are_one_line(rows: Path
     assert found.startswith("params.yaml: collect.target_modules: found ['no_such']")
 
 
-def test_each_member_is_scored_by_its_own_lora_in_the_order_of_its_rows(
-    family: Family, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_member_is_scored_by_its_own_lora_in_its_order(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate, "BATCH", 8)
     theta, judge = drawn(family), Judge(family.classifier, family.rows)
     found = judge.predict(theta)
@@ -107,14 +100,11 @@ def test_each_member_is_scored_by_its_own_lora_in_the_order_of_its_rows(
     assert judge(theta).tolist() == pytest.approx([100 * np.mean(found[q] == labels[q]) for q in range(3)])
 
 
-@pytest.mark.parametrize(
-    ("values", "labels", "right"),
-    [([[0.1, 0.5], [0.6, 0.9]], [[0, 0], [1, 1]], 4), ([[0.9, 0.1]], [[0, 1]], 1), ([[0.1, 0.2]], [[1, 1]], 2),
-     ([[0.1, 0.2]], [[0, 0]], 2)],
-)  # fmt: skip
-def test_threshold_is_right_for_as_many_rows_as_any_can_be(values: list, labels: list, right: int) -> None:
-    x, y = np.array(values), np.array(labels, dtype=float)
-    assert ((x > best_threshold(x, y)) == y).sum() == right
+def test_threshold_is_right_for_as_many_rows_as_any_can_be() -> None:
+    two = [([[0.1, 0.5], [0.6, 0.9]], [[0, 0], [1, 1]], 4), ([[0.9, 0.1]], [[0, 1]], 1)]
+    for values, labels, right in (*two, ([[0.1, 0.2]], [[1, 1]], 2), ([[0.1, 0.2]], [[0, 0]], 2)):
+        x, y = np.array(values), np.array(labels, dtype=float)
+        assert ((x > best_threshold(x, y)) == y).sum() == right
 
 
 def test_cosine_is_of_each_member_s_own_description_and_a_classifier_learns_from_its_own_rows() -> None:
