@@ -263,6 +263,6 @@ def test_without_gradio_one_line_says_how_to_get_it(text: Generator, monkeypatch
 def test_the_page_is_this_machine_s_alone_and_takes_no_large_file(text: Generator, monkeypatch: Any) -> None:
     said: dict[str, Any] = {}
     monkeypatch.setattr(gradio.Blocks, "launch", lambda _, **given: said.update(given))
-    with served(text, Path("base"), monkeypatch):
-        assert said["server_name"] == "127.0.0.1" and not said["share"] and said["max_file_size"] == "20mb"
-        assert "allowed_paths" not in said
+    ours.start(text, base_of(text), None)
+    assert said["server_name"] == "127.0.0.1" and not said["share"] and said["max_file_size"] == "20mb"
+    assert "allowed_paths" not in said
