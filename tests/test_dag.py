@@ -53,7 +53,7 @@ ALL = {f"{stage}@{task}" for stage in ("finetune-collect", "score-zoo") for task
 ALL |= CHECKS | {"prepare-base"} | FROM_DATA | FROM_NORMALIZE | FROM_CONDITIONS
 
 FILMS = "configs/tasks/films.yaml"
-KILLED = ("finetune-collect@films", "train-ae", "train-ldm", "merge-eval@films")
+KILLED = ("finetune-collect@films", "train-ldm", "merge-eval@films")
 # File, key, new value, and the stages that rerun besides check-params, which reads every key.
 CHANGES: list[tuple[str, str, Any, set[str]]] = [
     (FILMS, "finetune.lr", 0.02, {"finetune-collect@films", "score-zoo@films"} | FROM_NORMALIZE),
@@ -363,27 +363,25 @@ def test_misspelt_key_stops_at_check_params_with_one_line(outcome: Outcome) -> N
 
 def after_kill(clone: Path) -> list[Step]:
     """Kill DVC and a stage at the first thing that it leaves, run it again, and compare with an undisturbed run."""
-    for key in ("ae.steps", "ldm.steps"):
-        set_key(clone, "params.yaml", key, 400)
-    steps = [call(clone, "dvc", "repro")]
+    set_key(clone, "params.yaml", "ldm.steps", 400)
+    steps = [call(clone, "dvc", "repro", "train-ldm")]
     for stage in KILLED:
         whole = kill.outs(clone, stage)
         frequent = {**offline(clone), "CONDPDIFF_SAVE_AFTER": "0"}
-        kill.end(clone, stage, lambda stage=stage: bool(kill.left(clone, stage)), signal.SIGKILL, **frequent)
+        kill.end(clone, stage, lambda _, stage=stage: bool(kill.left(clone, stage)), signal.SIGKILL, **frequent)
         assert not any((clone / out).exists() for out in whole)
         steps.append(call(clone, *kill.command(stage)))
         assert kill.outs(clone, stage) == whole and not kill.left(clone, stage), steps[-1].output
-    return [*steps, call(clone, "dvc", "status")]
+    return steps
 
 
 @scenario(after_kill)
 def test_killed_stage_goes_on_to_the_same_bytes(outcome: Outcome) -> None:
-    first, *again, status = outcome.steps
+    first, *again = outcome.steps
     assert first.status == 0, first.output
     for stage, step in zip(KILLED, again, strict=True):
         assert (step.status, step.ran) == (0, {stage}), step.output
         assert stage.startswith("merge-eval") or "going on from step" in step.output
-    assert "up to date" in status.output
 
 
 def after_truncation(clone: Path) -> list[Step]:

@@ -4,6 +4,7 @@
 random moments: by kill -9, and now and then by SIGTERM or Ctrl-C. It prints a line a kill, and a table at the end.
 """
 
+import math
 import os
 import random
 import signal
@@ -38,19 +39,32 @@ def outs(clone: Path, stage: str) -> dict[str, str]:
     return {out["path"]: out["md5"] for out in lock["stages"][stage]["outs"]}
 
 
-def end(clone: Path, stage: str, when: Callable[[], bool], by: signal.Signals, **changes: str) -> str:
-    """Start a stage, end DVC and the stage once `when` says so, and give what they printed."""
-    with tempfile.TemporaryFile("w+") as log:
+def end(clone: Path, stage: str, when: Callable[[str], bool], by: signal.Signals, **changes: str) -> str:
+    """Start a stage, end DVC and the stage once `when` says so of what they have printed, and give that."""
+    log = clone / "tmp" / "killed.log"
+    log.parent.mkdir(exist_ok=True)
+    with log.open("w") as file:
         process = subprocess.Popen(
-            command(stage), cwd=clone, env=environment(**changes), stdout=log, stderr=log, start_new_session=True
+            command(stage), cwd=clone, env=environment(**changes), stdout=file, stderr=file, start_new_session=True
         )
-        while process.poll() is None and not when():
-            time.sleep(0.02)
-        if process.poll() is None:
-            os.killpg(process.pid, by)
-        process.wait()
-        log.seek(0)
-        return log.read()
+    while process.poll() is None and not when(log.read_text(encoding="utf-8")):
+        time.sleep(0.02)
+    if process.poll() is None:
+        os.killpg(process.pid, by)
+    process.wait()
+    return log.read_text(encoding="utf-8")
+
+
+class Works:
+    """Whether a stage has shown its first progress bar, and has worked for so many seconds since."""
+
+    def __init__(self, seconds: float = math.inf) -> None:
+        self.seconds, self.began = seconds, math.inf
+
+    def __call__(self, printed: str) -> bool:
+        if "%|" in printed:
+            self.began = min(self.began, time.monotonic())
+        return time.monotonic() - self.began >= self.seconds
 
 
 def left(clone: Path, stage: str) -> list[Path]:
@@ -71,21 +85,19 @@ def main(kills: int = 40, seed: int = 0) -> None:
         stages = [f"{s}@{tasks[0]}" if s in ("finetune-collect", "score-zoo", "merge-eval") else s for s in STAGES]
         whole, seconds, rows = {stage: outs(clone, stage) for stage in stages}, {}, []
         for stage in stages:
-            began = time.monotonic()
-            run(clone, *command(stage))
-            seconds[stage] = time.monotonic() - began
+            works = Works()
+            end(clone, stage, works, signal.SIGKILL)
+            seconds[stage] = time.monotonic() - works.began
             assert outs(clone, stage) == whole[stage], f"{stage}: two undisturbed runs differ"
         for number in range(kills):
             stage, by = stages[number % len(stages)], draw.choice(SIGNALS)
-            at = time.monotonic() + draw.uniform(0.3, 1.0) * seconds[stage]
-            end(clone, stage, lambda at=at: time.monotonic() >= at, by, **FREQUENT)
+            end(clone, stage, Works(draw.random() * seconds[stage]), by, **FREQUENT)
             kept = len(left(clone, stage))
             again = run(clone, *command(stage), **FREQUENT).stdout
             same, clean = outs(clone, stage) == whole[stage], not left(clone, stage)
-            partial = [str(p.relative_to(clone)) for p in clone.glob("data/*/.*") if p.is_dir()]
             goes_on = "going on from step" in again
             rows.append({"stage": stage, "by": by.name, "kept": kept, "goes on": goes_on, "same": same})
-            print(rows[-1], partial or "", flush=True)
+            print(rows[-1], flush=True)
             assert same and clean, again
         assert not run(clone, "dvc", "status", "--quiet", check=False).stdout
         table = pd.DataFrame(rows)
