@@ -145,12 +145,11 @@ def small_clone(folder: Path) -> Path:
 
 
 def would_run(clone: Path) -> set[str]:
-    """The stages that a `dvc repro` would run, by DVC's own status and graph, once the two checks have run.
+    """The stages that a `dvc repro` would run, by DVC's own status and graph, once check-params has run; check-base always writes the same.
 
     What hangs on a changed stage counts as changed: a stage whose outs come out as they were needs a real run to tell.
     """
-    for check in ("check_params", "check_base"):
-        assert call(clone, "python", "-m", f"stages.{check}").status == 0
+    assert call(clone, "python", "-m", "stages.check_params").status == 0
     with Repo(str(clone)) as repo:
         graph = repo.index.graph  # an edge leads from a stage to the one that it reads from
         names = {stage: stage.name for stage in graph}
