@@ -145,7 +145,7 @@ def small_clone(folder: Path) -> Path:
 
 
 def would_run(clone: Path) -> set[str]:
-    """The stages that a `dvc repro` would run, by DVC's own status and graph, once check-params has run; check-base always writes the same.
+    """The stages that a `dvc repro` would run, by DVC's own status and graph, once the two checks have run.
 
     What hangs on a changed stage counts as changed: a stage whose outs come out as they were needs a real run to tell.
     """
