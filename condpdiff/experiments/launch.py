@@ -17,6 +17,7 @@ from pydantic import Field, create_model
 
 from condpdiff.common.errors import UserError, nearest
 from condpdiff.common.settings import Section, parse, read_yaml
+from condpdiff.common.stage import PART
 from condpdiff.common.task import FAMILIES
 from condpdiff.experiments.finished import repository
 from condpdiff.experiments.study_plan import Study
@@ -96,7 +97,7 @@ def submit(jobs: list[Job], dry_run: bool, say: Say) -> None:
         steps = [(job.name, shlex.join(job.command), [f"{log}-%j.log"])]
         if (n := wants.pop("array", None)) and (FAMILIES / f"{item}.yaml").is_file():
             stale = shlex.join([*DVC, "status", "--quiet", job.name])  # else DVC skips it, and so do the parts
-            part = f"CONDPDIFF_PART=$SLURM_ARRAY_TASK_ID/{n} {sys.executable} -m stages.finetune_collect {item}"
+            part = f"{PART}=$SLURM_ARRAY_TASK_ID/{n} {sys.executable} -m stages.finetune_collect {item}"
             steps.insert(0, (f"{job.name} in parts", f"{stale} || {part}", [f"{log}-%A_%a.log", f"--array=0-{n - 1}"]))
         for name, script, options in steps:
             command = ["sbatch", "--parsable", f"--job-name={job.name}", f"--comment={Path.cwd()}", "--export=ALL"]
@@ -107,7 +108,8 @@ def submit(jobs: list[Job], dry_run: bool, say: Say) -> None:
             try:
                 ids[name] = name if dry_run else _slurm(*command).partition(";")[0]
             except UserError as error:
-                _slurm("scancel", *ids.values()) if ids else None
+                if ids:
+                    _slurm("scancel", *ids.values())
                 raise UserError(f"{name}: {error}") from None
             say(shlex.join(command) if dry_run else f"{name}: job {ids[name]}")
 
