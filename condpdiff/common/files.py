@@ -1,6 +1,7 @@
 """Reading and writing artifacts: whole or not at all, and the same bytes for the same content."""
 
 import glob
+import hashlib
 import json
 import os
 import shutil
@@ -29,14 +30,17 @@ def as_spelt(path: Path) -> Path:
     return folder / next((name for name in names if unicodedata.normalize("NFC", name) == wanted), path.name)
 
 
+def digest(path: Path, kind: str) -> str:
+    """The hash of a file, by hashlib's name of it, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
+
+
 @contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
-    """Give a temporary directory beside `path`; whole and on the disk, it takes the name `path`, or goes if not.
-
-    What a killed process left of it goes first.
-    """
+    """Give a temporary directory beside `path`; whole and on the disk, it takes the name `path`, or goes if not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{path.name}."
+    prefix = f".{path.name}."  # what a killed process left goes first
     for left in path.parent.glob(f"{glob.escape(prefix)}????????"):
         shutil.rmtree(left, ignore_errors=True)
     partial = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
@@ -100,27 +104,20 @@ def write_tensors(path: Path, tensors: Mapping[str, Any], config: Any = None) ->
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
-    """Read every tensor of a safetensors file.
-    Raises UserError: the file is absent, truncated or not a safetensors file.
-    """
+    """Read every tensor of a safetensors file; a UserError if it is absent, truncated or no safetensors file."""
     with open_tensors(path) as file:
         return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
 
 
 def read_config(path: Path) -> Any:
-    """The `config` that `write_tensors` put inside the file.
-
-    Raises:
-        UserError: as `read_tensors`; or there is none.
-    """
+    """The `config` that `write_tensors` put inside the file; a UserError as `read_tensors`, or if there is none."""
     with open_tensors(path) as file:
         said = (file.metadata() or {}).get("config", "")
     try:
         return json.loads(said)
     except (ValueError, RecursionError):
-        raise UserError(
-            f"{path}: found no config in its header, allowed: JSON; remove it and run `dvc repro`"
-        ) from None
+        says = "found no config in its header, allowed: JSON; remove it and run `dvc repro`"
+        raise UserError(f"{path}: {says}") from None
 
 
 @contextmanager
@@ -138,9 +135,7 @@ def open_tensors(path: Path) -> Iterator[Any]:
 
 
 def read_rows(folder: Path, split: str) -> "pd.DataFrame":
-    """One split of a prepared task: `folder/<split>.parquet`, with the columns that its domain gives it.
-    Raises UserError: the file is absent or unreadable.
-    """
+    """One split of a prepared task, `folder/<split>.parquet`; a UserError if it is absent or unreadable."""
     import pandas as pd
 
     path = folder / f"{split}.parquet"

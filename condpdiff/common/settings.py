@@ -3,7 +3,6 @@
 import re
 import reprlib
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -108,9 +107,11 @@ def check_choices(run: Section, choices: Mapping[str, Sequence[str]]) -> None:
             raise ValueError(f"{key}: {found!r}, allowed: {', '.join(allowed)} (domain: {value_of(run, 'domain')})")
 
 
-def value_of(run: Section, key: str) -> Any:
-    """The value of a dotted key."""
-    return attrgetter(key)(run)
+def value_of(run: Any, key: str) -> Any:
+    """The value of a dotted key of a section, or of a mapping; None where there is none."""
+    for part in key.split("."):
+        run = run.get(part) if isinstance(run, dict) else getattr(run, part, None)
+    return run
 
 
 def rule_line(message: str, prefix: str = "") -> str:

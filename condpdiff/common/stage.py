@@ -18,8 +18,8 @@ import yaml
 
 from condpdiff.common import errors
 from condpdiff.common.errors import UserError
-from condpdiff.common.files import read_tensors, write_tensors
-from condpdiff.common.settings import PARAMS, read_yaml
+from condpdiff.common.files import digest, read_tensors, write_tensors
+from condpdiff.common.settings import PARAMS, read_yaml, value_of
 
 if TYPE_CHECKING:  # two seconds, which stages without networks need not wait for
     from torch import Tensor
@@ -98,28 +98,29 @@ def _key(name: str) -> str:
     entry = read_yaml(Path("dvc.yaml"))["stages"][stage]
     spelt = [dep.replace("${item.task}", item).replace("${domain}", params["domain"]) for dep in entry["deps"]]
     deps = [Path(dep) for dep in spelt if Path(dep).exists()]  # those that are not there are told by who reads them
-    written = _written() if Path("dvc.lock").is_file() else {}
-    for out, (md5, by) in written.items():
-        inside = [dep for dep in deps if out == dep or out in dep.parents or dep in out.parents]
-        if inside and out.exists() and md5_of(out) != md5:
-            says = f"found other bytes than {by} wrote (dvc.lock: md5 {md5})"
-            raise UserError(f"{out}: {says}; remove it and run `dvc repro`")
     code = [path for dep in deps for path in ([dep] if dep.is_file() else sorted(dep.rglob("*.py")))]
-    digests = {str(path): md5_of(path) for path in (*code, *(dep for dep in deps if dep.parts[0] == "data"))}
-    asked = {key: _value(params, key) for key in entry.get("params", ())}
-    return hashlib.sha256(json.dumps([name, digests, asked], sort_keys=True).encode()).hexdigest()[:12]
+    digests = {path: digest(path, "md5") for path in code}
+    lock = Path("dvc.lock").read_text(encoding="utf-8") if Path("dvc.lock").is_file() else ""
+    for by, out in [(by, out) for by, wrote in stages_of(lock).items() for out in wrote.get("outs", ())]:
+        path, md5 = Path(out["path"]), out["md5"]
+        read = any(path == dep or path in dep.parents or dep in path.parents for dep in deps)
+        if read and path.exists():
+            digests[path] = md5_of(path)
+            if digests[path] != md5:
+                says = f"found other bytes than {by} wrote (dvc.lock: md5 {md5})"
+                raise UserError(f"{path}: {says}; remove it and run `dvc repro`")
+    for dep in deps:
+        if dep.parts[0] == "data" and not digests.keys() & {dep, *dep.parents}:
+            digests[dep] = md5_of(dep)
+    asked = {key: value_of(params, key) for key in entry.get("params", ())}
+    of_all = [name, {str(path): md5 for path, md5 in digests.items()}, asked]
+    return hashlib.sha256(json.dumps(of_all, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _value(params: Any, key: str) -> Any:
-    for part in key.split("."):
-        params = params.get(part) if isinstance(params, dict) else None
-    return params
-
-
-def _written() -> dict[Path, tuple[str, str]]:
-    """Out -> its md5 and the stage that wrote it, by dvc.lock."""
-    stages = yaml.load(Path("dvc.lock").read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
-    return {Path(out["path"]): (out["md5"], name) for name, s in stages.items() for out in s.get("outs", ())}
+def stages_of(lock: str) -> dict[str, Any]:
+    """The stages of a dvc.lock, by name; {} of an empty one."""
+    # Ten times as fast as the plain loader.
+    return (yaml.load(lock, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}).get("stages", {})
 
 
 def md5_of(path: Path) -> str:
@@ -128,5 +129,4 @@ def md5_of(path: Path) -> str:
         files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
         listed = [{"md5": md5_of(file), "relpath": name} for name, file in files]
         return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    return digest(path, "md5")

@@ -17,7 +17,7 @@ from typing import Literal, TypeVar
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from condpdiff.common.errors import UserError, nearest
-from condpdiff.common.files import as_spelt, read_json, write_json
+from condpdiff.common.files import as_spelt, digest, read_json, write_json
 from condpdiff.common.settings import Section, parse, read_yaml
 
 TASKS, FAMILIES, INPUTS = Path("configs/tasks"), Path("configs/families"), Path("inputs")
@@ -115,12 +115,10 @@ def save_sections(folder: Path, name: str) -> None:
 
 def _digest(paths: Sequence[Path]) -> str:
     """Of files, and of the files of folders; what is not there is told by who reads it."""
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     for path in (inside for given in paths for inside in [given, *sorted(given.rglob("*"))] if inside.is_file()):
-        with path.open("rb") as file:
-            digest.update(path.as_posix().encode() + b"\0")
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+        found.update(path.as_posix().encode() + b"\0" + bytes.fromhex(digest(path, SHA256)))
+    return found.hexdigest()
 
 
 def load_sections(name: str, model: type[T], settings: Path = SETTINGS) -> T:

@@ -39,63 +39,8 @@ class Gaussian(NamedTuple):
     root: np.ndarray  # [n, d], n at most d: root.T @ root is the covariance
 
 
-# EfficientNet-Lite0: EfficientNet-B0 (arXiv 1905.11946, Table 1) without squeeze-and-excitation, with ReLU6 and
-# TensorFlow's padding. Names are timm's, whose import takes two seconds.
-STAGES = ((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3), (6, 5, 2, 192, 4),
-          (6, 3, 1, 320, 1))  # fmt: skip
-"""Of each stage: expansion, kernel, stride of its first block, channels, blocks."""
-STEM = 32  # channels of the first convolution
-
-
-class Conv(nn.Conv2d):
-    """A convolution [V, in, H, W] -> [V, out, H / stride, W / stride], rounded up; odd padding goes right and below."""
-
-    def __init__(self, inside: int, out: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
-        even = kernel // 2 if stride == 1 else 0
-        super().__init__(inside, out, kernel, stride, even, groups=groups, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        stride, kernel = self.stride[0], self.kernel_size[0]
-        if stride > 1:
-            h, w = (max(0, (-(-n // stride) - 1) * stride + kernel - n) for n in x.shape[-2:])
-            x = nn.functional.pad(x, (w // 2, w - w // 2, h // 2, h - h // 2))
-        return super().forward(x)
-
-
-class Norm(nn.BatchNorm2d):
-    """Batch normalisation and ReLU6."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=1e-3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.relu6(super().forward(x))
-
-
-class Block(nn.Sequential):
-    """An inverted residual (MBConv) [V, in, H, W] -> [V, out, H / stride, W / stride].
-
-    One that does not expand has no first convolution.
-    """
-
-    def __init__(self, inside: int, out: int, expansion: int, kernel: int, stride: int) -> None:
-        super().__init__()
-        self.skip, wide = stride == 1 and inside == out, inside * expansion
-        names = ("conv_pw", "conv_dw", "conv_pwl") if expansion > 1 else ("conv_dw", "conv_pw")
-        layers = [Conv(inside, wide)] if expansion > 1 else []
-        layers += [Conv(wide, wide, kernel, stride, groups=wide), Conv(wide, out)]
-        norms = [*(Norm(wide) for _ in layers[1:]), nn.BatchNorm2d(out, eps=1e-3)]
-        for number, (name, layer, norm) in enumerate(zip(names, layers, norms, strict=True), start=1):
-            self.add_module(name, layer)
-            self.add_module(f"bn{number}", norm)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = super().forward(x)
-        return x + y if self.skip else y
-
-
 class Lite0(nn.Module):
-    """EfficientNet-Lite0 up to its last MBConv block, pooled: 320 numbers.
+    """timm's EfficientNet-Lite0 up to its last MBConv block, pooled: 320 numbers.
 
     The covariance of some hundred images is singular, which the finite-sample floor shares.
     """
@@ -103,12 +48,10 @@ class Lite0(nn.Module):
     def __init__(self, side: int = 96) -> None:
         """Args: side: pixels a side that images are brought to: the network's own 224 take five times as long."""
         super().__init__()
-        self.side = side
-        self.stem, self.norm, self.blocks, inside = Conv(3, STEM, 3, 2), Norm(STEM), nn.Sequential(), STEM
-        for expansion, kernel, stride, out, count in STAGES:
-            first = Block(inside, out, expansion, kernel, stride)
-            self.blocks.append(nn.Sequential(first, *(Block(out, out, expansion, kernel, 1) for _ in range(count - 1))))
-            inside = out
+        import timm  # two seconds
+
+        network = timm.create_model("tf_efficientnet_lite0")
+        self.side, self.stem, self.norm, self.blocks = side, network.conv_stem, network.bn1, network.blocks
 
     def forward(self, images: Tensor) -> Tensor:
         """float32 [V, 3, H, W] in [0, 255] -> [V, 320] float32."""
@@ -179,7 +122,6 @@ def lite0_state(published: bytes, where: str) -> dict[str, Tensor]:
 
 def read_state(content: bytes, where: str) -> dict[str, Tensor]:
     """A state dict out of a file of torch.save's, which can run no code; a UserError if `where` is not such a file."""
-
     try:
         found = torch.load(io.BytesIO(content), weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
