@@ -4,6 +4,9 @@ CONDPDIFF_DEVICE: `cpu` or `cuda`; unset: `cuda` where there is one. CUDA_VISIBL
 CONDPDIFF_PROCESSES: how many processes (one a GPU) share a training stage through Accelerate; unset: 1.
 CONDPDIFF_TOGETHER: how many LoRAs of a family go through the base model side by side; unset: 12, or 8 to make images.
 CONDPDIFF_COMPILE: `1` trains through `torch.compile`, which falls back to eager code where it can't compile.
+CONDPDIFF_SAVE_AFTER: the least seconds between two resume points of training; unset: 8.
+CONDPDIFF_PART: `i/n`, the part of a family's members that a stage does (stage.py); unset: all.
+CONDPDIFF_UNFINISHED: set by a stage for its processes, where what it has done lies (stage.py).
 """
 
 import os
@@ -24,9 +27,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def device() -> str:
-    """`cpu`, `cuda`, or this process's own `cuda:N` where several share a stage.
-    Raises UserError: the variable names another device, or CUDA where there is none.
-    """
+    """`cpu`, `cuda`, or this process's own `cuda:N` where several share a stage; a UserError if it can't be had."""
     allowed = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
     asked = os.environ.get(DEVICE) or allowed[-1]
     if asked not in allowed:
@@ -35,14 +36,12 @@ def device() -> str:
 
 
 def together(otherwise: int) -> int:
-    """How many LoRAs of a family go through the base model side by side: fewer where memory is short.
-    Raises UserError: the variable is not a number of at least 1.
-    """
+    """How many LoRAs of a family go through the base model side by side: fewer where memory is short."""
     return count(TOGETHER, otherwise)
 
 
 def count(variable: str, otherwise: int) -> int:
-    """A variable that is a number of at least 1, as others are errors."""
+    """A variable that is a number of at least 1; any other is a UserError."""
     asked = os.environ.get(variable) or str(otherwise)
     if not asked.isdigit() or int(asked) < 1:
         raise UserError(f"environment: {variable}: found {asked!r}, allowed: 1 or more")

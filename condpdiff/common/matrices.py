@@ -50,8 +50,7 @@ class Resident(Rows):
 
 class RowFile(Rows):
     """The float32 matrix `name` of a safetensors file, or its last rows alone; `block`: of a tensor of three axes.
-    Raises UserError: the file is absent, truncated or not a safetensors file, or has no such matrix.
-    """
+    A UserError if the file can't be read, or has no such matrix."""
 
     def __init__(self, path: Path, name: str, last: int | None = None, block: int | None = None) -> None:
         with open_tensors(path) as file:  # checks the header and the file's length; reads no weights
@@ -99,7 +98,6 @@ class Joined(Rows):
         return out
 
     def parts(self) -> Iterator[Tensor]:
-        """Those of each member."""
         return (part for member in self.members for part in member.parts())
 
 

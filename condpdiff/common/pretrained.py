@@ -16,15 +16,12 @@ SOURCE = "source.json"
 
 
 def load_pretrained(source: str, name: str, key: str, shown: str, locally: str) -> tuple[Any, Any]:
-    """An encoder (float32, in evaluation mode) and its tokenizer.
+    """An encoder (float32, in evaluation mode) and its tokenizer; a UserError if it can't be had or holds no model.
 
     Args:
-        source: `package`, `hub` or `local`.
-        name: a package of packages.py, a hub id, or a directory.
-        key: the file and key that name the model, for errors.
-        shown: what the model is called in an error.
-        locally: how to give the model without the hub, for the same error.
-    Raises UserError: no such package or directory; it can't be had or holds no model.
+        source: `package` (of packages.py), `hub` or `local`: what kind of name it is.
+        key, shown, locally: for errors, the file and key that name the model, what it is called there, and how to give
+            it without the hub.
     """
     from safetensors import SafetensorError
 
@@ -56,9 +53,8 @@ def _load(where: str) -> tuple[Any, Any]:
     (kind,) = AutoConfig.from_pretrained(where, **safe).architectures or ("",)
     # A causal language model's last layer is needed for language, and not always tied to the first.
     auto = AutoModelForCausalLM if kind.endswith(("ForCausalLM", "LMHeadModel")) else AutoModel
-    return auto.from_pretrained(where, dtype=torch.float32, use_safetensors=True).eval(), AutoTokenizer.from_pretrained(
-        where
-    )
+    model = auto.from_pretrained(where, dtype=torch.float32, use_safetensors=True).eval()
+    return model, AutoTokenizer.from_pretrained(where)
 
 
 def save_source(folder: Path, source: str, name: str, loads_as: str) -> None:

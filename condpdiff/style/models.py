@@ -32,8 +32,8 @@ from condpdiff.style.images import decoded
 logging.set_verbosity_error()
 logging.disable_progress_bar()
 
+# All projections of both attentions of a block: over the image (attn1) and over the caption (attn2).
 ATTENTION = ("to_k", "to_out.0", "to_q", "to_v")
-"""All projections of both attentions of a block: over the image (attn1) and over the caption (attn2)."""
 MAX_TOKENS = 120  # tokens a caption, as PixArt was trained
 BATCH = 32
 PARTS = ("transformer", "vae", "scheduler", "text_encoder", "tokenizer")  # folders of a base model
@@ -41,30 +41,24 @@ AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTi
 
 
 def peft_transformer(base: Path, seed: int, rank: int, alpha: float, asked: str | Sequence[str]) -> PeftModel:
-    """The base's transformer with a LoRA of fresh values, which depend on `seed` alone.
-
-    Raises a UserError if the base is no PixArt, or has no module of the names asked for.
-    """
+    """The base's transformer with a LoRA of fresh values, which depend on `seed` alone; a UserError if the base is no
+    PixArt, or has no module of the names asked for."""
     transformer = load_transformer(base)
     torch.manual_seed(seed)
     return _with_lora(transformer, rank, alpha, asked)
 
 
 def empty_peft_model(config: Mapping[str, Any], rank: int, alpha: float, asked: str | Sequence[str]) -> PeftModel:
-    """The architecture without memory for its weights (meta device), with its LoRA placed: for counting K.
-
-    `config` is the transformer's config.json, or the section `transformer` of a file of configs/models/. Raises a
-    UserError if the model has no module of the names asked for.
-    """
+    """The architecture of a transformer's config.json without memory for its weights (meta device), with its LoRA
+    placed: for counting K; a UserError if it has no module of the names asked for."""
     with torch.device("meta"):
         return _with_lora(build_transformer(config), rank, alpha, asked)
 
 
 def _with_lora(transformer: PixArtTransformer2DModel, rank: int, alpha: float, asked: str | Sequence[str]) -> PeftModel:
     where = sorted(ATTENTION if asked == "auto" else set(asked))
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=where)  # type: ignore[arg-type]
     try:
-        return get_peft_model(transformer, config)
+        return get_peft_model(transformer, LoraConfig(r=rank, lora_alpha=alpha, target_modules=where))  # type: ignore[arg-type]
     except ValueError as error:
         found = f"found {asked}: {' '.join(str(error).split())}"
         raise UserError(f"params.yaml: collect.target_modules: {found}") from None
@@ -77,16 +71,14 @@ def build_transformer(config: Mapping[str, Any]) -> PixArtTransformer2DModel:
 
 
 def check_is_pixart(base: Path, key: str) -> None:
-    """Raise a UserError unless the folder `base`, which `key` names, holds a PixArt pipeline.
-
-    PixArt-alpha's published files call the class Transformer2DModel, as early versions of diffusers did.
-    """
+    """Raise a UserError unless the folder `base`, which `key` names, holds a PixArt pipeline."""
     allowed = "allowed: a PixArt pipeline: transformer/, vae/, scheduler/, text_encoder/ and tokenizer/"
     configs = (f"{part}/config.json" for part in ("transformer", "vae", "text_encoder"))
     for file in (*configs, "scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json"):
         if not (base / file).is_file():
             raise UserError(f"{key}: found {str(base)!r} without {file}, {allowed}")
     config, kind = read_json(base / "transformer/config.json"), read_json(base / "vae/config.json").get("_class_name")
+    # PixArt-alpha's published files call the class as early versions of diffusers did.
     found, published = config.get("_class_name"), ("Transformer2DModel", "ada_norm_single")
     if found != "PixArtTransformer2DModel" and (found, config.get("norm_type")) != published:
         raise UserError(f"{key}: found a transformer of class {found}, allowed: PixArtTransformer2DModel")
@@ -95,10 +87,7 @@ def check_is_pixart(base: Path, key: str) -> None:
 
 
 def check_tasks(base: Path, tasks: Mapping[str, Any], rank: int, asked: str | Sequence[str]) -> None:
-    """Raise a UserError unless every family (`style.task.Task`) can be fine-tuned from this base model, before any is.
-
-    A base model must have a place for the LoRA, and make images of the families' size.
-    """
+    """Raise a UserError unless the base model has a place for the LoRA, and makes images of every family's size."""
     config = read_json(base / "transformer/config.json")
     empty_peft_model(config, rank, rank, asked)
     allowed = image_size(config, read_json(base / "vae/config.json"))
@@ -131,8 +120,8 @@ def _load(kind: Any, folder: Path) -> Any:
         model = kind.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True)
         return model.eval().requires_grad_(False)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        mends = "remove data/base and run `dvc repro`"
-        raise UserError(f"{folder}: can't be loaded ({first_line(error)}); {mends}") from None
+        says = f"can't be loaded ({first_line(error)}); remove data/base and run `dvc repro`"
+        raise UserError(f"{folder}: {says}") from None
 
 
 def load_scheduler(base: Path) -> DDPMScheduler:
@@ -172,11 +161,8 @@ def decode_latents(vae: Any, latents: Tensor) -> Tensor:
 
 @torch.no_grad()
 def embed_captions(base: Path, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """The text encoder's last hidden states [V, T, d] float32 and their mask [V, T], both on the CPU.
-
-    The encoder is loaded here (a UserError if it can't be) and dropped: PixArt's T5 is eight times as large as its
-    transformer.
-    """
+    """The text encoder's last hidden states [V, T, d] float32 and their mask [V, T], both on the CPU; a UserError if it
+    can't be loaded. It is dropped after: PixArt's T5 is eight times as large as its transformer."""
     from transformers import AutoModelForTextEncoding, AutoTokenizer, logging
 
     logging.set_verbosity_error()
@@ -184,15 +170,14 @@ def embed_captions(base: Path, captions: Sequence[str]) -> tuple[Tensor, Tensor]
     try:
         tokenizer = AutoTokenizer.from_pretrained(base / "tokenizer")
         # T5-XXL is published in float32, 19 GB.
-        dtype = "auto" if device() == "cpu" else torch.bfloat16
-        how: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
+        how: Any = {"dtype": "auto" if device() == "cpu" else torch.bfloat16, "use_safetensors": True}
         encoder = AutoModelForTextEncoding.from_pretrained(base / "text_encoder", **how).eval().to(device())
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:  # T5 asks for sentencepiece
         raise UserError(f"{base}/text_encoder: can't be loaded ({first_line(error)})") from None
     clean = [caption.lower().strip() for caption in captions]  # as PixArtAlphaPipeline does
     tokens = tokenizer(clean, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
-    ids, mask = tokens["input_ids"], tokens["attention_mask"]
-    parts = zip(ids.split(BATCH), mask.split(BATCH), strict=True)
+    mask = tokens["attention_mask"]
+    parts = zip(tokens["input_ids"].split(BATCH), mask.split(BATCH), strict=True)
     found = [encoder(i.to(device()), attention_mask=m.to(device()))[0].float().cpu() for i, m in parts]
     return torch.cat(found), mask
 
@@ -232,10 +217,8 @@ def load_examples(base: Path, rows: pd.DataFrame) -> Examples:
 
 
 def denoising_errors(transformer: Any, scheduler: Any, examples: Examples, noise: Tensor, timesteps: Tensor) -> Tensor:
-    """Mean squared error [V] of what the transformer predicts of noised latents, by the scheduler's prediction type.
-
-    The noise is [V, C, h, w], as the examples' latents, and the timesteps [V] int64.
-    """
+    """Mean squared error [V] of what the transformer predicts of latents with noise [V, C, h, w] of the timesteps [V]
+    int64, by the scheduler's prediction type."""
     latents = examples.latents
     count, channels, height, width = latents.shape
     about: dict[str, Tensor | None] = {"resolution": None, "aspect_ratio": None}
@@ -260,7 +243,7 @@ def denoising_errors(transformer: Any, scheduler: Any, examples: Examples, noise
 def pipeline(base: Path, transformer: torch.nn.Module, vae: Any = None) -> PixArtAlphaPipeline:
     """diffusers' pipeline around a transformer, with or without a LoRA: called with embeddings in place of prompts."""
     scheduler = DPMSolverMultistepScheduler.from_config(read_json(base / "scheduler/scheduler_config.json"))
-    parts: dict[str, Any] = {"vae": vae or load_vae(base), "transformer": transformer, "scheduler": scheduler}
+    parts: Any = {"vae": vae or load_vae(base), "transformer": transformer, "scheduler": scheduler}
     pipe = PixArtAlphaPipeline(tokenizer=None, text_encoder=None, **parts)  # type: ignore[arg-type]
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -275,11 +258,8 @@ def generate(
     guidance: float,
     empty: tuple[Tensor, Tensor] | None = None,
 ) -> np.ndarray:
-    """One batch of images through the pipeline: uint8 [V, H, W, 3]; each image has a noise of its own seed.
-
-    Embeddings are [V, T, d], their mask [V, T]. Guidance is 1 for none; above it `empty` is needed: the embedding of
-    the empty caption and its mask.
-    """
+    """One batch of images through the pipeline: uint8 [V, H, W, 3], each of its own seed, from embeddings [V, T, d] and
+    their mask [V, T]. Guidance is 1 for none; above it `empty` is needed: the empty caption's embedding and mask."""
     negative = {}
     if empty is not None:
         keys = ("negative_prompt_embeds", "negative_prompt_attention_mask")

@@ -38,8 +38,8 @@ SAMPLE_STEPS, SAMPLE_SEEDS = 10, (0, 1, 2)
 
 MUON_RATE = 0.02  # Muon's own; a rate for AdamW says nothing of it, as each of Muon's updates has the same norm
 MOMENTUM = 0.95
+# Coefficients of the quintic a X + (b X X^T + c (X X^T)^2) X, the steepest at 0 that stay bounded.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-"""Coefficients of the quintic a X + (b X X^T + c (X X^T)^2) X, the steepest at 0 that stay bounded."""
 
 
 class TextEncoder(Section):
@@ -59,8 +59,7 @@ class Training(Section):
 
 
 class DenoiserTraining(Training):
-    caption_dropout: float = Field(ge=0, lt=1)
-    """Share of captions that are replaced by the empty one, so that guidance works."""
+    caption_dropout: float = Field(ge=0, lt=1)  # share replaced by the empty caption, so that guidance works
 
 
 class SmallModel(Section):
@@ -97,34 +96,27 @@ class SmallModel(Section):
 
 def save_index(folder: Path, text_encoder: str, tokenizer: str, vae: str) -> None:
     """Write model_index.json, by which PixArtAlphaPipeline.from_pretrained reads the folder."""
-    index = {
-        "_class_name": "PixArtAlphaPipeline",
-        "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
-        "text_encoder": ["transformers", text_encoder],
-        "tokenizer": ["transformers", tokenizer],
-        "transformer": ["diffusers", "PixArtTransformer2DModel"],
-        "vae": ["diffusers", vae],
-    }
-    write_json(folder / "model_index.json", index)
+    ours = {"scheduler": "DPMSolverMultistepScheduler", "transformer": "PixArtTransformer2DModel", "vae": vae}
+    index = {part: ["diffusers", kind] for part, kind in ours.items()}
+    index |= {"text_encoder": ["transformers", text_encoder], "tokenizer": ["transformers", tokenizer]}
+    write_json(folder / "model_index.json", {"_class_name": "PixArtAlphaPipeline", **index})
 
 
 def load_small_model(name: str) -> SmallModel:
     """Read `configs/models/<name>.yaml`; a UserError if there is no such file, or it does not say how to train."""
     trainable = sorted(p.stem for p in MODELS.glob("*.yaml") if "denoiser" in read_yaml(p))
     if name not in trainable:
-        message = f"found {name!r}{nearest(name, trainable)}, allowed with source: trained: {', '.join(trainable)}"
-        raise UserError(f"params.yaml: base.name: {message}")
-    path = MODELS / f"{name}.yaml"
-    return parse(SmallModel, read_yaml(path), str(path))
+        allowed = f"allowed with source: trained: {', '.join(trainable)}"
+        raise UserError(f"params.yaml: base.name: found {name!r}{nearest(name, trainable)}, {allowed}")
+    return parse(SmallModel, read_yaml(path := MODELS / f"{name}.yaml"), str(path))
 
 
 def train(name: str, folder: Path) -> None:
     """Text encoder and scheduler as they are, then the autoencoder on crops, then the transformer on their latents."""
     model, where = load_small_model(name), f"{MODELS}/{name}.yaml"
-    source, encoder = model.text_encoder.source, model.text_encoder.name
+    encoder, key = model.text_encoder.name, f"{where}: text_encoder.name"
     locally = "give it locally as text_encoder: {source: local, name: DIRECTORY}"
-    key = f"{where}: text_encoder.name"
-    text, tokenizer = load_pretrained(source, encoder, key, f"text encoder {encoder!r}", locally)
+    text, tokenizer = load_pretrained(model.text_encoder.source, encoder, key, f"text encoder {encoder!r}", locally)
     if (found := model.transformer.get("caption_channels")) != text.config.hidden_size:
         width = f"the text encoder's {text.config.hidden_size}"
         raise UserError(f"{where}: transformer.caption_channels: found {found}, allowed: {width}")
@@ -162,12 +154,9 @@ def crops_of_photographs(settings: Photographs, size: int) -> tuple[list[str], n
 
 
 def _train_autoencoder(model: SmallModel, pixels: Tensor, folder: Path) -> AutoencoderTiny:
-    """Train on recoloured crops, and record the scale of the latents of the crops as they are.
-
-    A step sees windows of half a crop's side: the network is convolutional, and they cost a quarter.
-    """
+    """Train on recoloured crops, and record the scale of the latents of the crops as they are."""
     vae: Any = _fresh_autoencoder(model.vae).to(device())  # type: ignore[arg-type]
-    settings, side = model.autoencoder, model.size // 2
+    settings, side = model.autoencoder, model.size // 2  # windows of a crop, which cost a quarter
 
     def loss(network: nn.Module, _: int) -> Tensor:
         top, left = torch.randint(model.size - side + 1, (2,)).tolist()
@@ -191,10 +180,7 @@ def _train_autoencoder(model: SmallModel, pixels: Tensor, folder: Path) -> Autoe
 
 
 def _fresh_autoencoder(config: dict[str, Any]) -> AutoencoderTiny:
-    """He's initial values, residual blocks near the identity: without norms torch's own fade from layer to layer.
-
-    After 300 steps the mean error is 0.11 in place of 0.20.
-    """
+    """He's initial values, residual blocks near the identity: without norms torch's own fade from layer to layer."""
     vae = AutoencoderTiny(**config)
     for module in vae.modules():
         if isinstance(module, nn.Conv2d):
@@ -207,11 +193,8 @@ def _fresh_autoencoder(config: dict[str, Any]) -> AutoencoderTiny:
 
 
 def recolour(images: Tensor) -> Tensor:
-    """Half of a batch [B, 3, H, W] in [-1, 1] in other colours: a style's images have colours that no photograph has.
-
-    Each with its own saturation (grey to doubled), contrast, brightness, and channels in some order, one in four as a
-    negative.
-    """
+    """Half of a batch [B, 3, H, W] in [-1, 1] in other colours, as a style's images have: each with its own saturation
+    (grey to doubled), contrast, brightness, and channels in some order, one in four as a negative."""
     count, where = len(images), images.device
     grey = images.mean(1, keepdim=True)
     saturation, contrast, brightness = (torch.rand(3, count, 1, 1, 1, device=where) * 2).unbind()
@@ -247,11 +230,8 @@ def _train_denoiser(model: SmallModel, examples: models.Examples, folder: Path) 
 
 
 def orthogonalized(g: Tensor, steps: int = 5) -> Tensor:
-    """U V^T of each G = U S V^T [B, m, n] float32, with singular values of about 0.7 to 1.2 in place of 1.
-
-    In float32 and for all matrices of one shape at once: torch.optim.Muon takes bf16, one matrix after another, which
-    is ten times the whole training step on a CPU that has no bf16 products.
-    """
+    """U V^T of each G = U S V^T [B, m, n] float32, with singular values of about 0.7 to 1.2 in place of 1."""
+    # Not torch.optim.Muon's, in bf16 and one matrix after another: ten times the training step on many CPUs.
     a, b, c = NEWTON_SCHULZ
     tall = g.shape[1] > g.shape[2]
     x = g.mT if tall else g  # the products are of the short side
@@ -263,14 +243,13 @@ def orthogonalized(g: Tensor, steps: int = 5) -> Tensor:
 
 
 class MuonAdamW(torch.optim.AdamW):
-    """Muon on the weights of linear layers below `inside`, its own group; AdamW on the model's other parameters.
+    """Muon on the weights of linear layers below `inside`, its own group; AdamW, of rate `lr`, on all other parameters.
 
     After Jordan et al. (https://kellerjordan.github.io/posts/muon): Nesterov's momentum, whose update is
     orthogonalised. For the small text-to-image model it brings AdamW's loss in half of the steps.
     """
 
     def __init__(self, model: nn.Module, lr: float, *, inside: str) -> None:
-        """Args: lr: of AdamW."""
         linear = [m.weight for m in model.get_submodule(inside).modules() if isinstance(m, nn.Linear)]
         known = {id(weight) for weight in linear}
         others = [p for p in model.parameters() if id(p) not in known]
@@ -281,11 +260,9 @@ class MuonAdamW(torch.optim.AdamW):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step of both; a matrix that Muon has moved has no gradient left for AdamW."""
         group = self.param_groups[0]
-        by_shape: dict[torch.Size, list[Tensor]] = {}
-        for matrix in group["params"]:
-            if matrix.grad is not None:
-                by_shape.setdefault(matrix.shape, []).append(matrix)
-        for (m, n), matrices in by_shape.items():
+        moving = [matrix for matrix in group["params"] if matrix.grad is not None]
+        for m, n in dict.fromkeys(matrix.shape for matrix in moving):
+            matrices = [matrix for matrix in moving if matrix.shape == (m, n)]
             momenta = [self.state[matrix].setdefault("momentum", torch.zeros_like(matrix)) for matrix in matrices]
             gradients: list[Any] = [matrix.grad for matrix in matrices]
             torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)

@@ -8,20 +8,19 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from condpdiff.common import task
 from condpdiff.common.settings import Section, check_choices, value_of
 
+# What the keys that both domains have may be here.
 CHOICES = {
     "base.source": ("trained", "hub", "local"),
     "condition.kind": ("style_images", "one_hot", "learnable"),
     "condition.encoder": ("efficientnet_lite0", "lite0_depths", "resnet18"),
 }
-"""What the keys that both domains have may be here."""
 
 
 class DrawnSource(Section):
     """A family of rendered styles, whose parameters are drawn: it has new ones without end."""
 
     type: Literal["drawn"]
-    renderer: Literal["grading", "print", "strokes", "image", "fixed"]
-    """condpdiff/style/families/drawing.py says what they are."""
+    renderer: Literal["grading", "print", "strokes", "image", "fixed"]  # see condpdiff/style/families/drawing.py
     seed: NonNegativeInt = 0  # of the styles' parameters and of the crops
 
 
@@ -29,8 +28,7 @@ class FoldersSource(Section):
     """A family of the user's: a style is a folder of pictures, and perhaps `captions.csv` (columns file, caption)."""
 
     type: Literal["folders"]
-    package: str | None = None
-    """Package that holds the folders (condpdiff/common/packages.py); null: they are the user's own."""
+    package: str | None = None  # the one that holds the folders (condpdiff/common/packages.py); null: the user's own
     path: str  # folder of the styles' folders
     folders: list[str] = Field(min_length=1)  # their names, in the order of the members
     seed: NonNegativeInt = 0  # of which pictures are the condition's
@@ -57,8 +55,8 @@ class Task(task.Task):
 
     data: TaskData
     condition: TaskCondition
+    # Fréchet distances to a style's images: on EfficientNet-Lite0's features, or Inception's.
     metrics: list[Literal["fd_lite0", "fid"]] = Field(min_length=1)
-    """Fréchet distances to a style's images: on EfficientNet-Lite0's features, always, and perhaps on Inception's."""
     finetune: task.Finetune
     members: task.Members
 

@@ -49,12 +49,12 @@ class LanguageLoss(BatchLoss):
         return row_losses(self.model, inputs).mean()
 
 
-class TextFinetuning(Finetuning[Task]):
+class TextFinetuning(Finetuning):
     """Rows of one task, tokenised once; a batch holds rows of similar length."""
 
     def __init__(self, name: str, task: Task, collect: Collect, data: Path, base: Path) -> None:
-        super().__init__(name, task, collect)
-        self.base, self.head_lr = base, task.finetune.head_lr
+        super().__init__(name, task.finetune, collect)
+        self.task, self.base, self.head_lr = task, base, task.finetune.head_lr
         self.config = {"num_outputs": task.data.num_outputs}
         rows = {split: read_rows(data, split) for split in ("train", "validation")}
         self.labels = {split: rows[split]["label"].to_numpy() for split in rows}

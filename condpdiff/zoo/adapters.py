@@ -66,8 +66,6 @@ def write_adapter(
 ) -> None:
     """Write `adapter_model.safetensors`, `adapter_config.json`, a model card, and `labels.json` where there are labels.
 
-    The configuration is written without PEFT, whose import takes seconds; what it leaves out has PEFT's defaults.
-
     Args:
         tensors: by PEFT key.
         config: rank, alpha, target_modules, modules_to_save, and PEFT's task_type or None.
@@ -75,7 +73,7 @@ def write_adapter(
         labels: class names in the order of their indices.
     """
     write_tensors(folder / "adapter_model.safetensors", tensors)
-    lora = {
+    lora = {  # without PEFT, whose import takes seconds; what it leaves out has PEFT's defaults
         "peft_type": "LORA",
         "task_type": config["task_type"],
         "base_model_name_or_path": base,

@@ -36,9 +36,8 @@ def load_zoo(folder: Path, last: int | None = None) -> Zoo:
 
 
 def open_zoo(folder: Path, last: int | None = None) -> tuple[RowFile, Layout]:
-    """theta [N, K] of the last N = `last` checkpoints, to be read in parts, and its layout.
-    Raises UserError: fewer checkpoints than asked for; layout and weights disagree; a file can't be read.
-    """
+    """theta [N, K] of the last N = `last` checkpoints, to be read in parts, and its layout; a UserError if there are
+    fewer, layout and weights disagree, or a file can't be read."""
     block = None
     if not folder.is_dir() and folder.name.isdigit():
         folder, block = folder.parent, int(folder.name)
@@ -54,9 +53,8 @@ def open_zoo(folder: Path, last: int | None = None) -> tuple[RowFile, Layout]:
 def open_zoos(folder: Path, names: Sequence[str], last: int | None = None) -> tuple[dict[str, RowFile], Layout]:
     """The same of several tasks of a folder, and the layout that they share; a UserError where they share none."""
     zoos = {name: open_zoo(folder / name, last) for name in names}
-    layout = zoos[names[0]][1]
+    first, (_, layout) = folder / names[0], zoos[names[0]]
     for name, (_, other) in zoos.items():
         if other != layout:
-            first = folder / names[0]
             raise UserError(f"{folder / name}/layout.json: found another layout than {first}'s; same base and rank?")
     return {name: theta for name, (theta, _) in zoos.items()}, layout

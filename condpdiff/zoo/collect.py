@@ -6,9 +6,8 @@ What a domain brings is a `Finetuning`: its model, the batches, a score and a se
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -17,8 +16,8 @@ from torch import Tensor, nn
 from condpdiff.common.files import new_directory, write_tensors
 from condpdiff.common.hardware import rank, share
 from condpdiff.common.stage import folder_of
-from condpdiff.common.task import Finetune, Task
-from condpdiff.common.training import Schedule, fit
+from condpdiff.common.task import Finetune
+from condpdiff.common.training import Gathered, Schedule, fit
 from condpdiff.zoo.checkpoints import HEAD, THETA
 from condpdiff.zoo.layout import Layout, flatten, layout_of, unflatten
 from condpdiff.zoo.settings import Collect
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 LOG_EVERY = 10
-T = TypeVar("T", bound=Task)
 
 
 class BatchLoss(nn.Module):
@@ -38,31 +36,23 @@ class BatchLoss(nn.Module):
         self.model = model
 
 
-class Finetuning(ABC, Generic[T]):
+class Finetuning(ABC):
     """The fine-tuning of one task, as its domain knows it."""
 
     config: Mapping[str, Any] = {}  # what else the zoo's file says of its states
     head_lr: float = 0.0  # peak rate of the head's weights, where the model has a head
 
-    def __init__(self, name: str, task: T, collect: Collect) -> None:
-        """Take the steps of the run, if `collect` has them, in place of the task's.
-        Raises UserError: the processes can't share a batch.
-        """
-        steps = collect.steps or task.finetune.steps
-        self.task = task.model_copy(update={"finetune": task.finetune.model_copy(update={"steps": steps})})
+    def __init__(self, name: str, finetune: Finetune, collect: Collect) -> None:
+        """A UserError if the processes can't share a batch."""
+        share(finetune.batch_size)  # before the long work
         self.name, self.collect = name, collect
-        share(task.finetune.batch_size)  # before the long work
-
-    @property
-    def steps(self) -> int:
-        """Steps before the window and in it."""
-        return self.task.finetune.steps + self.collect.max_checkpoints * self.collect.every
+        self.finetune = finetune.model_copy(update={"steps": collect.steps or finetune.steps})
+        self.steps = self.finetune.steps + collect.max_checkpoints * collect.every  # before the window and in it
 
     @abstractmethod
     def start(self) -> BatchLoss:
-        """The base model with its LoRA (and a head, drawn from the seed alone), on the device.
-        Raises UserError: the model has no such target modules.
-        """
+        """The base model with its LoRA (and a head, drawn from the seed alone), on the device; a UserError if it has
+        no such target modules."""
 
     @abstractmethod
     def batches(self) -> Callable[[int], tuple[Any, ...]]:
@@ -77,79 +67,79 @@ class Finetuning(ABC, Generic[T]):
         """What to say of the scores by step, and what it is no better than, where nothing was learned."""
 
 
-@dataclass
-class Run:
-    """What fine-tuning has collected so far."""
-
-    theta: Tensor  # [N_max, K] states of the window; 0 those still to come
-    steps: Tensor  # [N_max] int64: the step after which each was taken
-    scores: list[tuple[int, float]] = field(default_factory=list)
-    """Validation scores by step; of step 0, before any training."""
-    losses: pd.DataFrame = field(default_factory=pd.DataFrame)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"theta": self.theta, "steps": self.steps, "scores": self.scores}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.theta, self.steps, self.scores = state["theta"], state["steps"], state["scores"]
-
-
-def collect_zoo(finetuning: Finetuning[Any], out: Path) -> None:
-    """Fine-tune and write the zoo folder. Raises UserError: the model has no such target modules."""
-    name = finetuning.name
-    model, run = _train(finetuning)
+def collect_zoo(finetuning: Finetuning, out: Path) -> None:
+    """Fine-tune and write the zoo folder; a UserError if the model has no such target modules."""
+    name, collect = finetuning.name, finetuning.collect
+    model, run, losses = _train(finetuning)
     if rank() > 0:
         return
-    _report(name, *finetuning.verdict(run.scores))
+    said, no_better_than = finetuning.verdict(run["scores"])
+    print(f"{name}: {said}", flush=True)
+    if no_better_than is not None:
+        warning = f"not learned, no better than {no_better_than}; tune finetune in its task file"
+        print(f"warning: {name}: {warning}", flush=True)
+    placed: Any = model.peft_config["default"]
+    config = {
+        "rank": collect.rank,
+        "alpha": collect.alpha,
+        "target_modules": sorted(placed.target_modules),
+        "modules_to_save": head_modules(model),
+        "task_type": task_type_of(model),
+        "task": name,
+        **finetuning.config,
+    }
     with new_directory(out) as folder:
-        write_tensors(folder / THETA, {"theta": run.theta, "steps": run.steps}, _config(finetuning, model))
+        write_tensors(folder / THETA, {"theta": run["theta"], "steps": run["steps"]}, config)
         write_tensors(folder / HEAD, {key: tensor.cpu() for key, tensor in head_state(model).items()})
         layout_of(model).save(folder)
-        _curve(name, run.losses).to_csv(folder / "loss.csv", index=False)
-        scores = pd.DataFrame(run.scores, columns=["step", "score"])
-        _curve(name, scores).to_csv(folder / "validation.csv", index=False)
+        scores = pd.DataFrame(run["scores"], columns=["step", "score"])
+        for file, curve in (("loss.csv", losses), ("validation.csv", scores)):
+            curve.insert(0, "task", name)
+            curve.to_csv(folder / file, index=False)
 
 
-def train_from(
-    finetuning: Finetuning[Any], theta: Tensor, head: Mapping[str, Tensor]
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Fine-tune a LoRA theta [K] and its head, both by PEFT key, on; gives the last state of both."""
-    model, run = _train(finetuning, theta, head)
-    return run.theta[-1], {key: tensor.cpu() for key, tensor in head_state(model).items()}
+def train_from(finetuning: Finetuning, theta: Tensor, head: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Fine-tune a LoRA theta [K] and its head, by PEFT key, on; gives the last state of both."""
+    model, run, _ = _train(finetuning, theta, head)
+    return run["theta"][-1], {key: tensor.cpu() for key, tensor in head_state(model).items()}
 
 
 def _train(
-    finetuning: Finetuning[Any], theta: Tensor | None = None, head: Mapping[str, Tensor] | None = None
-) -> tuple["PeftModel", Run]:
-    """From the first step, or the last resume point, to the end; from a LoRA and a head, or new ones."""
-    task, collect = finetuning.task, finetuning.collect
+    finetuning: Finetuning, theta: Tensor | None = None, head: Mapping[str, Tensor] | None = None
+) -> tuple["PeftModel", Gathered, pd.DataFrame]:
+    """From the first step, or the last resume point, to the end; from a LoRA and a head, or new ones.
+
+    Gathers theta [N_max, K], the states of the window; steps [N_max] int64, after which each was taken; and scores, the
+    validation scores by step, of which step 0 is before any training. The last that it gives is the curve of losses.
+    """
+    finetune, collect = finetuning.finetune, finetuning.collect
     loss = finetuning.start()
     model = loss.model
     draw_lora(model, collect.seed, collect.factors)
     layout, count = layout_of(model), collect.max_checkpoints
     if theta is not None:
         _load(model, {**unflatten(theta, layout), **(head or {})})
-    run = Run(torch.zeros(count, layout.K), torch.zeros(count, dtype=torch.int64))
+    run = Gathered(theta=torch.zeros(count, layout.K), steps=torch.zeros(count, dtype=torch.int64), scores=[])
 
     def after_step(done: int) -> None:
-        index, rest = divmod(done - task.finetune.steps, collect.every)
-        if done > task.finetune.steps and rest == 0:
-            run.theta[index - 1] = lora_state(model, layout)
-            run.steps[index - 1] = done
+        index, rest = divmod(done - finetune.steps, collect.every)
+        if done > finetune.steps and rest == 0:
+            run["theta"][index - 1] = lora_state(model, layout)
+            run["steps"][index - 1] = done
         if rank() == 0 and (done % collect.validate_every == 0 or done == finetuning.steps):
-            run.scores.append((done, finetuning.score(model)))
+            run["scores"].append((done, finetuning.score(model)))
 
     parameters = dict(model.named_parameters())
     loras = [p for key, p in parameters.items() if ".lora_" in key and p.requires_grad]
-    groups = [{"params": loras, "lr": task.finetune.lr}]
-    schedules = [lora_schedule(task.finetune, collect)]
+    groups = [{"params": loras, "lr": finetune.lr}]
+    schedules = [lora_schedule(finetune, collect)]
     if trained := [p for key, p in parameters.items() if "modules_to_save" in key]:
         groups.append({"params": trained, "lr": finetuning.head_lr})
-        schedules.append(head_schedule(task.finetune))
-    optimizer = torch.optim.AdamW(groups, weight_decay=task.finetune.weight_decay, fused=True)
+        schedules.append(head_schedule(finetune))
+    optimizer = torch.optim.AdamW(groups, weight_decay=finetune.weight_decay, fused=True)
     batches = finetuning.batches()
     torch.manual_seed(collect.seed)  # of dropout
-    run.losses = fit(
+    losses = fit(
         loss,
         lambda network, step: network(*batches(step)),
         optimizer,
@@ -162,7 +152,7 @@ def _train(
         state=[run],
         rate=f"{finetuning.name}: finetune.lr",
     )
-    return model, run
+    return model, run, losses
 
 
 # --- rates --------------------------------------------------------------------------------------
@@ -174,15 +164,16 @@ def lora_schedule(finetune: Finetune, collect: Collect) -> Schedule:
     There it is constant, so that the window does not hold N copies of one checkpoint.
     """
     window = (collect.lr or finetune.lr) / finetune.lr
-    return lambda step: _rise(step, finetune) if step < finetune.steps else window
+    return lambda step: rise(step, finetune) if step < finetune.steps else window
 
 
 def head_schedule(finetune: Finetune) -> Schedule:
     """The head's rate rises as the LoRA's and falls to 0 where the window opens: all states have the same head."""
-    return lambda step: _rise(step, finetune) * max(0.0, 1 - step / finetune.steps)
+    return lambda step: rise(step, finetune) * max(0.0, 1 - step / finetune.steps)
 
 
-def _rise(step: int, finetune: Finetune) -> float:
+def rise(step: int, finetune: Finetune) -> float:
+    """The factor of a rate in its warm-up, and 1 after it."""
     return min(1.0, (step + 1) / max(1, round(finetune.warmup * finetune.steps)))
 
 
@@ -252,32 +243,3 @@ def task_type_of(model: "PeftModel") -> str | None:
     """PEFT's name for what a PEFT model does, if it has one."""
     found = model.peft_config["default"].task_type
     return None if found is None else str(getattr(found, "value", found))
-
-
-# --- prints and files ---------------------------------------------------------------------------
-
-
-def _report(name: str, said: str, no_better_than: str | None) -> None:
-    print(f"{name}: {said}", flush=True)
-    if no_better_than is not None:
-        warning = f"not learned, no better than {no_better_than}; tune finetune in its task file"
-        print(f"warning: {name}: {warning}", flush=True)
-
-
-def _config(finetuning: Finetuning[Any], model: "PeftModel") -> dict[str, Any]:
-    """What the zoo's file says of its states."""
-    placed: Any = model.peft_config["default"]
-    return {
-        "rank": finetuning.collect.rank,
-        "alpha": finetuning.collect.alpha,
-        "target_modules": sorted(placed.target_modules),
-        "modules_to_save": head_modules(model),
-        "task_type": task_type_of(model),
-        "task": finetuning.name,
-        **finetuning.config,
-    }
-
-
-def _curve(name: str, points: pd.DataFrame) -> pd.DataFrame:
-    points.insert(0, "task", name)
-    return points

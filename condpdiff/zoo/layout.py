@@ -65,7 +65,7 @@ class Layout:
         last = max(e.layer for e in self.entries)
         if layers is not None and (layers[1] > last or not chosen):
             raise UserError(f"params.yaml: normalize.layers: found {list(layers)}, allowed: layers 0 to {last}")
-        return Layout.of(chosen), torch.cat([torch.arange(e.offset, e.offset + e.size) for e in chosen])
+        return Layout.of(chosen), torch.cat([torch.arange(self.K)[e.slice] for e in chosen])
 
     def save(self, folder: Path) -> None:
         """Write `layout.json`: a list of entries."""

@@ -19,8 +19,9 @@ from condpdiff.common.files import new_directory, write_tensors
 from condpdiff.common.hardware import device, together
 from condpdiff.common.stage import folder_of, once, part
 from condpdiff.common.task import Finetune
-from condpdiff.common.training import Schedule, fit
+from condpdiff.common.training import Gathered, fit
 from condpdiff.zoo.checkpoints import HEAD, THETA
+from condpdiff.zoo.collect import rise
 from condpdiff.zoo.layout import Layout
 from condpdiff.zoo.settings import Collect
 
@@ -59,13 +60,46 @@ class ManyFinetuning(ABC):
         """On each member's own training rows, `batch_size` a step; they depend on the seed, the member and the step."""
 
 
-def finetune_many(losses: Losses, start: Tensor, trained: Tensor, finetune: Finetune, what: str) -> Tensor:
-    """LoRAs [S, K] after `finetune.steps` steps of Adam from `start` [S, K]: the rate rises, then falls to 0.
+def finetune_many(
+    losses: Losses,
+    start: Tensor,
+    trained: Tensor,
+    finetune: Finetune,
+    what: str,
+    window: tuple[int, float] = (0, 0.0),
+    after_step: Callable[[int, Tensor], None] = lambda done, theta: None,
+    **resume: Any,
+) -> Tensor:
+    """LoRAs [S, K] after `finetune.steps` steps of Adam from `start` [S, K]: the rate rises, then falls along a cosine.
 
     Args:
         trained: [K], as `ManyFinetuning.trained`.
+        window: steps after those, and the factor of their rate, to which it falls.
+        after_step: called with the number of steps done, and theta [S, K].
+        resume: `resume` and `state` of `fit`.
     """
-    return _fit(losses, Loras(start, trained), finetune, finetune.steps, lambda step: _rate(step, finetune, 0.0), what)
+    more, last = window
+
+    def rate(step: int) -> float:
+        if step >= finetune.steps:
+            return last
+        return rise(step, finetune) * (last + (1 - last) * (0.5 + 0.5 * math.cos(math.pi * step / finetune.steps)))
+
+    loras = Loras(start, trained).to(device())
+    optimizer = torch.optim.AdamW(loras.parameters(), lr=finetune.lr, weight_decay=finetune.weight_decay, fused=True)
+    # Not clipped: a norm over all members would let each one feel its neighbours.
+    fit(
+        loras,
+        lambda network, step: network(losses, step),
+        optimizer,
+        steps=finetune.steps + more,
+        what=what,
+        schedule=rate,
+        after_step=lambda done: after_step(done, loras.theta),
+        clip=None,
+        **resume,
+    )
+    return loras.theta.detach().cpu()
 
 
 def collect_many(family: ManyFinetuning, name: str, finetune: Finetune, collect: Collect, out: Path) -> None:
@@ -76,21 +110,15 @@ def collect_many(family: ManyFinetuning, name: str, finetune: Finetune, collect:
     """
     steps, n = collect.steps or finetune.steps, collect.max_checkpoints
     finetune = finetune.model_copy(update={"steps": steps})
-    groups = _groups(family.count)
     first, count = part()
     parts = []
-    for members in groups[first::count]:
+    for members in _groups(family.count)[first::count]:
         what = f"{name} {members[0]}-{members[-1]}"
         parts.append(once(what, partial(_group, family, members, what, finetune, collect)))
     if count > 1:
         return
     with new_directory(out) as folder:
-        placed: dict[str, Any] = {
-            "rank": collect.rank,
-            "alpha": collect.alpha,
-            "factors": collect.factors,
-            "modules_to_save": [],
-        }
+        placed = {**collect.model_dump(include={"rank", "alpha", "factors"}), "modules_to_save": []}
         config = {**placed, "task": name, **family.config}
         write_tensors(folder / THETA, {"theta": torch.cat([part["theta"] for part in parts])}, config)
         write_tensors(folder / HEAD, {})
@@ -124,66 +152,23 @@ def _groups(count: int) -> list[list[int]]:
     return [list(range(q, min(q + size, count))) for q in range(0, count, size)]
 
 
-class _Kept:
-    """What the fine-tuning of a group gathers."""
-
-    def __init__(self) -> None:
-        self.theta: list[Tensor] = []  # [S, K] each: the states of the window
-        self.losses: list[Tensor] = []  # [S] each: of every step
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"theta": self.theta, "losses": self.losses}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.theta, self.losses = state["theta"], state["losses"]
-
-
 def _group(
     family: ManyFinetuning, members: list[int], what: str, finetune: Finetune, collect: Collect
 ) -> dict[str, Tensor]:
     """theta [S, N, K] and losses [steps, S] of members that are fine-tuned side by side."""
-    losses, kept = family.losses(members, finetune.batch_size, collect.seed), _Kept()
-    every, window = collect.every, (collect.lr or finetune.lr) / finetune.lr
+    losses = family.losses(members, finetune.batch_size, collect.seed)
+    kept = Gathered(theta=[], losses=[])  # [S, K] each: the states of the window; [S] each: of every step
 
     def recorded(theta: Tensor, step: int) -> Tensor:
         found = losses(theta, step)
-        kept.losses.append(found.detach().cpu())
+        kept["losses"].append(found.detach().cpu())
         return found
 
     def keep(done: int, theta: Tensor) -> None:
-        if done > finetune.steps and (done - finetune.steps) % every == 0:
-            kept.theta.append(theta.detach().cpu().clone())
+        if done > finetune.steps and (done - finetune.steps) % collect.every == 0:
+            kept["theta"].append(theta.detach().cpu().clone())
 
-    total = finetune.steps + collect.max_checkpoints * every
-    start = family.start.repeat(len(members), 1)
-    more: Any = {"after_step": keep, "resume": folder_of(what), "state": [kept]}
-    loras, rate = Loras(start, family.trained), lambda step: _rate(step, finetune, window)
-    _fit(recorded, loras, finetune, total, rate, what, **more)
-    return {"theta": torch.stack(kept.theta, dim=1), "losses": torch.stack(kept.losses)}
-
-
-def _fit(
-    losses: Losses,
-    loras: Loras,
-    finetune: Finetune,
-    steps: int,
-    schedule: Schedule,
-    what: str,
-    after_step: Callable[[int, Tensor], None] | None = None,
-    **resume: Any,
-) -> Tensor:
-    loras = loras.to(device())
-    optimizer = torch.optim.AdamW(loras.parameters(), lr=finetune.lr, weight_decay=finetune.weight_decay, fused=True)
-    after = (lambda done: None) if after_step is None else (lambda done: after_step(done, loras.theta))
-    loss = lambda network, step: network(losses, step)  # noqa: E731
-    # Not clipped: a norm over all members would let each one feel its neighbours.
-    fit(loras, loss, optimizer, steps=steps, what=what, schedule=schedule, after_step=after, clip=None, **resume)
-    return loras.theta.detach().cpu()
-
-
-def _rate(step: int, finetune: Finetune, window: float) -> float:
-    """Rises over the warm-up and falls along a cosine to `window`, where it stays."""
-    if step >= finetune.steps:
-        return window
-    rise = min(1.0, (step + 1) / max(1, round(finetune.warmup * finetune.steps)))
-    return rise * (window + (1 - window) * (0.5 + 0.5 * math.cos(math.pi * step / finetune.steps)))
+    window = collect.max_checkpoints * collect.every, (collect.lr or finetune.lr) / finetune.lr
+    start, resume = family.start.repeat(len(members), 1), folder_of(what)
+    finetune_many(recorded, start, family.trained, finetune, what, window, keep, resume=resume, state=[kept])
+    return {"theta": torch.stack(kept["theta"], dim=1), "losses": torch.stack(kept["losses"])}

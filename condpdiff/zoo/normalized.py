@@ -104,17 +104,15 @@ def moments_of(zoos: Mapping[str, RowFile]) -> dict[str, Moments]:
 
 
 def statistics_of(method: str, zoos: dict[str, Moments], layout: Layout) -> dict[str, Statistics]:
-    """Statistics of every task by `normalize.method`, from the moments of its theta [N, K].
-
-    `shared` is one frame for all tasks: w says which task it is by where it lies, and a checkpoint's own spread is the
-    unit, beside which an error that is small against the distance between tasks is large.
-    """
+    """Statistics of every task by `normalize.method`, from the moments of its theta [N, K]."""
     if method == "task":  # per coordinate over a task's own checkpoints: decoding zeros gives the soup
         return {task: own.statistics() for task, own in zoos.items()}
     if method in ("task_tensor", "task_scalar"):  # one mean and std for each LoRA tensor of a task, or for all of them
         parts = [e.slice for e in layout.entries] if method == "task_tensor" else [slice(0, layout.K)]
         return {task: _constant_over(parts, own) for task, own in zoos.items()}
-    if method == "shared":  # per coordinate the mean over the tasks' means, and the root of the mean variance in a task
+    # Per coordinate the mean over the tasks' means, and the root of the mean variance in a task: w says which task it
+    # is by where it lies, in units of a checkpoint's own spread.
+    if method == "shared":
         centres = reduce(Moments.merge, (Moments(1, m.mean, torch.zeros_like(m.m2)) for m in zoos.values()))
         within = reduce(Moments.merge, (Moments(m.count, torch.zeros_like(m.mean), m.m2) for m in zoos.values()))
         one = Statistics(centres.statistics().mean, within.statistics().std)

@@ -36,10 +36,8 @@ def rated(count: int, every: int) -> list[int]:
 
 
 def rate(scorer: "Scorer", theta: Tensor, every: int, what: str) -> pd.DataFrame:
-    """Columns checkpoint, loss, rated (0 or 1) of theta [N, K]: the mean loss on the scorer's rows called `loss`.
-
-    Between rated checkpoints the loss is interpolated linearly.
-    """
+    """Columns checkpoint, loss, rated (0 or 1) of theta [N, K]: the mean loss on the scorer's rows called `loss`, or
+    between rated checkpoints what is interpolated linearly."""
     checkpoints, losses = rated(len(theta), every), []
     for checkpoint in tqdm(checkpoints, desc=what, unit="checkpoint"):
         scorer.merge(theta[checkpoint])
@@ -76,10 +74,8 @@ def performance_of(loss: np.ndarray, kind: str) -> np.ndarray:
 
 
 def load_performance(folder: Path, counts: dict[str, int], kind: str) -> dict[str, np.ndarray] | None:
-    """p [N] of the last N = `counts[task]` checkpoints of every task; None for `kind: none`, which reads nothing.
-
-    Raises a UserError where a table can't be read or has fewer checkpoints.
-    """
+    """p [N] of the last N = `counts[task]` checkpoints of every task, None for `kind: none`; a UserError where a table
+    can't be read or has fewer checkpoints."""
     if kind == "none":
         return None
     found = {}

@@ -15,12 +15,11 @@ from condpdiff.common.settings import Section
 class Collect(Section):
     rank: PositiveInt  # r of the LoRA matrices A [r, in] and B [out, r]
     alpha: PositiveFloat  # the update is (alpha / r) B A
+    # Which matrices are trained and generated; the others stay as they were drawn, and those that train start at 0.
     factors: Literal["both", "A", "B"] = "both"
-    """Which matrices are trained and generated; the others stay as they were drawn, and those that train start at 0."""
+    # Suffixes of the modules that get a LoRA; `auto`: all attention projections of the model type.
     target_modules: Literal["auto"] | list[str] = "auto"
-    """Suffixes of the modules that get a LoRA; `auto`: all attention projections of the model type."""
-    steps: PositiveInt | None = None
-    """Steps before the window for every task; null: each task file's own `finetune.steps`."""
+    steps: PositiveInt | None = None  # before the window, for every task; null: each task's own `finetune.steps`
     max_checkpoints: PositiveInt  # N_max: the last states kept, one every `every` steps
     every: PositiveInt = 1  # steps between two kept states
     lr: PositiveFloat | None = None  # learning rate inside the window; null: the task's own `finetune.lr`
@@ -32,13 +31,12 @@ SHARED = ("shared", "batch", "none")  # methods by which all tasks have the same
 
 
 class Normalize(Section):
+    # Which z-score (the paper's Table 4a); see `condpdiff.zoo.normalized`.
     method: Literal["shared", "task", "task_tensor", "task_scalar", "batch", "none"]
-    """Which z-score (DESIGN of the paper's Table 4a); see `condpdiff.zoo.normalized`."""
     n_checkpoints: PositiveInt  # N: the last N of the collected checkpoints (Table 3)
-    train_members: PositiveInt | None = None
-    """Of every family, the members that generators are trained on at most; null: all that its file says."""
+    train_members: PositiveInt | None = None  # of every family, at most; null: all that its file says
+    # First and last layer generated, both included; the rest of a vector is the task's soup (Table 4c).
     layers: Literal["all"] | tuple[int, int] = "all"
-    """First and last layer generated, both included; the rest of a vector is the task's soup (Table 4c)."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "Normalize":
@@ -49,5 +47,5 @@ class Normalize(Section):
 
 class Performance(Section):
     rows: PositiveInt  # held-out training rows that a checkpoint's loss is the mean over
+    # Every so many-th checkpoint is rated, and the last one; between rated ones the loss is interpolated linearly.
     every: PositiveInt = 1
-    """Every so many-th checkpoint is rated, and the last one; between rated ones the loss is interpolated linearly."""

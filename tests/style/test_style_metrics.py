@@ -1,6 +1,5 @@
 """Fréchet distances: the published feature network and formula, and one line where there is no distance."""
 
-import re
 import warnings
 from io import BytesIO
 from pathlib import Path

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from condpdiff.common.files import read_tensors
 from condpdiff.common.settings import parse
 from condpdiff.common.stage import FOLDER
-from condpdiff.common.task import Task
+from condpdiff.common.task import Finetune
 from condpdiff.common.training import SAVE_AFTER
 from condpdiff.zoo import collect as module
 from condpdiff.zoo.checkpoints import HEAD, THETA, load_zoo
@@ -52,15 +52,15 @@ class SquareLoss(BatchLoss):
         return (self.model(nn.functional.dropout(x, 0.1)) - x.sum(1)).square().mean()
 
 
-class Toy(Finetuning[Task]):
+class Toy(Finetuning):
     """Learns a sum; ends when it is asked for a batch more than `fails_at`."""
 
     head_lr = 0.02
 
     def __init__(self, outputs: int, fails_at: int, finetune: dict[str, Any], **collect: Any) -> None:
         settings = {"steps": OPENS, "batch_size": 4, "lr": 0.01} | finetune
-        task = {"data": {}, "condition": {}, "metrics": ["error"], "finetune": settings}
-        super().__init__("toy", parse(Task, task, "toy.yaml"), make_collect(target_modules=["one", "two"], **collect))
+        asked = make_collect(target_modules=["one", "two"], **collect)
+        super().__init__("toy", parse(Finetune, settings, "toy.yaml"), asked)
         self.outputs, self.left = outputs, fails_at
         self.config = {"num_outputs": outputs}
         self.seen: list[dict[str, Tensor]] = []
@@ -174,8 +174,8 @@ def test_every_lora_starts_from_one_a_whatever_the_head_and_another_seed_from_an
 
 def test_rates_of_lora_and_head() -> None:
     toy = Toy(2, 0, {"steps": 100, "warmup": 0.1, "lr": 0.01}, lr=0.001)
-    lora = [0.01 * lora_schedule(toy.task.finetune, toy.collect)(step) for step in range(120)]
-    head = [head_schedule(toy.task.finetune)(step) for step in range(120)]
+    lora = [0.01 * lora_schedule(toy.finetune, toy.collect)(step) for step in range(120)]
+    head = [head_schedule(toy.finetune)(step) for step in range(120)]
     assert lora[0] == pytest.approx(0.001)
     assert lora[9] == lora[99] == pytest.approx(0.01)
     assert lora[100:] == pytest.approx([0.001] * 20)  # constant in the window: N different states
