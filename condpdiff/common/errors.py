@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+# What each extra of pyproject.toml has that a plain installation lacks, by the name that is imported.
 EXTRAS = {
     "app": ("gradio",),
     "pipeline": (
@@ -16,7 +17,6 @@ EXTRAS = {
     ),
     "style": ("cleanfid", "onnxruntime"),
 }
-"""What each extra of pyproject.toml has that a plain installation lacks, by the name that is imported."""
 UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 

@@ -20,8 +20,8 @@ from condpdiff.common.errors import UserError
 from condpdiff.common.hardware import compiled, device, rank, world
 
 LOG_EVERY = 20
+# The variable that holds the least seconds between two resume points, which take a twentieth of the time at most.
 SAVE_AFTER = "CONDPDIFF_SAVE_AFTER"
-"""The variable that holds the least seconds between two resume points, which take a twentieth of the time at most."""
 Schedule = Callable[[int], float]  # steps done -> the factor of a parameter group's rate
 
 

@@ -4,7 +4,7 @@ Either's pooled last features tell what is on a picture. A style lives in early 
 takes means and deviations of every block of EfficientNet-Lite0, and quantiles of the colours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ QUANTILES = 7
 def load_encoder(settings: Condition) -> Encode:
     """The encoder that `condition.encoder` and `condition.model` name: draws uint8 [images, H, W, 3] -> [V, d] float32;
     a UserError if its weights can't be had."""
-    network = (_resnet18 if settings.encoder == "resnet18" else _lite0)(settings.model)
+    network: Any = (_resnet18 if settings.encoder == "resnet18" else _lite0)(settings.model)
 
     def encode(draws: Sequence[np.ndarray]) -> Tensor:
         if settings.encoder == "lite0_depths":
@@ -37,22 +37,6 @@ def load_encoder(settings: Condition) -> Encode:
         return unit_variance(torch.stack(means))
 
     return encode
-
-
-class ResNet18(nn.Module):
-    """torchvision's ResNet18 without its classifier, behind the preprocessing that its weights were trained with."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        from torchvision.models import ResNet18_Weights, resnet18
-
-        self.network = resnet18()
-        self.network.fc = nn.Identity()
-        self.transform = ResNet18_Weights[TORCHVISION].transforms(antialias=True)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """float32 [V, 3, H, W] in [0, 255] -> [V, 512] float32."""
-        return self.network(self.transform(images / 255))
 
 
 @torch.inference_mode()
@@ -69,22 +53,27 @@ def depth_features(network: Lite0, images: np.ndarray) -> Tensor:
     return torch.cat([*found, colours]).cpu()
 
 
-def _lite0(model: str) -> Any:
+def _lite0(model: str) -> Lite0:
     content, where = _local(model, "efficientnet_lite0", f"package:{LITE0_PACKAGE}"), f"{KEY}: {model}"
     if content is None:
         content = read_member(LITE0_PACKAGE, LITE0_MEMBER)
     return lite0_of(lite0_state(content, where), where)
 
 
-def _resnet18(model: str) -> Any:
+def _resnet18(model: str) -> Callable[[Tensor], Tensor]:
+    """Images float32 [V, 3, H, W] in [0, 255] -> [V, 512], behind the preprocessing that the weights are of."""
+    from torchvision.models import ResNet18_Weights, resnet18
+
     content, where = _local(model, "resnet18", f"torchvision:{TORCHVISION}"), f"{KEY}: {model}"
     state = _download(model) if content is None else read_state(content, where)
-    network = ResNet18()
+    network, transform = resnet18(), ResNet18_Weights[TORCHVISION].transforms(antialias=True)
+    network.fc = nn.Identity()
     try:
-        network.network.load_state_dict({key: value for key, value in state.items() if not key.startswith("fc.")})
+        network.load_state_dict({key: value for key, value in state.items() if not key.startswith("fc.")})
     except RuntimeError:
         raise UserError(f"{where}: found other weights, allowed: those of ResNet18") from None
-    return network.to(device()).eval()
+    network = network.to(device()).eval()
+    return lambda images: network(transform(images / 255))
 
 
 def _local(model: str, encoder: str, published: str) -> bytes | None:

@@ -7,7 +7,7 @@ FID is the one on Inception's, as clean-fid takes them.
 import io
 import pickle  # its errors alone  # nosec B403
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,7 +124,7 @@ def read_state(content: bytes, where: str) -> dict[str, Tensor]:
 
 
 @torch.inference_mode()
-def features(network: nn.Module, images: np.ndarray) -> np.ndarray:
+def features(network: Callable[[Tensor], Tensor], images: np.ndarray) -> np.ndarray:
     """uint8 [V, H, W, 3] -> [V, d] float32, in batches; a UserError if one is no number: the weights are broken."""
     found = []
     for start in range(0, len(images), BATCH):

@@ -25,17 +25,16 @@ from condpdiff.zoo.collect import rise
 from condpdiff.zoo.layout import Layout
 from condpdiff.zoo.settings import Collect
 
+# theta [S, K] of S members and a step's number -> their mean losses [S] on that step's batches
 Losses = Callable[[Tensor, int], Tensor]
-"""theta [S, K] of S members and a step's number -> their mean losses [S] on that step's batches."""
 TOGETHER = 12  # members that are fine-tuned side by side
 RATING_SEED = 1_000_003  # of the draws that checkpoints are rated on: training never drew them
 
 
 class Loras(nn.Module):
-    """Theta [S, K] as what is trained; all of a base model's own weights stand still."""
+    """Theta [S, K] as what is trained, but where `trained` [K] is 0; all of a base model's weights stand still."""
 
     def __init__(self, theta: Tensor, trained: Tensor) -> None:
-        """Args: theta: [S, K]; trained: [K], 0 where they stand still."""
         super().__init__()
         self.theta = nn.Parameter(theta.clone())
         self.register_buffer("trained", trained)
@@ -104,10 +103,7 @@ def finetune_many(
 
 def collect_many(family: ManyFinetuning, name: str, finetune: Finetune, collect: Collect, out: Path) -> None:
     """Fine-tune all members and write the zoo folder: theta [Q, N, K], layout.json and an empty head.
-
-    One of several parts (`stage.PART`) leaves its groups for the run that writes the folder.
-    Raises UserError: the part is none.
-    """
+    One of several parts (`stage.PART`) leaves its groups for the run that writes the folder."""
     steps, n = collect.steps or finetune.steps, collect.max_checkpoints
     finetune = finetune.model_copy(update={"steps": steps})
     first, count = part()

@@ -28,10 +28,8 @@ from condpdiff.zoo.layout import layout_of
 from tests.messages import message_of
 from tests.stand_ins import HIDDEN, save_base, save_tokenizer
 
-SIZE = 32
-"""Pixels a side of the stand-in's images; its latents are 8 x 8."""
-CAPTIONS = ["the film was good", "a really awful plot", "lovely", "the plot was poor"]
-"""Captions in words that the stand-in's tokenizer knows."""
+SIZE = 32  # pixels a side of the stand-in's images; its latents are 8 x 8
+CAPTIONS = ["the film was good", "a really awful plot", "lovely", "the plot was poor"]  # in words that it knows
 TRANSFORMER: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 8, "in_channels": 4, "out_channels": 4}
 TRANSFORMER |= {"num_layers": 2, "cross_attention_dim": 16, "sample_size": 8, "patch_size": 2}
 TRANSFORMER |= {"caption_channels": HIDDEN, "norm_type": "ada_norm_single"}

@@ -13,8 +13,6 @@ from condpdiff.common.settings import parse
 from condpdiff.diffusion.conditions import unit_variance
 from condpdiff.diffusion.settings import Condition
 from condpdiff.style.encoder import LITE0_PACKAGE, depth_features, load_encoder
-from condpdiff.style.families import drawing
-from condpdiff.style.images import shrink
 from condpdiff.style.metrics import features, lite0_of
 from tests.messages import message_of
 from tests.style.stand_ins_style import make_images, random_lite0
@@ -90,21 +88,6 @@ def test_unreachable_torchvision_weights_name_the_part_and_the_local_way(monkeyp
     message = refusal("resnet18", "torchvision:IMAGENET1K_V1")
     assert "image encoder 'torchvision:IMAGENET1K_V1' can't be loaded (Name or service not known)" in message
     assert message.endswith("give it locally as local-file:PATH")
-
-
-# --- every depth --------------------------------------------------------------------------------
-
-
-def test_features_of_every_depth_tell_gradings_apart_by_more_than_crops() -> None:
-    """The real network: random weights see colours, and no more."""
-    crops = [drawing.contents(seed)[1] for seed in range(2)]
-    draws = [shrink(drawing.render(own, drawing.draw("grading", style, 0)), 64) for style in range(4) for own in crops]
-    found = load("lite0_depths", PACKAGE)(draws)
-    assert found.shape == (8, 3637) and found.dtype == torch.float32 and found.isfinite().all()
-    off = torch.cdist(found, found).reshape(4, 2, 4, 2)
-    own = max(float(off[i, 0, i, 1]) for i in range(4))
-    others = min(float(off[i, :, j].min()) for i in range(4) for j in range(i))
-    assert 0 < own < others
 
 
 def test_features_of_every_depth_are_as_many_for_any_pictures_and_end_in_quantiles_of_the_colours() -> None:

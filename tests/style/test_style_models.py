@@ -15,7 +15,6 @@ from condpdiff.common.settings import read_yaml
 from condpdiff.style import models
 from condpdiff.style.models import ATTENTION, PARTS, Examples, to_tensor
 from condpdiff.zoo.adapters import export_adapter
-from condpdiff.zoo.checkpoints import Zoo
 from condpdiff.zoo.layout import flatten, layout_of, unflatten
 from tests.messages import message_of
 from tests.style.stand_ins_style import CAPTIONS, SIZE, TRANSFORMER, make_images, make_style_rows, make_style_zoo
@@ -157,14 +156,12 @@ def test_padding_of_a_caption_does_not_matter(changes: dict[str, int]) -> None:
     assert not torch.allclose(one, errors())
 
 
-@pytest.fixture
-def zoo(base: Path) -> Zoo:
-    return make_style_zoo(base, 3)
-
-
-def test_exported_adapter_loads_into_the_pipeline_as_the_merged_weights(base: Path, zoo: Zoo, tmp_path: Path) -> None:
+def test_exported_adapter_loads_into_the_pipeline_as_the_merged_weights_and_its_card_s_code_runs(
+    base: Path, tmp_path: Path
+) -> None:
+    zoo = make_style_zoo(base, 3)
     theta, layout = 3 * zoo.theta, zoo.layout
-    export_adapter(tmp_path, theta[1], zoo, str(base), "data/adapters/waves")
+    export_adapter(tmp_path, theta[1], zoo, str(base), str(tmp_path))
 
     pipe = PixArtAlphaPipeline.from_pretrained(base)
     pipe.transformer = PeftModel.from_pretrained(pipe.transformer, tmp_path).eval()
@@ -180,9 +177,6 @@ def test_exported_adapter_loads_into_the_pipeline_as_the_merged_weights(base: Pa
     by_peft, by_hand, without = (models.generate(each, *embedded(base), [0, 1], 3, 1.0).astype(int) for each in pipes)
     assert np.abs(by_peft - by_hand).max() <= 1 and np.abs(by_peft - without).max() > 20
 
-
-def test_card_of_an_adapter_shows_code_that_runs(base: Path, zoo: Zoo, tmp_path: Path) -> None:
-    export_adapter(tmp_path, zoo.theta[0], zoo, str(base), str(tmp_path))
     code = (tmp_path / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
     # The stand-in's text encoder has 66 positions, and two steps do.
     code = code.replace("use_res", "max_sequence_length=32, num_inference_steps=2, use_res")

@@ -63,8 +63,7 @@ class Toy(Finetuning):
         super().__init__("toy", parse(Finetune, settings, "toy.yaml"), asked)
         self.outputs, self.left = outputs, fails_at
         self.config = {"num_outputs": outputs}
-        self.seen: list[dict[str, Tensor]] = []
-        """Weights of the model, whenever it was scored."""
+        self.seen: list[dict[str, Tensor]] = []  # weights of the model, whenever it was scored
 
     def start(self) -> BatchLoss:
         torch.manual_seed(100)
