@@ -42,20 +42,6 @@ def rate(scorer: "Scorer", theta: Tensor, every: int, what: str) -> pd.DataFrame
     return pd.DataFrame({"checkpoint": every_one, "loss": loss, "rated": is_rated.astype(int)})
 
 
-def read_performance(path: Path) -> pd.DataFrame:
-    """The table of a file that `rate` made, oldest first; a UserError where it is absent, broken or has no numbers."""
-    try:
-        frame = pd.read_csv(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `dvc repro` from score-zoo") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable table ({error})") from None
-    if not {"checkpoint", "loss"} <= set(frame.columns) or frame.isna().any(axis=None):
-        found = ", ".join(frame.columns)
-        raise UserError(f"{path}: found columns {found}, needed: checkpoint, loss, all of them numbers")
-    return frame
-
-
 def performance_of(loss: np.ndarray, kind: str) -> np.ndarray:
     """loss [N] of a task's checkpoints -> p [N] float32 in 0..1, 1 the best.
 
@@ -76,8 +62,16 @@ def load_performance(folder: Path, counts: dict[str, int], kind: str) -> dict[st
     found = {}
     for task, n in counts.items():
         path = folder / f"{task}.csv"
-        loss = read_performance(path)["loss"].to_numpy(dtype=np.float64)
-        if len(loss) < n:
-            raise UserError(f"{path}: found {len(loss)} checkpoints, needed: {n}; run `dvc repro` from score-zoo")
-        found[task] = performance_of(loss[-n:], kind)
+        try:
+            frame = pd.read_csv(path)
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such file; run `dvc repro` from score-zoo") from None
+        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: not a readable table ({error})") from None
+        if not {"checkpoint", "loss"} <= set(frame.columns) or frame.isna().any(axis=None):
+            columns = ", ".join(frame.columns)
+            raise UserError(f"{path}: found columns {columns}, needed: checkpoint, loss, all of them numbers")
+        if len(frame) < n:
+            raise UserError(f"{path}: found {len(frame)} checkpoints, needed: {n}; run `dvc repro` from score-zoo")
+        found[task] = performance_of(frame["loss"].to_numpy(dtype=np.float64)[-n:], kind)
     return found
