@@ -9,7 +9,7 @@ import pandas as pd
 from condpdiff.common.errors import UserError
 from condpdiff.evaluate.settings import DROPPED, NONSENSE
 from condpdiff.report.blocks import Block, Section, Table, number, signed
-from condpdiff.report.evaluation import FEWEST, WORDS, read_csv, student
+from condpdiff.report.evaluation import FEWEST, read_csv, student
 from condpdiff.zoo.settings import SHARED
 
 OTHERS, STATISTICS_OF_OTHERS = "other tasks' conditions", "other tasks' statistics"
@@ -72,8 +72,11 @@ def verdict(found: Probed) -> list[str]:
         said = f"{signed(difference.value)} points"
         if difference.known:
             said += f", 95 % interval {signed(difference.low)} to {signed(difference.high)}"
-            not_used, against = f"The {subject} {are} **not measurably used**", f"The {subject} work{s} **against the task**"
-            says = dict(zip(WORDS, (used, not_used, against), strict=True))[difference.word]
+            says = {
+                "beats": used,
+                "ties with": f"The {subject} {are} **not measurably used**",
+                "loses to": f"The {subject} work{s} **against the task**",
+            }[difference.word]
         else:
             said += f"; by task {signed(minus.mean().min())} to {signed(minus.mean().max())}"
             says = f"Whether the {subject} {are} used **can't be told** from {count}"
@@ -90,8 +93,8 @@ def sections(found: Probed, label: str, nonsense: str, method: str) -> list[Sect
     known = found.contrasts
     caption = (
         f"Mean score of {_counted(found.samples, 'LoRA')} a cell: generated under the row's condition, denormalised by "
-        f"the column's statistics and scored on it ({label}). Where a column's cells are alike, the statistics make the "
-        "LoRA and the condition does not."
+        f"the column's statistics and scored on it ({label}). Where a column's cells are alike, the statistics make "
+        "the LoRA and the condition does not."
     )
     caption += f" With `normalize.method: {method}` all tasks have the same statistics." if method in SHARED else ""
     caption += f" nonsense: {nonsense}." if NONSENSE in known else ""
@@ -104,8 +107,8 @@ def sections(found: Probed, label: str, nonsense: str, method: str) -> list[Sect
         caption += "those above do not, the statistics choose the task."
         blocks.append(_matrix(caption, "statistics", found.statistics))
     if known:
-        caption = "A task's own score minus that under what the row names, from the same noise. The interval of the mean "
-        caption += f"is of Student's t over tasks (95 %); below {FEWEST} tasks there is none."
+        caption = "A task's own score minus that under what the row names, from the same noise. The interval of the "
+        caption += f"mean is of Student's t over tasks (95 %); below {FEWEST} tasks there is none."
         rows = [[name, *map(signed, minus.mean()), str(student(minus.mean()))] for name, minus in known.items()]
         blocks.append(Table(caption, ["own minus", *found.conditions, "mean of tasks"], rows))
     return [Section("condition", "What the condition does", blocks)]

@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from condpdiff.common.settings import PARAMS
+from condpdiff.experiments.launch import words
 from condpdiff.experiments.params import fingerprint, load_params
 from condpdiff.experiments.presets import override
 from condpdiff.experiments.study_plan import SIZES, about, load_study, pick_rows, study_names
-from condpdiff.experiments.launch import words
 from tests.messages import message_of
 
 FILE = "a task's file"
