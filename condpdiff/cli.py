@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 from typer.core import TyperGroup
 
 from condpdiff.common.errors import UserError, run
@@ -102,13 +103,14 @@ def describe_command(
       condpdiff describe --preset roberta-base-r2
       condpdiff describe --json | jq .lora.K
     """
-    from condpdiff.experiments.describe import describe, render
+    from condpdiff.experiments.describe import describe
     from condpdiff.experiments.params import load_params
     from condpdiff.experiments.presets import load_preset
 
     loaded = load_preset(preset) if preset else None
     found = describe(loaded.params, loaded.tasks) if loaded else describe(*load_params())
-    typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else render(found))
+    text = yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=100)
+    typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else text.rstrip())
 
 
 @app.command("launch")
