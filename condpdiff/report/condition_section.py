@@ -32,7 +32,7 @@ class Probed:
         under = {OTHERS: self.conditions.loc[self.statistics.index].mask(mine)}
         under |= {name: self.conditions.loc[[name]] for name in (NONSENSE, DROPPED) if name in self.conditions.index}
         under[STATISTICS_OF_OTHERS] = self.statistics.mask(mine)
-        return {name: own - scores for name, scores in under.items() if scores.notna().any(axis=None)}
+        return {name: scores.rsub(own) for name, scores in under.items() if scores.notna().any(axis=None)}
 
 
 def read_probe(root: Path) -> Probed:

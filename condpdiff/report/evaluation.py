@@ -254,15 +254,16 @@ def pivot(summary: Summary, field: str) -> pd.DataFrame:
 
 def averages(summary: Summary, field: str = "selected") -> pd.Series:
     """arm -> mean over tasks of one field."""
-    return pivot(summary, field).loc[AVERAGE]
+    return pivot(summary, field).T[AVERAGE]
 
 
 def metrics(summary: Summary, flags: Mapping[str, str]) -> dict[str, Any]:
     """What `dvc metrics show` and `dvc exp show` show, with one decimal more than the tables; not NaN."""
     picked = pivot(summary, "selected").join(pivot(summary, "mean").add_suffix("_mean"))
     found: dict[str, Any] = {"tasks_not_learned": len(flags)}
-    for task, scores in picked.iterrows():
-        found[task] = scores[list(HEADLINE.get(task, HEADLINE["task"]))].dropna().map(lambda x: round(x, 2)).to_dict()
+    for task, scores in picked.T.items():
+        shown = scores[list(HEADLINE.get(str(task), HEADLINE["task"]))].dropna()
+        found[str(task)] = {arm: round(score, 2) for arm, score in shown.items()}
     return found
 
 

@@ -50,9 +50,9 @@ def plot(study: str, size: str, rows: pd.DataFrame) -> Image:
     fig, (ax,) = figure(1.0 + 0.27 * len(names))
     seeds = ours["row"].map(names.index)
     ax.scatter(ours["value"], seeds, s=14, color=colour("condpdiff"), alpha=0.5, linewidths=0)
-    for column in means:
-        shown = {"color": colour(arm := column.removesuffix("_mean")), "mec": LIGHT["panel"], "label": column}
-        ax.plot(means[column], range(len(names)), marker(arm), ms=5.5, mew=0.7, **shown)
+    for arm, column in (("soup", "soup"), ("condpdiff", "condpdiff_mean")):
+        y, c, edge = range(len(names)), colour(arm), LIGHT["panel"]
+        ax.plot(means[column], y, marker(arm), ms=5.5, color=c, mec=edge, mew=0.7, label=column)
     named_rows(ax, names, bold=None)
     ax.set(xlabel="average over tasks", title=study)
     return image(fig, f"study-{study}-{size}", f"{study}: condpdiff_mean of every row", legend=2)

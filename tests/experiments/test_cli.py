@@ -51,24 +51,6 @@ def test_describe_reads_params() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "example"),
-    [
-        ((), "condpdiff preset smoke"),
-        (("preset",), "condpdiff preset smoke"),
-        (("describe",), "condpdiff describe --preset"),
-        (("experiments",), "dvc exp show"),
-        (("study",), "condpdiff study run table3"),
-        (("study", "run"), "condpdiff study run noise --jobs 2"),
-        (("study", "show"), "condpdiff study show table3 --csv"),
-        (("import",), "condpdiff import runs/movies --task movies"),
-        (("export",), "condpdiff export soup:movies out/model --format merged"),
-    ],
-)
-def test_help_teaches(words: tuple[str, ...], example: str) -> None:
-    assert example in call(*words, "--help")
-
-
-@pytest.mark.parametrize(
     ("words", "line"),
     [
         (("preset", "smok"), "error: unknown preset 'smok' (did you mean 'smoke'?); allowed: default, "),

@@ -99,7 +99,9 @@ def test_commands_show_tables_and_a_dry_run_tells_the_command_of_what_is_missing
 
 def test_ctrl_c_stops_at_once_and_leaves_the_tree_as_it_was(toy: Path, tmp_path: Path) -> None:
     (toy / "mood").write_text(f"sleep {tmp_path / 'asleep'}", encoding="utf-8")
-    code = "from condpdiff.cli import app; app(['study', 'run', 'toy', '--row', 'loud'])"
+    # The `&` of a shell may have turned SIGINT off.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from condpdiff.cli import app; "
+    code += "app(['study', 'run', 'toy', '--row', 'loud'])"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, start_new_session=True)
     while not (tmp_path / "asleep").exists():
         time.sleep(0.3)
