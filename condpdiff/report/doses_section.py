@@ -8,7 +8,7 @@ import pandas as pd
 from condpdiff.experiments.params import Params
 from condpdiff.report import images
 from condpdiff.report.arms import OURS
-from condpdiff.report.blocks import Figures, Section, Table, number
+from condpdiff.report.blocks import Block, Figures, Section, Table, number
 from condpdiff.report.evaluation import Evaluation, Spec, correlation, read_csv
 from condpdiff.report.images import DASHED, LIGHT, Image, colour, marker, styled
 
@@ -34,7 +34,7 @@ def sections(spec: Spec, params: Params) -> list[Section]:
         drawn.append(figure(e, performance_of(loss, params.ldm.performance), loss))
     caption = "Samples (dots) and their mean (line) by the performance p that they were asked for, 0 being the zoo's "
     caption += "worst checkpoint and 1 its best, on the held-out rows that p is measured on. Blue: the checkpoints. "
-    blocks = [Figures(caption + "Dashed: soup.", drawn), table(shown, all(map(is_scored, shown)))]
+    blocks: list[Block] = [Figures(caption + "Dashed: soup.", drawn), table(shown, all(map(is_scored, shown)))]
     return [Section("doses", "Asked-for against obtained performance", blocks)]
 
 
