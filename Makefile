@@ -38,7 +38,7 @@ smoke: env
 
 # Put the committed run's table into the README.
 readme: env
-	$(BIN)/python -m condpdiff.report.readme
+	$(BIN)/python -m condpdiff.report.show --readme
 
 # `condpdiff launch` on a real Slurm: root and Slurm itself are needed, else it is skipped.
 test-slurm: env

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 from typer.core import TyperGroup
 
 from condpdiff.common.errors import UserError, run
@@ -102,13 +103,14 @@ def describe_command(
       condpdiff describe --preset roberta-base-r2
       condpdiff describe --json | jq .lora.K
     """
-    from condpdiff.experiments.describe import describe, render
+    from condpdiff.experiments.describe import describe
     from condpdiff.experiments.params import load_params
     from condpdiff.experiments.presets import load_preset
 
     loaded = load_preset(preset) if preset else None
     found = describe(loaded.params, loaded.tasks) if loaded else describe(*load_params())
-    typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else render(found))
+    text = yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=100)
+    typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else text.rstrip())
 
 
 @app.command("launch")
@@ -142,14 +144,7 @@ def launch_command(
         says = "wait, or `scancel` them; --status shows them"
         raise UserError(f"Slurm still has jobs of this folder, {len(there)}: {says}")
     jobs = launch.study_jobs(load_study(study, size.value), typer.echo) if study else launch.stage_jobs(stages or [])
-    if not jobs:
-        typer.echo("everything is up to date")
-    elif local and dry_run:
-        typer.echo("\n".join(shlex.join(job.command) for job in jobs))
-    elif local:
-        launch.run_here(jobs, local, typer.echo)
-    else:
-        launch.submit(jobs, dry_run, typer.echo)
+    launch.start(jobs, local, dry_run, typer.echo)
 
 
 @app.command("experiments")
@@ -184,7 +179,7 @@ def study_run_command(
     jobs: Annotated[int, typer.Option(min=1, help="So many at a time; each needs its memory.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the commands; run nothing.")] = False,
 ) -> None:
-    """Run a study's missing experiments with DVC's queue; the working tree stays as it is.
+    """Run a study's missing experiments, each in a folder of its own; the working tree stays as it is.
 
     An experiment that has a row's settings is that row, whatever its name, and is never run again. Ctrl-C stops at
     once; run again to go on.
@@ -194,10 +189,11 @@ def study_run_command(
       condpdiff study run table3 --row n-1 --row n-150
       condpdiff study run noise --jobs 2
     """
+    from condpdiff.experiments import launch
     from condpdiff.experiments.study_plan import load_study, pick_rows
-    from condpdiff.experiments.study_run import run_rows
 
-    run_rows(pick_rows(load_study(name, size.value), row or []), jobs, dry_run, typer.echo)
+    missing = launch.study_jobs(pick_rows(load_study(name, size.value), row or []), typer.echo)
+    launch.start(missing, jobs, dry_run, typer.echo)
 
 
 @study_app.command("show")

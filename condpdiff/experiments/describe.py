@@ -100,28 +100,6 @@ def input_state(kind: str, name: str) -> str:
     return "there" if (path.is_file() if kind == "file" else path.is_dir()) else "not there"
 
 
-def render(run: Mapping[str, Any]) -> str:
-    """The description as text for a terminal."""
-    base, lora, condition = run["base"], run["lora"], run["condition"]
-    k, generated = ("unknown" if lora[key] is None else f"{lora[key]:,}" for key in ("K", "K_generated"))
-    modules = lora["target_modules"]
-    lines = [
-        f"domain     {run['domain']}",
-        f"base       {base['name']} ({base['source']}; {base['input']})",
-        f"lora       rank {lora['rank']}, on {modules if isinstance(modules, str) else ', '.join(modules)}",
-        f"           K = {k}, of which generated {generated}",
-        f"zoo        {run['zoo']['max_checkpoints']} checkpoints a task, the last N = {run['zoo']['N']} learned",
-        f"condition  {condition['kind']}, {condition['encoder']} {condition['model']} ({condition['input']})",
-        f"tasks      {len(run['tasks'])}",
-    ]
-    for task in run["tasks"]:
-        members = ", ".join(f"{count} {tier}" for tier, count in (task["members"] or {}).items())
-        inputs = "; ".join(f"{name} ({state})" for name, state in task["inputs"].items())
-        told = f"{', '.join(task['metrics'])}; {task['steps']} steps; {inputs}"
-        lines.append(f"  {task['name']:<8} {f'{members} members; ' if members else ''}{told}")
-    return "\n".join(lines)
-
-
 def _hub_folder(kind: str, name: str) -> Path:
     """Where the hub's cache has a model (`hub`) or a `dataset`."""
     from huggingface_hub.constants import HF_HUB_CACHE

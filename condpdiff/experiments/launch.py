@@ -1,14 +1,18 @@
-"""`condpdiff launch`: what `dvc repro` would run, as one Slurm job for each instance of a stage, or side by side here.
+"""What `dvc repro` would run, or a study's missing runs, as Slurm jobs or side by side on this machine.
 
-Slurm (`--dependency=afterok`) orders the jobs, DVC's lock the writes: a job is `dvc --wait-for-lock repro -s INSTANCE`.
+Slurm (`--dependency=afterok`) orders the jobs, DVC's lock the writes: a job is `dvc --wait-for-lock repro -s INSTANCE`,
+or one experiment in a folder of its own. Not by DVC's queue: its one worker takes all jobs' runs, and dies with its own
+job.
 """
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,9 +24,11 @@ from condpdiff.common.settings import Section, parse, read_yaml
 from condpdiff.common.stage import PART
 from condpdiff.common.task import FAMILIES
 from condpdiff.experiments.finished import repository
+from condpdiff.experiments.presets import Preset, as_dvc_options, changes, override
 from condpdiff.experiments.study_plan import Study
-from condpdiff.experiments.study_run import Say, environment, missing_runs, words
+from condpdiff.experiments.study_results import read
 
+Say = Callable[[str], None]  # prints one line
 LOGS, RESOURCES = Path("tmp/slurm"), Path("configs/cluster/launch.yaml")
 ENDING = re.compile(r"-(\d+|\d+_\d+|here)\.log$")  # of a job's log: its number
 DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
@@ -70,8 +76,23 @@ def stage_jobs(names: list[str]) -> list[Job]:
 
 
 def study_jobs(study: Study, say: Say) -> list[Job]:
-    """A study's missing runs. Not by DVC's queue: its one worker takes all jobs' runs, and dies with its own job."""
-    return [Job(run.name, [*DVC, *words(run, "--temp")[1:]], []) for run in missing_runs(study, say)]
+    """The runs of a study that no experiment has the settings of; of the others, `say` tells where they are.
+    Raises UserError: a name is taken by other settings.
+    """
+    results = read(study)
+    if taken := results.taken:
+        says = "an experiment of that name was run with other settings"
+        raise UserError(f"{taken[0]}: {says}; `dvc exp remove {taken[0]}` removes it")
+    for name, found in results.found.items():
+        say(f"{name}: there" + ("" if found.name == name else f", as {found.name}"))
+    return [Job(run.name, [*DVC, *words(run)[1:]], []) for run in study.runs if run.name not in results.found]
+
+
+def words(run: Preset) -> list[str]:
+    """The command `dvc exp run ...` of a run with its settings."""
+    of_tasks = [f"{key.replace(':', ':++', 1)}={override(value)}" for key, value in run.task_keys.items()]
+    command = as_dvc_options(changes(run), "--temp", "-n", run.name)
+    return [*command, *(word for option in of_tasks for word in ("-S", option))]
 
 
 def resources() -> dict[str, Resources]:
@@ -83,6 +104,18 @@ def resources() -> dict[str, Resources]:
     file: Any = parse(whole, read_yaml(RESOURCES), str(RESOURCES)) if RESOURCES.is_file() else whole()
     given = {name: getattr(file.stages, name).model_dump(exclude_unset=True) for name in kinds}
     return {name: kind(**file.defaults.model_dump() | given[name]) for name, (kind, _) in kinds.items()}
+
+
+def start(jobs: list[Job], local: int | None, dry_run: bool, say: Say) -> None:
+    """Run the jobs here, `local` at a time, or give them to Slurm; a dry run says the commands."""
+    if not jobs:
+        say("everything is up to date")
+    elif local and dry_run:
+        say("\n".join(shlex.join(job.command) for job in jobs))
+    elif local:
+        run_here(jobs, local, say)
+    else:
+        submit(jobs, dry_run, say)
 
 
 def submit(jobs: list[Job], dry_run: bool, say: Say) -> None:
@@ -161,6 +194,11 @@ def _log(name: str) -> tuple[str, bool]:
     told = [line for line in lines if not line.startswith(("> ", "Running stage", "ERROR: failed to reproduce"))]
     told = [line for line in told if line.startswith("error: ")] or told or lines or ["nothing"]
     return f"{newest}: {told[-1]}", bool(re.match(r"(?i)[\w.: ]*error\b", ["", *lines][-1]))
+
+
+def environment() -> dict[str, str]:
+    """This process's, with this interpreter first on the path: stages are `python -m ...`."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
 def _slurm(*command: str, strict: bool = True) -> str:

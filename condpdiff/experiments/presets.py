@@ -115,10 +115,9 @@ def changes(preset: Preset, path: Path = PARAMS) -> list[Change]:
     """What applying `preset` to params.yaml would change, in the order of default.yaml."""
     there, done = _leaves(_load(path)), []
     for key, value in preset.values.items():
-        if key not in there:
-            done.append(Change(key, None, one_line(value), f"++{key}={override(value)}"))
-        elif there[key] != value:
-            done.append(Change(key, one_line(there[key]), one_line(value), f"{key}={override(value)}"))
+        if key not in there or there[key] != value:
+            old, added = (one_line(there[key]), "") if key in there else (None, "++")
+            done.append(Change(key, old, one_line(value), f"{added}{key}={override(value)}"))
     return done
 
 
@@ -173,25 +172,21 @@ class _Representer(RoundTripRepresenter):
 
 
 _Representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
-
-
-def _round_trip() -> YAML:
-    found = YAML()
-    found.preserve_quotes, found.width, found.Representer = True, 10**6, _Representer
-    return found
+_YAML = YAML()
+_YAML.preserve_quotes, _YAML.width, _YAML.Representer = True, 10**6, _Representer
 
 
 def _load(path: Path) -> CommentedMap:
     """The file with all that is no data in it; lines end in a line feed."""
     read_yaml(path)  # tells of a file that is absent or no mapping
     try:
-        return _round_trip().load(path.read_text(encoding="utf-8"))
+        return _YAML.load(path.read_text(encoding="utf-8"))
     except YAMLError as error:  # it is stricter: a key may not stand twice
         raise UserError(f"{path}: not valid YAML: {' '.join(str(getattr(error, 'problem', error)).split())}") from None
 
 
 def _dump(data: Any) -> str:
-    _round_trip().dump(data, out := io.StringIO())
+    _YAML.dump(data, out := io.StringIO())
     return out.getvalue()
 
 
@@ -231,14 +226,12 @@ def _set(data: CommentedMap, change: Change, path: Path) -> None:
         where = where[section]
         if not isinstance(where, CommentedMap):
             raise UserError(f"{path}: {section}: found {one_line(where)}, allowed: a mapping of keys")
-    old, new = where.get(leaf), _round_trip().load(change.new)
-    if isinstance(old, CommentedSeq) and not old.fa.flow_style():  # in lines of its own it stays so
+    old, new = where.get(leaf), _YAML.load(change.new)
+    if isinstance(old, CommentedSeq) and isinstance(new, list):  # in lines of its own it stays so
         last = old.ca.items.pop(len(old) - 1, None)  # what follows the list
-        old.ca.items.clear()
         old[:] = list(new)
         old.ca.items.update({len(old) - 1: last} if last else {})
-        return
-    where[leaf] = new
-    comment = where.ca.items.get(leaf, [None] * 3)[2]
-    if comment and change.old is not None:  # as far from the value as it was
-        comment.column += len(change.new) - len(change.old)
+    else:
+        where[leaf] = new
+    if comment := where.ca.items.get(leaf, [None] * 3)[2]:
+        comment.column = 0  # one space after the value

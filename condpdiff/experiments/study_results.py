@@ -1,7 +1,6 @@
 """What a study's experiments and the paper say: values over seeds beside the paper's, and what the rows cost."""
 
 import math
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -49,13 +48,10 @@ class Results:
         values = {}
         for row in (row for row in self.study.rows if row.paper):
             keys = {key: str(value) for key, value in (row.paper or {}).items()}
-            own = lines[(lines[list(keys)] == pd.Series(keys)).all(axis=1)]
+            own = lines[(lines[list(keys)] == pd.Series(keys)).all(axis=1)].drop(columns=list(keys))
             if "condpdiff" in own:
-                arms = ["condpdiff", "original", "soup"]
-                of_arms = own.set_index("task")[arms].T.rename(columns={"Average": AVERAGE})
-            else:
-                of_arms = own.drop(columns=list(keys)).set_axis(["condpdiff"])
-            of_arms = of_arms.apply(pd.to_numeric)
+                own = own.set_index("task")[["condpdiff", "original", "soup"]].T.rename(columns={"Average": AVERAGE})
+            of_arms = own.set_axis(["condpdiff", "original", "soup"][: len(own)]).apply(pd.to_numeric)
             of_arms[AVERAGE] = of_arms.pop(AVERAGE) if AVERAGE in of_arms else of_arms.mean(axis=1)
             for (arm, task), value in of_arms.stack().dropna().items():
                 values[row.name, str(arm), str(task)] = value
@@ -157,12 +153,12 @@ def _scores(results: Results, arm: str) -> Table:
 def _references(results: Results, row: Row, arm: str) -> list[str]:
     """Reference arms that are the row's own: their values, or the paper's, are not the shared row's."""
 
-    def figures(of: Row, reference: str) -> list[str]:
-        return [number(results.ours(of, reference)[0]), number(results.theirs(of, reference))]
+    def figures(of: Row | None, reference: str) -> list[str]:
+        known = [results.ours(of, reference)[0], results.theirs(of, reference)] if of else [math.nan] * 2
+        return [number(value) for value in known]
 
-    shared, unknown = results.study.shared or row, [number(math.nan)] * 2
-    others = {r: unknown if shared is row else figures(shared, r) for r in REFERENCES[arm]}
-    return [r for r in REFERENCES[arm] if figures(row, r) not in (unknown, others[r])]
+    shared = None if row.shared else results.study.shared
+    return [r for r in REFERENCES[arm] if figures(row, r) not in (figures(None, r), figures(shared, r))]
 
 
 def _differences(results: Results, row: Row, shared: Row, arm: str) -> list[str]:
@@ -176,14 +172,14 @@ def _differences(results: Results, row: Row, shared: Row, arm: str) -> list[str]
 def _stages(results: Results) -> Table:
     """How many results of each stage the rows had to compute: those in no baseline's dvc.lock and in no row before."""
     known = {entry for e in results.found.values() for entry in lock_at(e.baseline).items()}
-    counts: dict[str, Counter[str]] = {}
+    entries = []
     for row in sorted(results.study.rows, key=lambda row: not row.shared):
         for experiment in results.runs(row).values():
-            own, lock = counts.setdefault(row.name, Counter()), lock_at(experiment.commit)
-            for entry in lock.items():
-                own[entry[0].partition("@")[0]] += entry not in known
-            known |= lock.items()
-    runs, shared = pd.DataFrame(counts).fillna(0).astype(int), results.study.shared
+            lock = lock_at(experiment.commit).items()
+            entries += [(entry[0].partition("@")[0], row.name, entry not in known) for entry in lock]
+            known |= lock
+    frame, shared = pd.DataFrame(entries, columns=["stage", "row", "new"]), results.study.shared
+    runs = frame.pivot_table("new", "stage", "row", "sum", fill_value=0, sort=False)
     first = [shared.name] if shared is not None and shared.name in runs else []
     others = runs.drop(columns=first)
     table = runs[first].assign(rows=[f"{n} of {others.shape[1]} rows" for n in (others > 0).sum(axis=1)])

@@ -29,6 +29,11 @@ class Table:
     pictures: bool = False  # the cells beside the names are pictures
     kind: str = "table"
 
+    @classmethod
+    def of(cls, caption: str, first: str, cells: pd.DataFrame, **more: Any) -> "Table":
+        """Of cells whose index names the rows, under the heading `first`."""
+        return cls(caption, [first, *cells], [list(row) for row in cells.itertuples(name=None)], **more)
+
 
 @dataclass(frozen=True)
 class Figures:

@@ -14,18 +14,6 @@ from condpdiff.zoo.settings import SHARED
 
 OTHERS, STATISTICS_OF_OTHERS = "other tasks' conditions", "other tasks' statistics"
 ENOUGH = 3  # tasks of which chance puts each one's own first in one case of 27
-SWAP = (
-    "Mean score of {count} a cell: generated under the row's condition, denormalised by the column's statistics and "
-    "scored on it ({label}). Where a column's cells are alike, the statistics make the LoRA and the condition does not."
-)
-OWN_MINUS = (
-    "A task's own score minus that under what the row names, from the same noise. The interval of the mean is of "
-    f"Student's t over tasks (95 %); below {FEWEST} tasks there is none."
-)
-STATISTICS = (
-    "Under the task's own condition, denormalised by the row's statistics. Where these cells differ and those above do "
-    "not, the statistics choose the task."
-)
 
 
 @dataclass(frozen=True)
@@ -38,23 +26,13 @@ class Probed:
     unscored: int  # LoRAs whose score is not a number; they count as 0
 
     @property
-    def own(self) -> np.ndarray:
-        """[tasks]: scores under a task's own condition and statistics."""
-        return np.diag(self.statistics)
-
-    @property
-    def swapped(self) -> dict[str, pd.DataFrame]:
-        """Contrast -> rows x tasks: scores under what stands in place of a task's own, NaN where that is its own."""
-        of_tasks, mine = self.conditions.loc[self.statistics.index], np.eye(len(self.own), dtype=bool)
-        found = {OTHERS: of_tasks.mask(mine)}
-        found |= {name: self.conditions.loc[[name]] for name in (NONSENSE, DROPPED) if name in self.conditions.index}
-        found[STATISTICS_OF_OTHERS] = self.statistics.mask(mine)
-        return {name: scores for name, scores in found.items() if scores.notna().any(axis=None)}
-
-    @property
-    def contrasts(self) -> dict[str, np.ndarray]:
-        """Contrast -> [tasks]: a task's own score minus the mean under the contrast's, from the same noise."""
-        return {name: self.own - scores.mean().to_numpy() for name, scores in self.swapped.items()}
+    def contrasts(self) -> dict[str, pd.DataFrame]:
+        """What stands in place of a task's own -> rows x tasks: own score minus that under it, from the same noise."""
+        own, mine = np.diag(self.statistics), np.eye(len(self.statistics), dtype=bool)
+        under = {OTHERS: self.conditions.loc[self.statistics.index].mask(mine)}
+        under |= {name: self.conditions.loc[[name]] for name in (NONSENSE, DROPPED) if name in self.conditions.index}
+        under[STATISTICS_OF_OTHERS] = self.statistics.mask(mine)
+        return {name: scores.rsub(own) for name, scores in under.items() if scores.notna().any(axis=None)}
 
 
 def read_probe(root: Path) -> Probed:
@@ -77,63 +55,69 @@ def read_probe(root: Path) -> Probed:
 
 def effect(found: Probed) -> dict[str, float]:
     """Of metrics.json: own condition minus the other tasks', and own statistics minus the other tasks'."""
-    effects = {"condition_effect": OTHERS, "statistics_effect": STATISTICS_OF_OTHERS}
-    known = found.contrasts
-    return {name: round(float(known[c].mean()), 2) for name, c in effects.items() if c in known}
+    effects, known = {"condition_effect": OTHERS, "statistics_effect": STATISTICS_OF_OTHERS}, found.contrasts
+    return {name: round(float(known[c].mean().mean()), 2) for name, c in effects.items() if c in known}
 
 
 def verdict(found: Probed) -> list[str]:
     """Is the condition used, and do the statistics choose the task? Nothing where none were swapped."""
-    lines, count = [], _counted(len(found.own), "task")
-    for contrast, subject, are, work, used, held in (
-        (OTHERS, "condition", "is", "works", "**chooses the task**",
-         "with the same statistics and noise, own condition"),
-        (STATISTICS_OF_OTHERS, "statistics", "are", "work", "**choose the task**",
-         "under a task's own condition, own statistics"),
-    ):  # fmt: skip
-        if (values := found.contrasts.get(contrast)) is None:
+    lines, count = [], _counted(len(found.statistics), "task")
+    for contrast, subject, are, s, held in (
+        (OTHERS, "condition", "is", "s", "with the same statistics and noise, own condition"),
+        (STATISTICS_OF_OTHERS, "statistics", "are", "", "under a task's own condition, own statistics"),
+    ):
+        if (minus := found.contrasts.get(contrast)) is None:
             continue
-        difference = student(values)
+        difference, used = student(minus.mean()), f"The {subject} **choose{s} the task**"
         said = f"{signed(difference.value)} points"
         if difference.known:
             said += f", 95 % interval {signed(difference.low)} to {signed(difference.high)}"
             says = {
-                "beats": f"The {subject} {used}",
+                "beats": used,
                 "ties with": f"The {subject} {are} **not measurably used**",
-                "loses to": f"The {subject} {work} **against the task**",
+                "loses to": f"The {subject} work{s} **against the task**",
             }[difference.word]
         else:
+            said += f"; by task {signed(minus.mean().min())} to {signed(minus.mean().max())}"
             says = f"Whether the {subject} {are} used **can't be told** from {count}"
-            if len(values) >= ENOUGH and (found.swapped[contrast].max() < found.own).all():
-                says = f"The {subject} {used}, on each of {count} (too few for an interval)"
-            said += f"; by task {signed(min(values))} to {signed(max(values))}"
+            if len(found.statistics) >= ENOUGH and (minus.min() > 0).all():
+                says = f"{used}, on each of {count} (too few for an interval)"
         lines.append(f"{says}: {held} minus the other tasks' is {said}.")
     return lines
 
 
 def sections(found: Probed, label: str, nonsense: str, method: str) -> list[Section]:
     """Nothing where nothing was probed; `label` says what is scored, `nonsense` what that condition is."""
-    if not len(found.own):
+    if found.statistics.empty:
         return []
-    caption, known = SWAP.format(count=_counted(found.samples, "LoRA"), label=label), found.contrasts
+    known = found.contrasts
+    caption = (
+        f"Mean score of {_counted(found.samples, 'LoRA')} a cell: generated under the row's condition, denormalised by "
+        f"the column's statistics and scored on it ({label}). Where a column's cells are alike, the statistics make "
+        "the LoRA and the condition does not."
+    )
     caption += f" With `normalize.method: {method}` all tasks have the same statistics." if method in SHARED else ""
     caption += f" nonsense: {nonsense}." if NONSENSE in known else ""
     caption += " dropped: the null condition that `ldm.condition_dropout` trains." if DROPPED in known else ""
     if found.unscored:
         caption += f" {_counted(found.unscored, 'LoRA')} without a score (what it gives is no number): counted as 0."
     blocks: list[Block] = [_matrix(caption, "condition", found.conditions)]
-    blocks += [_matrix(STATISTICS, "statistics", found.statistics)] if STATISTICS_OF_OTHERS in known else []
+    if STATISTICS_OF_OTHERS in known:
+        caption = "Under the task's own condition, denormalised by the row's statistics. Where these cells differ and "
+        caption += "those above do not, the statistics choose the task."
+        blocks.append(_matrix(caption, "statistics", found.statistics))
     if known:
-        rows = [[name, *map(signed, values), str(student(values))] for name, values in known.items()]
-        blocks.append(Table(OWN_MINUS, ["own minus", *found.conditions, "mean of tasks"], rows))
+        caption = "A task's own score minus that under what the row names, from the same noise. The interval of the "
+        caption += f"mean is of Student's t over tasks (95 %); below {FEWEST} tasks there is none."
+        rows = [[name, *map(signed, minus.mean()), str(student(minus.mean()))] for name, minus in known.items()]
+        blocks.append(Table(caption, ["own minus", *found.conditions, "mean of tasks"], rows))
     return [Section("condition", "What the condition does", blocks)]
 
 
 def _matrix(caption: str, rows_are: str, scores: pd.DataFrame) -> Table:
-    """Rows x tasks; bold where the row is the task's own."""
-    rows = [[str(name), *(number(score, 1) for score in cells)] for name, *cells in scores.itertuples()]
-    own = frozenset((list(scores.index).index(task), 1 + i) for i, task in enumerate(scores))
-    return Table(caption, [rows_are, *scores], rows, own)
+    """Rows x tasks; bold where the row is the task's own, which come first."""
+    own = frozenset((i, 1 + i) for i in range(scores.shape[1]))
+    return Table.of(caption, rows_are, scores.map(number, decimals=1), bold=own)
 
 
 def _counted(count: int, noun: str) -> str:

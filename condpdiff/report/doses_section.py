@@ -6,21 +6,13 @@ import numpy as np
 import pandas as pd
 
 from condpdiff.experiments.params import Params
-from condpdiff.report import evaluation, images
+from condpdiff.report import images
 from condpdiff.report.arms import OURS
-from condpdiff.report.blocks import Figures, Section, Table, number
-from condpdiff.report.evaluation import Evaluation, Spec, read_csv
+from condpdiff.report.blocks import Block, Figures, Section, Table, number
+from condpdiff.report.evaluation import Evaluation, Spec, correlation, read_csv
 from condpdiff.report.images import DASHED, LIGHT, Image, colour, marker, styled
 
 SHOWN = [0.0, 0.5, 1.0]  # doses of the table
-FIGURE = (
-    "Samples (dots) and their mean (line) by the performance p that they were asked for, 0 being the zoo's worst "
-    "checkpoint and 1 its best, on the held-out rows that p is measured on. Blue: the checkpoints. Dashed: soup."
-)
-TABLE = (
-    "Spearman correlation of p with the negative loss: 1 means that asking for better gives better, 0 that asking has "
-    "no effect. Then means at p."
-)
 
 
 def frame(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
@@ -35,12 +27,15 @@ def sections(spec: Spec, params: Params) -> list[Section]:
 
     if not (shown := [e for e in spec.evaluations if len(e.doses)]):
         return []
-    scored, drawn = all(map(is_scored, shown)), []
+    drawn = []
     for e in shown:
         zoo = read_csv(spec.data / "performance" / f"{e.name}.csv", ["checkpoint", "loss"])["loss"]
         loss = np.sort(zoo.to_numpy(dtype=np.float64)[-params.normalize.n_checkpoints :])[::-1]
         drawn.append(figure(e, performance_of(loss, params.ldm.performance), loss))
-    return [Section("doses", "Asked-for against obtained performance", [Figures(FIGURE, drawn), table(shown, scored)])]
+    caption = "Samples (dots) and their mean (line) by the performance p that they were asked for, 0 being the zoo's "
+    caption += "worst checkpoint and 1 its best, on the held-out rows that p is measured on. Blue: the checkpoints. "
+    blocks: list[Block] = [Figures(caption + "Dashed: soup.", drawn), table(shown, all(map(is_scored, shown)))]
+    return [Section("doses", "Asked-for against obtained performance", blocks)]
 
 
 @styled
@@ -72,19 +67,16 @@ def table(shown: list[Evaluation], scored: bool) -> Table:
     for e in shown:
         ours = samples(e)
         means = ours.groupby(ours["asked"].round(6))[["loss", "validation"]].mean().reindex(SHOWN)
-        cells = [number(correlation(e)), *(number(x, 3) for x in [*means["loss"], _soup(e, "loss")])]
-        rows.append([e.name, *cells, *(number(x, 1) for x in means["validation"] if scored)])
-    return Table(TABLE, columns, rows)
+        rho = number(correlation(ours["asked"], -ours["loss"]))
+        losses = [number(x, 3) for x in [*means["loss"], _soup(e, "loss")]]
+        rows.append([e.name, rho, *losses, *(number(x, 1) for x in means["validation"] if scored)])
+    caption = "Spearman correlation of p with the negative loss: 1 means that asking for better gives better, 0 that "
+    return Table(caption + "asking has no effect. Then means at p.", columns, rows)
 
 
 def is_scored(e: Evaluation) -> bool:
     """The doses' samples have a validation score beside their loss."""
     return not e.racing and bool(e.doses["validation"].notna().any())
-
-
-def correlation(e: Evaluation) -> float:
-    """Spearman's, of the performance asked for with the negative loss; losses that are not numbers are left out."""
-    return evaluation.correlation(samples(e)["asked"], -samples(e)["loss"])
 
 
 def samples(e: Evaluation) -> pd.DataFrame:

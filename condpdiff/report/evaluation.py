@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,8 +31,7 @@ Summary = pd.DataFrame
 but `selected` are NaN for an arm of several candidates: they need every candidate's score."""
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """condpdiff minus another arm, with an interval."""
 
     value: float
@@ -53,8 +52,7 @@ class Difference:
         return signed(self.value) + (f" [{signed(self.low)}, {signed(self.high)}]" if self.known else "")
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """condpdiff against one arm, for each task and for the mean over tasks."""
 
     arm: str
@@ -133,8 +131,7 @@ class Evaluation:
     @property
     def arms(self) -> list[str]:
         """The arms known here in their order, then any other in the file's."""
-        found = set(self.scores["arm"])
-        return [arm for arm in dict.fromkeys([*self.scale.arms, *self.scores["arm"]]) if arm in found]
+        return list(dict.fromkeys([*self.scale.arms, *self.scores["arm"]]))
 
     def values(self, arm: str, column: str = "validation") -> np.ndarray:
         """A column of scores of an arm's candidates."""
@@ -240,38 +237,37 @@ def columns_of(spec: Spec) -> list[str]:
 
 def summarise(evaluations: Sequence[Evaluation]) -> Summary:
     """Every arm of every task."""
-    scores = [(e.name, arm, e.picked(arm), e.values(arm)) for e in evaluations for arm in e.arms]
     rows = [
-        [task, arm, len(v), picked, v.mean(), v.std(ddof=1) if len(v) > 1 else np.nan, v.max(), v.min()]
-        for task, arm, picked, v in scores
+        [e.name, arm, len(v), e.picked(arm), v.mean(), v.std(ddof=1) if len(v) > 1 else np.nan, v.max(), v.min()]
+        for e in evaluations
+        for arm, v in ((arm, e.values(arm)) for arm in e.arms)
     ]
     return pd.DataFrame(rows, columns=["task", "arm", "candidates", "selected", "mean", "std", "best", "worst"])
 
 
-def pivot(summary: Summary, field: str) -> dict[str, dict[str, float]]:
-    """arm -> task -> one field of the summary; AVERAGE is the mean over tasks. NaN where a task lacks the arm."""
+def pivot(summary: Summary, field: str) -> pd.DataFrame:
+    """Tasks x arms of one field of the summary; AVERAGE is the mean over tasks. NaN where a task lacks the arm."""
     table = summary.pivot(index="task", columns="arm", values=field)
     table = table.loc[summary["task"].unique(), summary["arm"].unique()]
-    found: Any = pd.concat([table, table.mean(skipna=False).to_frame(AVERAGE).T]).to_dict()
-    return found
+    return pd.concat([table, table.mean(skipna=False).to_frame(AVERAGE).T])
 
 
-def averages(summary: Summary, field: str = "selected") -> dict[str, float]:
+def averages(summary: Summary, field: str = "selected") -> pd.Series:
     """arm -> mean over tasks of one field."""
-    return {arm: row[AVERAGE] for arm, row in pivot(summary, field).items()}
+    return pivot(summary, field).T[AVERAGE]
 
 
 def metrics(summary: Summary, flags: Mapping[str, str]) -> dict[str, Any]:
     """What `dvc metrics show` and `dvc exp show` show, with one decimal more than the tables; not NaN."""
-    picked = pivot(summary, "selected") | {f"{arm}_mean": row for arm, row in pivot(summary, "mean").items()}
+    picked = pivot(summary, "selected").join(pivot(summary, "mean").add_suffix("_mean"))
     found: dict[str, Any] = {"tasks_not_learned": len(flags)}
-    for task in picked[OURS]:
-        shown = {arm: picked[arm][task] for arm in HEADLINE.get(task, HEADLINE["task"])}
-        found[task] = {arm: round(value, 2) for arm, value in shown.items() if not np.isnan(value)}
+    for task, scores in picked.T.items():
+        shown = scores[list(HEADLINE.get(str(task), HEADLINE["task"]))].dropna()
+        found[str(task)] = {arm: round(score, 2) for arm, score in shown.items()}
     return found
 
 
-def student(values: np.ndarray) -> Difference:
+def student(values: np.ndarray | pd.Series) -> Difference:
     """Mean of differences [n], and its interval of 95 % where others of their kind might have been drawn.
 
     Student's t: resampling so few would make it too narrow. Not known for fewer than FEWEST.

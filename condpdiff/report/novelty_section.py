@@ -15,48 +15,47 @@ from condpdiff.report.evaluation import Evaluation, Spec, arm_table, candidates,
 from condpdiff.report.images import LIGHT, Image, colour, figure, image, marker, styled
 
 EARLY_LATE = LinearSegmentedColormap.from_list("steps", ["#a5c8ff", "#5b91f5", "#2b57cf"])
-FACTORS = (1.0, 0.5, 2.0)  # of `report.perplexity`: what is seen at one perplexity alone is t-SNE's doing
 ITERATIONS = 1000
 HEALTHY = 0.5  # spread of the samples over the zoo's below which they are near copies of one vector
-SPREAD = (
-    "Root mean square distance of an arm's candidates to their own mean, over that of the zoo. Below "
-    f"{HEALTHY:g} the candidates are near copies of one vector."
-)
-DISTANCE = "Median L2 from an arm's candidates to the nearest (other) checkpoint, and between consecutive checkpoints."
-NOVELTY = (
-    "Distance to the nearest checkpoint against the score ({label}). Dotted: one step of fine-tuning (the median "
-    "distance of consecutive checkpoints). Soup and Gaussian lie away from every checkpoint: distance is no novelty."
-)
 CORRELATION = " ρ: Spearman's correlation of the two over condpdiff's candidates."
-TSNE = (
-    "t-SNE of the distances between weight vectors. Consecutive checkpoints form a thread; anything off it may form a "
-    "cluster, which is no novelty. What is seen at one perplexity or seed alone is t-SNE's doing."
-)
-TRAJECTORIES = (
-    "t-SNE of noises on their way to a LoRA, decoded at a few denoising steps, among checkpoints and soup. A line is "
-    "one noise. t-SNE shows who is near whom, not how far."
-)
 
 
 def section(spec: Spec, params: Params, more: Sequence[Block]) -> Section:
     """Tables and figures of every task; `more` are of other measures than distance."""
     evaluations, view = spec.evaluations, (params.report.perplexity, params.report.seed)
-    distance = arm_table(spec, DISTANCE, ("original", "soup", *MADE), _distance)
+    spread = "Root mean square distance of an arm's candidates to their own mean, over that of the zoo. Below "
+    spread += f"{HEALTHY:g} the candidates are near copies of one vector."
+    distance = arm_table(
+        spec,
+        "Median L2 from an arm's candidates to the nearest (other) checkpoint, and between consecutive checkpoints.",
+        ("original", "soup", *MADE),
+        lambda e, arm: number(float(np.median(e.values(arm, "distance")))),
+    )
     step = ["one step of fine-tuning", *(number(e.step) for e in evaluations)]
+    novelty = (
+        f"Distance to the nearest checkpoint against the score ({spec.label}). Dotted: one step of fine-tuning (the "
+        "median distance of consecutive checkpoints). Soup and Gaussian lie away from every checkpoint: distance is no "
+        "novelty."
+    )
+    clouds = (
+        "t-SNE of the distances between weight vectors. Consecutive checkpoints form a thread; anything off it may "
+        "form a cluster, which is no novelty. What is seen at one perplexity or seed alone is t-SNE's doing."
+    )
     blocks: list[Block] = [
-        arm_table(spec, SPREAD, MADE, _spread),
+        arm_table(spec, spread, MADE, _spread),
         replace(distance, rows=[*distance.rows, step], foot=1),
-        Figures(NOVELTY.format(label=spec.label) + CORRELATION, [novelty(e) for e in evaluations]),
+        Figures(novelty + CORRELATION, [_novelty(e) for e in evaluations]),
         *more,
-        Figures(TSNE, [tsne(e, *view) for e in evaluations]),
+        Figures(clouds, [tsne(e, *view) for e in evaluations]),
     ]
     if followed := [e for e in evaluations if (e.ways[0]["arm"] == OURS).any()]:
-        blocks.append(Figures(TRAJECTORIES, [trajectories(e, *view) for e in followed]))
+        ways = "t-SNE of noises on their way to a LoRA, decoded at a few denoising steps, among checkpoints and soup. "
+        ways += "A line is one noise. t-SNE shows who is near whom, not how far."
+        blocks.append(Figures(ways, [trajectories(e, *view) for e in followed]))
     return Section("novelty", "Where the generated weights lie", blocks)
 
 
-def novelty(e: Evaluation) -> Image:
-    """Every candidate's distance against its score."""
+def _novelty(e: Evaluation) -> Image:
     alt = f"{e.name}: distance to the nearest checkpoint against {e.metric}"
     x = e.scores["distance"].to_numpy(dtype=np.float64)
     return against_score(e, x, f"novelty-{e.name}", "L2 to the nearest checkpoint", alt, e.step)
@@ -66,10 +65,6 @@ def _spread(e: Evaluation, arm: str) -> str:
     zoo = e.spread.get("checkpoint", 0.0)
     ratio = e.spread.get(arm, math.nan) / zoo if zoo else math.nan
     return number(ratio) + (" (narrow)" if arm == OURS and ratio < HEALTHY else "")
-
-
-def _distance(e: Evaluation, arm: str) -> str:
-    return number(float(np.median(e.values(arm, "distance"))))
 
 
 @styled
@@ -97,16 +92,14 @@ def against_score(e: Evaluation, x: np.ndarray, name: str, label: str, alt: str,
     return image(fig, name, alt, legend=3)
 
 
-def views(count: int, perplexity: float, seed: int) -> list[tuple[float, int]]:
-    """Perplexity and seed of each panel; those that so few points make equal are one."""
-    asked = [*((perplexity * factor, seed) for factor in FACTORS), (perplexity, seed + 1)]
-    return list(dict.fromkeys((min(p, max((count - 1) / 3, 1.0)), s) for p, s in asked))
-
-
 @styled
 def tsne(e: Evaluation, perplexity: float, seed: int) -> Image:
-    """Zoo and arms in two dimensions, a panel for each perplexity and seed."""
-    panels = views(len(e.distances), perplexity, seed)
+    """Zoo and arms in two dimensions, a panel for each perplexity and seed; those that few points make equal are one.
+
+    What is seen at one perplexity alone is t-SNE's doing.
+    """
+    most, asked = max((len(e.distances) - 1) / 3, 1.0), [(perplexity * x, seed) for x in (1.0, 0.5, 2.0)]
+    panels = list(dict.fromkeys((min(p, most), s) for p, s in [*asked, (perplexity, seed + 1)]))
     rows = (len(panels) + 1) // 2
     fig, axes = figure(1.2 + 1.75 * rows, rows, min(2, len(panels)))
     for ax in axes[len(panels) :]:

@@ -15,7 +15,17 @@ from condpdiff.experiments.params import Params
 from condpdiff.report import condition_section, doses_section, evaluation, novelty_section, studies_section
 from condpdiff.report.arms import OURS
 from condpdiff.report.blocks import Block, Figures, Report, Section, Table, Text, best, number, signed
-from condpdiff.report.evaluation import WORDS, Comparison, Evaluation, Spec, Summary, averages, columns_of, pivot
+from condpdiff.report.evaluation import (
+    AVERAGE,
+    WORDS,
+    Comparison,
+    Evaluation,
+    Spec,
+    Summary,
+    averages,
+    columns_of,
+    pivot,
+)
 from condpdiff.report.images import DASHED, LIGHT, Image, colour, figure, image, jitter, marker, named_rows, styled
 from condpdiff.zoo.settings import SHARED
 
@@ -140,14 +150,12 @@ def _tiles(summary: Summary, control: str) -> list[tuple[str, str, str]]:
 
 
 def _warnings(spec: Spec, flags: Mapping[str, str]) -> list[str]:
-    lost = "candidates have no score (what they give is no number); they count as 0"
     warnings = [f"Task `{name}` was not learned: {why}." for name, why in flags.items()]
+    lost = "candidates have no score (what they give is no number); they count as 0"
     warnings += [f"Task `{e.name}`: {e.unscored} {lost}." for e in spec.evaluations if e.unscored]
-    return warnings + [
-        f"Task `{e.name}`: {count} samples of asked-for performance have no loss; they are left out."
-        for e in spec.evaluations
-        if (count := doses_section.samples(e)["loss"].isna().sum())
-    ]
+    lost = "samples of asked-for performance have no loss; they are left out"
+    counts = {e.name: doses_section.samples(e)["loss"].isna().sum() for e in spec.evaluations}
+    return warnings + [f"Task `{name}`: {count} {lost}." for name, count in counts.items() if count]
 
 
 def _results(spec: "TextSpec", params: Params, comparisons: Mapping[str, Comparison], table: Table) -> Section:
@@ -160,10 +168,8 @@ def _results(spec: "TextSpec", params: Params, comparisons: Mapping[str, Compari
         f"diffusion {p.ldm.seed}, sample {p.sample.seed}, eval {p.eval.seed}, report {p.report.seed}."
     )
     forest = "condpdiff minus the other arm, selected candidates: **right of 0 condpdiff is better**. " + spec.interval
-    arms = (
-        "Scores of all candidates that have one (dots), their mean (bar) and the selected one (diamond, and figure at "
-        "the right). Dashed: soup. Arms out of the range are arrows."
-    )
+    arms = "Scores of all candidates that have one (dots), their mean (bar) and the selected one (diamond, and figure "
+    arms += "at the right). Dashed: soup. Arms out of the range are arrows."
     blocks: list[Block] = [
         Text(f"{spec.measured(params)} {said}"),
         Figures(forest, [draw_differences(shown)], wide=True),
@@ -180,26 +186,27 @@ def selected_table(spec: Spec, summary: Summary, caption: str, shared: bool) -> 
 
     Where all tasks share one frame, the paper's variant stands below, if a study has it.
     """
-    names, tasks, picked = [e.name for e in spec.evaluations], columns_of(spec), pivot(summary, "selected")
-    rows = [[arm, *(number(row[task], 1) for task in tasks)] for arm, row in picked.items()]
-    columns = ["arm", *(f"{e.name} ({e.metric})" for e in spec.evaluations), "mean"][: len(tasks) + 1]
-    variant, seeds = studies_section.papers_variant(names, OURS)
+    picked = pivot(summary, "selected").loc[columns_of(spec)].T
+    bold, headings = best(picked.round(1).to_numpy()), {e.name: f"{e.name} ({e.metric})" for e in spec.evaluations}
+    variant, seeds = studies_section.papers_variant([*headings], OURS)
     if len(variant) and shared:
-        rows.append([f"{OURS}, paper's variant", *(number(variant.get(t, variant.mean()), 1) for t in tasks)])
+        picked.loc[f"{OURS}, paper's variant"] = [variant.get(task, variant.mean()) for task in picked]
         caption += f" Last row: a task's own statistics choose it (study `frame`, mean over {seeds} seeds)."
-    bold = best(pd.DataFrame(picked).T[tasks].round(1).to_numpy())
-    return Table(caption, columns, rows, bold)
+    cells = picked.map(number, decimals=1).rename(columns=headings | {AVERAGE: "mean"})
+    return Table.of(caption, "arm", cells, bold=bold)
 
 
 def _differences(spec: "TextSpec", shown: list[Comparison], mean: Comparison | None) -> Table:
     columns = {f"minus {c.arm}": c for c in shown} | ({"mean minus mean original": mean} if mean else {})
-    rows = [[e.name, *(str(c.tasks[e.name]) for c in columns.values())] for e in spec.evaluations]
-    foot = [["mean of tasks", *(str(c.average) for c in columns.values())]] if len(rows) > 1 else []
-    foot.append(["verdict: condpdiff", *(c.average.word.split()[0] for c in columns.values())])
+    cells = pd.DataFrame({name: pd.Series(c.tasks) for name, c in columns.items()})
+    if len(cells) > 1:
+        cells.loc["mean of tasks"] = [c.average for c in columns.values()]
+    cells = cells.map(str)
+    cells.loc["verdict: condpdiff"] = [c.average.word.split()[0] for c in columns.values()]
     caption = f"{spec.differences} The best control was picked with hindsight, which favours it."
     caption += " The last column compares means over all candidates, so that no selection enters." if mean else ""
-    rows, n = rows + foot, len(rows) + len(foot)
-    return Table(caption, ["condpdiff", *columns], rows, accent=frozenset({n - 2, n - 1}), foot=len(foot))
+    foot = len(cells) - len(spec.evaluations)
+    return Table.of(caption, "condpdiff", cells, accent=frozenset({len(cells) - 2, len(cells) - 1}), foot=foot)
 
 
 def _candidates(spec: "TextSpec", summary: Summary) -> Section:
@@ -218,7 +225,7 @@ def _candidates(spec: "TextSpec", summary: Summary) -> Section:
     cells = cells.loc[most.index, [e.name for e in spec.evaluations]]
     cells.insert(0, "candidates", most.astype(str))
     caption = f"{spec.label[0].upper()}{spec.label[1:]}: mean ± sample standard deviation over an arm's candidates "
-    table = Table(caption + "(best in brackets).", ["arm", *cells], list(cells.itertuples(name=None)))
+    table = Table.of(caption + "(best in brackets).", "arm", cells)
     title = "All candidates, and the paper's rule"
     return Section("candidates", title, [table, *spec.rules(summary), *_all_metrics(spec)])
 

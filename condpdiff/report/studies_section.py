@@ -12,15 +12,6 @@ COLUMNS = ["study", "size", "row", "seed", "arm", "task", "value", "paper"]
 STUDIES = Path("docs/studies")
 FRAME = STUDIES / "frame.csv"
 OF_FAMILIES = ("styles",)  # their values are shares of a gap, which docs/studies.md alone shows
-CAPTION = (
-    "`{study}` at the size `{size}`, means over tasks and seeds: condpdiff_mean is of all generated candidates, std "
-    "its standard deviation over seeds; condpdiff is the selected candidate; minus soup is condpdiff_mean less the "
-    "soup of the row's checkpoints. The paper's figures are of other models and tasks: compare differences of rows."
-)
-FIGURES = (
-    "condpdiff_mean of each seed (dots) and the mean over seeds (diamond), beside the soup (square). Rows whose "
-    "diamonds lie no further apart than one row's dots are not told apart."
-)
 
 
 def papers_variant(tasks: list[str], arm: str) -> tuple[pd.Series, int]:
@@ -44,7 +35,9 @@ def sections() -> list[Section]:
     ]
     ran = [each for each in found if (each[2]["arm"][each[2]["value"].notna()] == "condpdiff_mean").any()]
     blocks: list[Block] = [_table(*each) for each in found]
-    blocks += [Figures(FIGURES, [plot(*each) for each in ran])] if ran else []
+    caption = "condpdiff_mean of each seed (dots) and the mean over seeds (diamond), beside the soup (square). Rows "
+    caption += "whose diamonds lie no further apart than one row's dots are not told apart."
+    blocks += [Figures(caption, [plot(*each) for each in ran])] if ran else []
     return [Section("studies", "Studies", blocks)] if blocks else []
 
 
@@ -55,8 +48,8 @@ def plot(study: str, size: str, rows: pd.DataFrame) -> Image:
     means = rows.pivot_table("value", "row", "arm").reindex(ours["row"].unique(), columns=["soup", "condpdiff_mean"])
     names = list(means.index)
     fig, (ax,) = figure(1.0 + 0.27 * len(names))
-    seeds, c = ours["row"].map(names.index), colour("condpdiff")
-    ax.scatter(ours["value"], seeds, s=14, color=c, alpha=0.5, linewidths=0)
+    seeds = ours["row"].map(names.index)
+    ax.scatter(ours["value"], seeds, s=14, color=colour("condpdiff"), alpha=0.5, linewidths=0)
     for arm, column in (("soup", "soup"), ("condpdiff", "condpdiff_mean")):
         y, c, edge = range(len(names)), colour(arm), LIGHT["panel"]
         ax.plot(means[column], y, marker(arm), ms=5.5, color=c, mec=edge, mew=0.7, label=column)
@@ -73,7 +66,7 @@ def _table(study: str, size: str, rows: pd.DataFrame) -> Table:
         return by_row.agg(["mean", "std", "count"]).reindex(rows["row"].unique())
 
     ours, picked, soup, paper = of("condpdiff_mean"), of("condpdiff"), of("soup"), of("condpdiff", "paper")
-    columns = {
+    cells = {
         "seeds": pd.concat([ours, picked])["count"].groupby(level=0, sort=False).max().fillna(0).map("{:.0f}".format),
         "condpdiff_mean": ours["mean"].map(number),
         "std": ours["std"].map(number),
@@ -81,5 +74,10 @@ def _table(study: str, size: str, rows: pd.DataFrame) -> Table:
         "minus soup": (ours["mean"] - soup["mean"]).map(signed),
         "paper": paper["mean"].map(number),
     }
-    lines = pd.DataFrame(columns).reset_index().to_numpy().tolist()
-    return Table(CAPTION.format(study=study, size=size), ["row", *columns], lines)
+    caption = (
+        f"`{study}` at the size `{size}`, means over tasks and seeds: condpdiff_mean is of all generated candidates, "
+        "std its standard deviation over seeds; condpdiff is the selected candidate; minus soup is condpdiff_mean less "
+        "the soup of the row's checkpoints. The paper's figures are of other models and tasks: compare differences of "
+        "rows."
+    )
+    return Table.of(caption, "row", pd.DataFrame(cells))

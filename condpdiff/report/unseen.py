@@ -61,15 +61,7 @@ GROUPS = {  # of members, and their keys of metrics.json; settings are chosen by
     f"tuning {KNOWN}": "tuning_known", f"tuning {HELD_OUT}": "tuning_held_out",
 }  # fmt: skip
 DRAWS = 2000  # of the bootstrap over members
-GAP = (
-    "Percent of the gap between mean soup and a member's own LoRA that each arm closes, {what}, and the 95 % interval, "
-    "by resampling members. Bold: highest of its column among arms that saw nothing of the member but its condition."
-)
 TABLE = "Mean over unseen members; **lower is better**, but for accuracy, where **higher is better**."
-WHOSE = (
-    "Distance in pixels (RMSE) of the images of one style's LoRA (row) to the true images of each style (column). "
-    "Darker is nearer; a ring marks the row's nearest."
-)
 
 
 def build(tasks: Mapping[str, Task], data: Path, seed: int) -> Report:
@@ -165,11 +157,14 @@ def _verdict(group: str, rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
 def _gap_table(group: str, gaps: Mapping[str, pd.DataFrame]) -> Table:
     shares = pd.DataFrame({key: found["share"] for key, found in gaps.items()})
     shares = shares.loc[[arm for arm in ARMS if arm in gaps[_main_of(gaps)].index]]
-    cells = [found.reindex(shares.index).map(number, decimals=0) for found in gaps.values()]
-    said = pd.concat([f["share"] + " (" + f["low"] + " to " + f["high"] + ")" for f in cells], axis=1)
-    caption = GAP.format(what=group if group == SEEN else f"unseen members of {group}")
-    columns = [group, *(MEASURES[key] for key in gaps)]
-    return Table(caption, columns, list(said.itertuples(name=None)), best(_blind(shares)))
+    cells = {key: found.reindex(shares.index).map(number, decimals=0) for key, found in gaps.items()}
+    said = {MEASURES[key]: f["share"] + " (" + f["low"] + " to " + f["high"] + ")" for key, f in cells.items()}
+    caption = (
+        "Percent of the gap between mean soup and a member's own LoRA that each arm closes, "
+        f"{group if group == SEEN else f'unseen members of {group}'}, and the 95 % interval, by resampling members. "
+        "Bold: highest of its column among arms that saw nothing of the member but its condition."
+    )
+    return Table.of(caption, group, pd.DataFrame(said), bold=best(_blind(shares)))
 
 
 def _blind(values: pd.DataFrame) -> np.ndarray:
@@ -210,7 +205,9 @@ def _whose(data: Path, tasks: Mapping[str, Task]) -> list[Block]:
     order = ("trained on", *(f"never trained on, of {g}" for g in (KNOWN, HELD_OUT)))
     right = [f"{sum(hits[of])} of {len(hits[of])} LoRAs for styles {of}" for of in order if of in hits]
     said = f"Nearest to the style that was asked for, of all of its family's in the picture: {', '.join(right)}."
-    return [Text(said), Figures(WHOSE, [matrices(name, rows) for name, rows in found.items()])] if found else []
+    caption = "Distance in pixels (RMSE) of the images of one style's LoRA (row) to the true images of each style "
+    caption += "(column). Darker is nearer; a ring marks the row's nearest."
+    return [Text(said), Figures(caption, [matrices(name, rows) for name, rows in found.items()])] if found else []
 
 
 def _grids(data: Path, families: Iterable[str]) -> list[Block]:

@@ -131,7 +131,7 @@ class TextSpec(Spec):
 
     def rules(self, summary: Summary) -> list[Block]:
         """The paper's rule, which picks original on validation."""
-        picked = pivot(summary, "selected")
+        picked = pivot(summary, "selected").to_dict()
         original = {e.name: float(e.values("original").max()) for e in self.evaluations}
         original[AVERAGE] = float(np.mean(list(original.values())))
         arms = {

@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from condpdiff.common.settings import PARAMS
+from condpdiff.experiments.launch import words
 from condpdiff.experiments.params import fingerprint, load_params
 from condpdiff.experiments.presets import override
 from condpdiff.experiments.study_plan import SIZES, about, load_study, pick_rows, study_names
-from condpdiff.experiments.study_run import words
 from tests.messages import message_of
 
 FILE = "a task's file"
@@ -33,7 +33,7 @@ def test_options_give_each_run_its_settings(name: str, size: str) -> None:
     runs = [run for row in load_study(name, size).rows for run in row.runs.values()]
     for run in runs:
         command, options = words(run)[:6], words(run)[6:]
-        assert command == ["dvc", "exp", "run", "--queue", "-n", run.name] and set(options[::2]) <= {"-S"}
+        assert command == ["dvc", "exp", "run", "--temp", "-n", run.name] and set(options[::2]) <= {"-S"}
         for path, overrides in to_path_overrides(options[1::2]).items():
             assert not any(o.is_sweep_override() for o in to_hydra_overrides(overrides))
             apply_overrides(path, overrides)

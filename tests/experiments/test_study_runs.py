@@ -1,7 +1,10 @@
-"""Real experiments of a toy DAG in DVC's queue: what is missing runs, what is there stays, failures are told."""
+"""Real experiments of a toy DAG: what is missing runs, what is there stays, failures are told."""
 
 import csv
 import io
+import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -10,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from condpdiff.common.errors import UserError
-from condpdiff.experiments import finished, study_results, study_run
+from condpdiff.experiments import finished, launch, study_results
 from condpdiff.experiments.study_plan import load_study, pick_rows
 from tests.clone import ROOT, run
 from tests.experiments.toy import commits, make
@@ -22,7 +25,8 @@ def study(*rows: str, name: str = "toy", jobs: int = 1) -> Said:
     """What `condpdiff study run` says, and its error."""
     said: list[str] = []
     try:
-        study_run.run_rows(pick_rows(load_study(name), list(rows)), jobs, False, said.append)
+        missing = launch.study_jobs(pick_rows(load_study(name), list(rows)), said.append)
+        launch.start(missing, jobs, False, said.append)
     except UserError as error:
         return said, str(error)
     return said, ""
@@ -45,9 +49,9 @@ def cells(table: str) -> dict[str, list[str]]:
 
 def test_a_failing_row_does_not_stop_the_others_and_is_named_with_its_log(toy: Path) -> None:
     _, error = study(jobs=2)
-    assert error == "1 of 3 experiments failed: toy-loud; `dvc queue logs toy-loud` tells why"
+    assert error.startswith("toy-loud: failed, 0 that need it not begun; tmp/slurm/toy-loud-here.log: ")
     assert set(commits(toy)) == {"toy-default", "toy-one_hot"}
-    assert "too loud" in run(toy, "dvc", "queue", "logs", "toy-loud").stdout
+    assert "too loud" in (toy / "tmp/slurm/toy-loud-here.log").read_text(encoding="utf-8")
     assert run(toy, "git", "status", "--porcelain").stdout == ""
 
 
@@ -88,29 +92,21 @@ def test_commands_show_tables_and_a_dry_run_tells_the_command_of_what_is_missing
     code = f"from condpdiff.cli import app; [app(words, standalone_mode=False) for words in {calls}]"
     there, _, missing, *shown = run(toy, sys.executable, "-c", code).stdout.splitlines()
     assert there == "toy-default: there"
-    assert missing.startswith("dvc exp run --queue -n toy-loud -S ") and "-S ae.noise=0.5" in missing
+    assert " exp run --temp -n toy-loud -S " in missing and "-S ae.noise=0.5" in missing
     for row in ("toy-one_hot", "one_hot", "loud (missing)"):
         assert any(line.startswith(f"| {row} ") for line in shown)
 
 
-def test_interrupt_stops_at_once_and_leaves_queue_and_tree_as_they_were(
-    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_stops_at_once_and_leaves_the_tree_as_it_was(toy: Path, tmp_path: Path) -> None:
     (toy / "mood").write_text(f"sleep {tmp_path / 'asleep'}", encoding="utf-8")
-    dvc = study_run._dvc
-
-    def ctrl_c(*arguments: str) -> None:
-        if "--run-all" not in arguments:
-            return dvc(*arguments)
-        dvc("queue", "start")  # no `run`, whose pipe the worker would hold open
-        while not (tmp_path / "asleep").exists():
-            time.sleep(0.3)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(study_run, "_dvc", ctrl_c)
-    with pytest.raises(KeyboardInterrupt):
-        study("loud")
-    monkeypatch.undo()
+    # The `&` of a shell may have turned SIGINT off.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from condpdiff.cli import app; "
+    code += "app(['study', 'run', 'toy', '--row', 'loud'])"
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, start_new_session=True)
+    while not (tmp_path / "asleep").exists():
+        time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    assert process.communicate(timeout=30)[1] == b"error: stopped by Ctrl-C\n" and process.returncode == 1
     assert "toy-loud" not in commits(toy)
     assert {line[3:] for line in run(toy, "git", "status", "--porcelain").stdout.splitlines()} == {"mood"}
 
@@ -125,7 +121,7 @@ def test_a_name_with_other_settings_is_refused_and_what_is_missing_runs_alone(to
     assert "have the names toy-loud." in study_results.markdown(study_results.read(load_study("toy")))
     run(toy, "dvc", "exp", "remove", "toy-loud")
     said, error = study()
-    assert error == "" and said[-1] == "1 run, all there"
+    assert error == "" and said[-1] == "1/1 toy-loud: done"
     after = commits(toy)
     assert before.items() < after.items() and set(after) - set(before) == {"toy-loud"}
-    assert study()[0] == [f"toy-{row}: there" for row in ("default", "loud", "one_hot")] + ["all there"]
+    assert study()[0] == [f"toy-{row}: there" for row in ("default", "loud", "one_hot")] + ["everything is up to date"]

@@ -58,7 +58,7 @@ def make(folder: Path) -> Path:
     """The repository, its default run committed; its `mood` says how a loud row's report ends."""
     shutil.copytree(ROOT / "configs", folder / "configs")
     shutil.copy(ROOT / "configs/default.yaml", folder / "params.yaml")
-    for name, text in (("stage.py", STAGE), ("dvc.yaml", DVC_YAML), ("mood", "fail -")):
+    for name, text in (("stage.py", STAGE), ("dvc.yaml", DVC_YAML), ("mood", "fail -"), (".gitignore", "/tmp/\n")):
         (folder / name).write_text(text, encoding="utf-8")
     (folder / "configs/studies/toy.yaml").write_text(STUDY, encoding="utf-8")
     run(folder, "git", "init", "--quiet")

@@ -56,7 +56,7 @@ def test_summary_gives_mean_sample_std_best_and_worst_and_the_average_is_over_ta
     movies, tweets = text.spec.evaluations
     e = with_scores(movies, condpdiff=[80, 82, 84, 86, 88, 90])
     mean = pivot(summarise([e, with_scores(tweets, condpdiff=65)]), "mean")["condpdiff"]
-    assert mean == {"movies": 85, "tweets": 65, "average": 75}
+    assert mean.to_dict() == {"movies": 85, "tweets": 65, "average": 75}
     summary = summarise([e]).set_index("arm")
     assert summary.loc["condpdiff", ["candidates", "mean", "best", "worst"]].tolist() == [6, 85, 90, 80]
     assert summary["std"]["condpdiff"] == pytest.approx(math.sqrt(14)) and math.isnan(summary["std"]["soup"])
@@ -257,11 +257,11 @@ def test_correlation_is_of_ranks_and_leaves_out_what_is_not_known() -> None:
 def test_the_verdict_says_what_the_interval_says(text: Made, interval: tuple[float, float], word: str) -> None:
     d = Difference(sum(interval) / 2, *interval)
     control = Comparison("gaussian", {"movies": d, "tweets": d}, d)
-    found = {"control": control, "soup": replace(control, arm="soup"), "mean": replace(control, arm="original")}
+    found = {"control": control, "soup": control._replace(arm="soup"), "mean": control._replace(arm="original")}
     lines = verdict(text.spec, found, summarise(text.spec.evaluations), {"tweets": "collapsed"})
     assert f"**{word}** the best control, gaussian" in lines[0]
     assert f"It **{word}** soup" in lines[1] and "Mean against mean" in " ".join(lines)
     assert any("1 of 2 task was not learned (tweets)" in line for line in lines)
-    beaten = replace(found["mean"], average=Difference(1, 0.5, 2))
+    beaten = found["mean"]._replace(average=Difference(1, 0.5, 2))
     lines = verdict(text.spec, found | {"mean": beaten}, summarise(text.spec.evaluations), {})
     assert ("that gain does not speak for one" in " ".join(lines)) is (word != "beats")

@@ -14,7 +14,7 @@ from conftest import Made
 from fake_run import build
 
 from condpdiff.common.errors import UserError
-from condpdiff.report import readme, show
+from condpdiff.report import show
 from condpdiff.report.page import revision
 from stages import report
 from tests.clone import commit
@@ -152,7 +152,7 @@ def test_what_went_wrong_is_warned_of_everywhere(run: Path, capsys: pytest.Captu
 
 
 def test_the_terminal_and_the_readme_show_the_results(
-    text: Made, run: Path, capsys: pytest.CaptureFixture[str]
+    text: Made, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UserError, match="run `dvc repro`"):
         show.main()
@@ -163,14 +163,15 @@ def test_the_terminal_and_the_readme_show_the_results(
     assert "condpdiff" in shown and "report/index.html" in shown and "**" not in shown
     assert len({len(line) for line in shown.splitlines() if line.startswith("|")}) == 1
     Path("README.md").write_text("# A\n<!-- results -->\nold\n<!-- /results -->\nend\n")
-    readme.main()
+    monkeypatch.setattr("sys.argv", ["show", "--readme"])
+    show.main()
     once = Path("README.md").read_text()
-    readme.main()
+    show.main()
     assert Path("README.md").read_text() == once
     assert "\nold\n" not in once and "| condpdiff" in once and once.endswith("<!-- /results -->\nend\n")
     Path("README.md").write_text("# A\n")
     with pytest.raises(UserError, match="README.md: no lines"):
-        readme.main()
+        show.main()
 
 
 def test_neither_the_stage_nor_the_domain_imports_what_is_slow() -> None:
