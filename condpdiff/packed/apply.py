@@ -25,9 +25,7 @@ TOP, WIDTH = 3, 48  # labels, and characters of a text, that a table shows
 
 def read_texts(path: Path) -> pd.DataFrame:
     """Texts of a file, as `rows_of` gives them: of a .txt its lines, of a table columns `text` and `text_pair`.
-
-    Raises a UserError if the file can't be read, or has no texts.
-    """
+    Raises a UserError if the file can't be read, or has no texts."""
     if not as_spelt(path).is_file():
         raise UserError(f"{path}: no such file")
     if path.suffix.lower() == ".txt":
@@ -55,14 +53,11 @@ def rows_of(texts: Sequence[str], pairs: Sequence[str] | None = None) -> pd.Data
 
 @torch.inference_mode()
 def apply(adapter: Path, rows: pd.DataFrame, base: Path | None = None) -> pd.DataFrame:
-    """Run a PEFT adapter of a text classifier, of which safetensors and JSON alone are read, on its base model.
+    """Run a PEFT adapter of a text classifier, of which safetensors and JSON alone are read, on V rows as `rows_of`'s.
 
-    Args:
-        rows: V of them, as `rows_of` gives them.
-        base: folder of its base model, or of the generator that made it; by default, what the adapter names.
-
-    Gives float32 [V, C] with a column a class: its probabilities; or [V, 1]: values. Raises a UserError if there is no
-    such adapter, it is of another kind, or its base can't be had or does not fit.
+    `base` is the folder of its base model, or of the generator that made it; by default, what the adapter names. Gives
+    float32 [V, C] with a column a class: its probabilities; or [V, 1]: values. Raises a UserError if there is no such
+    adapter, it is of another kind, or its base can't be had or does not fit.
     """
     settings = read_json(adapter / CONFIG)
     if (kind := settings.get("task_type") if isinstance(settings, dict) else settings) != "SEQ_CLS":

@@ -17,11 +17,8 @@ from condpdiff.zoo.settings import Collect, Normalize
 FILE = "config.json"
 BASE = "base"  # the folder of the base model, where nobody else has it
 CHECKPOINTS = "checkpoints.safetensors"  # of a task, in float16
-ARMS = {
-    **{"condpdiff": "best generated LoRA", "original": "best checkpoint", "soup": "soup"},
-    **{"gaussian": "best draw from a normal distribution", "no_lora": "no LoRA"},
-}
-"""Of a table of scores: ours, and what it is held against."""
+ARMS = {"condpdiff": "best generated LoRA", "original": "best checkpoint", "soup": "soup"}  # ours, and its rivals
+ARMS |= {"gaussian": "best draw from a normal distribution", "no_lora": "no LoRA"}
 
 
 class BaseModel(Section):

@@ -19,6 +19,7 @@ from condpdiff.common.packages import cache_folder
 from condpdiff.common.pretrained import SOURCE, weights_digest
 from condpdiff.common.task import Base, Members, number
 from condpdiff.diffusion.conditions import FILE, projected
+from condpdiff.diffusion.settings import UNDESCRIBED
 from condpdiff.domain import module
 from condpdiff.packed.config import BASE, Config, Known
 from condpdiff.zoo.adapters import card, write_adapter
@@ -32,10 +33,8 @@ with without_module("torch._dynamo"):
     from condpdiff.generate import generator as parts
 
 MOST_PICTURES = 10  # of a condition: generators are trained with that many at most
-UNSEEN_TEXT = (
-    "of tasks never trained on generated LoRAs had 54 % right where a classifier on 16 labelled rows had 86 % "
-    "(docs/unseen-text.md)"
-)
+UNSEEN_TEXT = """of tasks never trained on generated LoRAs had 54 % right where a classifier on 16 labelled rows had \
+86 % (docs/unseen-text.md)"""
 Picture = Any  # a path, a PIL image, or an array uint8 [H, W, 3]
 
 
@@ -55,21 +54,14 @@ def _check_sizes(path: Path) -> None:
 class Lora:
     """A LoRA with its head, where it has one, and with what it was made from."""
 
-    theta: Tensor
-    """[K] float32."""
+    theta: Tensor  # [K] float32
     layout: Layout
-    head: dict[str, Tensor]
-    """By PEFT key; empty where nothing but the LoRA is generated."""
-    labels: list[str] | None
-    """Class names in the order of their indices."""
-    config: Config
-    """Of the generator that made it."""
-    task: str
-    """Whose head and statistics it has."""
-    base: str
-    """What it names as its base model."""
-    how: dict[str, str]
-    """What it was made from, in words."""
+    head: dict[str, Tensor]  # by PEFT key; empty where nothing but the LoRA is generated
+    labels: list[str] | None  # class names in the order of their indices
+    config: Config  # of the generator that made it
+    task: str  # whose head and statistics it has
+    base: str  # what it names as its base model
+    how: dict[str, str]  # what it was made from, in words
 
     def state_dict(self) -> dict[str, Tensor]:
         """Its tensors by PEFT key."""
@@ -85,8 +77,7 @@ class Lora:
         return self.theta * torch.cat(factor)
 
     def save_pretrained(self, folder: str | Path, shown_as: str | Path = "") -> None:
-        """Write a PEFT adapter that `PeftModel.from_pretrained` loads, with `labels.json` and a card, which shows the
-        folder under another name where one is given."""
+        """Write a PEFT adapter with `labels.json` and a card, on which the folder may have another name."""
         base, lora = self.config.base, self.config.lora.model_dump()
         said = [
             "Sampled by Cond P-Diff; nothing was fine-tuned unless it says so below.\n",
@@ -103,8 +94,8 @@ class Lora:
 class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
     """Turns a task's name or description, or a style's pictures, into LoRAs for one base model.
 
-    `from_pretrained` takes a folder, or an id of the Hugging Face hub; `save_pretrained` and `push_to_hub` are its
-    inverse. The folder holds safetensors and JSON alone, and nothing in it is run.
+    `save_pretrained` and `push_to_hub` are `from_pretrained`'s inverse. A generator's folder holds safetensors and JSON
+    alone, and nothing in it is run.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -118,10 +109,8 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> "Generator":
-        """The generator of a folder, or of an id `owner/name` of the hub; `options` as `snapshot_download`'s.
-
-        Raises a UserError if it can't be had, or is no generator.
-        """
+        """The generator of a folder, or of an id `owner/name` of the hub; `options` are `snapshot_download`'s.
+        Raises a UserError if it can't be had, or is no generator."""
         name = str(pretrained_model_name_or_path)
         if Path(name).is_dir():
             return cls(name)
@@ -168,30 +157,24 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
         return list(self.conditions)
 
     def known(self, task: str) -> Known:
-        """What is known of a task, or of the family of a member."""
+        """A task, or the family of a member."""
         return self.config.tasks[task.partition("/")[0]]
 
     @property
     def trained(self) -> list[str]:
         """Those of `tasks` whose LoRAs it was trained on; of the others it knows the condition alone."""
-        found = []
-        for name in self.tasks:
-            members = self.known(name).settings.get("members")
-            at_most = self.config.normalize.train_members
-            if members is None or number(name) in Members(**members).trained_on(at_most).of("train"):
-                found.append(name)
-        return found
+        members = {name: self.known(name).settings.get("members") for name in self.tasks}
+        at_most = self.config.normalize.train_members
+        return [k for k, m in members.items() if not m or number(k) in Members(**m).trained_on(at_most).of("train")]
 
     @property
     def numbered(self) -> bool:
         """Whether conditions are numbers, that say nothing of a task: no other tasks can be asked for."""
-        return self.config.condition.kind in ("one_hot", "learnable")
+        return self.config.condition.kind in UNDESCRIBED
 
     def base(self, own: Path | None = None) -> Path:
         """A folder of the base model: the user's own, the generator's, a run's, or what its source gives once more.
-
-        Raises a UserError if it can't be had, or its weights are not those that the generator was trained with.
-        """
+        Raises a UserError if it can't be had, or its weights are not those that the generator was trained with."""
         asked, inside = self.config.base, self.folder / BASE
         found = own or (inside if inside.is_dir() else Path(asked.load))
         if own is None and not (found / SOURCE).is_file():
@@ -215,15 +198,10 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
         samples: int = 1,
         seed: int = 0,
     ) -> list[Lora]:
-        """Generate LoRAs for a task that the generator knows, or for one that is described.
+        """Generate LoRAs, each from a noise of its own: the same `seed` gives the same ones.
 
-        Args:
-            task: one of `tasks`.
-            description: the task in words (text).
-            examples: (text, label) pairs beside it.
-            pictures: 1 to MOST_PICTURES of a style, of any content (style).
-            samples: so many LoRAs, each from a noise of its own.
-            seed: of the noise: the same seed gives the same LoRAs.
+        They are for one of `tasks`; for a task in words, with (text, label) pairs beside them (text); or for a style of
+        which there are 1 to MOST_PICTURES pictures, of any content (style).
 
         Raises a UserError unless exactly one of task, description and pictures is given and this generator can be asked
         with it; if a task is unknown, a picture can't be read, or a condition's encoder can't be had.
@@ -235,7 +213,7 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
         return self.from_condition(y, name, how, samples, seed)
 
     def from_condition(self, y: Tensor, name: str, how: dict[str, str], samples: int = 1, seed: int = 0) -> list[Lora]:
-        """Generate for any condition y [V, d_cond] with the head and statistics of the task `name`; cards say `how`."""
+        """Generate for a condition y [V, d_cond] with the head and statistics of the task `name`; cards say `how`."""
         if samples < 1:
             raise UserError(f"samples: found {samples}, allowed: at least 1")
         settings, random = self.config.sample, torch.Generator().manual_seed(seed)
@@ -287,7 +265,7 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
         return projected(load(self.config.condition), self.config.condition, self.folder)
 
     def read_pictures(self, pictures: Sequence[Picture]) -> np.ndarray:
-        """Pictures of any size as the generator takes them: uint8 [n, H, W, 3]; raises as `generate`."""
+        """Pictures of any size as the generator takes them, uint8 [n, H, W, 3]; raises as `generate`."""
         from condpdiff.style.images import read_picture
 
         size = next(iter(self.config.tasks.values())).settings["data"]["size"]

@@ -29,9 +29,7 @@ ARMS, METRICS = Path("report/plots/arms.csv"), Path("report/metrics.json")
 
 def pack(data: Path, out: Path) -> Config:
     """Write the generator that `dvc repro` trained to the folder `out`.
-
-    Raises a UserError if a stage has not run, or `out` is there and is no generator's folder.
-    """
+    Raises a UserError if a stage has not run, or `out` is there and is no generator's folder."""
     if out.exists() and not (out / FILE).is_file() and any(out.iterdir()):
         raise UserError(f"{out}: found a folder that is no generator's, allowed: a new folder")
     names = tasks()
@@ -56,19 +54,15 @@ def pack(data: Path, out: Path) -> Config:
     return config
 
 
-def _files(data: Path, names: list[str]) -> list[Path]:
+def _files(data: Path, names: list[str]) -> list[str]:
     """What generating reads, relative to `data`."""
     # The task loss trains a decoder of its own, with the latents' scale inside.
     own = (data / "ldm" / autoencoder.FILE).is_file()
-    projection = Path("conditions") / conditions.PROJECTION
-    return [
-        Path("ldm") / process.FILE,
-        Path("ldm" if own else "autoencoder") / autoencoder.FILE,
-        Path("ldm" if own else "latents") / SCALE,
-        Path("conditions") / conditions.FILE,
-        *([projection] if (data / projection).is_file() else []),
-        *(path for name in names for path in (Path("normalized", name, STATISTICS), Path("zoo", name, HEAD))),
-    ]
+    files = [f"ldm/{process.FILE}", f"conditions/{conditions.FILE}"]
+    files += [f"{'ldm' if own else 'autoencoder'}/{autoencoder.FILE}", f"{'ldm' if own else 'latents'}/{SCALE}"]
+    if (data / "conditions" / conditions.PROJECTION).is_file():
+        files.append(f"conditions/{conditions.PROJECTION}")
+    return files + [file for name in names for file in (f"normalized/{name}/{STATISTICS}", f"zoo/{name}/{HEAD}")]
 
 
 def _config(data: Path, names: list[str]) -> Config:
