@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,10 +26,8 @@ plain: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": F
 app = typer.Typer(cls=OneLine, no_args_is_help=True, add_completion=False, **plain)
 study_app = typer.Typer(**plain)
 app.add_typer(study_app, name="study")
-app.command("pack")(commands.pack)
-app.command("generate")(commands.generate)
-app.command("apply")(commands.apply)
-app.command("app")(commands.app)
+for command in (commands.pack, commands.generate, commands.apply, commands.app):
+    app.command()(command)
 
 
 class Size(StrEnum):
@@ -42,20 +41,12 @@ SizeOption = Annotated[Size, typer.Option("--size", help="The paper's models and
 
 @app.callback()
 def main() -> None:
-    """Conditional LoRA parameter generation as a DVC pipeline.
-
-    params.yaml is the only truth of a run. Start in the root of the repository:
+    """Conditional LoRA parameter generation as a DVC pipeline, in the root of the repository.
 
     \b
-      condpdiff preset            the presets: the paper's models and ranks, a smoke run
-      condpdiff preset smoke      make params.yaml that run
-      condpdiff describe          what params.yaml asks for, and what is already there
+      condpdiff preset smoke      make params.yaml, the only truth of a run, a small one
+      condpdiff describe          what it asks for
       dvc repro                   run it
-      condpdiff launch            run it on a cluster, or several stages at once
-      condpdiff experiments       what DVC's experiments gave, and in which keys they differ
-      condpdiff study             the paper's tables: run their rows, show them beside the paper's
-      condpdiff import            LoRA checkpoints of your own, in place of fine-tuning
-      condpdiff export            a generated LoRA, or any other, as files for other libraries
     """
 
 
@@ -66,18 +57,14 @@ def preset_command(
 ) -> None:
     """List the presets, or make params.yaml one of them: configs/default.yaml with the preset's keys in place of its.
 
-    Changes of your own to other keys go back to the default. Comments and layout stay.
-
     \b
-    Examples:
       condpdiff preset smoke --dry-run     what would change, and the same as `dvc exp run -S ...`
       condpdiff preset bert-base-r4        BERT-base at rank 4 (Table 1); -rR is any rank
-      condpdiff preset default             back to the defaults
     """
     from condpdiff.experiments.presets import about, apply, as_dvc_options, changes, load_preset, preset_names
 
     if name is None:
-        _list({name: about(name) for name in preset_names()})
+        _list(preset_names(), about)
         return
     done = (changes if dry_run else apply)(load_preset(name))
     for change in done:
@@ -98,9 +85,7 @@ def describe_command(
     """Tell what a run asks for: base model, K, tasks, and where their input comes from. Nothing is downloaded or run.
 
     \b
-    Examples:
       condpdiff describe --preset roberta-base-r2
-      condpdiff describe --json | jq .lora.K
     """
     from condpdiff.experiments.describe import describe, render
     from condpdiff.experiments.params import load_params
@@ -122,11 +107,9 @@ def launch_command(
 ) -> None:
     """Run what is out of date as Slurm jobs, one for each instance of a stage, or side by side on this machine.
 
-    Leave the working tree alone until they have ended; `dvc repro` then finds everything done.
-    configs/cluster/launch.yaml says what each stage's jobs ask for: docs/clusters.md.
+    Leave the working tree alone until they have ended. configs/cluster/launch.yaml says what each stage's jobs ask for.
 
     \b
-    Examples:
       condpdiff launch finetune-collect --local 4
       condpdiff launch --study table3 --size paper
     """
@@ -166,14 +149,12 @@ def study_command(context: typer.Context) -> None:
     """The paper's tables, each a list of DVC experiments by a file of configs/studies/; without a command, list them.
 
     \b
-    Examples:
       condpdiff study run table3               run the rows that are missing
-      condpdiff study show table3              our table beside the paper's
     """
     from condpdiff.experiments.study_plan import about, study_names
 
     if context.invoked_subcommand is None:
-        _list({name: about(name) for name in study_names()})
+        _list(study_names(), about)
 
 
 @study_app.command("run")
@@ -186,12 +167,9 @@ def study_run_command(
 ) -> None:
     """Run a study's missing experiments with DVC's queue; the working tree stays as it is.
 
-    An experiment that has a row's settings is that row, whatever its name, and is never run again. Ctrl-C stops at
-    once; run again to go on.
+    An experiment that has a row's settings is that row, whatever its name. Ctrl-C stops; run again to go on.
 
     \b
-    Examples:
-      condpdiff study run table3 --row n-1 --row n-150
       condpdiff study run noise --jobs 2
     """
     from condpdiff.experiments.study_plan import load_study, pick_rows
@@ -209,7 +187,6 @@ def study_show_command(
     """Show a study's table: ours with mean and spread over seeds, the paper's beside it, and which stages had to run.
 
     \b
-    Example:
       condpdiff study show table3 --csv > docs/studies/table3.csv
     """
     from condpdiff.experiments.study_plan import load_study
@@ -253,10 +230,8 @@ def export_command(
     kohya are one file (styles).
 
     \b
-    Examples:
       condpdiff export soup:movies out/model --format merged
       condpdiff export checkpoint:movies/1 out/half --between checkpoint:movies/150 --at 0.5
-      condpdiff export data/adapters/movies out/best --push-to-hub me/movies-lora
     """
     from condpdiff.adapters.exporting import export, push
 
@@ -266,7 +241,6 @@ def export_command(
         typer.echo(f"pushed to {push(out, hub)}")
 
 
-def _list(about: dict[str, str]) -> None:
-    from tabulate import tabulate
-
-    typer.echo(tabulate(about.items(), tablefmt="plain", disable_numparse=True))
+def _list(names: list[str], about: Callable[[str], str]) -> None:
+    for name in names:
+        typer.echo(f"{name:<{max(map(len, names))}}  {about(name)}")

@@ -161,7 +161,8 @@ def _style_page(generator: Generator, base: Path) -> None:
         made = paint(generator, base, theta, prompts, int(steps), guidance)
         last = [name for name in loras if name.startswith(GENERATED)][-1]
         titles = [_title(name, scale) for name in (NO_LORA, *loras)]
-        shown = [(made[s, u], f"{title}: {prompt}") for u, prompt in enumerate(prompts) for s, title in enumerate(titles)]
+        captions = [f"{title}: {prompt}" for prompt in prompts for title in titles]
+        shown = list(zip(made.swapaxes(0, 1).reshape(-1, *made.shape[2:]), captions, strict=True))  # a row a prompt
         return gr.Gallery(shown, columns=len(titles)), _zip(loras[last], last, scale)
 
     painted = {"fn": show, "inputs": [loras, asked, scale, denoising, guidance], "outputs": [images, adapter]}
