@@ -25,8 +25,7 @@ from condpdiff.common.task import number
 from condpdiff.evaluate.settings import Scoring
 from condpdiff.packed import refine
 from condpdiff.packed.commands import labelled
-from condpdiff.packed.config import CHECKPOINTS, table
-from condpdiff.packed.generator import MOST_PICTURES, Generator, Lora
+from condpdiff.packed.generator import CHECKPOINTS, MOST_PICTURES, Generator, Lora, table
 from condpdiff.packed.refine import GENERATED, NO_LORA
 from condpdiff.style.images import NEUTRAL, SUFFIXES
 from condpdiff.zoo.normalized import load_frame

@@ -14,7 +14,6 @@ from condpdiff.common.errors import UserError, first_line
 from condpdiff.common.files import as_spelt, read_json, read_tensors
 from condpdiff.common.hardware import device
 from condpdiff.common.tables import read_table
-from condpdiff.packed.config import FILE
 from condpdiff.text.models import load_model, load_tokenizer
 from condpdiff.text.rows import Batches
 from condpdiff.zoo.adapters import LABELS
@@ -70,7 +69,7 @@ def apply(adapter: Path, rows: pd.DataFrame, base: Path | None = None) -> pd.Dat
         raise UserError(f"{adapter / LABELS}: found {len(labels)} labels, allowed: {count}, as the classifier has")
     if base and not base.is_dir():
         raise UserError(f"--base: no such folder {str(base)!r}")
-    if base and (base / FILE).is_file() and "format" in read_json(base / FILE):
+    if base and (base / "config.json").is_file() and "format" in read_json(base / "config.json"):
         from condpdiff.packed.generator import Generator
 
         base = Generator(base).base()

@@ -5,37 +5,104 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from huggingface_hub import HfApi, ModelHubMixin, constants, snapshot_download
+from pydantic import Field
 from torch import Tensor
 
 from condpdiff.common.errors import UserError, first_line, nearest
-from condpdiff.common.files import new_directory, read_config, read_tensors
+from condpdiff.common.files import new_directory, read_config, read_json, read_tensors
 from condpdiff.common.hardware import without_module
 from condpdiff.common.packages import cache_folder
 from condpdiff.common.pretrained import SOURCE, weights_digest
+from condpdiff.common.settings import Section, parse
 from condpdiff.common.task import Base, Members, number
 from condpdiff.diffusion.conditions import FILE, projected
-from condpdiff.diffusion.settings import UNDESCRIBED
+from condpdiff.diffusion.settings import UNDESCRIBED, Condition
 from condpdiff.domain import module
-from condpdiff.packed.config import BASE, Config, Known
+from condpdiff.generate.settings import Sample
 from condpdiff.zoo.adapters import card, write_adapter
 from condpdiff.zoo.checkpoints import HEAD
 from condpdiff.zoo.layout import Layout, unflatten
 from condpdiff.zoo.normalized import load_frame
-from condpdiff.zoo.settings import SHARED
+from condpdiff.zoo.settings import SHARED, Collect, Normalize
 
 # diffusers asks for torch's compiler, which takes two seconds to import, and does without where there is none.
 with without_module("torch._dynamo"):
     from condpdiff.generate import generator as parts
 
+CONFIG = "config.json"
+BASE = "base"  # the folder of the base model, where nobody else has it
+CHECKPOINTS = "checkpoints.safetensors"  # of a task, in float16
+ARMS = {"condpdiff": "best generated LoRA", "original": "best checkpoint", "soup": "soup"}  # ours, and its rivals
+ARMS |= {"gaussian": "best draw from a normal distribution", "no_lora": "no LoRA"}
 MOST_PICTURES = 10  # of a condition: generators are trained with that many at most
 UNSEEN_TEXT = """of tasks never trained on generated LoRAs had 54 % right where a classifier on 16 labelled rows had \
 86 % (docs/unseen-text.md)"""
 Picture = Any  # a path, a PIL image, or an array uint8 [H, W, 3]
+
+
+class BaseModel(Section):
+    """The pre-trained model that the LoRAs are for."""
+
+    source: str
+    name: str
+    load: str  # what `from_pretrained` takes for it: the hub's id, or the folder that it was in
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")  # of its weights: `load` may be another folder elsewhere
+
+
+class LoraSettings(Section):
+    """What every LoRA of the generator has alike."""
+
+    rank: int
+    alpha: float
+    target_modules: list[str]
+    modules_to_save: list[str]
+    task_type: Literal["SEQ_CLS", "CAUSAL_LM", "FEATURE_EXTRACTION"] | None  # PEFT's name for what such a model does
+
+
+class Known(Section):
+    """A task that the generator was trained on, or a family of them."""
+
+    settings: dict[str, Any]  # the task's file, in sections
+    scores: dict[str, float] = {}  # by arm: its selected candidate's on validation, of the run that trained this
+
+    def table(self) -> str:
+        """The scores in Markdown, "" without any."""
+        rows = [[what, f"{self.scores[arm]:.2f}"] for arm, what in ARMS.items() if arm in self.scores]
+        return table(["arm", f"{self.settings['metrics'][0]} on validation"], rows) if rows else ""
+
+
+class Config(Section):
+    format: Literal[1]
+    domain: Literal["text", "style"]
+    base: BaseModel
+    lora: LoraSettings
+    collect: Collect
+    normalize: Normalize
+    condition: Condition
+    sample: Sample
+    tasks: dict[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], Known]  # by name, which stands in paths
+    measured: dict[str, Any] = {}  # what the run's report measured, as its metrics.json has it
+
+    @staticmethod
+    def load(folder: Path) -> "Config":
+        """Raises a UserError if the folder is no generator's."""
+        if not (file := folder / CONFIG).is_file():
+            raise UserError(f"{folder}: no {CONFIG}; allowed: the folder of a generator, as `condpdiff pack` writes it")
+        config = parse(Config, read_json(file), str(file))
+        for name, known in config.tasks.items():
+            parse(module("task", config.domain).Task, known.settings, str(file), f"tasks.{name}.settings")
+        return config
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, the first column on the left and numbers on the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(["", *(f"| {' | '.join(cells)} |" for cells in lines)])
 
 
 def _check_sizes(path: Path) -> None:

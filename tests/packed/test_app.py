@@ -20,8 +20,7 @@ from typer.testing import CliRunner
 
 from condpdiff.cli import app
 from condpdiff.common.files import read_tensors
-from condpdiff.packed.config import CHECKPOINTS
-from condpdiff.packed.generator import Generator
+from condpdiff.packed.generator import CHECKPOINTS, Generator
 from condpdiff.packed.refine import answers
 from condpdiff.style.images import SUFFIXES, encode_png
 from tests.packed.tiny_generators import SCORES, style_generator, text_generator

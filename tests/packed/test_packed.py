@@ -18,7 +18,7 @@ from condpdiff.cli import app
 from condpdiff.common.files import read_json, read_tensors, write_json, write_tensors
 from condpdiff.common.pretrained import save_source
 from condpdiff.packed import apply as of
-from condpdiff.packed.config import BASE, FILE
+from condpdiff.packed.generator import BASE, CONFIG
 from condpdiff.style.data import captions_of
 from condpdiff.style.images import encode_png
 from condpdiff.zoo.adapters import LABELS, export_adapter
@@ -36,14 +36,14 @@ Adapter = Callable[..., Path]
 def test_names_that_lead_outside_are_one_line(base: Callable[[str], Path], name: str, tmp_path: Path) -> None:
     folder = text_generator(tmp_path / "generator", base("bert")).folder
     file = folder / "conditions/conditions.safetensors"
-    y, config = read_tensors(file), read_json(folder / FILE)
+    y, config = read_tensors(file), read_json(folder / CONFIG)
     write_tensors(file, {"stars": y["stars"], name: y["films"]})
     assert f"found {name!r}, allowed: the tasks of config.json" in message_of(Generator(folder).generate, name)
     if not name.startswith("films"):
         tasks = {"stars": config["tasks"]["stars"], name: config["tasks"]["films"]}
-        write_json(folder / FILE, config | {"tasks": tasks})
+        write_json(folder / CONFIG, config | {"tasks": tasks})
         assert "config.json: tasks" in message_of(Generator, folder)
-    write_json(folder / FILE, config | {"base": config["base"] | {"sha256": "../" * 5}})
+    write_json(folder / CONFIG, config | {"base": config["base"] | {"sha256": "../" * 5}})
     assert "config.json: base.sha256" in message_of(Generator, folder)
 
 
