@@ -1,6 +1,5 @@
 """The `condpdiff` command: choose what to run, and see what it asks for and what came out; `dvc repro` runs it."""
 
-import json
 import shlex
 from collections.abc import Callable
 from enum import StrEnum
@@ -80,7 +79,6 @@ def preset_command(
 @app.command("describe")
 def describe_command(
     preset: Annotated[str | None, typer.Option("--preset", help="Describe this preset; params.yaml stays.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Tell what a run asks for: base model, K, tasks, and where their input comes from. Nothing is downloaded or run.
 
@@ -92,8 +90,7 @@ def describe_command(
     from condpdiff.experiments.presets import load_preset
 
     loaded = load_preset(preset) if preset else None
-    found = describe(loaded.params, loaded.tasks) if loaded else describe(*load_params())
-    typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else render(found))
+    typer.echo(render(describe(loaded.params, loaded.tasks) if loaded else describe(*load_params())))
 
 
 @app.command("launch")

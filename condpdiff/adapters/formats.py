@@ -73,6 +73,24 @@ def read_labels(folder: Path) -> list[str] | None:
     return [str(found[str(i)]) for i in range(len(found))]
 
 
+def in_header(path: Path, key: str) -> dict[str, Any]:
+    """The JSON that a safetensors file has in its header, {} where there is none; a UserError if it is odd."""
+    with open_tensors(path) as file:
+        said = (file.metadata() or {}).get(key, "{}")
+    try:
+        return dict(json.loads(said))
+    except (ValueError, TypeError, RecursionError):
+        raise UserError(f"{path}: {key}: found {said[:60]!r}, allowed: a configuration in JSON") from None
+
+
+def as_alpha(found: Any, path: Path) -> float:
+    """A LoRA's alpha; a UserError if it is no number."""
+    try:
+        return float(found)
+    except (ValueError, TypeError, OverflowError):
+        raise UserError(f"{path}: alpha: found {found!r}, allowed: a number") from None
+
+
 def read_adapter(path: Path) -> Adapter:
     """Read a PEFT folder, a folder with a diffusers file, or one file of diffusers' or kohya's keys.
 
@@ -91,12 +109,7 @@ def read_adapter(path: Path) -> Adapter:
         config, found, where = read_json(path / CONFIG), read_tensors(path / PEFT_FILE), path / CONFIG
     else:
         path = where = file
-        with open_tensors(path) as opened:
-            said = (opened.metadata() or {}).get(METADATA, "{}")
-        try:
-            config = {re.sub(r"^(transformer|unet)\.", "", key): value for key, value in dict(json.loads(said)).items()}
-        except (ValueError, TypeError, RecursionError):
-            raise UserError(f"{path}: {METADATA}: found {said[:60]!r}, allowed: a configuration in JSON") from None
+        config = {re.sub(r"^(transformer|unet)\.", "", k): value for k, value in in_header(path, METADATA).items()}
         found = read_tensors(path)
     if not isinstance(config, dict) or (kind := config.get("peft_type") or "LORA") != "LORA":
         raise UserError(f"{where}: peft_type: found {kind if isinstance(config, dict) else config!r}, allowed: LORA")
@@ -125,10 +138,7 @@ def read_adapter(path: Path) -> Adapter:
     names = sorted(key.removeprefix(PREFIX).removesuffix(".lora_A.weight") for key in ranks)
     about = {"rank": int(rank), "target_modules": config.get("target_modules") or names}
     about |= {key: config.get(key) for key in ("modules_to_save", "task_type")}
-    try:
-        about["alpha"] = float(config.get("lora_alpha", min(alphas, default=rank)))
-    except (ValueError, TypeError, OverflowError):
-        raise UserError(f"{path}: lora_alpha: found {config.get('lora_alpha')!r}, allowed: a number") from None
+    about["alpha"] = as_alpha(config.get("lora_alpha", min(alphas, default=rank)), path)
     labels = read_labels(path if path.is_dir() else path.parent)
     return Adapter(tensors, about, config.get("base_model_name_or_path"), labels)
 

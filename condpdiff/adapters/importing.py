@@ -11,18 +11,10 @@ from typing import NamedTuple
 
 import torch
 
-from condpdiff.adapters.formats import Adapter, is_adapter, read_adapter
+from condpdiff.adapters.formats import Adapter, as_alpha, in_header, is_adapter, read_adapter
 from condpdiff.adapters.place import expected
 from condpdiff.common.errors import UserError
-from condpdiff.common.files import (
-    as_spelt,
-    new_directory,
-    open_tensors,
-    read_json,
-    read_tensors,
-    write_json,
-    write_tensors,
-)
+from condpdiff.common.files import as_spelt, new_directory, read_json, read_tensors, write_json, write_tensors
 from condpdiff.common.pretrained import SOURCE
 from condpdiff.common.task import INPUTS, Base, read_task, task_path
 from condpdiff.domain import module
@@ -130,8 +122,6 @@ def _listed(source: Path) -> list[Found]:
 
 def _stacked(path: Path, alpha: float) -> list[Found]:
     """theta [N, K] with layout.json beside it, and head.safetensors where there is one, as a zoo folder has them."""
-    with open_tensors(path) as file:
-        said = (file.metadata() or {}).get("config", "{}")
     layout, tensors = Layout.load(path.parent), read_tensors(path)
     theta = tensors.get("theta", torch.empty(0))
     if theta.ndim != 2 or theta.shape[1] != layout.K:
@@ -140,12 +130,13 @@ def _stacked(path: Path, alpha: float) -> list[Found]:
     steps = tensors.get("steps", torch.arange(1, len(theta) + 1)).flatten().tolist()
     if len(steps) != len(theta):
         raise UserError(f"{path}: steps: found {len(steps)}, allowed: one of each of {len(theta)} checkpoints")
-    try:
-        about = {"rank": min(layout.entries[0].shape), "alpha": float(dict(json.loads(said)).get("alpha", alpha))}
-    except (ValueError, TypeError, OverflowError, RecursionError):
-        raise UserError(f"{path}: config: found {said[:60]!r}, allowed: alpha in JSON") from None
+    alpha = as_alpha(in_header(path, "config").get("alpha", alpha), path)
+    rank = min(layout.entries[0].shape)
     found = [{key: tensor.float() for key, tensor in (unflatten(row, layout) | head).items()} for row in theta]
-    return [Found(f"{path.name}[{i}]", steps[i], Adapter(each, about)) for i, each in enumerate(found)]
+    return [
+        Found(f"{path.name}[{i}]", steps[i], Adapter(each, {"rank": rank, "alpha": alpha}))
+        for i, each in enumerate(found)
+    ]
 
 
 def check(adapter: Adapter, want: Zoo, base: Base) -> None:

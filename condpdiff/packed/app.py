@@ -6,18 +6,16 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 import torch
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from torch import Tensor
 
 from condpdiff.common.errors import UserError, first_line
 from condpdiff.common.files import read_json, read_tensors
@@ -92,9 +90,6 @@ def _zip(lora: Lora, name: str, scale: float) -> gr.DownloadButton:
     return gr.DownloadButton(f"Adapter as a zip ({_title(name, scale)})", value=file, visible=True)
 
 
-# --- styles -------------------------------------------------------------------------------------
-
-
 def _style_page(generator: Generator, base: Path) -> None:
     choices, trained = [("", "")], generator.trained
     for name in sorted(generator.tasks, key=lambda name: (name.partition("/")[0], number(name))):
@@ -157,17 +152,18 @@ def _style_page(generator: Generator, base: Path) -> None:
         if not 1 <= len(prompts) <= MOST_PROMPTS:
             raise UserError(f"prompts: found {len(prompts)}, allowed: 1 to {MOST_PROMPTS}")
         theta = [lora.scaled(scale if name.startswith(GENERATED) else 1) for name, lora in loras.items()]
-        made = paint(generator, base, theta, prompts, int(steps), guidance)
+        painted = painter(generator, base, tuple(prompts), int(steps), guidance)
+        made = painted(torch.stack([torch.zeros(generator.layout.K), *theta]))
         last = [name for name in loras if name.startswith(GENERATED)][-1]
         titles = [_title(name, scale) for name in (NO_LORA, *loras)]
         captions = [f"{title}: {prompt}" for prompt in prompts for title in titles]
-        shown = list(zip(made.swapaxes(0, 1).reshape(-1, *made.shape[2:]), captions, strict=True))  # a row a prompt
-        return gr.Gallery(shown, columns=len(titles)), _zip(loras[last], last, scale)
+        images = made.swapaxes(0, 1).reshape(-1, *made.shape[2:])  # a row a prompt
+        return gr.Gallery(list(zip(images, captions, strict=True)), columns=len(titles)), _zip(loras[last], last, scale)
 
-    painted = {"fn": show, "inputs": [loras, asked, scale, denoising, guidance], "outputs": [images, adapter]}
+    shown = {"fn": show, "inputs": [loras, asked, scale, denoising, guidance], "outputs": [images, adapter]}
     for event in (button.click, share.release):
-        event(generate, [*one, *two, share, seed, steps], [loras, notes], show_progress_on=[images]).success(**painted)
-    scale.release(**painted)
+        event(generate, [*one, *two, share, seed, steps], [loras, notes], show_progress_on=[images]).success(**shown)
+    scale.release(**shown)
 
 
 def _style(pictures: Any, name: str) -> dict[str, Any]:
@@ -197,23 +193,13 @@ def style_loras(
     }
 
 
-def paint(
-    generator: Generator, base: Path, theta: Sequence[Tensor], prompts: Sequence[str], steps: int, guidance: float = 1.0
-) -> np.ndarray:
-    """Images uint8 [1 + S, U, H, W, 3] of U prompts: without a LoRA, then with each of S vectors [K]."""
-    painter = _painter(generator, base, tuple(prompts), steps, guidance)
-    return painter(torch.stack([torch.zeros(generator.layout.K), *theta]))
-
-
 @functools.lru_cache(maxsize=1)
-def _painter(generator: Generator, base: Path, prompts: tuple[str, ...], steps: int, guidance: float) -> Any:
+def painter(generator: Generator, base: Path, prompts: tuple[str, ...], steps: int, guidance: float) -> Any:
+    """What makes images uint8 [S, U, H, W, 3] of U prompts, with each of S vectors theta [K]."""
     from condpdiff.style.unseen.score import Painter
 
     lora, scoring = generator.config.lora, Scoring(batch_tokens=1, image_steps=steps, image_guidance=guidance)
     return Painter(base, generator.layout, lora.alpha / lora.rank, list(prompts), scoring)
-
-
-# --- text ---------------------------------------------------------------------------------------
 
 
 def _text_page(generator: Generator, base: Path) -> None:

@@ -1,6 +1,5 @@
 """What text adapters say of texts: labels with their probabilities, or values."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -111,13 +110,3 @@ def table(rows: pd.DataFrame, said: dict[str, pd.DataFrame]) -> str:
         columns.append([name, *shown])
     widths = [max(map(len, column)) for column in columns]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in zip(*columns, strict=True))
-
-
-def as_json(rows: pd.DataFrame, said: dict[str, pd.DataFrame]) -> str:
-    """A list of texts, each with what every adapter says: `label` and `probabilities` by name, or `value`."""
-    texts = [{**text, "said": {}} for text in rows.to_dict("records")]
-    for name, found in said.items():
-        for text, row in zip(texts, found.to_dict("records"), strict=True):
-            likeliest = max(row, key=row.__getitem__)
-            text["said"][name] = row if len(row) == 1 else {"label": likeliest, "probabilities": row}
-    return json.dumps(texts, indent=2, ensure_ascii=False)

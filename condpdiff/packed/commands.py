@@ -107,7 +107,6 @@ def apply(
     file: Annotated[Path | None, typer.Option(help="Texts: lines of a .txt, or a table's column text.")] = None,
     base: Annotated[Path | None, typer.Option(help="Folder of the base model, or of the generator.")] = None,
     compare: Annotated[list[Path] | None, typer.Option(metavar="ADAPTER", help="Another one beside it.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Run text adapters on texts: labels with their probabilities, or values.
 
@@ -121,7 +120,7 @@ def apply(
         raise UserError(f"found {'--text and --file' if text else 'no text'}, allowed: --text TEXT or --file FILE")
     rows = of.read_texts(file) if file else of.rows_of(text or [])
     said = {str(each): of.apply(each, rows, base) for each in [adapter, *(compare or [])]}
-    typer.echo(of.as_json(rows, said) if as_json else of.table(rows, said))
+    typer.echo(of.table(rows, said))
 
 
 def app(

@@ -15,6 +15,7 @@ import gradio
 import numpy as np
 import psutil
 import pytest
+import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -81,7 +82,8 @@ def test_conditions_are_mixed_and_the_nearest_style_is_another_that_was_trained_
 
 def test_without_a_lora_images_are_those_of_scale_0(style: Generator) -> None:
     lora = style.generate("waves/2")[0]
-    none, nothing, whole = ours.paint(style, base_of(style), [lora.scaled(s) for s in (0, 1)], CAPTIONS[:2], 2)
+    theta = torch.stack([torch.zeros_like(lora.theta), lora.scaled(0), lora.scaled(1)])
+    none, nothing, whole = ours.painter(style, base_of(style), tuple(CAPTIONS[:2]), 2, 1.0)(theta)
     assert none.shape == (2, SIZE, SIZE, 3) and np.array_equal(none, nothing) and not np.array_equal(none, whole)
 
 
