@@ -38,28 +38,17 @@ Study = Annotated[str, typer.Argument(metavar="NAME", help="A study; `condpdiff 
 SizeOption = Annotated[Size, typer.Option("--size", help="The paper's models and tasks, or ones for two cores.")]
 
 
-@app.callback()
+@app.callback(epilog="First: condpdiff preset smoke, condpdiff describe, dvc repro")
 def main() -> None:
-    """Conditional LoRA parameter generation as a DVC pipeline, in the root of the repository.
-
-    \b
-      condpdiff preset smoke      make params.yaml, the only truth of a run, a small one
-      condpdiff describe          what it asks for
-      dvc repro                   run it
-    """
+    """Conditional LoRA parameter generation as a DVC pipeline; params.yaml is the only truth of a run."""
 
 
-@app.command("preset")
+@app.command("preset", epilog="Example: condpdiff preset smoke --dry-run")
 def preset_command(
     name: Annotated[str | None, typer.Argument(help="Preset to apply; without it, list them.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; write nothing.")] = False,
 ) -> None:
-    """List the presets, or make params.yaml one of them: configs/default.yaml with the preset's keys in place of its.
-
-    \b
-      condpdiff preset smoke --dry-run     what would change, and the same as `dvc exp run -S ...`
-      condpdiff preset bert-base-r4        BERT-base at rank 4 (Table 1); -rR is any rank
-    """
+    """List the presets, or make params.yaml one of them: configs/default.yaml with the preset's keys for its."""
     from condpdiff.experiments.presets import about, apply, as_dvc_options, changes, load_preset, preset_names
 
     if name is None:
@@ -76,15 +65,11 @@ def preset_command(
         typer.echo(f"params.yaml is now preset {name}; see `condpdiff describe`, run `dvc repro`")
 
 
-@app.command("describe")
+@app.command("describe", epilog="Example: condpdiff describe --preset roberta-base-r2")
 def describe_command(
     preset: Annotated[str | None, typer.Option("--preset", help="Describe this preset; params.yaml stays.")] = None,
 ) -> None:
-    """Tell what a run asks for: base model, K, tasks, and where their input comes from. Nothing is downloaded or run.
-
-    \b
-      condpdiff describe --preset roberta-base-r2
-    """
+    """Tell what a run asks for: base model, K, tasks, and where their input comes from. Nothing is fetched or run."""
     from condpdiff.experiments.describe import describe, render
     from condpdiff.experiments.params import load_params
     from condpdiff.experiments.presets import load_preset
@@ -93,7 +78,7 @@ def describe_command(
     typer.echo(render(describe(loaded.params, loaded.tasks) if loaded else describe(*load_params())))
 
 
-@app.command("launch")
+@app.command("launch", epilog="Example: condpdiff launch finetune-collect --local 4")
 def launch_command(
     stages: Annotated[list[str] | None, typer.Argument(metavar="STAGE", help="These and what they need.")] = None,
     study: Annotated[str | None, typer.Option("--study", metavar="NAME", help="A study's missing runs.")] = None,
@@ -105,10 +90,6 @@ def launch_command(
     """Run what is out of date as Slurm jobs, one for each instance of a stage, or side by side on this machine.
 
     Leave the working tree alone until they have ended. configs/cluster/launch.yaml says what each stage's jobs ask for.
-
-    \b
-      condpdiff launch finetune-collect --local 4
-      condpdiff launch --study table3 --size paper
     """
     from condpdiff.experiments import launch
     from condpdiff.experiments.study_plan import load_study
@@ -141,20 +122,16 @@ def experiments_command() -> None:
     typer.echo(markdown_table(Table("", *table())))
 
 
-@study_app.callback(invoke_without_command=True)
+@study_app.callback(invoke_without_command=True, epilog="Example: condpdiff study run table3")
 def study_command(context: typer.Context) -> None:
-    """The paper's tables, each a list of DVC experiments by a file of configs/studies/; without a command, list them.
-
-    \b
-      condpdiff study run table3               run the rows that are missing
-    """
+    """The paper's tables, each a list of DVC experiments, a file of configs/studies/; without a command, list them."""
     from condpdiff.experiments.study_plan import about, study_names
 
     if context.invoked_subcommand is None:
         _list(study_names(), about)
 
 
-@study_app.command("run")
+@study_app.command("run", epilog="Example: condpdiff study run noise --jobs 2")
 def study_run_command(
     name: Study,
     size: SizeOption = Size.EMBEDDED,
@@ -165,9 +142,6 @@ def study_run_command(
     """Run a study's missing experiments with DVC's queue; the working tree stays as it is.
 
     An experiment that has a row's settings is that row, whatever its name. Ctrl-C stops; run again to go on.
-
-    \b
-      condpdiff study run noise --jobs 2
     """
     from condpdiff.experiments.study_plan import load_study, pick_rows
     from condpdiff.experiments.study_run import run_rows
@@ -175,17 +149,13 @@ def study_run_command(
     run_rows(pick_rows(load_study(name, size.value), row or []), jobs, dry_run, typer.echo)
 
 
-@study_app.command("show")
+@study_app.command("show", epilog="Example: condpdiff study show table3 --csv > docs/studies/table3.csv")
 def study_show_command(
     name: Study,
     size: SizeOption = Size.EMBEDDED,
     csv: Annotated[bool, typer.Option("--csv", help="One line a row, seed, arm and task, for docs/studies.")] = False,
 ) -> None:
-    """Show a study's table: ours with mean and spread over seeds, the paper's beside it, and which stages had to run.
-
-    \b
-      condpdiff study show table3 --csv > docs/studies/table3.csv
-    """
+    """Show a study's table: ours with mean and spread over seeds, the paper's beside it, and what had to run."""
     from condpdiff.experiments.study_plan import load_study
     from condpdiff.experiments.study_results import long_csv, markdown, read
 
@@ -193,7 +163,7 @@ def study_show_command(
     typer.echo(long_csv(found) if csv else markdown(found), nl=False)
 
 
-@app.command("import")
+@app.command("import", epilog="Example: condpdiff import runs/movies --task movies")
 def import_command(
     source: Annotated[Path, typer.Argument(help="Adapters: a folder, a stacked safetensors, or a .jsonl.")],
     task: Annotated[str, typer.Option("--task", metavar="NAME", help="The task whose checkpoints they are.")],
@@ -203,16 +173,13 @@ def import_command(
 
     SOURCE is a folder of adapters (PEFT, diffusers or kohya), a Trainer's folder with checkpoint-N/, a safetensors of
     theta [N, K] with layout.json beside it, or a .jsonl of {id, description, path}.
-
-    \b
-      condpdiff import runs/movies --task movies
     """
     from condpdiff.adapters.importing import import_zoo
 
     import_zoo(source, task, skip_odd, typer.echo)
 
 
-@app.command("export")
+@app.command("export", epilog="Example: condpdiff export soup:movies out/model --format merged")
 def export_command(
     what: Annotated[str, typer.Argument(help="sample:TASK/3, checkpoint:TASK/150, soup:TASK, or an adapter's path.")],
     out: Annotated[Path, typer.Argument(help="A new folder.")],
@@ -225,10 +192,6 @@ def export_command(
 
     Samples and checkpoints count from 1. merged is a plain transformers folder with its tokenizer (text); diffusers and
     kohya are one file (styles).
-
-    \b
-      condpdiff export soup:movies out/model --format merged
-      condpdiff export checkpoint:movies/1 out/half --between checkpoint:movies/150 --at 0.5
     """
     from condpdiff.adapters.exporting import export, push
 

@@ -131,12 +131,9 @@ def _stacked(path: Path, alpha: float) -> list[Found]:
     if len(steps) != len(theta):
         raise UserError(f"{path}: steps: found {len(steps)}, allowed: one of each of {len(theta)} checkpoints")
     alpha = as_alpha(in_header(path, "config").get("alpha", alpha), path)
-    rank = min(layout.entries[0].shape)
+    about = {"rank": min(layout.entries[0].shape), "alpha": alpha}
     found = [{key: tensor.float() for key, tensor in (unflatten(row, layout) | head).items()} for row in theta]
-    return [
-        Found(f"{path.name}[{i}]", steps[i], Adapter(each, {"rank": rank, "alpha": alpha}))
-        for i, each in enumerate(found)
-    ]
+    return [Found(f"{path.name}[{i}]", steps[i], Adapter(each, about)) for i, each in enumerate(found)]
 
 
 def check(adapter: Adapter, want: Zoo, base: Base) -> None:

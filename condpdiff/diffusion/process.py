@@ -146,7 +146,16 @@ def sample(
     """
     if process.residual == "none":
         return torch.zeros_like(noise), [torch.zeros_like(noise)]
-    sampler = _sampler(scheduler, LINEAR | {"prediction_type": process.prediction})
+    options = LINEAR | {"prediction_type": process.prediction}
+    sampler: Any
+    if scheduler == "ddpm":  # it clips no x_0: normalised latents are not bounded by 1
+        sampler = DDPMScheduler(**options, clip_sample=False)
+    elif scheduler == "ddim":
+        sampler = DDIMScheduler(**options, clip_sample=False, timestep_spacing="trailing")
+    else:
+        from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler  # half a second
+
+        sampler = DPMSolverMultistepScheduler(**options, timestep_spacing="trailing")
     sampler.set_timesteps(steps, device=noise.device)
     generator = torch.Generator(noise.device).manual_seed(seed)
     extra = {} if scheduler == "dpm++" else {"generator": generator}
@@ -155,16 +164,6 @@ def sample(
         z_t = sampler.step(predict(z_t, t.expand(len(z_t))), t, z_t, **extra).prev_sample
         path.append(z_t)
     return z_t, path
-
-
-def _sampler(name: str, options: dict[str, Any]) -> Any:
-    if name == "ddpm":  # clips no x_0: normalised latents are not bounded by 1
-        return DDPMScheduler(**options, clip_sample=False)
-    if name == "ddim":
-        return DDIMScheduler(**options, clip_sample=False, timestep_spacing="trailing")
-    from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler  # half a second
-
-    return DPMSolverMultistepScheduler(**options, timestep_spacing="trailing")
 
 
 @torch.inference_mode()

@@ -99,8 +99,7 @@ class TrainedOn:
     """What lies beside a denoiser that the task loss trained on."""
 
     one: Tensor  # [K], of `unconditional`
-    trained: tuple[PcaAutoencoder, Scale, pd.DataFrame] | None = None
-    """What `Generator.load` takes in place of the autoencoder's and the latents' own, and the curve (step, loss)."""
+    trained: tuple[PcaAutoencoder, Scale, pd.DataFrame] | None = None  # what `Generator.load` takes, and the curve
 
     def save(self, folder: Path) -> None:
         write_tensors(folder / ONE, {"theta": self.one})

@@ -108,12 +108,7 @@ def apply(
     base: Annotated[Path | None, typer.Option(help="Folder of the base model, or of the generator.")] = None,
     compare: Annotated[list[Path] | None, typer.Option(metavar="ADAPTER", help="Another one beside it.")] = None,
 ) -> None:
-    """Run text adapters on texts: labels with their probabilities, or values.
-
-    \b
-      condpdiff apply adapters/0 --text "a film to remember" --text "two hours too long"
-      condpdiff apply original --compare soup --compare adapters/0 --file reviews.csv --base bert
-    """
+    """Run text adapters on texts: labels with their probabilities, or values."""
     from condpdiff.packed import apply as of
 
     if (file is None) == (not text):

@@ -168,7 +168,7 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
     def __init__(self, folder: str | Path) -> None:
         """Read `config.json`; weights are read when they are needed. Raises a UserError if it is no generator's."""
         self.folder = Path(folder)
-        self.config = Config.load(self.folder)
+        self.config, self.layout = Config.load(self.folder), Layout.load(self.folder)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         if save_directory.resolve() != self.folder.resolve():
@@ -200,11 +200,6 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
             raise
         except Exception as error:  # configs and weights that do not fit raise a dozen kinds
             raise UserError(f"{self.folder}: its networks can't be read ({first_line(error)})") from None
-
-    @cached_property
-    def layout(self) -> Layout:
-        """Where each tensor lies in theta."""
-        return Layout.load(self.folder)
 
     @cached_property
     def conditions(self) -> dict[str, Tensor]:

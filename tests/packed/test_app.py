@@ -11,7 +11,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import gradio
 import numpy as np
 import psutil
 import pytest
@@ -47,9 +46,6 @@ def style(tmp_path_factory: pytest.TempPathFactory) -> Generator:
 
 def base_of(generator: Generator) -> Path:
     return Path(generator.config.base.load)
-
-
-# --- what it shows, without a page ------------------------------------------------------------------
 
 
 def test_half_the_scale_is_half_the_effect(text: Generator) -> None:
@@ -258,11 +254,3 @@ def test_without_gradio_one_line_says_how_to_get_it(text: Generator, monkeypatch
     monkeypatch.delitem(sys.modules, "condpdiff.packed.app")
     found = CliRunner().invoke(app, ["app", str(text.folder), "--base", str(base_of(text))])
     assert str(found.exception) == "error: this needs gradio: pip install 'condpdiff[app]'"
-
-
-def test_the_page_is_this_machine_s_alone_and_takes_no_large_file(text: Generator, monkeypatch: Any) -> None:
-    said: dict[str, Any] = {}
-    monkeypatch.setattr(gradio.Blocks, "launch", lambda _, **given: said.update(given))
-    ours.start(text, base_of(text), None)
-    assert said["server_name"] == "127.0.0.1" and not said["share"] and said["max_file_size"] == "20mb"
-    assert "allowed_paths" not in said
