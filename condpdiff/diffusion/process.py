@@ -49,8 +49,10 @@ def train(
     from diffusers.training_utils import EMAModel  # two seconds, which sampling need not wait for
 
     torch.manual_seed(settings.seed)
+    _, C, L = next(iter(z.values())).shape  # noqa: N806
     model = Denoiser(
-        *next(iter(z.values())).shape[1:],
+        C,
+        L,
         settings.channels,
         settings.blocks,
         d_cond=settings.channels[0] if learnable else next(iter(y.values())).shape[1],

@@ -160,10 +160,10 @@ def _style_page(generator: Generator, base: Path) -> None:
         images = made.swapaxes(0, 1).reshape(-1, *made.shape[2:])  # a row a prompt
         return gr.Gallery(list(zip(images, captions, strict=True)), columns=len(titles)), _zip(loras[last], last, scale)
 
-    shown = {"fn": show, "inputs": [loras, asked, scale, denoising, guidance], "outputs": [images, adapter]}
+    ways: dict[str, Any] = {"inputs": [loras, asked, scale, denoising, guidance], "outputs": [images, adapter]}
     for event in (button.click, share.release):
-        event(generate, [*one, *two, share, seed, steps], [loras, notes], show_progress_on=[images]).success(**shown)
-    scale.release(**shown)
+        event(generate, [*one, *two, share, seed, steps], [loras, notes], show_progress_on=[images]).success(show, **ways)
+    scale.release(show, **ways)
 
 
 def _style(pictures: Any, name: str) -> dict[str, Any]:
