@@ -162,7 +162,8 @@ def _style_page(generator: Generator, base: Path) -> None:
 
     ways: dict[str, Any] = {"inputs": [loras, asked, scale, denoising, guidance], "outputs": [images, adapter]}
     for event in (button.click, share.release):
-        event(generate, [*one, *two, share, seed, steps], [loras, notes], show_progress_on=[images]).success(show, **ways)
+        made = event(generate, [*one, *two, share, seed, steps], [loras, notes], show_progress_on=[images])
+        made.success(show, **ways)
     scale.release(show, **ways)
 
 
