@@ -161,8 +161,7 @@ class Lora:
 class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
     """Turns a task's name or description, or a style's pictures, into LoRAs for one base model.
 
-    `save_pretrained` and `push_to_hub` are `from_pretrained`'s inverse. A generator's folder holds safetensors and JSON
-    alone, and nothing in it is run.
+    `save_pretrained` and `push_to_hub` are `from_pretrained`'s inverse. Nothing in a generator's folder is run.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -264,7 +263,6 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
 
         They are for one of `tasks`; for a task in words, with (text, label) pairs beside them (text); or for a style of
         which there are 1 to MOST_PICTURES pictures, of any content (style).
-
         Raises a UserError unless exactly one of task, description and pictures is given and this generator can be asked
         with it; if a task is unknown, a picture can't be read, or a condition's encoder can't be had.
         """
@@ -304,8 +302,8 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
             raise UserError(f"found {' and '.join(given) or 'nothing'}, allowed: one of task, description and pictures")
         if task:
             if task not in self.conditions:
-                allowed = ", ".join(self.tasks)
-                raise UserError(f"task: unknown task {task!r}{nearest(task, self.tasks)}; allowed: {allowed}")
+                says = f"{nearest(task, self.tasks)}; allowed: {', '.join(self.tasks)}"
+                raise UserError(f"task: unknown task {task!r}{says}")
             return self.conditions[task], f"task `{task}`"
         wanted = {"text": "description", "style": "pictures"}[self.config.domain]
         if self.numbered or given != [wanted]:
