@@ -1,7 +1,7 @@
 """The `condpdiff` command: choose what to run, and see what it asks for and what came out; `dvc repro` runs it."""
 
-import json
 import shlex
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,10 +26,8 @@ plain: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": F
 app = typer.Typer(cls=OneLine, no_args_is_help=True, add_completion=False, **plain)
 study_app = typer.Typer(**plain)
 app.add_typer(study_app, name="study")
-app.command("pack")(commands.pack)
-app.command("generate")(commands.generate)
-app.command("apply")(commands.apply)
-app.command("app")(commands.app)
+for command in (commands.pack, commands.generate, commands.apply, commands.app):
+    app.command()(command)
 
 
 class Size(StrEnum):
@@ -41,44 +39,21 @@ Study = Annotated[str, typer.Argument(metavar="NAME", help="A study; `condpdiff 
 SizeOption = Annotated[Size, typer.Option("--size", help="The paper's models and tasks, or ones for two cores.")]
 
 
-@app.callback()
+@app.callback(epilog="First: condpdiff preset smoke, condpdiff describe, dvc repro")
 def main() -> None:
-    """Conditional LoRA parameter generation as a DVC pipeline.
-
-    params.yaml is the only truth of a run. Start in the root of the repository:
-
-    \b
-      condpdiff preset            the presets: the paper's models and ranks, a smoke run
-      condpdiff preset smoke      make params.yaml that run
-      condpdiff describe          what params.yaml asks for, and what is already there
-      dvc repro                   run it
-      condpdiff launch            run it on a cluster, or several stages at once
-      condpdiff experiments       what DVC's experiments gave, and in which keys they differ
-      condpdiff study             the paper's tables: run their rows, show them beside the paper's
-      condpdiff import            LoRA checkpoints of your own, in place of fine-tuning
-      condpdiff export            a generated LoRA, or any other, as files for other libraries
-    """
+    """Conditional LoRA parameter generation as a DVC pipeline; params.yaml is the only truth of a run."""
 
 
-@app.command("preset")
+@app.command("preset", epilog="Example: condpdiff preset smoke --dry-run")
 def preset_command(
     name: Annotated[str | None, typer.Argument(help="Preset to apply; without it, list them.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; write nothing.")] = False,
 ) -> None:
-    """List the presets, or make params.yaml one of them: configs/default.yaml with the preset's keys in place of its.
-
-    Changes of your own to other keys go back to the default. Comments and layout stay.
-
-    \b
-    Examples:
-      condpdiff preset smoke --dry-run     what would change, and the same as `dvc exp run -S ...`
-      condpdiff preset bert-base-r4        BERT-base at rank 4 (Table 1); -rR is any rank
-      condpdiff preset default             back to the defaults
-    """
+    """List the presets, or make params.yaml one of them: configs/default.yaml with the preset's keys for its."""
     from condpdiff.experiments.presets import about, apply, as_dvc_options, changes, load_preset, preset_names
 
     if name is None:
-        _list({name: about(name) for name in preset_names()})
+        _list(preset_names(), about)
         return
     done = (changes if dry_run else apply)(load_preset(name))
     for change in done:
@@ -91,29 +66,21 @@ def preset_command(
         typer.echo(f"params.yaml is now preset {name}; see `condpdiff describe`, run `dvc repro`")
 
 
-@app.command("describe")
+@app.command("describe", epilog="Example: condpdiff describe --preset roberta-base-r2")
 def describe_command(
     preset: Annotated[str | None, typer.Option("--preset", help="Describe this preset; params.yaml stays.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Tell what a run asks for: base model, K, tasks, and where their input comes from. Nothing is downloaded or run.
-
-    \b
-    Examples:
-      condpdiff describe --preset roberta-base-r2
-      condpdiff describe --json | jq .lora.K
-    """
+    """Tell what a run asks for: base model, K, tasks, and where their input comes from. Nothing is fetched or run."""
     from condpdiff.experiments.describe import describe
     from condpdiff.experiments.params import load_params
     from condpdiff.experiments.presets import load_preset
 
     loaded = load_preset(preset) if preset else None
     found = describe(loaded.params, loaded.tasks) if loaded else describe(*load_params())
-    text = yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=100)
-    typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else text.rstrip())
+    typer.echo(yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=100).rstrip())
 
 
-@app.command("launch")
+@app.command("launch", epilog="Example: condpdiff launch finetune-collect --local 4")
 def launch_command(
     stages: Annotated[list[str] | None, typer.Argument(metavar="STAGE", help="These and what they need.")] = None,
     study: Annotated[str | None, typer.Option("--study", metavar="NAME", help="A study's missing runs.")] = None,
@@ -124,13 +91,7 @@ def launch_command(
 ) -> None:
     """Run what is out of date as Slurm jobs, one for each instance of a stage, or side by side on this machine.
 
-    Leave the working tree alone until they have ended; `dvc repro` then finds everything done.
-    configs/cluster/launch.yaml says what each stage's jobs ask for: docs/clusters.md.
-
-    \b
-    Examples:
-      condpdiff launch finetune-collect --local 4
-      condpdiff launch --study table3 --size paper
+    Leave the working tree alone until they have ended. configs/cluster/launch.yaml says what each stage's jobs ask for.
     """
     from condpdiff.experiments import launch
     from condpdiff.experiments.study_plan import load_study
@@ -156,22 +117,16 @@ def experiments_command() -> None:
     typer.echo(markdown_table(Table("", *table())))
 
 
-@study_app.callback(invoke_without_command=True)
+@study_app.callback(invoke_without_command=True, epilog="Example: condpdiff study run table3")
 def study_command(context: typer.Context) -> None:
-    """The paper's tables, each a list of DVC experiments by a file of configs/studies/; without a command, list them.
-
-    \b
-    Examples:
-      condpdiff study run table3               run the rows that are missing
-      condpdiff study show table3              our table beside the paper's
-    """
+    """The paper's tables, each a list of DVC experiments, a file of configs/studies/; without a command, list them."""
     from condpdiff.experiments.study_plan import about, study_names
 
     if context.invoked_subcommand is None:
-        _list({name: about(name) for name in study_names()})
+        _list(study_names(), about)
 
 
-@study_app.command("run")
+@study_app.command("run", epilog="Example: condpdiff study run noise --jobs 2")
 def study_run_command(
     name: Study,
     size: SizeOption = Size.EMBEDDED,
@@ -181,13 +136,7 @@ def study_run_command(
 ) -> None:
     """Run a study's missing experiments, each in a folder of its own; the working tree stays as it is.
 
-    An experiment that has a row's settings is that row, whatever its name, and is never run again. Ctrl-C stops at
-    once; run again to go on.
-
-    \b
-    Examples:
-      condpdiff study run table3 --row n-1 --row n-150
-      condpdiff study run noise --jobs 2
+    An experiment that has a row's settings is that row, whatever its name. Ctrl-C stops; run again to go on.
     """
     from condpdiff.experiments import launch
     from condpdiff.experiments.study_plan import load_study, pick_rows
@@ -196,18 +145,13 @@ def study_run_command(
     launch.start(missing, jobs, dry_run, typer.echo)
 
 
-@study_app.command("show")
+@study_app.command("show", epilog="Example: condpdiff study show table3 --csv > docs/studies/table3.csv")
 def study_show_command(
     name: Study,
     size: SizeOption = Size.EMBEDDED,
     csv: Annotated[bool, typer.Option("--csv", help="One line a row, seed, arm and task, for docs/studies.")] = False,
 ) -> None:
-    """Show a study's table: ours with mean and spread over seeds, the paper's beside it, and which stages had to run.
-
-    \b
-    Example:
-      condpdiff study show table3 --csv > docs/studies/table3.csv
-    """
+    """Show a study's table: ours with mean and spread over seeds, the paper's beside it, and what had to run."""
     from condpdiff.experiments.study_plan import load_study
     from condpdiff.experiments.study_results import long_csv, markdown, read
 
@@ -215,7 +159,7 @@ def study_show_command(
     typer.echo(long_csv(found) if csv else markdown(found), nl=False)
 
 
-@app.command("import")
+@app.command("import", epilog="Example: condpdiff import runs/movies --task movies")
 def import_command(
     source: Annotated[Path, typer.Argument(help="Adapters: a folder, a stacked safetensors, or a .jsonl.")],
     task: Annotated[str, typer.Option("--task", metavar="NAME", help="The task whose checkpoints they are.")],
@@ -225,16 +169,13 @@ def import_command(
 
     SOURCE is a folder of adapters (PEFT, diffusers or kohya), a Trainer's folder with checkpoint-N/, a safetensors of
     theta [N, K] with layout.json beside it, or a .jsonl of {id, description, path}.
-
-    \b
-      condpdiff import runs/movies --task movies
     """
     from condpdiff.adapters.importing import import_zoo
 
     import_zoo(source, task, skip_odd, typer.echo)
 
 
-@app.command("export")
+@app.command("export", epilog="Example: condpdiff export soup:movies out/model --format merged")
 def export_command(
     what: Annotated[str, typer.Argument(help="sample:TASK/3, checkpoint:TASK/150, soup:TASK, or an adapter's path.")],
     out: Annotated[Path, typer.Argument(help="A new folder.")],
@@ -247,12 +188,6 @@ def export_command(
 
     Samples and checkpoints count from 1. merged is a plain transformers folder with its tokenizer (text); diffusers and
     kohya are one file (styles).
-
-    \b
-    Examples:
-      condpdiff export soup:movies out/model --format merged
-      condpdiff export checkpoint:movies/1 out/half --between checkpoint:movies/150 --at 0.5
-      condpdiff export data/adapters/movies out/best --push-to-hub me/movies-lora
     """
     from condpdiff.adapters.exporting import export, push
 
@@ -262,7 +197,6 @@ def export_command(
         typer.echo(f"pushed to {push(out, hub)}")
 
 
-def _list(about: dict[str, str]) -> None:
-    from tabulate import tabulate
-
-    typer.echo(tabulate(about.items(), tablefmt="plain", disable_numparse=True))
+def _list(names: list[str], about: Callable[[str], str]) -> None:
+    for name in names:
+        typer.echo(f"{name:<{max(map(len, names))}}  {about(name)}")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import torch
 
-from condpdiff.common.files import new_directory, write_json
+from condpdiff.common.files import new_directory, write_json, write_tensors
 from condpdiff.common.settings import section
 from condpdiff.common.stage import run
 from condpdiff.common.task import members
-from condpdiff.diffusion.conditions import FILE, PROJECTION, SHOWN, Projection, conditions, save_conditions
+from condpdiff.diffusion.conditions import FILE, PROJECTION, SHOWN, Projection, conditions
 from condpdiff.diffusion.settings import Condition
 from condpdiff.domain import module
 
@@ -23,9 +23,9 @@ def main() -> None:
     with new_directory(OUT) as folder:
         if settings.axes is not None:
             projection = Projection.fit(torch.cat([y[name] for name in members("train")]), settings.axes)
-            projection.save(folder / PROJECTION)
+            write_tensors(folder / PROJECTION, vars(projection))
             y = {name: projection(each) for name, each in y.items()}
-        save_conditions(folder / FILE, y)
+        write_tensors(folder / FILE, y)
         write_json(folder / SHOWN, {name: [description.shown(one) for one in each] for name, each in inputs.items()})
 
 

@@ -32,14 +32,10 @@ WRITERS = {"diffusers": write_diffusers, "kohya": write_kohya}
 
 
 def export(what: str, out: Path, form: str, between: str | None, at: float) -> None:
-    """Write a LoRA to the new folder `out`, whole or not at all, with the names of its classes where it has them.
+    """Write the LoRA `what` to the new folder `out`, whole or not at all, with the names of its classes if it has them.
 
-    Args:
-        what: `sample:TASK/3`, `checkpoint:TASK/150` (both count from 1), `soup:TASK`, or the path of an adapter.
-        form: peft, diffusers, kohya, or merged: a plain model folder of transformers.
-        between: a second one, as `what`; the LoRA is the first one's weights (1 - at) and the second one's at.
-
-    Raises a UserError if one can't be had, the two don't go together, or what is loaded again is something else.
+    With `between` it is (1 - at) times the first one's weights and `at` times that one's. Raises a UserError if one
+    can't be had, the two don't go together, or what is loaded again is something else.
     """
     if form not in (allowed := FORMATS[kind := domain()]):
         raise UserError(f"--format: found {form!r}, allowed: {', '.join(allowed)} (domain: {kind})")
@@ -49,7 +45,11 @@ def export(what: str, out: Path, form: str, between: str | None, at: float) -> N
     adapter, said = load(what)
     if between is not None:
         other, more = load(between)
-        adapter, said = interpolated(adapter, other, at), f"{at:g} of the way from {said} to {more}"
+        for key, its in _described(other).items():
+            if its != _described(adapter)[key]:
+                raise UserError(f"--between: the two have other {key}, allowed: two that differ in their values alone")
+        mixed = {key: torch.lerp(tensor, other.tensors[key], at) for key, tensor in adapter.tensors.items()}
+        adapter, said = replace(adapter, tensors=mixed), f"{at:g} of the way from {said} to {more}"
     # The base is the run's own where it is that, or where a file names none.
     run = loads_as(DATA / "base") if (DATA / "base").is_dir() else ""
     named, config, labels = adapter.base or run, adapter.config, adapter.labels or []
@@ -88,10 +88,10 @@ def load(what: str) -> tuple[Adapter, str]:
     """A LoRA of the run or of a folder, and what it is in a few words."""
     kind, _, rest = what.partition(":")
     if kind not in ("sample", "checkpoint", "soup") or not rest:
-        if not Path(what).exists():
-            allowed = "sample:TASK/3, checkpoint:TASK/150, soup:TASK, or the path of an adapter"
-            raise UserError(f"{what}: no such adapter, allowed: {allowed}")
-        return read_adapter(Path(what)), Path(what).name
+        if Path(what).exists():
+            return read_adapter(Path(what)), Path(what).name
+        allowed = "sample:TASK/3, checkpoint:TASK/150, soup:TASK, or the path of an adapter"
+        raise UserError(f"{what}: no such adapter, allowed: {allowed}")
     name, _, number = (rest, "", "1") if kind == "soup" else rest.rpartition("/")
     n = section("normalize", Normalize).n_checkpoints if kind == "soup" else None
     zoo = load_zoo(DATA / "zoo" / name, n)
@@ -114,17 +114,10 @@ def load(what: str) -> tuple[Adapter, str]:
     return Adapter(tensors, zoo.config, loads_as(DATA / "base"), labels), said
 
 
-def interpolated(one: Adapter, other: Adapter, at: float) -> Adapter:
-    """A, B and head at `at` from 0 (one) to 1 (other); raises a UserError if they differ in more than their values."""
-    for key in ("base", "rank", "alpha", "labels", "tensors or shapes"):
-        if _alike(one)[key] != _alike(other)[key]:
-            raise UserError(f"--between: the two have other {key}, allowed: two that differ in their values alone")
-    return replace(one, tensors={key: torch.lerp(t, other.tensors[key], at) for key, t in one.tensors.items()})
-
-
-def _alike(adapter: Adapter) -> dict[str, Any]:
-    shapes = {key: tensor.shape for key, tensor in adapter.tensors.items()}
-    return adapter.config | {"base": adapter.base, "labels": adapter.labels, "tensors or shapes": shapes}
+def _described(adapter: Adapter) -> dict[str, Any]:
+    """What two LoRAs with a third one between them have alike."""
+    alike = {"base": adapter.base, "rank": adapter.config["rank"], "alpha": adapter.config["alpha"]}
+    return alike | {"labels": adapter.labels, "tensors or shapes": {k: t.shape for k, t in adapter.tensors.items()}}
 
 
 def _loaded(adapter: Adapter, base: Path, kind: str, folder: Path) -> Any:

@@ -73,6 +73,24 @@ def read_labels(folder: Path) -> list[str] | None:
     return [str(found[str(i)]) for i in range(len(found))]
 
 
+def in_header(path: Path, key: str) -> dict[str, Any]:
+    """The JSON that a safetensors file has in its header, {} where there is none; a UserError if it is odd."""
+    with open_tensors(path) as file:
+        said = (file.metadata() or {}).get(key, "{}")
+    try:
+        return dict(json.loads(said))
+    except (ValueError, TypeError, RecursionError):
+        raise UserError(f"{path}: {key}: found {said[:60]!r}, allowed: a configuration in JSON") from None
+
+
+def as_alpha(found: Any, path: Path) -> float:
+    """A LoRA's alpha; a UserError if it is no number."""
+    try:
+        return float(found)
+    except (ValueError, TypeError, OverflowError):
+        raise UserError(f"{path}: alpha: found {found!r}, allowed: a number") from None
+
+
 def read_adapter(path: Path) -> Adapter:
     """Read a PEFT folder, a folder with a diffusers file, or one file of diffusers' or kohya's keys.
 
@@ -84,24 +102,24 @@ def read_adapter(path: Path) -> Adapter:
         if len(inside) != 1:
             raise UserError(f"{path}: no adapter in it, allowed: {CONFIG} with {PEFT_FILE}, or {ONE_FILE}")
         path = inside[0]
-    file, alphas = next((path / name for name in FILES if (path / name).is_file()), path), []
+    file = next((path / name for name in FILES if (path / name).is_file()), path)
     if file.suffix in PICKLES and file.is_file():
         raise UserError(f"{file}: a pickle, which may run code when it is opened; allowed: safetensors")
     if (path / CONFIG).is_file():
-        config = read_json(path / CONFIG)
-        _check_config(config, path / CONFIG)
-        found = read_tensors(path / PEFT_FILE)
+        config, found, where = read_json(path / CONFIG), read_tensors(path / PEFT_FILE), path / CONFIG
     else:
-        path = file
-        with open_tensors(path) as opened:
-            said = (opened.metadata() or {}).get(METADATA, "{}")
-        try:
-            config = {re.sub(r"^(transformer|unet)\.", "", key): value for key, value in dict(json.loads(said)).items()}
-        except (ValueError, TypeError, RecursionError):
-            raise UserError(f"{path}: {METADATA}: found {said[:60]!r}, allowed: a configuration in JSON") from None
-        _check_config(config, path)
+        path = where = file
+        config = {re.sub(r"^(transformer|unet)\.", "", k): value for k, value in in_header(path, METADATA).items()}
         found = read_tensors(path)
-        alphas = [t.item() for key, t in found.items() if key.endswith(".alpha") and t.numel() == 1]
+    if not isinstance(config, dict) or (kind := config.get("peft_type") or "LORA") != "LORA":
+        raise UserError(f"{where}: peft_type: found {kind if isinstance(config, dict) else config!r}, allowed: LORA")
+    if (start := config.get("init_lora_weights")) not in STARTS:
+        raise UserError(f"{where}: init_lora_weights: found {start!r}, which changes the base model as well")
+    for key, value in config.items():
+        if key not in IGNORED.split() and value and value != "none":
+            raise UserError(f"{where}: {key}: found {value!r}, allowed: a LoRA without it; B A alone is merged")
+    alphas = [t.item() for key, t in found.items() if key.endswith(".alpha") and t.numel() == 1]
+    if path == file:
         found = _as_peft(found, path)
     tensors = {}
     for key, tensor in found.items():
@@ -118,25 +136,11 @@ def read_adapter(path: Path) -> Adapter:
     if len(set(alphas)) > 1 or (alphas and len(alphas) != len(ranks)):
         raise UserError(f"{path}: found alphas {sorted(set(alphas))} on {len(alphas)} modules, allowed: one for all")
     names = sorted(key.removeprefix(PREFIX).removesuffix(".lora_A.weight") for key in ranks)
-    about = {key: config.get(key) for key in ("modules_to_save", "task_type")}
-    about |= {"rank": int(rank), "target_modules": config.get("target_modules") or names}
-    try:
-        about["alpha"] = float(config.get("lora_alpha", min(alphas, default=rank)))
-    except (ValueError, TypeError, OverflowError):
-        raise UserError(f"{path}: lora_alpha: found {config.get('lora_alpha')!r}, allowed: a number") from None
+    about = {"rank": int(rank), "target_modules": config.get("target_modules") or names}
+    about |= {key: config.get(key) for key in ("modules_to_save", "task_type")}
+    about["alpha"] = as_alpha(config.get("lora_alpha", min(alphas, default=rank)), path)
     labels = read_labels(path if path.is_dir() else path.parent)
     return Adapter(tensors, about, config.get("base_model_name_or_path"), labels)
-
-
-def _check_config(config: Any, where: Path) -> None:
-    """Raise unless PEFT's configuration is of a plain LoRA."""
-    if not isinstance(config, dict) or (kind := config.get("peft_type") or "LORA") != "LORA":
-        raise UserError(f"{where}: peft_type: found {kind if isinstance(config, dict) else config!r}, allowed: LORA")
-    if (start := config.get("init_lora_weights")) not in STARTS:
-        raise UserError(f"{where}: init_lora_weights: found {start!r}, which changes the base model as well")
-    for key, value in config.items():
-        if key not in IGNORED.split() and value and value != "none":
-            raise UserError(f"{where}: {key}: found {value!r}, allowed: a LoRA without it; B A alone is merged")
 
 
 def _as_peft(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:

@@ -11,18 +11,10 @@ from typing import NamedTuple
 
 import torch
 
-from condpdiff.adapters.formats import Adapter, is_adapter, read_adapter
-from condpdiff.adapters.place import architecture, expected
+from condpdiff.adapters.formats import Adapter, as_alpha, in_header, is_adapter, read_adapter
+from condpdiff.adapters.place import expected
 from condpdiff.common.errors import UserError
-from condpdiff.common.files import (
-    as_spelt,
-    new_directory,
-    open_tensors,
-    read_json,
-    read_tensors,
-    write_json,
-    write_tensors,
-)
+from condpdiff.common.files import as_spelt, new_directory, read_json, read_tensors, write_json, write_tensors
 from condpdiff.common.pretrained import SOURCE
 from condpdiff.common.task import INPUTS, Base, read_task, task_path
 from condpdiff.domain import module
@@ -46,8 +38,8 @@ class Found(NamedTuple):
 def import_zoo(source: Path, name: str, skip_odd: bool, say: Callable[[str], None]) -> None:
     """Write `inputs/<name>/` from a source (`checkpoints`), and say what else is to do; replaces an earlier import.
 
-    With `skip_odd` adapters that don't fit are left out, and named. Raises a UserError, and writes nothing, if there is
-    no such task, or an adapter can't be read or does not fit.
+    With `skip_odd` adapters that don't fit are left out, and named. A UserError, and nothing written: there is no such
+    task, or an adapter can't be read or does not fit.
     """
     params, tasks = load_params()
     task = tasks[name] if name in tasks else read_task(name, module("task", params.domain).Task)
@@ -57,7 +49,7 @@ def import_zoo(source: Path, name: str, skip_odd: bool, say: Callable[[str], Non
     base, here = params.base, BASE / SOURCE
     if not here.is_file() or not read_json(here).items() >= base.model_dump(include={"source", "name"}).items():
         raise UserError(f"params.yaml: base.name: {base.name!r} is not here yet; run `dvc repro prepare-base` first")
-    want = expected(name, task, params.collect, architecture(BASE))
+    want = expected(name, task, params.collect, BASE)
     found, adapters = [], []
     for each in checkpoints(source, params.collect.alpha):
         try:
@@ -76,8 +68,8 @@ def import_zoo(source: Path, name: str, skip_odd: bool, say: Callable[[str], Non
     theta, steps = torch.stack([flatten(each, want.layout) for each in adapters]), torch.tensor([f.step for f in found])
     if task.members is not None:
         if len(theta) % (q := task.members.total):
-            allowed = f"a multiple of {q}, one member's after another's"
-            raise UserError(f"{source}: found {len(theta)} adapters, allowed: {allowed}")
+            says = f"allowed: a multiple of {q}, one member's after another's"
+            raise UserError(f"{source}: found {len(theta)} adapters, {says}")
         theta, steps = theta.unflatten(0, (q, -1)), steps.unflatten(0, (q, -1))
     heads = {key: torch.stack([each[key] for each in adapters]) for key in sorted(want.head)}
     if apart := max((float((rows - rows[0]).abs().max()) for rows in heads.values()), default=0.0):
@@ -98,23 +90,17 @@ def import_zoo(source: Path, name: str, skip_odd: bool, say: Callable[[str], Non
 
 def checkpoints(source: Path, alpha: float) -> list[Found]:
     """The checkpoints of a source, oldest first, of which only a stacked file is read; docs/adapters.md lists sources.
-
-    `alpha` is that of a stacked file that does not say it. Raises a UserError if it is nothing that can be imported.
-    """
+    `alpha` is that of a stacked file that does not say it. Raises a UserError if it is nothing that can be imported."""
     if not source.exists():
         allowed = "a folder of adapters, a Trainer's folder, a safetensors of theta [N, K], or a .jsonl"
         raise UserError(f"{source}: no such source, allowed: {allowed}")
-    if source.is_file():
-        return _listed(source) if source.suffix == ".jsonl" else _stacked(source, alpha)
-    if (source / THETA).is_file():
-        return _stacked(source / THETA, alpha)
+    if source.suffix == ".jsonl" and source.is_file():
+        return _listed(source)
+    if (stacked := source if source.is_file() else source / THETA).is_file():
+        return _stacked(stacked, alpha)
     # A Trainer's folder holds the last state a second time, beside its checkpoints.
     steps = {path: int(path.name[11:]) for path in source.iterdir() if re.fullmatch(r"checkpoint-\d+", path.name)}
-    found = [
-        path
-        for path in steps or source.iterdir()
-        if is_adapter(path) or (path.is_dir() and any(map(is_adapter, path.iterdir())))
-    ]
+    found = [path for path in steps or source.iterdir() if any(map(is_adapter, (path, *path.glob("*"))))]
     if not found:
         raise UserError(f"{source}: no adapter in its folders, allowed: one adapter a folder, or checkpoint-N folders")
     found.sort(key=lambda path: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)])
@@ -136,21 +122,16 @@ def _listed(source: Path) -> list[Found]:
 
 def _stacked(path: Path, alpha: float) -> list[Found]:
     """theta [N, K] with layout.json beside it, and head.safetensors where there is one, as a zoo folder has them."""
-    with open_tensors(path) as file:
-        said = (file.metadata() or {}).get("config", "{}")
     layout, tensors = Layout.load(path.parent), read_tensors(path)
     theta = tensors.get("theta", torch.empty(0))
     if theta.ndim != 2 or theta.shape[1] != layout.K:
-        allowed = f"[N, {layout.K}], as {LAYOUT} beside it says"
-        raise UserError(f"{path}: theta: found {list(theta.shape)}, allowed: {allowed}")
+        raise UserError(f"{path}: theta: found {list(theta.shape)}, allowed: [N, {layout.K}], as {LAYOUT} says")
     head = read_tensors(path.parent / HEAD) if (path.parent / HEAD).is_file() else {}
     steps = tensors.get("steps", torch.arange(1, len(theta) + 1)).flatten().tolist()
     if len(steps) != len(theta):
         raise UserError(f"{path}: steps: found {len(steps)}, allowed: one of each of {len(theta)} checkpoints")
-    try:
-        about = {"rank": min(layout.entries[0].shape), "alpha": float(dict(json.loads(said)).get("alpha", alpha))}
-    except (ValueError, TypeError, OverflowError, RecursionError):
-        raise UserError(f"{path}: config: found {said[:60]!r}, allowed: alpha in JSON") from None
+    alpha = as_alpha(in_header(path, "config").get("alpha", alpha), path)
+    about = {"rank": min(layout.entries[0].shape), "alpha": alpha}
     found = [{key: tensor.float() for key, tensor in (unflatten(row, layout) | head).items()} for row in theta]
     return [Found(f"{path.name}[{i}]", steps[i], Adapter(each, about)) for i, each in enumerate(found)]
 

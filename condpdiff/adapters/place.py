@@ -3,7 +3,6 @@
 The folder inputs/NAME holds a zoo as data/zoo/<task> does, without curves: nobody saw the training.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +20,23 @@ from condpdiff.zoo.layout import LAYOUT, Layout, check_length, layout_of
 from condpdiff.zoo.settings import Collect
 
 
-def expected(name: str, task: Task, collect: Collect, model: Mapping[str, Any]) -> Zoo:
+def expected(name: str, task: Task, collect: Collect, base: Path) -> Zoo:
     """The zoo, without checkpoints, that the run's base model and settings ask of a task; its head has shapes alone.
-
-    Args:
-        model: the base model's configuration.
-
-    Raises a UserError if the model has no such target modules, or not all matrices are trained.
-    """
+    Raises a UserError if the model has no such target modules, or not all matrices are trained."""
     if collect.factors != "both":
         raise UserError(f"params.yaml: collect.factors: found {collect.factors!r}, allowed: both with an imported zoo")
     outputs = getattr(task.data, "num_outputs", None)  # of a text task
+    file = base / "transformer/config.json"
+    model = read_json(file if file.is_file() else base / "config.json")
     about = {key: value for key, value in model.items() if key not in ("id2label", "label2id")}
     about |= {} if outputs is None else {"num_labels": outputs}
     placed = module("models").empty_peft_model(about, collect.rank, collect.alpha, collect.target_modules)
     config = {"rank": collect.rank, "alpha": collect.alpha, "task": name, "modules_to_save": head_modules(placed)}
+    config["target_modules"] = sorted(placed.peft_config["default"].target_modules)
     config["task_type"] = task_type_of(placed)
-    lora: Any = placed.peft_config["default"]
-    config["target_modules"] = sorted(lora.target_modules)
     config |= {"factors": collect.factors} if outputs is None else {"num_outputs": outputs}
     layout = layout_of(placed)
     return Zoo(torch.empty(0, layout.K), layout, head_state(placed), config)
-
-
-def architecture(base: Path) -> dict[str, Any]:
-    """The configuration of a base model's folder."""
-    file = base / "transformer/config.json"
-    return dict(read_json(file if file.is_file() else base / "config.json"))
 
 
 def described(zoo: Zoo) -> dict[str, Any]:
@@ -57,13 +46,11 @@ def described(zoo: Zoo) -> dict[str, Any]:
 
 def place(name: str, task: Task, collect: Collect, base: Path, out: Path) -> None:
     """Write the last N_max checkpoints of the task's own zoo as its zoo folder; the curves of training are empty.
-
-    Raises a UserError if there are fewer, or they are of another rank, alpha, base or head than the run's.
-    """
+    Raises a UserError if there are fewer, or they are of another rank, alpha, base or head than the run's."""
     if rank() > 0:
         return
     source, n = Path(str(task.zoo)), collect.max_checkpoints
-    want = expected(name, task, collect, architecture(base))
+    want = expected(name, task, collect, base)
     own, layout = read_tensors(source / THETA), Layout.load(source)
     count = own["theta"].shape[-2]
     if n > count:

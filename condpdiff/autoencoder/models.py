@@ -23,7 +23,7 @@ FILE, SCALE = "autoencoder.safetensors", "scale.safetensors"
 
 
 class Autoencoder(nn.Module):
-    """w [B, K] <-> z [B, C, L]; `encode` and `decode` stand together in every subclass."""
+    """w [B, K] <-> z [B, C, L]."""
 
     def __init__(self, K: int, C: int, L: int) -> None:  # noqa: N803  the paper's letters
         super().__init__()
@@ -38,14 +38,14 @@ class Autoencoder(nn.Module):
         raise NotImplementedError
 
     def fit_closed_form(self, w: Rows | Tensor) -> bool:
-        """Learn what can be learned from w [N, K] without gradient steps; says whether that is all.
+        """Learn from w [N, K] what needs no gradient steps; says whether that is all there is to learn.
 
         Looks at `CLOSED_FORM_ROWS` of the rows at most, and at a few columns at a time.
         """
         return False
 
     def forward(self, w: Tensor, noise: float, input_noise: float) -> Tensor:
-        """The loss: mean squared error of D(E(w) + xi), xi Gaussian of std `noise` (Eq. 6-7)."""
+        """The loss (Eq. 6-7), with xi of std `noise`."""
         z = self.encode(torch.randn_like(w).mul_(input_noise).add_(w))
         return F.mse_loss(self.decode(z + noise * torch.randn_like(z)), w)
 
@@ -53,8 +53,7 @@ class Autoencoder(nn.Module):
 class PatchLinear(nn.Module):
     """A linear map of its own for each of P patches: [B, P, i] -> [B, P, o].
 
-    LoRA weights have no translation structure, so what a filter learns at one place does not serve another;
-    an unshared map a patch is a convolution of stride = kernel = patch whose weights vary with position.
+    LoRA weights have no translation structure: what a filter learns at one place does not serve another.
     """
 
     def __init__(self, P: int, i: int, o: int) -> None:  # noqa: N803
@@ -78,15 +77,11 @@ class ResidualConv(nn.Module):
         nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm(x)))
-        return x + self.conv2(F.silu(h))
+        return x + self.conv2(F.silu(self.conv1(F.silu(self.norm(x)))))
 
 
 class PatchedAutoencoder(Autoencoder):
-    """`conv1d`: fold w into P patches, a linear map a patch, residual 1-D convolutions, a linear bottleneck.
-
-    A full-length convolution stack costs K positions at every layer; here only the patch maps see K.
-    """
+    """`conv1d`: fold w into P patches, a linear map a patch (they alone see K), residual convolutions, a bottleneck."""
 
     def __init__(self, K: int, C: int, L: int, patch: int, width: int, depth: int) -> None:  # noqa: N803
         super().__init__(K, C, L)
@@ -111,25 +106,12 @@ class PatchedAutoencoder(Autoencoder):
 
     @torch.no_grad()
     def fit_closed_form(self, w: Rows | Tensor) -> bool:
-        """Start as the linear autoencoder that the data suggests; the convolutions, still the identity, learn the rest.
+        """Start as a linear autoencoder, for which gradient steps need thousands; convolutions, the identity, follow.
 
         Each patch map starts at its patch's principal axes, the bottleneck at those of the folded weights, whitened.
-        Gradient steps from random maps need thousands of steps to come as far.
         """
-        rows = as_rows(w)
+        rows, fold, unfold = as_rows(w), self.fold, self.unfold
         picked = evenly_spaced(rows.shape[0], CLOSED_FORM_ROWS)
-        folded = self._start_patch_maps(rows, picked).flatten(1)  # [n, width P], centred
-        axes = principal_axes(folded, self.C * self.L)  # [m, width P]
-        std = (folded @ axes.T).square().mean(0).sqrt().clamp_min(1e-6)
-        for parameter in (*self.to_latent.parameters(), *self.from_latent.parameters()):
-            parameter.zero_()
-        self.to_latent.weight[: len(axes)] = axes / std[:, None]
-        self.from_latent.weight[:, : len(axes)] = axes.T * std
-        return False
-
-    def _start_patch_maps(self, rows: Rows, picked: Tensor) -> Tensor:
-        """Each patch map at its patch's principal axes, few at a time; gives the folded rows [n, width, P]."""
-        fold, unfold = self.fold, self.unfold
         folded = torch.empty(len(picked), self.width, self.P)
         width = min(self.width, len(picked), self.patch)
         fold.weight.zero_(), unfold.weight.zero_()
@@ -143,15 +125,18 @@ class PatchedAutoencoder(Autoencoder):
             fold.weight[part, :, :width], unfold.weight[part, :width] = axes, axes.transpose(1, 2)
             fold.bias[part, :, :width], unfold.bias[part] = -mean @ axes, mean
             folded[:, :, part] = torch.baddbmm(fold.bias[part], x, fold.weight[part]).permute(1, 2, 0)
-        return folded
+        folded = folded.flatten(1)  # [n, width P], centred
+        axes = principal_axes(folded, self.C * self.L)  # [m, width P]
+        std = (folded @ axes.T).square().mean(0).sqrt().clamp_min(1e-6)
+        for parameter in (*self.to_latent.parameters(), *self.from_latent.parameters()):
+            parameter.zero_()
+        self.to_latent.weight[: len(axes)] = axes / std[:, None]
+        self.from_latent.weight[:, : len(axes)] = axes.T * std
+        return False
 
 
 class PdiffAutoencoder(Autoencoder):
-    """`pdiff`: the layer shapes of p-diff v2's autoencoder (NUS-HPC-AI-Lab/Neural-Network-Parameter-Diffusion).
-
-    Conv1d k = 7, stride 2, channels 64-128-256-256-32, BatchNorm, LeakyReLU, then one linear map to the latent;
-    the decoder mirrors it with ELU.
-    """
+    """`pdiff`: the layer shapes of p-diff v2's autoencoder (NUS-HPC-AI-Lab/Neural-Network-Parameter-Diffusion)."""
 
     PAIRS = ((1, 64), (64, 128), (128, 256), (256, 256), (256, 32))
 
@@ -212,11 +197,7 @@ class PcaAutoencoder(Autoencoder):
         return True
 
 
-ARCHITECTURES: dict[str, type[Autoencoder]] = {
-    "conv1d": PatchedAutoencoder,
-    "pdiff": PdiffAutoencoder,
-    "pca": PcaAutoencoder,
-}
+ARCHITECTURES: dict[str, Any] = {"conv1d": PatchedAutoencoder, "pdiff": PdiffAutoencoder, "pca": PcaAutoencoder}
 
 
 def config_of(settings: Settings, K: int) -> dict[str, Any]:  # noqa: N803
@@ -227,8 +208,8 @@ def config_of(settings: Settings, K: int) -> dict[str, Any]:  # noqa: N803
 
 def build(config: dict[str, Any]) -> Autoencoder:
     """An untrained autoencoder of a config that `config_of` made."""
-    sizes = dict(config)
-    return ARCHITECTURES[sizes.pop("arch")](**sizes)
+    model: Autoencoder = ARCHITECTURES[config["arch"]](**{key: config[key] for key in config if key != "arch"})
+    return model
 
 
 def save(path: Path, model: Autoencoder, config: dict[str, Any]) -> None:
@@ -257,9 +238,9 @@ def decode_all(model: Autoencoder, z: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Scale:
-    """Brings latents to mean 0 and std 1, position by position, before diffusion; [C, L] each."""
+    """Brings latents to mean 0 and std 1, position by position, before diffusion."""
 
-    shift: Tensor
+    shift: Tensor  # [C, L], as scale
     scale: Tensor
 
     @staticmethod
@@ -268,17 +249,12 @@ class Scale:
         return Scale(z.mean(0), z.std(0, correction=0).clamp_min(1e-8))
 
     def apply(self, z: Tensor) -> Tensor:
-        """z -> normalised z; `undo` is its inverse."""
+        """`undo` is its inverse."""
         return (z - self.shift) / self.scale
 
     def undo(self, z: Tensor) -> Tensor:
-        """normalised z -> z; `apply` is its inverse."""
+        """`apply` is its inverse."""
         return z * self.scale + self.shift
-
-
-def save_scale(folder: Path, scale: Scale) -> None:
-    """Write `scale.safetensors`; `load_scale` is its inverse."""
-    write_tensors(folder / SCALE, vars(scale))
 
 
 def load_scale(folder: Path) -> Scale:
@@ -287,8 +263,8 @@ def load_scale(folder: Path) -> Scale:
 
 
 def save_latents(folder: Path, z: dict[str, Tensor]) -> None:
-    """Write `<task>.safetensors` (z) and `scale.safetensors` (shift, scale)."""
-    save_scale(folder, Scale.of(torch.cat(list(z.values()))))
+    """Write `<task>.safetensors` (z [N, C, L]) and `scale.safetensors`."""
+    write_tensors(folder / SCALE, vars(Scale.of(torch.cat(list(z.values())))))
     for task, latents in z.items():
         path = folder / f"{task}.safetensors"
         path.parent.mkdir(exist_ok=True)  # of a family

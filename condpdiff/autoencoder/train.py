@@ -23,11 +23,7 @@ REFERENCE_K = 18_432  # K at which `ae.lr` is the rate itself
 
 
 def train(w: Rows | Tensor, settings: Settings) -> tuple[Autoencoder, dict[str, Any], pd.DataFrame]:
-    """Train on w [N, K], the normalised checkpoints of all tasks.
-
-    Returns:
-        The model on the CPU, the config that `build` takes, and the curve (step, loss).
-    """
+    """Train on w [N, K], all tasks' normalised checkpoints: the model on the CPU, its config, and the curve."""
     torch.manual_seed(settings.seed)
     rows = as_rows(w)
     config = config_of(settings, rows.shape[1])
@@ -51,8 +47,8 @@ def train(w: Rows | Tensor, settings: Settings) -> tuple[Autoencoder, dict[str, 
 def rate(settings: Settings, K: int) -> float:  # noqa: N803  the paper's letter
     """The learning rate at this K.
 
-    The patched autoencoder's bottleneck sums over K / patch positions: with a rate that does not fall with K, Adam's
-    equal steps of all its weights add up, and the first of them undo the closed-form start. `pdiff` keeps its rate.
+    The patched bottleneck sums over K / patch positions: Adam's equal steps of all its weights add up, and at a rate
+    that does not fall with K the first of them undo the closed-form start.
     """
     return settings.lr * min(1.0, REFERENCE_K / K) ** 0.5 if settings.arch == "conv1d" else settings.lr
 
@@ -60,16 +56,17 @@ def rate(settings: Settings, K: int) -> float:  # noqa: N803  the paper's letter
 class Batches:
     """Random rows w [size, K] without end, on the device.
 
-    Rows of more than `RESIDENT_BYTES` are read while the batch before is worked on. Either way they are drawn one batch
-    ahead, so that what is drawn besides (noise) is the same.
+    Many are read while the batch before is worked on. They are always drawn one batch ahead, so that noise is the same.
     """
 
     def __init__(self, rows: Rows, size: int, reader: Executor) -> None:
         self.rows, self.size, self.reader, self.device = rows, size, reader, device()
         count, width = rows.shape
         self.resident = whole(rows).to(self.device) if FLOAT * count * width <= RESIDENT_BYTES else None
-        if self.resident is None:
-            _give_back_large_blocks()
+        if self.resident is None and sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+            # Have glibc give freed blocks of a batch's size back, at a tenth of a step's time: left alone it keeps
+            # those below 32 MB in its heap, where their fragments grow to half a gigabyte.
+            libc.mallopt(-3, LARGE_BLOCK)  # M_MMAP_THRESHOLD
         self.load_state_dict({"ahead": torch.randint(count, (size,))})
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -91,15 +88,6 @@ class Batches:
         if resident is not None:
             return lambda: resident[_pinned(self.device, picked).to(self.device, non_blocking=True)]
         return self.reader.submit(lambda: _pinned(self.device, self.rows.take(picked))).result
-
-
-def _give_back_large_blocks() -> None:
-    """Have glibc return freed blocks of a batch's size to the system, at a tenth of a step's time.
-
-    Left alone it keeps those below 32 MB in its heap, where their fragments grow to half a gigabyte.
-    """
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(-3, LARGE_BLOCK)  # M_MMAP_THRESHOLD
 
 
 def _pinned(where: str, tensor: Tensor) -> Tensor:

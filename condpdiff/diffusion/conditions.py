@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from condpdiff.common.axes import principal_axes
-from condpdiff.common.files import read_tensors, write_tensors
+from condpdiff.common.files import read_tensors
 from condpdiff.diffusion.settings import Condition
 
 FILE, PROJECTION, SHOWN = "conditions.safetensors", "projection.safetensors", "shown.json"
@@ -25,12 +25,8 @@ def conditions(
 ) -> dict[str, Tensor]:
     """y [V, d_cond] float32 of every task (Table 4b); of `learnable` conditions the task's index [1, 1].
 
-    A task has as many conditions as it has inputs (descriptions times two-shot draws, or draws of style images): the
-    condition is a distribution, of which training draws one a row.
-
-    Args:
-        inputs: what each task's conditions are encoded from; read for kinds that have an encoder alone.
-        load_encoder: the domain's; its encoder takes inputs and gives [V, d_cond].
+    A task has as many conditions as inputs (descriptions times two-shot draws, or draws of style images), of which
+    training draws one a row; the domain's encoder makes them, for kinds that have one.
     """
     if settings.kind == "one_hot":
         return dict(zip(inputs, torch.eye(len(inputs)).split(1), strict=True))
@@ -64,29 +60,16 @@ class Projection:
     def __call__(self, vectors: Tensor) -> Tensor:
         return (vectors - self.mean) / self.std @ self.axes.T
 
-    def save(self, path: Path) -> None:
-        """`load` is its inverse."""
-        write_tensors(path, vars(self))
-
-    @staticmethod
-    def load(path: Path) -> "Projection":
-        return Projection(**read_tensors(path))
-
 
 def projected(encode: Encode, settings: Condition, data: Path) -> Encode:
     """An encoder of vectors, and behind it the projection that encode-conditions left in `data/conditions/`, if any."""
     if settings.axes is None:
         return encode
-    projection = Projection.load(data / "conditions" / PROJECTION)
+    projection = Projection(**read_tensors(data / "conditions" / PROJECTION))
     return lambda inputs: projection(encode(inputs))
 
 
-def save_conditions(path: Path, y: dict[str, Tensor]) -> None:
-    """Write y [V, d_cond] of every task; `load_conditions` is its inverse."""
-    write_tensors(path, y)
-
-
 def load_conditions(path: Path, tasks: list[str]) -> dict[str, Tensor]:
-    """y [V, d_cond] of every task, in the run's order."""
+    """y [V, d_cond] of every task of the file, in the run's order."""
     tensors = read_tensors(path)
     return {task: tensors[task] for task in tasks}

@@ -1,16 +1,12 @@
 """The denoiser eps_theta(z_t, t, tau(y), p): a conditional 1-D convolutional U-Net on the latent z [C, L] (Eq. 8).
 
-Beside the paper's condition y it may take a checkpoint's performance p, as G.pt (Peebles et al., arXiv 2209.12892)
-takes the loss: a sampler that is merely faithful to the zoo scores like the zoo, so something must tell it which
-checkpoints are good.
+Beside the condition y it may take a checkpoint's performance p, as G.pt (arXiv 2209.12892) takes the loss: a sampler
+that is faithful to the zoo scores like the zoo. Latents of tasks lie many times farther apart than a task's own are
+spread, and an error small against the whole is many spreads: so the mean mu(y) is regressed, and diffusion generates
+the residual r alone, z = mu(y) + s r, as in CorrDiff (arXiv 2309.15214).
 
-mu(y) tells where a condition's LoRAs lie, so that diffusion has the spread round it to learn and nothing else. Latents
-of tasks lie many times farther apart than a task's own are spread. A denoiser whose error is small against the whole is
-then off by many spreads, so the mean is regressed and diffusion generates the residual r, z = mu(y) + s r, as in
-CorrDiff (arXiv 2309.15214).
-
-Signals of length l are images of one row, [B, c, 1, l] in channels-last memory: convolutions on a CPU run several
-times faster so than in one dimension, forward and backward.
+Signals of length l are images of one row, [B, c, 1, l] in channels-last memory: on a CPU convolutions run several
+times faster so than in one dimension.
 """
 
 import math
@@ -45,7 +41,7 @@ def zeroed(layer: nn.Module) -> nn.Module:
 class Tau(nn.Module):
     """tau: projects a condition [B, d_cond] to [B, d]; a dropped row becomes the learned null condition.
 
-    `learnable` conditions are task indices [B, 1] in place of vectors; the table of vectors is learned here.
+    With `tasks`, conditions are indices [B, 1] into vectors that are learned here.
     """
 
     def __init__(self, d_cond: int, d: int, tasks: int) -> None:
@@ -77,9 +73,8 @@ class Performance(nn.Module):
 class Mean(nn.Module):
     """mu(y) = b + W (y - y_mean) + f(y), and the spread s of latents round it.
 
-    W, b and s are fitted in closed form: W = b = 0 and s = 1 until then. f is a network that the task loss trains
-    (`generate.task_loss`), 0 until then. `learnable` conditions are task indices [B, 1] in place of vectors; W is then
-    a table of the tasks' means.
+    W, b (0 before) and s (1) are fitted in closed form; f is a network, 0 until `generate.task_loss` trains it. With
+    `tasks`, conditions are indices [B, 1], and W is a table of the tasks' means.
     """
 
     def __init__(self, d_cond: int, shape: tuple[int, int], tasks: int, network: bool) -> None:
@@ -95,7 +90,7 @@ class Mean(nn.Module):
             self.network = layers.requires_grad_(False)  # reconstruction leaves it alone
 
     def forward(self, y: Tensor) -> Tensor:
-        """Conditions y [B, d_cond] -> mean latents [B, C, L]."""
+        """y [B, d_cond] -> mean latents [B, C, L]."""
         x = nn.functional.one_hot(y[:, 0].long(), self.tasks).to(self.weight) if self.tasks else y
         mean = self.bias + (x - self.centre) @ self.weight.T  # [B, C L]
         return (mean if self.network is None else mean + self.network(x)).unflatten(1, self.shape)
@@ -111,10 +106,8 @@ class Mean(nn.Module):
 
     @torch.no_grad()
     def fit(self, z: Mapping[str, Tensor], y: Mapping[str, Tensor], ridge: float) -> None:
-        """Ridge regression from the conditions [V, d_cond] of every task to the mean of its latents z [N, C, L].
-
-        Each task weighs the same. The penalty is `ridge` times the conditions' mean squared distance from their mean.
-        """
+        """Ridge regression from each task's conditions [V, d_cond] to the mean of its latents z [N, C, L]; all weigh
+        the same. The penalty is `ridge` times the conditions' mean squared distance from their mean."""
         eye = torch.eye(max(self.tasks, 1), dtype=torch.float64)
         x = {k: eye[each[:, 0].long()] if self.tasks else each.double() for k, each in y.items()}
         means = {k: each.double().mean(0).flatten() for k, each in z.items()}
@@ -154,18 +147,10 @@ class Block(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """U-Net over lengths L, L/2, L/4 with additive time and condition embeddings.
+    """U-Net of `channels` and so many `blocks` at lengths L, L/2, L/4 (L is a multiple of 4), with additive embeddings.
 
-    A position table [channels, L] comes first: latents have no translation structure.
-
-    Args:
-        C, L: shape of the latent; L is a multiple of 4.
-        channels: channels at lengths L, L/2, L/4.
-        blocks: residual blocks at each length.
-        d_cond: width of a condition vector.
-        tasks: number of learned task vectors (`condition.kind: learnable`), else 0.
-        performance: takes a performance p beside y.
-        network: mu(y) has a network in it, for the task loss to train.
+    A position table [channels, L] comes first: latents have no translation structure. `tasks` is the number of learned
+    vectors of `learnable` conditions, or 0; with `network` mu(y) has one in it, for the task loss to train.
     """
 
     def __init__(
@@ -208,14 +193,10 @@ class Denoiser(nn.Module):
         return self.position.device
 
     def forward(self, z_t: Tensor, t: Tensor, y: Tensor, drop: Tensor | None = None, p: Tensor | None = None) -> Tensor:
-        """Predict noise (or v, or z_0).
+        """Noise (or v, or z_0) [B, C, L] of noisy latents z_t [B, C, L] at timesteps t [B], int64 in 0..T-1.
 
-        Args:
-            z_t: noisy latents [B, C, L].
-            t: timesteps [B], int64 in 0..T-1.
-            y: conditions [B, d_cond], or task indices [B, 1].
-            drop: [B] bool; True puts the null condition in place of y.
-            p: performance asked for [B], 0 the zoo's worst and 1 its best; NaN, or None, asks for none.
+        Conditions y are [B, d_cond], or task indices [B, 1]; where `drop` [B] is True, the null condition. The
+        performance asked for, p [B], is from 0, the zoo's worst, to 1, its best; NaN, or None, asks for none.
         """
         emb = self.time(self.time_features(t)) + self.tau(y, drop)  # [B, d]
         if self.embed_p is not None:

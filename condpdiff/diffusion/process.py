@@ -41,21 +41,25 @@ Predict = Callable[[Tensor, Tensor], Tensor]  # (z_t [B, C, L], t [B]) -> predic
 def train(
     z: dict[str, Tensor], y: dict[str, Tensor], p: dict[str, np.ndarray] | None, settings: Ldm, learnable: bool
 ) -> tuple[Denoiser, pd.DataFrame]:
-    """Train the denoiser on all tasks together.
+    """Train on all tasks' latents z [N, C, L] and conditions y [V, d_cond], or (`learnable`) task indices [V, 1].
 
-    Args:
-        z: normalised latents [N, C, L] of each task.
-        y: conditions [V, d_cond] of each task; every row of a batch draws one of its task's V.
-        p: performance [N] of each task's checkpoints; None for `ldm.performance: none`.
-        learnable: conditions are task indices [V, 1].
-
-    Returns:
-        The denoiser with its EMA weights, on the CPU, and the curve (step, loss).
+    Every row of a batch draws one of its task's V; p is the performance [N] of each task's checkpoints, None for
+    `ldm.performance: none`. Gives the denoiser with its EMA weights, on the CPU, and the curve (step, loss).
     """
     from diffusers.training_utils import EMAModel  # two seconds, which sampling need not wait for
 
     torch.manual_seed(settings.seed)
-    model = _build(z, y, settings, learnable)
+    _, C, L = next(iter(z.values())).shape  # noqa: N806
+    model = Denoiser(
+        C,
+        L,
+        settings.channels,
+        settings.blocks,
+        d_cond=settings.channels[0] if learnable else next(iter(y.values())).shape[1],
+        tasks=len(z) if learnable else 0,
+        performance=settings.performance != "none",
+        network=settings.task_loss.steps > 0,
+    )
     if settings.mean == "ridge":
         model.mean.fit(z, y, settings.ridge)
     model.to(device())
@@ -113,27 +117,12 @@ def train(
     return model, curve
 
 
-def _build(z: dict[str, Tensor], y: dict[str, Tensor], settings: Ldm, learnable: bool) -> Denoiser:
-    _, C, L = next(iter(z.values())).shape  # noqa: N806
-    return Denoiser(
-        C,
-        L,
-        settings.channels,
-        settings.blocks,
-        d_cond=settings.channels[0] if learnable else next(iter(y.values())).shape[1],
-        tasks=len(z) if learnable else 0,
-        performance=settings.performance != "none",
-        network=settings.task_loss.steps > 0,
-    )
-
-
 def guided(
     model: Denoiser, y: Tensor, guidance: float, p: Tensor | None = None, performance_guidance: float = 1.0
 ) -> Predict:
     """Classifier-free guidance, twice: from the average toward the good, then from the null condition toward y's.
 
-    asked = average + performance_guidance * (asked - average), null + guidance * (asked - null); a scale of 1 is
-    the conditional model alone, and costs no further pass. Conditions are y [S, d_cond], performances p [S].
+    Conditions are y [S, d_cond], performances p [S]; a scale of 1 is the conditional model, and costs no further pass.
     """
 
     def predict(z_t: Tensor, t: Tensor) -> Tensor:
@@ -153,19 +142,22 @@ def guided(
 def sample(
     predict: Predict, noise: Tensor, process: Process, *, scheduler: str, steps: int, seed: int, what: str | None = None
 ) -> tuple[Tensor, list[Tensor]]:
-    """Denoise `noise` [S, C, L] to normalised latents [S, C, L].
+    """Denoise `noise` [S, C, L] to latents [S, C, L], 0 without a residual; with them z_t at every step, noise first.
 
-    Args:
-        predict: the network, with condition and guidance inside.
-        seed: of the noise that DDPM adds at every step.
-        what: what a progress bar is called; None shows none.
-
-    Returns:
-        The latents, 0 without a residual, and z_t at every step (`steps` + 1 tensors, noise first).
+    `seed` is of the noise that DDPM adds at every step, `what` the name of a progress bar, None for none.
     """
     if process.residual == "none":
         return torch.zeros_like(noise), [torch.zeros_like(noise)]
-    sampler = _sampler(scheduler, LINEAR | {"prediction_type": process.prediction})
+    options = LINEAR | {"prediction_type": process.prediction}
+    sampler: Any
+    if scheduler == "ddpm":  # it clips no x_0: normalised latents are not bounded by 1
+        sampler = DDPMScheduler(**options, clip_sample=False)
+    elif scheduler == "ddim":
+        sampler = DDIMScheduler(**options, clip_sample=False, timestep_spacing="trailing")
+    else:
+        from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler  # half a second
+
+        sampler = DPMSolverMultistepScheduler(**options, timestep_spacing="trailing")
     sampler.set_timesteps(steps, device=noise.device)
     generator = torch.Generator(noise.device).manual_seed(seed)
     extra = {} if scheduler == "dpm++" else {"generator": generator}
@@ -176,27 +168,11 @@ def sample(
     return z_t, path
 
 
-def _sampler(name: str, options: dict[str, Any]) -> Any:
-    """A scheduler that does not clip x_0: normalised latents are not bounded by 1."""
-    if name == "ddpm":
-        return DDPMScheduler(**options, clip_sample=False)
-    if name == "ddim":
-        return DDIMScheduler(**options, clip_sample=False, timestep_spacing="trailing")
-    from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler  # half a second
-
-    return DPMSolverMultistepScheduler(**options, timestep_spacing="trailing")
-
-
 @torch.inference_mode()
 def heeded(model: Denoiser, process: Process, z: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> float | None:
-    """How far apart other conditions bring samples of one noise, over how far apart the tasks lie: 0 is not at all.
+    """How far apart other conditions y [V, d_cond] bring samples of one noise, over how far apart tasks' z lie.
 
-    Args:
-        z: normalised latents [N, C, L] of each task.
-        y: conditions [V, d_cond] of each task.
-
-    Returns:
-        The ratio of variances between tasks; None where the tasks lie in one place, as each does in a frame of its own.
+    A ratio of variances, 0: not at all; None where the tasks lie in one place, as each does in a frame of its own.
     """
     centres = torch.stack([rows.mean(0) for rows in z.values()])  # [Q, C, L]
     within = torch.stack([rows.var(0, unbiased=False).sum() for rows in z.values()]).mean()
@@ -209,12 +185,11 @@ def heeded(model: Denoiser, process: Process, z: Mapping[str, Tensor], y: Mappin
 
 
 def save(path: Path, model: Denoiser, process: Process) -> None:
-    """EMA weights with the denoiser's config and its process, in one safetensors file."""
+    """EMA weights with the denoiser's config and its process, in one file; `load` is its inverse."""
     write_tensors(path, model.state_dict(), {**model.config, **asdict(process)})
 
 
 def load(path: Path) -> tuple[Denoiser, Process]:
-    """The denoiser of a file that `save` wrote, and its process."""
     config = read_config(path)
     process = Process(config.pop("prediction"), config.pop("residual"))
     model = Denoiser(**config)

@@ -30,7 +30,7 @@ class Generator:
 
     @staticmethod
     def load(data: Path) -> "Generator":
-        """What train-ldm, train-ae and encode-latents left in the folder `data`, the denoiser on the device."""
+        """What train-ldm, train-ae and encode-latents left in `data`, the denoiser on the device."""
         model, process = diffusion.load(data / "ldm" / diffusion.FILE)
         model.to(device())
         # The task loss trains the decoder on, and its axes then have the latents' scale inside.
@@ -41,14 +41,10 @@ class Generator:
     def latents(
         self, y: Tensor, p: Asked, count: int, settings: Sample, random: torch.Generator, what: str | None
     ) -> tuple[Tensor, list[Tensor]]:
-        """Sample `count` normalised latents [count, C, L] for one task at the performance p.
+        """Normalised latents [count, C, L] of one task at the performance p, and z_t at every step, noise first.
 
-        Args:
-            y: conditions [V, d_cond] of the task; each sample draws one of them.
-            random: of the noise and of those draws (CPU, so that all devices start from one noise).
-
-        Returns:
-            The latents, and z_t at every step, noise first, all on the CPU.
+        Each sample draws one of the task's conditions y [V, d_cond]. All but the network's work is on the CPU, so that
+        all devices start from one noise.
         """
         on = self.model.device
         noise = torch.randn(count, *self.model.mean.shape, generator=random)
@@ -95,11 +91,9 @@ class Draw:
 def generate(
     generator: Generator, frame: Frame, y: Tensor, settings: Sample, random: torch.Generator, what: str = "sample"
 ) -> dict[str, Tensor]:
-    """Sample S LoRAs for one condition, with what the figures need.
+    """Sample S LoRAs for one condition: `theta` [S, K_all], and `trajectories` [some, points, K_all], noise first.
 
-    Returns:
-        `theta` [S, K_all]; `trajectories` [trajectories, points, K_all], noise first; `asked` [D], the performances
-        of the dose-response curve, and `doses` [D, n, K_all], n samples at each of them.
+    Of the dose-response curve also `asked` [D], performances, and `doses` [D, n, K_all], n samples at each.
     Raises UserError: a performance is asked of a denoiser that was trained without.
     """
     p, takes = settings.performance, generator.model.config["performance"]

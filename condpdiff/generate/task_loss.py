@@ -1,8 +1,7 @@
 """Train the generator on through the base model: a condition -> noise -> z_0 -> theta -> the base model's own loss.
 
-Reconstruction teaches the zoo's tasks; what lies between them it can't. A task that is drawn afresh costs its rows and
-no fine-tuning, so the map from conditions to weights is learned on as many tasks as there are steps. Gradients go
-through the decoder and the last sampling step, as in DRaFT-1 (arXiv 2309.17400, Sec. 4.2).
+Reconstruction can't teach what lies between the zoo's tasks; a task drawn afresh costs its rows and no fine-tuning.
+Gradients go through the decoder and the last sampling step, as in DRaFT-1 (arXiv 2309.17400, Sec. 4.2).
 """
 
 import copy
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from condpdiff.autoencoder import models as autoencoder
-from condpdiff.autoencoder.models import PcaAutoencoder, Scale, load_scale, save_scale
+from condpdiff.autoencoder.models import SCALE, PcaAutoencoder, Scale, load_scale
 from condpdiff.common.files import write_tensors
 from condpdiff.common.hardware import device
 from condpdiff.common.stage import folder_of
@@ -29,9 +28,7 @@ from condpdiff.zoo.many import Loras
 from condpdiff.zoo.normalized import Frame, denormalise, load_frame, normalise
 
 TRAINED = 0.05  # of the rate: for the denoiser, which at the rate of the mean's fresh network breaks apart
-# Of Adam, and the gradient's largest norm, which is what it mostly is: at 0.999 and 1 one bad step throws the weights
-# about for hundreds more.
-BETAS, CLIP = (0.9, 0.95), 0.1
+BETAS, CLIP = (0.9, 0.95), 0.1  # at 0.999 and 1 one bad step throws the weights about for hundreds more
 SPARE = 0.05  # mean lengths of the zoo's axes that an axis has which the zoo lacks, for the task loss to use
 ONE, ONE_STEPS, ONE_LR = "one_for_all.safetensors", 200, 2e-3  # one LoRA for all tasks; steps and rate of its training
 
@@ -49,8 +46,7 @@ class Through(nn.Module):
 
     def __init__(self, model: Denoiser, process: Process, decoder: PcaAutoencoder, steps: int) -> None:
         super().__init__()
-        self.model, self.decoder = model, decoder
-        self.process, self.steps = process, steps
+        self.model, self.process, self.decoder, self.steps = model, process, decoder, steps
 
     def forward(self, y: Tensor) -> Tensor:
         """Conditions [S, d_cond] -> theta [S, K], each from a noise of its own."""
@@ -74,9 +70,9 @@ class Through(nn.Module):
 
 @torch.no_grad()
 def unfolded(decoder: PcaAutoencoder, scale: Scale, frame: Frame) -> PcaAutoencoder:
-    """The same decoder, from normalised latents to theta itself: one rate is right for all of it. Spare axes are drawn.
+    """The decoder from normalised latents to theta itself, for which one rate is right; `folded` is its inverse.
 
-    `folded` is its inverse.
+    Spare axes are drawn.
     """
     found = copy.deepcopy(decoder)
     lengths = torch.linalg.vector_norm(decoder.axes, dim=1)  # 1, or 0 of an axis that the zoo does not have
@@ -103,8 +99,7 @@ class TrainedOn:
     """What lies beside a denoiser that the task loss trained on."""
 
     one: Tensor  # [K], of `unconditional`
-    trained: tuple[PcaAutoencoder, Scale, pd.DataFrame] | None = None
-    """What `Generator.load` takes in place of the autoencoder's and the latents' own, and the curve (step, loss)."""
+    trained: tuple[PcaAutoencoder, Scale, pd.DataFrame] | None = None  # what `Generator.load` takes, and the curve
 
     def save(self, folder: Path) -> None:
         write_tensors(folder / ONE, {"theta": self.one})
@@ -112,16 +107,14 @@ class TrainedOn:
             decoder, scale, curve = self.trained
             config = {"arch": "pca", "K": decoder.K, "C": decoder.C, "L": decoder.L}
             autoencoder.save(folder / autoencoder.FILE, decoder, config)
-            save_scale(folder, scale)
+            write_tensors(folder / SCALE, vars(scale))
             curve.to_csv(folder / "task_loss.csv", index=False)
 
 
 def through_base(model: Denoiser, process: Process, data: Path, draw: Draw, settings: Ldm) -> TrainedOn:
     """Train the denoiser on by the task loss, in place, with a decoder of its own; both end on the CPU.
 
-    Args:
-        data: where the stages before wrote; the autoencoder is a `PcaAutoencoder`, and all tasks have one frame.
-        draw: the tasks of a step.
+    In `data`, where the stages before wrote, the autoencoder is a `PcaAutoencoder`, and all tasks have one frame.
     """
     torch.manual_seed(settings.seed)
     frame, task_loss = load_frame(data / "normalized", members("train")[0]), settings.task_loss
@@ -152,8 +145,8 @@ def through_base(model: Denoiser, process: Process, data: Path, draw: Draw, sett
         return losses(network(y)).mean()
 
     optimizer = torch.optim.Adam(groups, betas=BETAS, fused=True)
-    what: Any = {"steps": task_loss.steps, "what": "task loss", "rate": "ldm.task_loss.lr"}
-    curve = fit(through, loss, optimizer, **what, clip=CLIP, resume=folder_of("task loss"))
+    about: Any = {"what": "task loss", "rate": "ldm.task_loss.lr", "resume": folder_of("task loss")}
+    curve = fit(through, loss, optimizer, steps=task_loss.steps, clip=CLIP, **about)
     through.cpu().eval().requires_grad_(False)
     return TrainedOn(one, (*folded(decoder, frame), curve))
 

@@ -1,24 +1,21 @@
 """`condpdiff app`: a page on this machine alone that generates LoRAs and shows what they do."""
 
-import base64
 import functools
 import html
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 import torch
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from torch import Tensor
 
 from condpdiff.common.errors import UserError, first_line
 from condpdiff.common.files import read_json, read_tensors
@@ -26,33 +23,23 @@ from condpdiff.common.task import number
 from condpdiff.evaluate.settings import Scoring
 from condpdiff.packed import refine
 from condpdiff.packed.commands import labelled
-from condpdiff.packed.config import CHECKPOINTS, table
-from condpdiff.packed.generator import MOST_PICTURES, Generator, Lora
+from condpdiff.packed.generator import CHECKPOINTS, MOST_PICTURES, Generator, Lora, table
 from condpdiff.packed.refine import GENERATED, NO_LORA
-from condpdiff.style.images import NEUTRAL, SUFFIXES, encode_png
+from condpdiff.style.images import NEUTRAL, SUFFIXES
 from condpdiff.zoo.normalized import load_frame
 
 HOST, MOST_BYTES, MOST_PROMPTS = "127.0.0.1", "20mb", 8  # MOST_BYTES: of one upload
+# Where the base model brings no captions of its own.
 PROMPTS = ["a photograph of a cat, whole", "a photograph of a temple, whole", "a photograph of a flower, close-up"]
-"""Where the base model brings no captions of its own."""
 DESCRIBED = ""  # the choice of a task that the generator does not know
-CSS = """
-.gradio-container {max-width: 1200px !important}
-.images {display: grid; gap: 6px; align-items: end}
-.images b, .images span {font-size: .85em; line-height: 1.25; overflow-wrap: anywhere}
-.images span {grid-column: 1 / -1; margin-top: 8px}
-.images img {width: 100%; border-radius: 4px; display: block}
-"""
+CSS = ".gradio-container {max-width: 1200px !important}"
+# The browser itself refuses to ask anyone else.
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'none'"
-"""The browser itself refuses to ask anyone else."""
 SCALE: dict[str, Any] = {"label": "Scale of the generated LoRA", "info": "0: none of its effect", "step": 0.1}
 
 
 def start(generator: Generator, base: Path, port: int | None, browser: bool = False) -> Any:
-    """Serve the page on the loopback interface, and give Gradio's Blocks, which go on in a thread of their own.
-
-    Raises a UserError if the port is taken.
-    """
+    """Serve the page on the loopback interface from a thread; gives Gradio's Blocks. A UserError: the port is taken."""
     # What is uploaded and made lies in a folder of the page's own: no other file can be asked for.
     scratch = tempfile.TemporaryDirectory(prefix="condpdiff-app-")
     os.environ |= {"GRADIO_TEMP_DIR": scratch.name, "GRADIO_ANALYTICS_ENABLED": "False"}
@@ -96,15 +83,11 @@ def _title(name: str, scale: float) -> str:
 
 
 def _zip(lora: Lora, name: str, scale: float) -> gr.DownloadButton:
-    """The button for an adapter, at that scale."""
     out = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]), "adapter")
     how = {} if scale == 1 else {"Scale": f"its effect times {scale:g}, in the weights"}
     lora.with_theta(lora.scaled(scale), lora.head, **how).save_pretrained(out, out.name)
     file = shutil.make_archive(str(out), "zip", out.parent, out.name)
     return gr.DownloadButton(f"Adapter as a zip ({_title(name, scale)})", value=file, visible=True)
-
-
-# --- styles -------------------------------------------------------------------------------------
 
 
 def _style_page(generator: Generator, base: Path) -> None:
@@ -138,7 +121,7 @@ def _style_page(generator: Generator, base: Path) -> None:
                 guidance = gr.Slider(1, 10, 1, step=0.5, label="Guidance of the base model", info="1: none")
         with gr.Column(scale=3):
             button = gr.Button("Generate", variant="primary")
-            images = gr.HTML("Images without a LoRA and with the generated one will be here.", min_height=240)
+            images = gr.Gallery(label="Images without a LoRA and with the generated one", format="png", height="auto")
             adapter = gr.DownloadButton("Adapter as a zip", visible=False)
             notes = gr.Markdown()
     loras = gr.State()
@@ -169,20 +152,22 @@ def _style_page(generator: Generator, base: Path) -> None:
         if not 1 <= len(prompts) <= MOST_PROMPTS:
             raise UserError(f"prompts: found {len(prompts)}, allowed: 1 to {MOST_PROMPTS}")
         theta = [lora.scaled(scale if name.startswith(GENERATED) else 1) for name, lora in loras.items()]
-        made = paint(generator, base, theta, prompts, int(steps), guidance)
+        painted = painter(generator, base, tuple(prompts), int(steps), guidance)
+        made = painted(torch.stack([torch.zeros(generator.layout.K), *theta]))
         last = [name for name in loras if name.startswith(GENERATED)][-1]
         titles = [_title(name, scale) for name in (NO_LORA, *loras)]
-        return _grid(titles, prompts, made), _zip(loras[last], last, scale)
+        captions = [f"{title}: {prompt}" for prompt in prompts for title in titles]
+        images = made.swapaxes(0, 1).reshape(-1, *made.shape[2:])  # a row a prompt
+        return gr.Gallery(list(zip(images, captions, strict=True)), columns=len(titles)), _zip(loras[last], last, scale)
 
-    shown = [loras, asked, scale, denoising, guidance], [images, adapter]
+    ways: dict[str, Any] = {"inputs": [loras, asked, scale, denoising, guidance], "outputs": [images, adapter]}
     for event in (button.click, share.release):
         made = event(generate, [*one, *two, share, seed, steps], [loras, notes], show_progress_on=[images])
-        made.success(show, *shown, show_progress_on=[images])
-    scale.release(show, *shown, show_progress_on=[images])
+        made.success(show, **ways)
+    scale.release(show, **ways)
 
 
 def _style(pictures: Any, name: str) -> dict[str, Any]:
-    """What was given of one style, as `Generator.condition` takes it: pictures, a known one, or nothing."""
     if name and pictures:
         raise UserError("style: found pictures and a known style, allowed: one of them")
     return {"task": name} if name else {"pictures": [Path(path) for path, _ in pictures]} if pictures else {}
@@ -191,10 +176,9 @@ def _style(pictures: Any, name: str) -> dict[str, Any]:
 def style_loras(
     generator: Generator, one: dict[str, Any], two: dict[str, Any], share: float, seed: int
 ) -> dict[str, Lora]:
-    """What is generated for a style, or between two, and what for the nearest style that was trained on.
+    """What is generated for a style, or with `share` of the condition of a second, and for the nearest one trained on.
 
-    Styles are as `Generator.condition` takes them, `two` may be empty; of the second's condition (not of its weights)
-    `share` is taken. Raises a UserError if there is no style, or one that can't be read.
+    Styles are as `Generator.condition` takes them, `two` may be empty. A UserError: none is given, or can't be read.
     """
     if not one:
         raise UserError("style: found nothing, allowed: pictures, or a style that is known")
@@ -210,35 +194,13 @@ def style_loras(
     }
 
 
-def paint(
-    generator: Generator, base: Path, theta: Sequence[Tensor], prompts: Sequence[str], steps: int, guidance: float = 1.0
-) -> np.ndarray:
-    """Images uint8 [1 + S, U, H, W, 3] of U prompts: without a LoRA, then with each of S vectors [K]."""
-    painter = _painter(generator, base, tuple(prompts), steps, guidance)
-    return painter(torch.stack([torch.zeros(generator.layout.K), *theta]))
-
-
 @functools.lru_cache(maxsize=1)
-def _painter(generator: Generator, base: Path, prompts: tuple[str, ...], steps: int, guidance: float) -> Any:
+def painter(generator: Generator, base: Path, prompts: tuple[str, ...], steps: int, guidance: float) -> Any:
+    """What makes images uint8 [S, U, H, W, 3] of U prompts, with each of S vectors theta [K]."""
     from condpdiff.style.unseen.score import Painter
 
     lora, scoring = generator.config.lora, Scoring(batch_tokens=1, image_steps=steps, image_guidance=guidance)
     return Painter(base, generator.layout, lora.alpha / lora.rank, list(prompts), scoring)
-
-
-def _grid(titles: Sequence[str], prompts: Sequence[str], made: np.ndarray) -> str:
-    """Images uint8 [S, U, H, W, 3] as a table of S columns; they stand in the page itself."""
-    cells = [f"<b>{html.escape(title)}</b>" for title in titles]
-    for u, prompt in enumerate(prompts):
-        cells.append(f"<span>{html.escape(prompt)}</span>")
-        for title, images in zip(titles, made, strict=True):
-            png = base64.b64encode(encode_png(images[u])).decode()
-            cells.append(f'<img src="data:image/png;base64,{png}" alt="{html.escape(f"{prompt}: {title}")}">')
-    columns = f"grid-template-columns: repeat({len(titles)}, minmax(0, 1fr))"
-    return f'<div class="images" style="{columns}">{"".join(cells)}</div>'
-
-
-# --- text ---------------------------------------------------------------------------------------
 
 
 def _text_page(generator: Generator, base: Path) -> None:
@@ -283,10 +245,8 @@ def _text_page(generator: Generator, base: Path) -> None:
             rows.append([_title(name, scale), answer, *(f"{float(p):.1%}" for p in output if labels)])
         return table(["", "answer", *labels], rows), _zip(made, GENERATED, scale)
 
-    given = [task, description, examples, seed, scale]
-    button.click(generate, given, [lora, about, said, adapter], show_progress_on=[about])
-    asking = [ask.click, text.submit, pair.submit, scale.release]
-    gr.on(asking, compare, [lora, text, pair, scale], [said, adapter], show_progress_on=[said])
+    button.click(generate, [task, description, examples, seed, scale], [lora, about, said, adapter])
+    gr.on([ask.click, text.submit, pair.submit, scale.release], compare, [lora, text, pair, scale], [said, adapter])
 
 
 def _about(generator: Generator, lora: Lora, task: str) -> str:

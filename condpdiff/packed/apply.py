@@ -1,6 +1,5 @@
 """What text adapters say of texts: labels with their probabilities, or values."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from condpdiff.common.errors import UserError, first_line
 from condpdiff.common.files import as_spelt, read_json, read_tensors
 from condpdiff.common.hardware import device
 from condpdiff.common.tables import read_table
-from condpdiff.packed.config import FILE
 from condpdiff.text.models import load_model, load_tokenizer
 from condpdiff.text.rows import Batches
 from condpdiff.zoo.adapters import LABELS
@@ -25,9 +23,7 @@ TOP, WIDTH = 3, 48  # labels, and characters of a text, that a table shows
 
 def read_texts(path: Path) -> pd.DataFrame:
     """Texts of a file, as `rows_of` gives them: of a .txt its lines, of a table columns `text` and `text_pair`.
-
-    Raises a UserError if the file can't be read, or has no texts.
-    """
+    Raises a UserError if the file can't be read, or has no texts."""
     if not as_spelt(path).is_file():
         raise UserError(f"{path}: no such file")
     if path.suffix.lower() == ".txt":
@@ -55,14 +51,11 @@ def rows_of(texts: Sequence[str], pairs: Sequence[str] | None = None) -> pd.Data
 
 @torch.inference_mode()
 def apply(adapter: Path, rows: pd.DataFrame, base: Path | None = None) -> pd.DataFrame:
-    """Run a PEFT adapter of a text classifier, of which safetensors and JSON alone are read, on its base model.
+    """Run a PEFT adapter of a text classifier, of which safetensors and JSON alone are read, on V rows as `rows_of`'s.
 
-    Args:
-        rows: V of them, as `rows_of` gives them.
-        base: folder of its base model, or of the generator that made it; by default, what the adapter names.
-
-    Gives float32 [V, C] with a column a class: its probabilities; or [V, 1]: values. Raises a UserError if there is no
-    such adapter, it is of another kind, or its base can't be had or does not fit.
+    `base` is the folder of its base model, or of the generator that made it; by default, what the adapter names. Gives
+    float32 [V, C] with a column a class: its probabilities; or [V, 1]: values. Raises a UserError if there is no such
+    adapter, it is of another kind, or its base can't be had or does not fit.
     """
     settings = read_json(adapter / CONFIG)
     if (kind := settings.get("task_type") if isinstance(settings, dict) else settings) != "SEQ_CLS":
@@ -75,7 +68,7 @@ def apply(adapter: Path, rows: pd.DataFrame, base: Path | None = None) -> pd.Dat
         raise UserError(f"{adapter / LABELS}: found {len(labels)} labels, allowed: {count}, as the classifier has")
     if base and not base.is_dir():
         raise UserError(f"--base: no such folder {str(base)!r}")
-    if base and (base / FILE).is_file() and "format" in read_json(base / FILE):
+    if base and (base / "config.json").is_file() and "format" in read_json(base / "config.json"):
         from condpdiff.packed.generator import Generator
 
         base = Generator(base).base()
@@ -117,13 +110,3 @@ def table(rows: pd.DataFrame, said: dict[str, pd.DataFrame]) -> str:
         columns.append([name, *shown])
     widths = [max(map(len, column)) for column in columns]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in zip(*columns, strict=True))
-
-
-def as_json(rows: pd.DataFrame, said: dict[str, pd.DataFrame]) -> str:
-    """A list of texts, each with what every adapter says: `label` and `probabilities` by name, or `value`."""
-    texts = [{**text, "said": {}} for text in rows.to_dict("records")]
-    for name, found in said.items():
-        for text, row in zip(texts, found.to_dict("records"), strict=True):
-            likeliest = max(row, key=row.__getitem__)
-            text["said"][name] = row if len(row) == 1 else {"label": likeliest, "probabilities": row}
-    return json.dumps(texts, indent=2, ensure_ascii=False)

@@ -16,13 +16,7 @@ def pack(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")],
     push_to_hub: Annotated[str | None, typer.Option(metavar="ID", help="Then upload it to the hub.")] = None,
 ) -> None:
-    """Make a generator's folder of what `dvc repro` left in data/: it works anywhere, without DVC.
-
-    \b
-    Examples:
-      condpdiff pack generator
-      condpdiff generate generator --task movies --out adapters
-    """
+    """Make a generator's folder of what `dvc repro` left in data/: it works anywhere, without DVC."""
     from condpdiff.packed.pack import pack as write
 
     config = write(Path("data"), out)
@@ -39,12 +33,8 @@ def generate(
     more: Pictures = None,
     task: Annotated[str | None, typer.Option(help="A task that the generator knows.")] = None,
     description: Annotated[str | None, typer.Option(help="A task that it does not know, in words.")] = None,
-    example: Annotated[
-        list[str] | None, typer.Option(help='A labelled example beside it: "text => label"; may be given again.')
-    ] = None,
-    style_image: Annotated[
-        list[Path] | None, typer.Option(help="1 to 10 pictures of a style, or a folder of them.")
-    ] = None,
+    example: Annotated[list[str] | None, typer.Option(help='"text => label", beside it; may be given again.')] = None,
+    style_image: Annotated[list[Path] | None, typer.Option(help="1 to 10 pictures of a style, or a folder.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="So many adapters.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder to write the adapters to.")] = Path("adapters"),
@@ -52,15 +42,12 @@ def generate(
         Path | None, typer.Option(metavar="FILE", help="Keep the best sample on these labelled rows alone.")
     ] = None,
     count_passes: Annotated[bool, typer.Option("--count-passes", help="Say what racing saved.")] = False,
-    steps: Annotated[
-        int | None, typer.Option(min=2, help="Then fine-tune so many steps on the rows or pictures.")
-    ] = None,
+    steps: Annotated[int | None, typer.Option(min=2, help="Then fine-tune on the rows or pictures.")] = None,
     base: BaseOption = None,
 ) -> None:
     """Generate LoRAs as PEFT adapters: for a known task, for one in words, or for the style of a few pictures.
 
     \b
-    Examples:
       condpdiff generate generator --task movies --samples 20
       condpdiff generate generator --task movies --samples 20 --select-on rows.csv
       condpdiff generate generator --description "Is it spam?" --example "win a prize => yes"
@@ -117,32 +104,18 @@ def generate(
 def apply(
     adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="Folder of a PEFT adapter of a text classifier.")],
     text: Annotated[list[str] | None, typer.Option(help="A text; may be given again.")] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option(help="Texts: .txt with one a line, or .csv, .tsv, .jsonl or .parquet with a column text."),
-    ] = None,
-    base: Annotated[
-        Path | None, typer.Option(help="Folder of the base model, or of the generator, if the base is elsewhere.")
-    ] = None,
-    compare: Annotated[
-        list[Path] | None, typer.Option(metavar="ADAPTER", help="Another one beside it; may be given again.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    file: Annotated[Path | None, typer.Option(help="Texts: lines of a .txt, or a table's column text.")] = None,
+    base: Annotated[Path | None, typer.Option(help="Folder of the base model, or of the generator.")] = None,
+    compare: Annotated[list[Path] | None, typer.Option(metavar="ADAPTER", help="Another one beside it.")] = None,
 ) -> None:
-    """Run text adapters on texts: labels with their probabilities, or values.
-
-    \b
-    Examples:
-      condpdiff apply adapters/0 --text "a film to remember" --text "two hours too long"
-      condpdiff apply original --compare soup --compare adapters/0 --file reviews.csv --base bert
-    """
+    """Run text adapters on texts: labels with their probabilities, or values."""
     from condpdiff.packed import apply as of
 
     if (file is None) == (not text):
         raise UserError(f"found {'--text and --file' if text else 'no text'}, allowed: --text TEXT or --file FILE")
     rows = of.read_texts(file) if file else of.rows_of(text or [])
     said = {str(each): of.apply(each, rows, base) for each in [adapter, *(compare or [])]}
-    typer.echo(of.as_json(rows, said) if as_json else of.table(rows, said))
+    typer.echo(of.table(rows, said))
 
 
 def app(
@@ -151,13 +124,7 @@ def app(
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address; open nothing.")] = False,
     base: BaseOption = None,
 ) -> None:
-    """Try a generator on a page in the browser, which this machine alone can reach; Ctrl-C ends it.
-
-    \b
-    Examples:
-      condpdiff app generator
-      condpdiff app generator --port 8000 --no-browser
-    """
+    """Try a generator on a page in the browser, which this machine alone can reach; Ctrl-C ends it."""
     from condpdiff.packed.app import start
     from condpdiff.packed.generator import Generator
 

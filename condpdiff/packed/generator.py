@@ -5,38 +5,104 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from huggingface_hub import HfApi, ModelHubMixin, constants, snapshot_download
+from pydantic import Field
 from torch import Tensor
 
 from condpdiff.common.errors import UserError, first_line, nearest
-from condpdiff.common.files import new_directory, read_config, read_tensors
+from condpdiff.common.files import new_directory, read_config, read_json, read_tensors
 from condpdiff.common.hardware import without_module
 from condpdiff.common.packages import cache_folder
 from condpdiff.common.pretrained import SOURCE, weights_digest
+from condpdiff.common.settings import Section, parse
 from condpdiff.common.task import Base, Members, number
 from condpdiff.diffusion.conditions import FILE, projected
+from condpdiff.diffusion.settings import UNDESCRIBED, Condition
 from condpdiff.domain import module
-from condpdiff.packed.config import BASE, Config, Known
+from condpdiff.generate.settings import Sample
 from condpdiff.zoo.adapters import card, write_adapter
 from condpdiff.zoo.checkpoints import HEAD
 from condpdiff.zoo.layout import Layout, unflatten
 from condpdiff.zoo.normalized import load_frame
-from condpdiff.zoo.settings import SHARED
+from condpdiff.zoo.settings import SHARED, Collect, Normalize
 
 # diffusers asks for torch's compiler, which takes two seconds to import, and does without where there is none.
 with without_module("torch._dynamo"):
     from condpdiff.generate import generator as parts
 
+CONFIG = "config.json"
+BASE = "base"  # the folder of the base model, where nobody else has it
+CHECKPOINTS = "checkpoints.safetensors"  # of a task, in float16
+ARMS = {"condpdiff": "best generated LoRA", "original": "best checkpoint", "soup": "soup"}  # ours, and its rivals
+ARMS |= {"gaussian": "best draw from a normal distribution", "no_lora": "no LoRA"}
 MOST_PICTURES = 10  # of a condition: generators are trained with that many at most
-UNSEEN_TEXT = (
-    "of tasks never trained on generated LoRAs had 54 % right where a classifier on 16 labelled rows had 86 % "
-    "(docs/unseen-text.md)"
-)
+UNSEEN_TEXT = """of tasks never trained on generated LoRAs had 54 % right where a classifier on 16 labelled rows had \
+86 % (docs/unseen-text.md)"""
 Picture = Any  # a path, a PIL image, or an array uint8 [H, W, 3]
+
+
+class BaseModel(Section):
+    """The pre-trained model that the LoRAs are for."""
+
+    source: str
+    name: str
+    load: str  # what `from_pretrained` takes for it: the hub's id, or the folder that it was in
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")  # of its weights: `load` may be another folder elsewhere
+
+
+class LoraSettings(Section):
+    """What every LoRA of the generator has alike."""
+
+    rank: int
+    alpha: float
+    target_modules: list[str]
+    modules_to_save: list[str]
+    task_type: Literal["SEQ_CLS", "CAUSAL_LM", "FEATURE_EXTRACTION"] | None  # PEFT's name for what such a model does
+
+
+class Known(Section):
+    """A task that the generator was trained on, or a family of them."""
+
+    settings: dict[str, Any]  # the task's file, in sections
+    scores: dict[str, float] = {}  # by arm: its selected candidate's on validation, of the run that trained this
+
+    def table(self) -> str:
+        """The scores in Markdown, "" without any."""
+        rows = [[what, f"{self.scores[arm]:.2f}"] for arm, what in ARMS.items() if arm in self.scores]
+        return table(["arm", f"{self.settings['metrics'][0]} on validation"], rows) if rows else ""
+
+
+class Config(Section):
+    format: Literal[1]
+    domain: Literal["text", "style"]
+    base: BaseModel
+    lora: LoraSettings
+    collect: Collect
+    normalize: Normalize
+    condition: Condition
+    sample: Sample
+    tasks: dict[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], Known]  # by name, which stands in paths
+    measured: dict[str, Any] = {}  # what the run's report measured, as its metrics.json has it
+
+    @staticmethod
+    def load(folder: Path) -> "Config":
+        """Raises a UserError if the folder is no generator's."""
+        if not (file := folder / CONFIG).is_file():
+            raise UserError(f"{folder}: no {CONFIG}; allowed: the folder of a generator, as `condpdiff pack` writes it")
+        config = parse(Config, read_json(file), str(file))
+        for name, known in config.tasks.items():
+            parse(module("task", config.domain).Task, known.settings, str(file), f"tasks.{name}.settings")
+        return config
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, the first column on the left and numbers on the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(["", *(f"| {' | '.join(cells)} |" for cells in lines)])
 
 
 def _check_sizes(path: Path) -> None:
@@ -55,21 +121,14 @@ def _check_sizes(path: Path) -> None:
 class Lora:
     """A LoRA with its head, where it has one, and with what it was made from."""
 
-    theta: Tensor
-    """[K] float32."""
+    theta: Tensor  # [K] float32
     layout: Layout
-    head: dict[str, Tensor]
-    """By PEFT key; empty where nothing but the LoRA is generated."""
-    labels: list[str] | None
-    """Class names in the order of their indices."""
-    config: Config
-    """Of the generator that made it."""
-    task: str
-    """Whose head and statistics it has."""
-    base: str
-    """What it names as its base model."""
-    how: dict[str, str]
-    """What it was made from, in words."""
+    head: dict[str, Tensor]  # by PEFT key; empty where nothing but the LoRA is generated
+    labels: list[str] | None  # class names in the order of their indices
+    config: Config  # of the generator that made it
+    task: str  # whose head and statistics it has
+    base: str  # what it names as its base model
+    how: dict[str, str]  # what it was made from, in words
 
     def state_dict(self) -> dict[str, Tensor]:
         """Its tensors by PEFT key."""
@@ -85,8 +144,7 @@ class Lora:
         return self.theta * torch.cat(factor)
 
     def save_pretrained(self, folder: str | Path, shown_as: str | Path = "") -> None:
-        """Write a PEFT adapter that `PeftModel.from_pretrained` loads, with `labels.json` and a card, which shows the
-        folder under another name where one is given."""
+        """Write a PEFT adapter with `labels.json` and a card, on which the folder may have another name."""
         base, lora = self.config.base, self.config.lora.model_dump()
         said = [
             "Sampled by Cond P-Diff; nothing was fine-tuned unless it says so below.\n",
@@ -103,14 +161,13 @@ class Lora:
 class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
     """Turns a task's name or description, or a style's pictures, into LoRAs for one base model.
 
-    `from_pretrained` takes a folder, or an id of the Hugging Face hub; `save_pretrained` and `push_to_hub` are its
-    inverse. The folder holds safetensors and JSON alone, and nothing in it is run.
+    `save_pretrained` and `push_to_hub` are `from_pretrained`'s inverse. Nothing in a generator's folder is run.
     """
 
     def __init__(self, folder: str | Path) -> None:
         """Read `config.json`; weights are read when they are needed. Raises a UserError if it is no generator's."""
         self.folder = Path(folder)
-        self.config = Config.load(self.folder)
+        self.config, self.layout = Config.load(self.folder), Layout.load(self.folder)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         if save_directory.resolve() != self.folder.resolve():
@@ -118,10 +175,8 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> "Generator":
-        """The generator of a folder, or of an id `owner/name` of the hub; `options` as `snapshot_download`'s.
-
-        Raises a UserError if it can't be had, or is no generator.
-        """
+        """The generator of a folder, or of an id `owner/name` of the hub; `options` are `snapshot_download`'s.
+        Raises a UserError if it can't be had, or is no generator."""
         name = str(pretrained_model_name_or_path)
         if Path(name).is_dir():
             return cls(name)
@@ -146,11 +201,6 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
             raise UserError(f"{self.folder}: its networks can't be read ({first_line(error)})") from None
 
     @cached_property
-    def layout(self) -> Layout:
-        """Where each tensor lies in theta."""
-        return Layout.load(self.folder)
-
-    @cached_property
     def conditions(self) -> dict[str, Tensor]:
         """y [V, d_cond] of every task that a run had; of a family, of each member `<family>/<q>`."""
         found = read_tensors(file := self.folder / "conditions" / FILE)
@@ -168,30 +218,24 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
         return list(self.conditions)
 
     def known(self, task: str) -> Known:
-        """What is known of a task, or of the family of a member."""
+        """A task, or the family of a member."""
         return self.config.tasks[task.partition("/")[0]]
 
     @property
     def trained(self) -> list[str]:
         """Those of `tasks` whose LoRAs it was trained on; of the others it knows the condition alone."""
-        found = []
-        for name in self.tasks:
-            members = self.known(name).settings.get("members")
-            at_most = self.config.normalize.train_members
-            if members is None or number(name) in Members(**members).trained_on(at_most).of("train"):
-                found.append(name)
-        return found
+        members = {name: self.known(name).settings.get("members") for name in self.tasks}
+        at_most = self.config.normalize.train_members
+        return [k for k, m in members.items() if not m or number(k) in Members(**m).trained_on(at_most).of("train")]
 
     @property
     def numbered(self) -> bool:
         """Whether conditions are numbers, that say nothing of a task: no other tasks can be asked for."""
-        return self.config.condition.kind in ("one_hot", "learnable")
+        return self.config.condition.kind in UNDESCRIBED
 
     def base(self, own: Path | None = None) -> Path:
         """A folder of the base model: the user's own, the generator's, a run's, or what its source gives once more.
-
-        Raises a UserError if it can't be had, or its weights are not those that the generator was trained with.
-        """
+        Raises a UserError if it can't be had, or its weights are not those that the generator was trained with."""
         asked, inside = self.config.base, self.folder / BASE
         found = own or (inside if inside.is_dir() else Path(asked.load))
         if own is None and not (found / SOURCE).is_file():
@@ -215,16 +259,10 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
         samples: int = 1,
         seed: int = 0,
     ) -> list[Lora]:
-        """Generate LoRAs for a task that the generator knows, or for one that is described.
+        """Generate LoRAs, each from a noise of its own: the same `seed` gives the same ones.
 
-        Args:
-            task: one of `tasks`.
-            description: the task in words (text).
-            examples: (text, label) pairs beside it.
-            pictures: 1 to MOST_PICTURES of a style, of any content (style).
-            samples: so many LoRAs, each from a noise of its own.
-            seed: of the noise: the same seed gives the same LoRAs.
-
+        They are for one of `tasks`; for a task in words, with (text, label) pairs beside them (text); or for a style of
+        which there are 1 to MOST_PICTURES pictures, of any content (style).
         Raises a UserError unless exactly one of task, description and pictures is given and this generator can be asked
         with it; if a task is unknown, a picture can't be read, or a condition's encoder can't be had.
         """
@@ -235,7 +273,7 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
         return self.from_condition(y, name, how, samples, seed)
 
     def from_condition(self, y: Tensor, name: str, how: dict[str, str], samples: int = 1, seed: int = 0) -> list[Lora]:
-        """Generate for any condition y [V, d_cond] with the head and statistics of the task `name`; cards say `how`."""
+        """Generate for a condition y [V, d_cond] with the head and statistics of the task `name`; cards say `how`."""
         if samples < 1:
             raise UserError(f"samples: found {samples}, allowed: at least 1")
         settings, random = self.config.sample, torch.Generator().manual_seed(seed)
@@ -264,8 +302,8 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
             raise UserError(f"found {' and '.join(given) or 'nothing'}, allowed: one of task, description and pictures")
         if task:
             if task not in self.conditions:
-                allowed = ", ".join(self.tasks)
-                raise UserError(f"task: unknown task {task!r}{nearest(task, self.tasks)}; allowed: {allowed}")
+                says = f"{nearest(task, self.tasks)}; allowed: {', '.join(self.tasks)}"
+                raise UserError(f"task: unknown task {task!r}{says}")
             return self.conditions[task], f"task `{task}`"
         wanted = {"text": "description", "style": "pictures"}[self.config.domain]
         if self.numbered or given != [wanted]:
@@ -287,7 +325,7 @@ class Generator(ModelHubMixin, library_name="condpdiff", tags=["lora", "peft"]):
         return projected(load(self.config.condition), self.config.condition, self.folder)
 
     def read_pictures(self, pictures: Sequence[Picture]) -> np.ndarray:
-        """Pictures of any size as the generator takes them: uint8 [n, H, W, 3]; raises as `generate`."""
+        """Pictures of any size as the generator takes them, uint8 [n, H, W, 3]; raises as `generate`."""
         from condpdiff.style.images import read_picture
 
         size = next(iter(self.config.tasks.values())).settings["data"]["size"]

@@ -17,7 +17,7 @@ from condpdiff.diffusion import conditions, process
 from condpdiff.diffusion.settings import Condition
 from condpdiff.domain import module
 from condpdiff.generate.settings import Sample
-from condpdiff.packed.config import BASE, CHECKPOINTS, FILE, BaseModel, Config, Known, Lora
+from condpdiff.packed.generator import BASE, CHECKPOINTS, CONFIG, BaseModel, Config, Known, LoraSettings
 from condpdiff.zoo.checkpoints import HEAD, THETA, open_zoo
 from condpdiff.zoo.layout import LAYOUT
 from condpdiff.zoo.normalized import STATISTICS
@@ -29,10 +29,8 @@ ARMS, METRICS = Path("report/plots/arms.csv"), Path("report/metrics.json")
 
 def pack(data: Path, out: Path) -> Config:
     """Write the generator that `dvc repro` trained to the folder `out`.
-
-    Raises a UserError if a stage has not run, or `out` is there and is no generator's folder.
-    """
-    if out.exists() and not (out / FILE).is_file() and any(out.iterdir()):
+    Raises a UserError if a stage has not run, or `out` is there and is no generator's folder."""
+    if out.exists() and not (out / CONFIG).is_file() and any(out.iterdir()):
         raise UserError(f"{out}: found a folder that is no generator's, allowed: a new folder")
     names = tasks()
     with new_directory(out) as folder:
@@ -51,24 +49,20 @@ def pack(data: Path, out: Path) -> Config:
                 rows, _ = open_zoo(data / "zoo" / name, config.normalize.n_checkpoints)
                 if rows.shape[0] * rows.shape[1] <= MOST_KEPT:
                     write_tensors(folder / "zoo" / name / CHECKPOINTS, {"theta": whole(rows).half()})
-        write_json(folder / FILE, config.model_dump(mode="json"))
+        write_json(folder / CONFIG, config.model_dump(mode="json"))
         (folder / "README.md").write_text(_card(config), encoding="utf-8")
     return config
 
 
-def _files(data: Path, names: list[str]) -> list[Path]:
+def _files(data: Path, names: list[str]) -> list[str]:
     """What generating reads, relative to `data`."""
     # The task loss trains a decoder of its own, with the latents' scale inside.
     own = (data / "ldm" / autoencoder.FILE).is_file()
-    projection = Path("conditions") / conditions.PROJECTION
-    return [
-        Path("ldm") / process.FILE,
-        Path("ldm" if own else "autoencoder") / autoencoder.FILE,
-        Path("ldm" if own else "latents") / SCALE,
-        Path("conditions") / conditions.FILE,
-        *([projection] if (data / projection).is_file() else []),
-        *(path for name in names for path in (Path("normalized", name, STATISTICS), Path("zoo", name, HEAD))),
-    ]
+    files = [f"ldm/{process.FILE}", f"conditions/{conditions.FILE}"]
+    files += [f"{'ldm' if own else 'autoencoder'}/{autoencoder.FILE}", f"{'ldm' if own else 'latents'}/{SCALE}"]
+    if (data / "conditions" / conditions.PROJECTION).is_file():
+        files.append(f"conditions/{conditions.PROJECTION}")
+    return files + [file for name in names for file in (f"normalized/{name}/{STATISTICS}", f"zoo/{name}/{HEAD}")]
 
 
 def _config(data: Path, names: list[str]) -> Config:
@@ -83,7 +77,7 @@ def _config(data: Path, names: list[str]) -> Config:
         format=1,
         domain=domain(),  # type: ignore[arg-type]
         base=BaseModel(**read_json(data / "base" / SOURCE), sha256=weights_digest(data / "base")),
-        lora=Lora(**{key: zoo.get(key) for key in Lora.model_fields}),
+        lora=LoraSettings(**{key: zoo.get(key) for key in LoraSettings.model_fields}),
         collect=section("collect", Collect),
         normalize=section("normalize", Normalize),
         condition=section("condition", Condition),

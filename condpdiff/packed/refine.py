@@ -64,9 +64,7 @@ def select(loras: Sequence[Lora], rows: pd.DataFrame, base: Path) -> tuple[Lora,
 
 def answers(generator: Generator, lora: Lora, base: Path, scale: float, text: str, pair: str) -> dict[str, Tensor]:
     """Probabilities [classes] of a sentence, or a value [1], of the task's head with no LoRA, the soup, and the LoRA.
-
-    Raises a UserError if the task is of two sentences and there is one, or has no head of its own.
-    """
+    Raises a UserError if the task is of two sentences and there is one, or has no head of its own."""
     data = text_task(lora).data
     pairs = data.columns.text_pair is not None
     if pairs and not pair.strip():
@@ -83,9 +81,7 @@ def answers(generator: Generator, lora: Lora, base: Path, scale: float, text: st
 
 def train_on_rows(lora: Lora, rows: pd.DataFrame, base: Path, steps: int) -> tuple[Lora, str]:
     """Fine-tune a text LoRA and its head for 2 steps or more on labelled rows, as finetune-collect does.
-
-    Gives the LoRA, and its loss before and after, in words; raises a UserError if the base does not fit.
-    """
+    Gives the LoRA, and its loss before and after, in words; raises a UserError if the base does not fit."""
     from condpdiff.text.finetune import TextFinetuning
     from condpdiff.text.score import load_head
     from condpdiff.zoo.collect import train_from

@@ -139,18 +139,6 @@ def test_closed_form_from_disk_is_that_from_memory(arch: str, tmp_path: Path, mo
     assert reconstruction_error(two, on_disk) == pytest.approx(reconstruction_error(one, w), rel=1e-3)
 
 
-@pytest.mark.parametrize("arch", ["conv1d", "pca"])
-def test_closed_form_of_more_rows_than_it_looks_at(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(axes, "CLOSED_FORM_ROWS", 20)
-    w, model = low_rank(130, 64, rank=3), untrained(64, arch=arch)
-    model.fit_closed_form(w)
-    assert reconstruction_error(model, w) < 1e-6 * float(w.var())
-    assert set(axes.evenly_spaced(20_000, 1_000).diff().tolist()) == {20, 21}  # spread over all
-
-
-# --- pca ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("latent", [4, 24])
 def test_pca_error_equals_that_of_sklearn(latent: int) -> None:
     w = random(30, 80) + 3.0
@@ -163,9 +151,7 @@ def test_pca_error_equals_that_of_sklearn(latent: int) -> None:
     found = axes.principal_axes(w - w.mean(0), 40)  # more than the rank
     assert 29 <= len(found) <= 30
     torch.testing.assert_close(found @ found.T, torch.eye(len(found)), rtol=0, atol=1e-4)
-
-
-# --- latents ------------------------------------------------------------------------------------
+    assert set(axes.evenly_spaced(20_000, 1_000).diff().tolist()) == {20, 21}  # spread over all
 
 
 def test_normalised_latents_have_mean_0_and_std_1_over_all_tasks_and_the_scale_is_undone(tmp_path: Path) -> None:

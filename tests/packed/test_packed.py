@@ -18,7 +18,7 @@ from condpdiff.cli import app
 from condpdiff.common.files import read_json, read_tensors, write_json, write_tensors
 from condpdiff.common.pretrained import save_source
 from condpdiff.packed import apply as of
-from condpdiff.packed.config import BASE, FILE
+from condpdiff.packed.generator import BASE, CONFIG
 from condpdiff.style.data import captions_of
 from condpdiff.style.images import encode_png
 from condpdiff.zoo.adapters import LABELS, export_adapter
@@ -36,14 +36,14 @@ Adapter = Callable[..., Path]
 def test_names_that_lead_outside_are_one_line(base: Callable[[str], Path], name: str, tmp_path: Path) -> None:
     folder = text_generator(tmp_path / "generator", base("bert")).folder
     file = folder / "conditions/conditions.safetensors"
-    y, config = read_tensors(file), read_json(folder / FILE)
+    y, config = read_tensors(file), read_json(folder / CONFIG)
     write_tensors(file, {"stars": y["stars"], name: y["films"]})
     assert f"found {name!r}, allowed: the tasks of config.json" in message_of(Generator(folder).generate, name)
     if not name.startswith("films"):
         tasks = {"stars": config["tasks"]["stars"], name: config["tasks"]["films"]}
-        write_json(folder / FILE, config | {"tasks": tasks})
+        write_json(folder / CONFIG, config | {"tasks": tasks})
         assert "config.json: tasks" in message_of(Generator, folder)
-    write_json(folder / FILE, config | {"base": config["base"] | {"sha256": "../" * 5}})
+    write_json(folder / CONFIG, config | {"base": config["base"] | {"sha256": "../" * 5}})
     assert "config.json: base.sha256" in message_of(Generator, folder)
 
 
@@ -113,7 +113,7 @@ def test_labels_are_the_adapters_or_the_bases(base, adapter: Adapter, tmp_path: 
     assert said.endswith("labels.json: found 1 labels, allowed: 2, as the classifier has")
 
 
-def test_generated_adapters_stand_beside_others_in_a_table_and_in_json(base, adapter: Adapter, tmp_path: Path) -> None:
+def test_generated_adapters_stand_beside_others_in_a_table(base, adapter: Adapter, tmp_path: Path) -> None:
     generator = text_generator(tmp_path / "generator", base("bert"))
     shutil.copytree(base("bert"), generator.folder / BASE)
     save_source(generator.folder / BASE, "local", "tiny", "elsewhere")
@@ -127,13 +127,11 @@ def test_generated_adapters_stand_beside_others_in_a_table_and_in_json(base, ada
     assert shown.exit_code == 0, shown.output
     header, *lines = shown.output.splitlines()
     assert header.split() == ["text", str(tmp_path / "bert2"), *map(str, made)] and len(lines) == len(TEXTS)
-    rows = json.loads(CliRunner().invoke(app, [*words, "--json"]).output)
-    for line, row, text in zip(lines, rows, TEXTS, strict=True):
-        films, stars = (row["said"][str(out)] for out in made)
-        assert row["text"] == text and line.startswith(text) and set(films["probabilities"]) == {"bad", "good"}
-        assert sum(films["probabilities"].values()) == pytest.approx(1)
-        assert f"{films['label']} {films['probabilities'][films['label']]:.3f}, " in line
-        assert line.endswith(f"  {stars['value']:.3f}")
+    films, stars = (of.apply(out, ROWS, generator.folder) for out in made)
+    assert set(films) == {"bad", "good"} and films.sum(1).to_numpy() == pytest.approx(1)
+    for line, text, p, value in zip(lines, TEXTS, films.to_dict("records"), stars["value"], strict=True):
+        likeliest = max(p, key=p.__getitem__)
+        assert line.startswith(text) and f"{likeliest} {p[likeliest]:.3f}, " in line and line.endswith(f"  {value:.3f}")
 
 
 def test_texts_come_of_lines_tables_and_pairs(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 from condpdiff.common.errors import EXTRAS
 from condpdiff.common.files import read_json, write_json
-from condpdiff.packed.config import FILE
+from condpdiff.packed.generator import CONFIG
 from tests.packed.tiny_generators import text_generator
 
 ROOT = Path(__file__).parents[2]
@@ -81,9 +81,9 @@ def test_extras_are_what_errors_say() -> None:
 
 def test_it_generates_and_applies_without_extras(base, away: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     folder = text_generator(tmp_path / "generator", base("bert")).folder
-    config = read_json(folder / FILE)
+    config = read_json(folder / CONFIG)
     config["tasks"]["films"]["settings"]["metrics"] = ["accuracy"]  # the others are of an extra
-    write_json(folder / FILE, config)
+    write_json(folder / CONFIG, config)
     rows = tmp_path / "rows.csv"
     rows.write_text("text,label\n" + "a good film,good\na bad film,bad\n" * 4)
     assert "condpdiff generate" in call(away, "generate", "--help")

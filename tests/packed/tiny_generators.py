@@ -14,8 +14,7 @@ from condpdiff.diffusion import conditions
 from condpdiff.diffusion import process as diffusion
 from condpdiff.diffusion.denoiser import Denoiser
 from condpdiff.diffusion.settings import Condition
-from condpdiff.packed import config
-from condpdiff.packed.generator import Generator
+from condpdiff.packed.generator import CHECKPOINTS, CONFIG, Generator
 from condpdiff.zoo.checkpoints import HEAD, Zoo
 from condpdiff.zoo.normalized import Frame, Statistics, save_frame
 from tests.stand_ins import make_task, make_zoo
@@ -71,7 +70,7 @@ def _save(
         save_frame(folder / "normalized" / name, Frame(statistics, of.theta.mean(0), torch.arange(of.layout.K)))
         write_tensors(folder / "zoo" / name / HEAD, of.head)
         if domain == "text":
-            write_tensors(folder / "zoo" / name / config.CHECKPOINTS, {"theta": of.theta.half()})
+            write_tensors(folder / "zoo" / name / CHECKPOINTS, {"theta": of.theta.half()})
     source = {"source": "local", "name": "tiny", "load": str(base), "sha256": weights_digest(base)}
     written = {
         "format": 1,
@@ -87,5 +86,5 @@ def _save(
             for name, task in tasks.items()
         },
     }
-    write_json(folder / config.FILE, written)
+    write_json(folder / CONFIG, written)
     return Generator.from_pretrained(folder)

@@ -142,6 +142,6 @@ def test_conditions_are_on_the_axes_that_training_conditions_were_put_on(data: P
     plain, _ = styles(data)(0)
     projection = Projection(torch.full((3,), 100.0), torch.full((3,), 50.0), torch.tensor([[1.0, 0, 0], [0, 2, 0]]))
     (data / "conditions").mkdir()
-    projection.save(data / "conditions" / PROJECTION)
+    write_tensors(data / "conditions" / PROJECTION, vars(projection))
     found, _ = Styles(data, CONDITION.model_copy(update={"axes": 2}), TaskLoss(tasks=TASKS, rows=ROWS), 0)(0)
     torch.testing.assert_close(found, (plain[:, :2] - 100) / 50 * torch.tensor([1.0, 2.0]))
