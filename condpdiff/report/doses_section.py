@@ -35,18 +35,18 @@ def sections(spec: Spec, params: Params) -> list[Section]:
 
     if not (shown := [e for e in spec.evaluations if len(e.doses)]):
         return []
-    scored, drawn = all(map(is_scored, shown)), []
+    drawn = []
     for e in shown:
         zoo = read_csv(spec.data / "performance" / f"{e.name}.csv", ["checkpoint", "loss"])["loss"]
         loss = np.sort(zoo.to_numpy(dtype=np.float64)[-params.normalize.n_checkpoints :])[::-1]
         drawn.append(figure(e, performance_of(loss, params.ldm.performance), loss))
-    return [Section("doses", "Asked-for against obtained performance", [Figures(FIGURE, drawn), table(shown, scored)])]
+    return [Section("doses", "Asked-for against obtained performance", [Figures(FIGURE, drawn), table(shown)])]
 
 
 @styled
 def figure(e: Evaluation, p: np.ndarray, loss: np.ndarray) -> Image:
-    """Loss by dose, and below it the validation score where there is one; p and loss [N] of the checkpoints."""
-    shown = {"loss": "loss on held-out rows"} | ({"validation": e.label} if is_scored(e) else {})
+    """Loss by dose, and below it the validation score; p and loss [N] of the checkpoints."""
+    shown = {"loss": "loss on held-out rows", "validation": e.label}
     fig, axes = images.figure(0.8 + 1.9 * len(shown), len(shown))
     axes[0].plot(p, loss, color=colour("original"), lw=1.5, label="checkpoints")
     ours, c = samples(e), colour(OURS)
@@ -57,29 +57,23 @@ def figure(e: Evaluation, p: np.ndarray, loss: np.ndarray) -> Image:
         ax.plot(means, line, color=c, lw=1.6, ms=4, mec=LIGHT["panel"], mew=0.7, label="condpdiff, mean")
         ax.axhline(_soup(e, y), color=colour("soup"), lw=1, ls=DASHED, label="soup")
         ax.set_ylabel(label)
-    if is_scored(e):
-        axes[1].axhline(e.values("original").mean(), color=colour("original"), lw=1.5)
+    axes[1].axhline(e.values("original").mean(), color=colour("original"), lw=1.5)
     axes[0].set_title(e.name)
     axes[-1].set_xlabel("performance asked for, p")
     return images.image(fig, f"dose-{e.name}", f"{e.name}: loss of samples by asked-for performance", legend=3)
 
 
-def table(shown: list[Evaluation], scored: bool) -> Table:
+def table(shown: list[Evaluation]) -> Table:
     """Correlation, means at three doses (a dash for one that was not asked for), and soup."""
     columns = ["task", "Spearman", *(f"loss, p = {p:g}" for p in SHOWN), "loss, soup"]
-    columns += [f"validation, p = {p:g}" for p in SHOWN] if scored else []
+    columns += [f"validation, p = {p:g}" for p in SHOWN]
     rows = []
     for e in shown:
         ours = samples(e)
         means = ours.groupby(ours["asked"].round(6))[["loss", "validation"]].mean().reindex(SHOWN)
         cells = [number(correlation(e)), *(number(x, 3) for x in [*means["loss"], _soup(e, "loss")])]
-        rows.append([e.name, *cells, *(number(x, 1) for x in means["validation"] if scored)])
+        rows.append([e.name, *cells, *(number(x, 1) for x in means["validation"])])
     return Table(TABLE, columns, rows)
-
-
-def is_scored(e: Evaluation) -> bool:
-    """The doses' samples have a validation score beside their loss."""
-    return not e.racing and bool(e.doses["validation"].notna().any())
 
 
 def correlation(e: Evaluation) -> float:
