@@ -34,10 +34,7 @@ def read_table(path: Path, where: str, form: Form | None = None) -> pd.DataFrame
     """Read a csv, tsv, jsonl or parquet file, or other text with separators; the suffix tells which.
 
     Values of text files stay strings: a text may be "NA" or "007". tsv knows no quotes, as in GLUE, unless told.
-
-    Args:
-        where: what to call it in an error.
-        form: how it is written; None where no key of a task file can say it.
+    Args: where: what to call it in an error; form: how it is written; None where no key of a task file can say it.
     Raises UserError: unknown suffix, another encoding, truncated or malformed content.
     """
     name = path.name.lower()
@@ -65,11 +62,7 @@ def parse_table(text: str, suffix: str, where: str, form: Form | None = None) ->
         allowed = f"one for {suffix} (or a {KEYS}header of one column)"
         raise UserError(f"{where}: found no {KEYS}separator, allowed: {allowed}")
     quoted = (suffix == ".csv" or separator in (",", ";")) if form.quoting is None else form.quoting == "minimal"
-    if separator is None or (separator == " " and not quoted):  # the last column has the rest of a line
-        lines, most = enumerate(text.split("\n"), start=1), len(form.header or []) - 1
-        records = ((number, line.strip().split(separator, most)) for number, line in lines if line.strip())
-    else:
-        records = _records(text, separator, quoted, form.escape, where, mends)
+    records = _records(text, separator, quoted, form, where, mends)
     header, as_in = form.header, f"{KEYS}header"
     if header is None:
         number, header = next(records, (0, []))
@@ -120,13 +113,18 @@ def _decode(content: bytes, where: str, form: Form | None) -> str:
 
 
 def _records(
-    text: str, separator: str, quoted: bool, escape: str | None, where: str, mends: str
+    text: str, separator: str | None, quoted: bool, form: Form, where: str, mends: str
 ) -> Iterator[tuple[int, list[str]]]:
     """Each row's fields, and the line that it begins in, from 1."""
+    if separator is None or (separator == " " and not quoted):  # the last column has the rest of a line
+        for number, line in enumerate(text.split("\n"), start=1):
+            if line.strip():
+                yield number, line.strip().split(separator, len(form.header or []) - 1)
+        return
     csv.field_size_limit(2**31 - 1)
     lines = io.StringIO(text, newline="\n")  # a lone CR ends no line
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    reader = csv.reader(lines, delimiter=separator, quoting=quoting, escapechar=escape, strict=True)
+    reader = csv.reader(lines, delimiter=separator, quoting=quoting, escapechar=form.escape, strict=True)
     start = 1
     try:
         for row in reader:

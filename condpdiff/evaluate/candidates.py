@@ -15,8 +15,15 @@ from tqdm import tqdm
 from condpdiff.autoencoder import models as autoencoder
 from condpdiff.common.files import read_rows, read_tensors
 from condpdiff.common.task import Task
-from condpdiff.evaluate import controls
-from condpdiff.evaluate.arms import Arm, build_arms, distance_to_zoo, first_best, write_geometry, write_trajectories
+from condpdiff.evaluate.arms import (
+    Arm,
+    build_arms,
+    distance_to_zoo,
+    first_best,
+    soup,
+    write_geometry,
+    write_trajectories,
+)
 from condpdiff.evaluate.settings import Eval
 from condpdiff.zoo.checkpoints import Zoo, load_zoo
 from condpdiff.zoo.layout import digest
@@ -42,9 +49,7 @@ class Scored(NamedTuple):
 
 def splits(data: Path, settings: Eval, performance: Performance) -> dict[str, pd.DataFrame]:
     """The rows that candidates are scored on: `select`, `validation`, and `loss` (doses).
-
-    Args:
-        data: a task's prepared rows; the held-out ones lie in random order.
+    Args: data: a task's prepared rows; the held-out ones lie in random order.
     """
     held_out = read_rows(data, "held_out")
     select, loss = select_rows(held_out, performance, settings.select_rows), loss_rows(held_out, performance)
@@ -62,11 +67,7 @@ def evaluate_task(
     out: Path,
 ) -> tuple[Tensor, Zoo]:
     """All arms of one task, evaluated into the folder `out`; gives condpdiff's selected candidate [K] and the zoo.
-
-    Args:
-        data: where the stages before wrote.
-        scorer: the domain's.
-        checkpoints: N.
+    Args: data: where the stages before wrote; scorer: the domain's; checkpoints: N.
     Raises UserError: a file can't be read.
     """
     zoo, rows = load_zoo(data / "zoo" / name, checkpoints), data / "tasks" / name
@@ -92,12 +93,8 @@ class Run:
 
     def evaluate(self, arms: Mapping[str, Arm], samples: Mapping[str, Tensor], out: Path) -> pd.DataFrame:
         """Score everything; write scores.csv, doses.csv, trajectories and the domain's own to `out`.
-
-        Args:
-            samples: what `generate` made for the task.
-
-        Returns:
-            The scores, one row a candidate.
+        Args: samples: what `generate` made for the task.
+        Returns: The scores, one row a candidate.
         """
         scores, made = self.score_arms(arms)
         scores.to_csv(out / "scores.csv", index=False)
@@ -147,9 +144,7 @@ class Run:
 
     def score_doses(self, doses: Tensor, asked: Tensor) -> pd.DataFrame:
         """The dose-response curve: what asking for a performance brings.
-
-        Args:
-            doses: [D, n, K], n LoRAs sampled at each of the performances `asked` [D].
+        Args: doses: [D, n, K], n LoRAs sampled at each of the performances `asked` [D].
 
         Returns:
             The soup (asked: NaN), then each dose's candidates: arm, asked, candidate, loss (mean over the rows of
@@ -159,7 +154,7 @@ class Run:
         if not at:
             return pd.DataFrame(columns=DOSES)
         names = [("soup", NAN, 0), *(("condpdiff", *pair) for pair in at)]
-        vectors = [controls.soup(self.theta)[0], *doses.flatten(0, 1)]
+        vectors = [soup(self.theta)[0], *doses.flatten(0, 1)]
         rows = []
         for name, vector in zip(names, tqdm(vectors, desc="doses", unit="candidate", leave=False), strict=True):
             self.scorer.merge(vector)
