@@ -47,7 +47,7 @@ class Scorer:
         self.rows = {name: len(rows) for name, rows in splits.items()}
         self.name, self.merged = str(zoo.config.get("task")), digest(None)
         self.data, self.metrics, tokenizer = task.data, [str(name) for name in task.metrics], load_tokenizer(base)
-        self.batches = {k: Batches.of(v, tokenizer, task.finetune.max_length, tokens) for k, v in splits.items()}
+        self.batches = {k: Batches(v, tokenizer, task.finetune.max_length, tokens) for k, v in splits.items()}
         self.labels = {k: v["label"].to_numpy() for k, v in splits.items()}
 
     def merge(self, theta: Tensor | None) -> None:
