@@ -128,8 +128,8 @@ def head_of(model: PreTrainedModel, fresh: set[str]) -> list[str]:
             found.append(name)
     covered = {key for key in fresh if any(key.startswith(f"{name}.") for name in found)}
     if left := sorted(fresh - covered):
-        found = f"{left[0]} is neither in the pre-trained weights nor in a head's module"
-        raise UserError(f"params.yaml: base.name: {found}")
+        says = f"{left[0]} is neither in the pre-trained weights nor in a head's module"
+        raise UserError(f"params.yaml: base.name: {says}")
     return [_short(name, model) for name in found]
 
 

@@ -83,8 +83,8 @@ def _rows(topic: Topic, count: int, seed: list[int], where: str) -> list[tuple[s
         texts = getattr(topic, part)
         if len(texts) < size:
             asked = f"params.yaml: data.max_train and data.max_validation ask for {count} rows"
-            found = f"{topic.noun.name!r} has {len(texts)} texts of {part}"
-            raise UserError(f"{where}: {found}, allowed: at least {size} ({asked})")
+            few = f"{topic.noun.name!r} has {len(texts)} texts of {part}"
+            raise UserError(f"{where}: {few}, allowed: at least {size} ({asked})")
         found[part] = [texts[i] for i in rng.permutation(len(texts))[:size]]
     no = [text for two in zip(found["others"], found["siblings"], strict=False) for text in two]
     no += found["others"][len(found["siblings"]) :]
