@@ -198,7 +198,7 @@ def score_zoo(passes: Passes, text: Text, params: Params) -> Work:
 
 
 def merge_eval(passes: Passes, text: Text, params: Params) -> Work:
-    """merge-eval of one task without racing: all arms on the select and validation rows, then the doses' samples."""
+    """merge-eval of one task: all arms on the select and validation rows, then the doses' samples."""
     tokens, validation = params.eval.batch_tokens, (text.rows, text.validation)
     splits = [(params.eval.select_rows, text.held_out), validation]
     arms = scoring("merge-eval", passes, splits, arm_models(params), tokens)

@@ -19,13 +19,12 @@ ENTRY_POINTS = {
     "models": ("empty_peft_model", "check_tasks"),  # where the LoRA goes, and whether a base model can do all tasks
     "finetune": ("finetune",),  # one task's zoo
     "score": ("Scorer", "Panel"),  # the base model of one task, into which LoRAs are merged to be scored
-    "nonsense": ("nonsense_inputs",),  # inputs of conditions of no task
     "families.losses": ("Family",),  # the fine-tuning of a family's members: a `zoo.many.ManyFinetuning`
     "unseen.fresh": ("draws",),  # the tasks of the task loss: a `generate.task_loss.Draw`
     "unseen.evaluate": ("Evaluation",),  # of a family's members: an `evaluate.family.FamilyEvaluation`
     "report": ("spec",),  # what a domain adds to the report of tasks that are no family
 }
-OF_TEXT = ("finetune", "score", "nonsense", "report")
+OF_TEXT = ("finetune", "score", "report")
 
 
 def module(name: str, of: str | None = None) -> Any:

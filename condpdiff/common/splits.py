@@ -29,7 +29,7 @@ def subsample(frames: Mapping[str, pd.DataFrame], limits: Data, keys: Keys, name
     for index, split in enumerate(SPLITS):
         frame = frames[split][~in_both] if split == "train" else frames[split]
         order = np.random.default_rng([limits.seed, index]).permutation(len(frame))
-        found[split] = frame.iloc[np.sort(order[: most(limits)[split]])].reset_index(drop=True)
+        found[split] = frame.iloc[np.sort(order[: getattr(limits, f"max_{split}")])].reset_index(drop=True)
     return found
 
 
@@ -49,11 +49,6 @@ def hold_out(train: pd.DataFrame, limits: Data, keys: Keys, place: str) -> dict[
     kept = train.drop(held_out.index)
     kept = kept[~keys(kept).isin(set(keys(held_out)))]
     return {"train": kept.reset_index(drop=True), "held_out": held_out.reset_index(drop=True)}
-
-
-def most(limits: Data) -> dict[str, int]:
-    """Rows that are kept of each split, by params.yaml."""
-    return {"train": limits.max_train, "validation": limits.max_validation}
 
 
 def save_splits(out: Path, frames: Mapping[str, pd.DataFrame], description: Mapping[str, Any]) -> None:

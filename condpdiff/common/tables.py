@@ -1,19 +1,17 @@
 """Tables in files: csv, tsv and other text with separators, jsonl, parquet; each gives the same frame.
 
-What can't be read with certainty is refused, with the line and the key of a task file that mends it: a table read
-wrongly is noticed by nobody.
+What can't be read with certainty is refused, with its line: a table read wrongly is noticed by nobody. So text goes
+through Python's strict csv reader: pandas' own fills up short rows, and takes a quote that closes inside a text.
 """
 
 import csv
 import gzip
 import io
 import json
-import re
-import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -24,30 +22,19 @@ from condpdiff.common.form import Form
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".data", ".label")
 KEYS = "data.source."  # where the keys of a `Form` stand in a task's file
-
-
-class Dialect(NamedTuple):
-    """How the lines of a table become fields."""
-
-    separator: str | None  # None: a line is one field
-    quoted: bool
-    escape: str | None
-    mends: str  # begins the name of a key that mends an error; "" where no such key is read
-
-    def hint(self, key: str, value: str) -> str:
-        """How a key of the task's file would mend what is wrong."""
-        as_yaml = {"\t": '"\\t"', "none": "none", "minimal": "minimal"}.get(value, f"'{value}'")
-        return f", or {self.mends}{key}: {as_yaml}" if self.mends else ""
+MENDS = f"; {KEYS}separator, quoting, escape and encoding say how a file is written"
+FAULTS = {  # of the csv reader, by a part of what it says; {} is the line that it stopped in
+    "new-line": "found a lone carriage return; allowed: one inside quotes alone",
+    "unexpected end": "a quote opens and is never closed; allowed: two quotes for one inside a text",
+    "expected after": "a quote opens and closes inside a text in line {}; allowed: two quotes for one inside a text",
+}
 
 
 def read_table(path: Path, where: str, form: Form | None = None) -> pd.DataFrame:
     """Read a csv, tsv, jsonl or parquet file, or other text with separators; the suffix tells which.
 
     Values of text files stay strings: a text may be "NA" or "007". tsv knows no quotes, as in GLUE, unless told.
-
-    Args:
-        where: what to call it in an error.
-        form: how it is written; None where no key of a task file can say it.
+    Args: where: what to call it in an error; form: how it is written; None where no key of a task file can say it.
     Raises UserError: unknown suffix, another encoding, truncated or malformed content.
     """
     name = path.name.lower()
@@ -69,43 +56,29 @@ def read_table(path: Path, where: str, form: Form | None = None) -> pd.DataFrame
 
 def parse_table(text: str, suffix: str, where: str, form: Form | None = None) -> pd.DataFrame:
     """Parse text with separators into a frame of strings; an empty value is "". Raises UserError: as `read_table`."""
-    mends, form = "" if form is None else KEYS, form or Form()
+    mends, form = "" if form is None else MENDS, form or Form()
     separator = form.separator or SEPARATORS.get(suffix)
     if separator is None and len(form.header or []) != 1:
         allowed = f"one for {suffix} (or a {KEYS}header of one column)"
         raise UserError(f"{where}: found no {KEYS}separator, allowed: {allowed}")
     quoted = (suffix == ".csv" or separator in (",", ";")) if form.quoting is None else form.quoting == "minimal"
-    dialect = Dialect(separator, quoted, form.escape, mends)
-    records = _records(text, dialect, len(form.header or []), where)
+    records = _records(text, separator, quoted, form, where, mends)
     header, as_in = form.header, f"{KEYS}header"
     if header is None:
         number, header = next(records, (0, []))
         as_in = f"line {number}"
         if not number:
             raise UserError(f"{where}: the file is empty")
-        if len(header) == 1 and (hint := _other_separator(header[0], dialect)):
-            raise UserError(f"{where}: line {number}: found one column {header[0]!r}, allowed: several{hint}")
-    rows, tall = [], {}
+    rows = []
     for number, row in records:
         if len(header) > 1 and len(row) == 1 and not row[0].strip():
             continue  # an empty line
         if len(row) != len(header):
-            hint = _other_separator(row[0], dialect) if len(row) == 1 else ""
-            if len(row) > len(header) and quoted:
-                hint = f" (a text or number with {separator!r} in it stands in double quotes)"
             found = f"line {number}: found {len(row)} columns, allowed: {len(header)} as in {as_in}"
-            raise UserError(f"{where}: {found}{hint}")
+            raise UserError(f"{where}: {found}{mends}")
         rows.append(row)
-        if any("\n" in field for field in row):
-            tall[number] = row
     if not rows:
         raise UserError(f"{where}: the file has no rows")
-    last = {row[-1].strip() for row in rows if len(row) > 1} - {""}
-    for number, row in tall.items():
-        lines = [line.rpartition(separator or ",") for field in row for line in field.split("\n")[:-1]]
-        if found_in := sorted(last & {end.strip() for _, between, end in lines if between}):
-            says = f"line {number}: a text in quotes goes over lines that look like rows of {found_in[0]!r}"
-            print(f"warning: {where}: {says}; is its quote meant?", file=sys.stderr)
     return pd.DataFrame(rows, columns=pd.Index(header, dtype=object), dtype=object)
 
 
@@ -123,17 +96,15 @@ def shown(value: Any) -> str:
 
 def _decode(content: bytes, where: str, form: Form | None) -> str:
     """By the byte order mark, else by the form."""
-    looks = json.detect_encoding(content)  # where there is no mark, by which bytes are 0
-    encoding = looks if looks in ("utf-8-sig", "utf-16", "utf-32") else (form and form.encoding) or "utf-8"
-    hint = f", or {KEYS}encoding: " if form is not None else ""
+    looks, mends = json.detect_encoding(content), "" if form is None else MENDS
+    marked = looks in ("utf-8-sig", "utf-16", "utf-32")  # else by which bytes are 0
+    encoding = looks if marked else (form and form.encoding) or "utf-8"
     if encoding == "utf-8" != looks:
-        mends = f"{hint}{looks}" if hint else ""
         raise UserError(f"{where}: line 1: bytes are 0, as in {looks.upper()}; allowed: UTF-8{mends}")
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        mends = f"{hint}cp1252 (or whatever it is)" if hint else ""
         found = f"byte 0x{content[error.start]:02x} is not {encoding.upper()}"
         raise UserError(f"{where}: line {line}: {found}; allowed: UTF-8{mends}") from None
     if "\n" not in text.rstrip("\r\n"):  # as old Macs end lines
@@ -141,18 +112,19 @@ def _decode(content: bytes, where: str, form: Form | None) -> str:
     return text
 
 
-def _records(text: str, dialect: Dialect, columns: int, where: str) -> Iterator[tuple[int, list[str]]]:
+def _records(
+    text: str, separator: str | None, quoted: bool, form: Form, where: str, mends: str
+) -> Iterator[tuple[int, list[str]]]:
     """Each row's fields, and the line that it begins in, from 1."""
-    separator = dialect.separator
-    if separator is None or (separator == " " and not dialect.quoted):
+    if separator is None or (separator == " " and not quoted):  # the last column has the rest of a line
         for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():
-                yield number, line.strip().split(separator, (columns or 0) - 1)
+                yield number, line.strip().split(separator, len(form.header or []) - 1)
         return
     csv.field_size_limit(2**31 - 1)
     lines = io.StringIO(text, newline="\n")  # a lone CR ends no line
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE
-    reader = csv.reader(lines, delimiter=separator, quoting=quoting, escapechar=dialect.escape, strict=True)
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    reader = csv.reader(lines, delimiter=separator, quoting=quoting, escapechar=form.escape, strict=True)
     start = 1
     try:
         for row in reader:
@@ -160,29 +132,8 @@ def _records(text: str, dialect: Dialect, columns: int, where: str) -> Iterator[
                 yield start, row
             start = reader.line_num + 1
     except csv.Error as error:
-        line = text.split("\n")[reader.line_num - 1]
-        raise UserError(f"{where}: {_fault(str(error), start, reader.line_num, line, dialect)}") from None
-
-
-def _fault(error: str, start: int, number: int, line: str, dialect: Dialect) -> str:
-    """What is wrong with the row that begins in line `start`, at which the csv reader stopped in line `number`."""
-    if "new-line" in error:
-        hint = "" if dialect.quoted else dialect.hint("quoting", "minimal")
-        return f"line {number}: a lone carriage return; allowed: one inside quotes alone{hint}"
-    fault, hint = f"line {start}: a quote opens and is never closed", dialect.hint("quoting", "none")
-    if "expected after" in error:
-        fault = f"line {start}: a quote opens and closes inside a text in line {number}"
-        if '\\"' in line and dialect.escape is None:
-            hint = dialect.hint("escape", "\\")
-        elif (beside := re.search('"([;\t|,])', line)) and beside[1] != dialect.separator:
-            hint = dialect.hint("separator", beside[1])
-    return f"{fault}; allowed: two quotes for one inside a quoted text{hint}"
-
-
-def _other_separator(row: str, dialect: Dialect) -> str:
-    """A hint, where the one field of a row looks like several."""
-    found = [other for other in ";\t|," if other != dialect.separator and other in row]
-    return f", with {dialect.separator!r} between them{dialect.hint('separator', found[0])}" if found else ""
+        fault = next((says for part, says in FAULTS.items() if part in str(error)), str(error))
+        raise UserError(f"{where}: line {start}: {fault.format(reader.line_num)}{mends}") from None
 
 
 def _parse_jsonl(text: str, where: str) -> pd.DataFrame:

@@ -63,9 +63,7 @@ class Probing:
 
 def conditioned(generator: Generator, y: Mapping[str, Tensor], dropout: float, draw: Draw) -> dict[str, Tensor]:
     """w [count, K] under each condition [V, d_cond], and under none.
-
-    Args:
-        dropout: `ldm.condition_dropout`; with 0 the null condition was never trained, and is not asked.
+    Args: dropout: `ldm.condition_dropout`; with 0 the null condition was never trained, and is not asked.
     """
     found = {name: draw(generator, each, name) for name, each in y.items()}
     if dropout:

@@ -3,9 +3,7 @@
 Section `probe`: what the condition does, with the conditions and the statistics swapped.
 """
 
-from typing import Literal
-
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from condpdiff.common.settings import Section
 
@@ -24,9 +22,6 @@ class Eval(Scoring):
     """Candidates of original and of every control that is drawn; as many as `sample.count` for a fair best-of."""
     extra_candidates: PositiveInt  # candidates of ae_reconstruction
     select_rows: PositiveInt  # held-out rows that candidates are selected on
-    select: Literal["full", "racing"] = "full"
-    """`full`: every candidate is scored on all rows; `racing`: an arm's worse half drops out early (`racing.py`)."""
-    race_z: NonNegativeFloat = 1.0  # standard errors within which a candidate of the worse half still stays in the race
     pca_axes: PositiveInt  # axes of the PCA-Gaussian control
     seed: int = Field(0, ge=0)
 

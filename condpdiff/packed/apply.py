@@ -89,7 +89,7 @@ def apply(adapter: Path, rows: pd.DataFrame, base: Path | None = None) -> pd.Dat
         raise UserError(f"{adapter}: does not fit the base model {name!r} ({first_line(error)})") from None
     if wrong := sorted(tensors.keys() ^ get_peft_model_state_dict(loaded).keys()):
         raise UserError(f"{adapter}: does not fit the base model {name!r}: {wrong[0]!r} is in one of them alone")
-    batches = Batches.of(rows, tokenizer, min(LONGEST, tokenizer.model_max_length), BATCH)
+    batches = Batches(rows, tokenizer, min(LONGEST, tokenizer.model_max_length), BATCH)
     moved = ({key: tensor.to(device()) for key, tensor in inputs.items()} for inputs in batches.inputs)
     logits = batches.in_split_order([loaded(**inputs).logits for inputs in moved])
     if count == 1:

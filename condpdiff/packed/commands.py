@@ -41,7 +41,6 @@ def generate(
     select_on: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep the best sample on these labelled rows alone.")
     ] = None,
-    count_passes: Annotated[bool, typer.Option("--count-passes", help="Say what racing saved.")] = False,
     steps: Annotated[int | None, typer.Option(min=2, help="Then fine-tune on the rows or pictures.")] = None,
     base: BaseOption = None,
 ) -> None:
@@ -61,8 +60,6 @@ def generate(
         if not (inside := pictures_in(path) if path.is_dir() else [path]):
             raise UserError(f"{path}: no pictures in this folder; allowed: {', '.join(SUFFIXES)}")
         pictures += inside
-    if select_on is None and count_passes:
-        raise UserError("--count-passes: found without --select-on, allowed: with it")
     if steps and not pictures and select_on is None:
         raise UserError("--steps: found no rows to train on, allowed: with --select-on FILE or --style-image")
     if out.exists() and any(out.iterdir()):
@@ -84,8 +81,8 @@ def generate(
         from condpdiff.text.data import read_labelled
 
         rows = read_labelled(select_on, refine.text_task(loras[0]).data)
-        best, better, saved = refine.select(loras, rows, where)
-        typer.echo(f"{better}\n{saved}" if count_passes else better)
+        best, better = refine.select(loras, rows, where)
+        typer.echo(better)
         made = [refine.train_on_rows(best, rows, where, steps) if steps else (best, "")]
     elif steps:
         from condpdiff.style.data import captions_of

@@ -34,14 +34,14 @@ def sections(spec: Spec, params: Params) -> list[Section]:
         drawn.append(figure(e, performance_of(loss, params.ldm.performance), loss))
     caption = "Samples (dots) and their mean (line) by the performance p that they were asked for, 0 being the zoo's "
     caption += "worst checkpoint and 1 its best, on the held-out rows that p is measured on. Blue: the checkpoints. "
-    blocks: list[Block] = [Figures(caption + "Dashed: soup.", drawn), table(shown, all(map(is_scored, shown)))]
+    blocks: list[Block] = [Figures(caption + "Dashed: soup.", drawn), table(shown)]
     return [Section("doses", "Asked-for against obtained performance", blocks)]
 
 
 @styled
 def figure(e: Evaluation, p: np.ndarray, loss: np.ndarray) -> Image:
-    """Loss by dose, and below it the validation score where there is one; p and loss [N] of the checkpoints."""
-    shown = {"loss": "loss on held-out rows"} | ({"validation": e.label} if is_scored(e) else {})
+    """Loss by dose, and below it the validation score; p and loss [N] of the checkpoints."""
+    shown = {"loss": "loss on held-out rows", "validation": e.label}
     fig, axes = images.figure(0.8 + 1.9 * len(shown), len(shown))
     axes[0].plot(p, loss, color=colour("original"), lw=1.5, label="checkpoints")
     ours, c = samples(e), colour(OURS)
@@ -52,31 +52,25 @@ def figure(e: Evaluation, p: np.ndarray, loss: np.ndarray) -> Image:
         ax.plot(means, line, color=c, lw=1.6, ms=4, mec=LIGHT["panel"], mew=0.7, label="condpdiff, mean")
         ax.axhline(_soup(e, y), color=colour("soup"), lw=1, ls=DASHED, label="soup")
         ax.set_ylabel(label)
-    if is_scored(e):
-        axes[1].axhline(e.values("original").mean(), color=colour("original"), lw=1.5)
+    axes[1].axhline(e.values("original").mean(), color=colour("original"), lw=1.5)
     axes[0].set_title(e.name)
     axes[-1].set_xlabel("performance asked for, p")
     return images.image(fig, f"dose-{e.name}", f"{e.name}: loss of samples by asked-for performance", legend=3)
 
 
-def table(shown: list[Evaluation], scored: bool) -> Table:
+def table(shown: list[Evaluation]) -> Table:
     """Correlation, means at three doses (a dash for one that was not asked for), and soup."""
     columns = ["task", "Spearman", *(f"loss, p = {p:g}" for p in SHOWN), "loss, soup"]
-    columns += [f"validation, p = {p:g}" for p in SHOWN] if scored else []
+    columns += [f"validation, p = {p:g}" for p in SHOWN]
     rows = []
     for e in shown:
         ours = samples(e)
         means = ours.groupby(ours["asked"].round(6))[["loss", "validation"]].mean().reindex(SHOWN)
         rho = number(correlation(ours["asked"], -ours["loss"]))
         losses = [number(x, 3) for x in [*means["loss"], _soup(e, "loss")]]
-        rows.append([e.name, rho, *losses, *(number(x, 1) for x in means["validation"] if scored)])
+        rows.append([e.name, rho, *losses, *(number(x, 1) for x in means["validation"])])
     caption = "Spearman correlation of p with the negative loss: 1 means that asking for better gives better, 0 that "
     return Table(caption + "asking has no effect. Then means at p.", columns, rows)
-
-
-def is_scored(e: Evaluation) -> bool:
-    """The doses' samples have a validation score beside their loss."""
-    return not e.racing and bool(e.doses["validation"].notna().any())
 
 
 def samples(e: Evaluation) -> pd.DataFrame:

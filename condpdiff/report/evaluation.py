@@ -27,8 +27,7 @@ HEADLINE = {  # arms of metrics.json: the selected candidate, or the mean over a
     "task": (OURS, f"{OURS}_mean", "soup"),
 }
 Summary = pd.DataFrame
-"""task, arm, candidates (how many), selected, mean, std (of the sample), best, worst: validation scores. In racing all
-but `selected` are NaN for an arm of several candidates: they need every candidate's score."""
+"""task, arm, candidates (how many), selected, mean, std (of the sample), best, worst: validation scores."""
 
 
 class Difference(NamedTuple):
@@ -114,11 +113,8 @@ class Evaluation:
     task: Any  # the domain's own
     scale: Scale
     scores: pd.DataFrame
-    """[R] arm, candidate, checkpoint, rows, select, validation, validation_<metric>..., distance; index 0..R-1. In
-    racing `select` is NaN where a candidate dropped out, and validation where it did not win."""
-    unscored: int  # candidates that were scored and whose score is not a number; they count as 0
-    racing: bool  # each arm's winner alone was scored on validation
-    passes: dict[str, dict[str, int]]  # split -> rows through the model: `done`, and what `full` would have cost
+    """[R] arm, candidate, checkpoint, rows, select, validation, validation_<metric>..., distance; index 0..R-1."""
+    unscored: int  # candidates whose score is not a number; they count as 0
     doses: pd.DataFrame
     """arm, asked, candidate, loss, validation: the soup (asked: NaN) and every dose's candidates; or no row."""
     points: pd.DataFrame  # [M]: arm, candidate
@@ -159,21 +155,16 @@ class Evaluation:
 
 def read_evaluation(folder: Path, task: Any, scale: Scale) -> Evaluation:
     """Read `folder`, which has the task's name; a UserError if a file, column or arm is missing or sizes disagree."""
-    passes, path = read_json(folder / "passes.json"), folder / "scores.csv"
-    racing = passes["select"] == "racing"
+    path = folder / "scores.csv"
     keys = ["validation", *(f"validation_{metric}" for metric in task.metrics)]
     scores = read_csv(path, ["arm", "candidate", "checkpoint", "rows", "select", "distance", *keys])
     if absent := [arm for arm in scale.arms if arm not in set(scores["arm"])]:
         raise UserError(f"{path}: no row of arm {absent[0]!r}, needed: {', '.join(scale.arms)}; run `dvc repro` again")
-    winners = [selected(scores, arm) for arm in scores["arm"].unique()]
-    scored = scores.index.isin(winners) | (not racing)
-    seen = scores["rows"] == scores["rows"].max()
-    unscored = int(((scored & scores["validation"].isna()) | (seen & scores["select"].isna())).sum())
-    scores.loc[scored, keys] = scores.loc[scored, keys].fillna(0.0)
+    unscored = int((scores["validation"].isna() | scores["select"].isna()).sum())
+    scores[keys] = scores[keys].fillna(0.0)
     points, distances = _read_distances(folder, "distances", "points.csv", ["arm", "candidate"])
     return Evaluation(
-        name=folder.name, task=task, scale=scale, scores=scores, unscored=unscored, racing=racing,
-        passes=passes["rows"], points=points, distances=distances,
+        name=folder.name, task=task, scale=scale, scores=scores, unscored=unscored, points=points, distances=distances,
         doses=read_csv(folder / "doses.csv", ["arm", "asked", "candidate", "loss", "validation"]),
         ways=_read_distances(folder, "trajectories", "trajectories.csv", ["arm", "candidate", "point"]),
         spread=read_json(folder / "spread.json"),
@@ -205,10 +196,6 @@ class Spec:
         """What is scored; tasks of different metrics have percent in common."""
         labels = {e.label for e in self.evaluations}
         return labels.pop() if len(labels) == 1 else self.scale.axis.format(metric="first metric")
-
-    @property
-    def racing(self) -> bool:
-        return any(e.racing for e in self.evaluations)
 
     def compare(self, summary: Summary, arm: str, seed: int) -> Comparison:
         """condpdiff minus an arm, selected candidates."""

@@ -210,13 +210,7 @@ def _differences(spec: "TextSpec", shown: list[Comparison], mean: Comparison | N
 
 
 def _candidates(spec: "TextSpec", summary: Summary) -> Section:
-    """All candidates of every arm, or what racing leaves out."""
-    if spec.racing:
-        counts = [counts for e in spec.evaluations for counts in e.passes.values()]
-        done, full = (sum(each[key] for each in counts) for key in ("done", "full"))
-        text = f"Candidates were selected by racing (`eval.select`). {spec.why_racing} "
-        text += f"{done:,} rows went through the models in place of {full:,}."
-        return Section("candidates", "What racing leaves out", [Text(text), *_all_metrics(spec)])
+    """All candidates of every arm."""
     several = summary["candidates"] > 1
     spread = " ± " + summary["std"].map("{:.1f}".format) + " (" + summary["best"].map(lambda x: number(x, 1)) + ")"
     said = summary["mean"].map(lambda x: number(x, 1)) + spread.where(several, "")

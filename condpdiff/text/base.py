@@ -15,11 +15,7 @@ def prepare_base(base: Base, out: Path) -> None:
     shown = f"base model {base.name!r} ({base.source})"
     model, tokenizer = load_pretrained(base.source, base.name, "params.yaml: base.name", shown, locally)
     with new_directory(out) as folder:
-        save_source(folder, base.source, base.name, _load_as(base, out))
+        # What a generated adapter names as its base: the hub's id where there is one, this folder otherwise.
+        save_source(folder, base.source, base.name, base.name if base.source == "hub" else str(out))
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-
-
-def _load_as(base: Base, out: Path) -> str:
-    """What a generated adapter names as its base: the hub's id where there is one, this folder otherwise."""
-    return base.name if base.source == "hub" else str(out)

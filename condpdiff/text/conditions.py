@@ -13,6 +13,17 @@ from condpdiff.text.task import Task, TaskData
 
 _EXAMPLE = re.compile(r"\A(Input: |Example: )(.*?)( Output: (?!.* Output: ).*|)\Z")
 """A line of a condition, as `example_line` and a language model's draws have it: the beginning, the text, the label."""
+NONSENSE = {  # words at random, in the shape of what `conditions.describe` gives
+    "task_info": [
+        "Lantern seven the marble under quickly bicycle of which tuesday grows.",
+        "Copper because an umbrella fourteen whisper fence, north to spoon.",
+        "Violin gravel into ate perhaps window less than oblong harbour.",
+    ],
+    "few_shot": [
+        "Input: ladder green of seldom biscuit Output: hinge\nInput: eleven river carpet whose Output: plum",
+        "Input: the anchor slowly pepper by candle Output: tin\nInput: button over wool Output: Wednesday",
+    ],
+}
 
 
 def describe(task: Task, train: pd.DataFrame) -> dict[str, list[str]]:
@@ -33,6 +44,11 @@ def condition_texts(kind: str, parts: dict[str, list[str]]) -> list[str]:
     if kind == "task_info_few_shot":
         return [f"{info}\n{shots}" for info in parts["task_info"] for shots in parts["few_shot"]]
     return parts.get(kind, [])
+
+
+def nonsense_inputs(kind: str) -> list[str]:
+    """Texts of no task, as a kind of condition has them; none for kinds that read no text."""
+    return condition_texts(kind, NONSENSE)
 
 
 def shown(text: str) -> str:
@@ -70,9 +86,7 @@ def fit(text: str, tokens: Callable[[str], int], most: int) -> str:
     """A condition as it is, or with its examples cut in their middle where an encoder would not read to its end.
 
     Descriptions and labels stay whole; of a pair both texts are seen, by the beginning of one and the end of the other.
-
-    Args:
-        tokens: how many an encoder makes of a text; most: how many it reads.
+    Args: tokens: how many an encoder makes of a text; most: how many it reads.
     """
     lines = text.split("\n")
     if tokens(text) <= most or not any(_EXAMPLE.fullmatch(line) for line in lines):

@@ -11,7 +11,7 @@ import pandas as pd
 
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import as_spelt
-from condpdiff.common.splits import SPLITS, hold_out, most, save_splits, subsample
+from condpdiff.common.splits import SPLITS, hold_out, save_splits, subsample
 from condpdiff.common.tables import is_missing, read_table, shown
 from condpdiff.common.task import TASKS, Data
 from condpdiff.text.conditions import describe
@@ -64,10 +64,10 @@ def prepare(data: TaskData, name: str, limits: Data) -> dict[str, pd.DataFrame]:
     told = [f"{len(read[k])} rows of {k} read, {dropped[k]} dropped, {len(frames[k])} kept" for k in SPLITS]
     print(f"{name}: {'; '.join(told)}")
     for split in SPLITS:
-        _check_split(data, frames[split], rows[split].where, f"params.yaml: data.max_{split}", most(limits)[split])
+        _check_split(data, frames[split], rows[split].where, limits, f"max_{split}")
     frames |= hold_out(frames["train"], limits, _keys, rows["train"].where)
     for split in ("train", "held_out") if limits.held_out else ():
-        _check_split(data, frames[split], rows["train"].where, "params.yaml: data.held_out", limits.held_out)
+        _check_split(data, frames[split], rows["train"].where, limits, "held_out")
     there = set(frames["train"]["label"])
     if without := [label for index, label in enumerate(data.labels or []) if index not in there]:
         kept = f"{len(frames['train'])} rows kept of {rows['train'].where}"
@@ -77,9 +77,7 @@ def prepare(data: TaskData, name: str, limits: Data) -> dict[str, pd.DataFrame]:
 
 def read_labelled(path: Path, data: TaskData) -> pd.DataFrame:
     """The user's own rows of a task: a file with columns text, label and, of a task of pairs, text_pair.
-
-    Returns:
-        Columns `text`, `text_pair` and `label`, as `prepare` gives them.
+    Returns: Columns `text`, `text_pair` and `label`, as `prepare` gives them.
     Raises UserError: the file can't be read, or its rows are not the task's.
     """
     where, path = str(path), as_spelt(path)
@@ -89,20 +87,18 @@ def read_labelled(path: Path, data: TaskData) -> pd.DataFrame:
     data = data.model_copy(update={"columns": Columns(text="text", text_pair=pair, label="label"), "binarize": None})
     read = _with_labels(data, {"train": Rows(where, read_table(path, where))}, where)
     frame = _complete(data, read["train"], where).reset_index(drop=True)
-    _check_split(data, frame, where, "rows", len(frame))
+    _check_split(data, frame, where)
     return frame
 
 
 def label_summary(data: TaskData, frame: pd.DataFrame) -> str:
     """One short phrase: the number of rows and how the labels are distributed."""
-    label = frame["label"]
-    if data.kind == "language":
-        return f"{len(frame)} rows"
+    label, shares = frame["label"], ""
     if data.labels:
         shares = ", ".join(f"{name} {int((label == index).sum())}" for index, name in enumerate(data.labels))
-    else:
+    elif data.kind == "regression":
         shares = f"{label.min():.2f} to {label.max():.2f}, mean {label.mean():.2f}, std {label.std():.2f}"
-    return f"{len(frame)} rows ({shares})"
+    return f"{len(frame)} rows" + (f" ({shares})" if shares else "")
 
 
 def _with_labels(data: TaskData, rows: dict[str, Rows], where: str) -> dict[str, pd.DataFrame]:
@@ -196,11 +192,12 @@ def _keys(frame: pd.DataFrame) -> pd.Series:
     return frame["text"] + "\n" + frame["text_pair"]  # a clean text has no line break
 
 
-def _check_split(data: TaskData, frame: pd.DataFrame, place: str, key: str, limit: int) -> None:
+def _check_split(data: TaskData, frame: pd.DataFrame, place: str, limits: Data | None = None, key: str = "") -> None:
     allowed = "allowed: rows of at least two labels"
     if frame.empty:
         raise UserError(f"{place}: no rows are left after cleaning; {allowed}")
     values = frame["label"].unique()
     if len(values) == 1 and data.kind != "language":
         found = data.labels[int(values[0])] if data.labels else float(values[0])
-        raise UserError(f"{place}: all {len(frame)} rows kept have the label {found!r} ({key} is {limit}); {allowed}")
+        limit = f" (params.yaml: data.{key} is {getattr(limits, key)})" if limits else ""
+        raise UserError(f"{place}: all {len(frame)} rows kept have the label {found!r}{limit}; {allowed}")

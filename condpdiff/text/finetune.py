@@ -58,11 +58,9 @@ class TextFinetuning(Finetuning):
         self.config = {"num_outputs": task.data.num_outputs}
         rows = {split: read_rows(data, split) for split in ("train", "validation")}
         self.labels = {split: rows[split]["label"].to_numpy() for split in rows}
-        self.tokenizer = load_tokenizer(base)
-        self.train = tokenize(rows["train"], self.tokenizer, task.finetune.max_length)
-        self.validation = Batches.of(
-            rows["validation"], self.tokenizer, task.finetune.max_length, tokens=VALIDATION_TOKENS
-        )
+        self.tokenizer, most = load_tokenizer(base), task.finetune.max_length
+        self.train = tokenize(rows["train"], self.tokenizer, most)
+        self.validation = Batches(rows["validation"], self.tokenizer, most, VALIDATION_TOKENS)
 
     def start(self) -> BatchLoss:
         outputs, c = self.task.data.num_outputs, self.collect

@@ -18,9 +18,7 @@ TRUTH = {"true": "1", "false": "0", "1": "true", "0": "false"}  # a truth value 
 
 def read_labels(data: TaskData, rows: dict[str, Rows], where: str) -> dict[str, np.ndarray]:
     """Labels as float64 `[rows]` for each split; NaN for a rating that `binarize` drops.
-
-    Args:
-        rows: of train, and of validation if there are any; where: the task's file, for errors.
+    Args: rows: of train, and of validation if there are any; where: the task's file, for errors.
     Raises UserError: a label is missing, unknown, outside of what is allowed, or could mean two classes.
     """
     assert data.columns.label is not None  # TaskData asks for it

@@ -56,48 +56,52 @@ def target_modules(model_type: str, asked: str | Sequence[str]) -> list[str]:
     if asked != "auto":
         return sorted(set(asked))
     if model_type not in ATTENTION:
-        raise UserError(
-            f"params.yaml: collect.target_modules: found 'auto' for model type {model_type!r}, "
-            f"allowed: a list of module suffixes, or auto for {', '.join(sorted(ATTENTION))}"
-        )
+        allowed = f"a list of module suffixes, or auto for {', '.join(sorted(ATTENTION))}"
+        found = f"found 'auto' for model type {model_type!r}"
+        raise UserError(f"params.yaml: collect.target_modules: {found}, allowed: {allowed}")
     return sorted(ATTENTION[model_type])
 
 
-def lora_config(
-    model_type: str,
-    rank: int,
-    alpha: float,
-    asked: str | Sequence[str],
-    head: Sequence[str],
-    task_type: str = TaskType.SEQ_CLS.value,
-) -> LoraConfig:
-    """PEFT's configuration of a run; the head's modules travel under `modules_to_save`."""
-    return LoraConfig(
-        task_type=task_type,
+def with_lora(
+    model: PreTrainedModel, head: list[str], rank: int, alpha: float, asked: str | Sequence[str], outputs: int
+) -> PeftModel:
+    """The model with a LoRA; the head's modules travel under `modules_to_save`.
+    Raises UserError: a target is not the end of a linear module's name, or is that of another kind of module, too.
+    """
+    kind = model.config.model_type
+    targets = target_modules(kind, asked)
+    modules = {n: m for n, m in model.named_modules() if not any(part in head for part in n.split("."))}
+    for target in targets:
+        found = [module for name, module in modules.items() if f".{name}".endswith(f".{target}")]
+        if not found or not all(isinstance(module, LINEAR) for module in found):
+            kinds = ", ".join(sorted({type(module).__name__ for module in found})) or "no such module"
+            linear = {name.rpartition(".")[2] for name, module in modules.items() if isinstance(module, LINEAR)}
+            allowed = f"linear modules ({', '.join(sorted(linear))})"
+            raise UserError(f"params.yaml: collect.target_modules: {target!r}: found {kinds}, allowed: {allowed}")
+    config = LoraConfig(
+        task_type=(TaskType.SEQ_CLS if outputs else TaskType.CAUSAL_LM).value,
         r=rank,
         lora_alpha=alpha,  # type: ignore[arg-type]
         lora_dropout=0.0,
-        target_modules=target_modules(model_type, asked),
-        modules_to_save=list(head) or None,
-        fan_in_fan_out=model_type == "gpt2",  # its Conv1D holds the weight turned round
+        target_modules=targets,
+        modules_to_save=head or None,
+        fan_in_fan_out=kind == "gpt2",  # its Conv1D holds the weight turned round
     )
+    # On the meta device the LoRA's weights are made there, too; elsewhere they are drawn on the model's device.
+    return get_peft_model(model, config, low_cpu_mem_usage=model.device.type == "meta")
 
 
 def load_model(base: Path, num_outputs: int, seed: int = 0) -> tuple[PreTrainedModel, list[str]]:
     """The base model with a fresh head of so many outputs, or as the causal language model that it is (0).
 
     The head's initial weights depend on `seed` alone.
-
-    Returns:
-        The model, and the names of the modules that are its head: all that the pre-trained weights did not hold.
+    Returns: The model, and the names of the modules that are its head: all that the pre-trained weights did not hold.
     Raises UserError: the base is no language model, or is one of another kind of task.
     """
     torch.manual_seed(seed)
     config = AutoConfig.from_pretrained(base)
-    options: dict[str, Any] = {
-        "use_safetensors": True,
-        "attn_implementation": "sdpa" if config.model_type in SDPA else "eager",
-    }
+    attention = "sdpa" if config.model_type in SDPA else "eager"
+    options: dict[str, Any] = {"use_safetensors": True, "attn_implementation": attention}
     auto = AutoModelForSequenceClassification if num_outputs else AutoModelForCausalLM
     if num_outputs:
         kind = "regression" if num_outputs == 1 else "single_label_classification"
@@ -124,9 +128,8 @@ def head_of(model: PreTrainedModel, fresh: set[str]) -> list[str]:
             found.append(name)
     covered = {key for key in fresh if any(key.startswith(f"{name}.") for name in found)}
     if left := sorted(fresh - covered):
-        raise UserError(
-            f"params.yaml: base.name: {left[0]} is neither in the pre-trained weights nor in a head's module"
-        )
+        says = f"{left[0]} is neither in the pre-trained weights nor in a head's module"
+        raise UserError(f"params.yaml: base.name: {says}")
     return [_short(name, model) for name in found]
 
 
@@ -159,9 +162,7 @@ def peft_model(
     Raises UserError: a target matches no module, or one that can't be merged.
     """
     model, head = load_model(base, num_outputs, seed)
-    kind = model.config.model_type
-    check_targets(model, target_modules(kind, asked), head)
-    return get_peft_model(model, lora_config(kind, rank, alpha, asked, head, _task_type(num_outputs)))
+    return with_lora(model, head, rank, alpha, asked, num_outputs)
 
 
 def check_tasks(base: Path, tasks: Mapping[str, Any], rank: int, asked: str | Sequence[str]) -> None:
@@ -177,10 +178,8 @@ def check_tasks(base: Path, tasks: Mapping[str, Any], rank: int, asked: str | Se
     for name, task in single.items():
         found, most = task.finetune.max_length, positions(models[task.data.num_outputs])
         if most is not None and found > most:
-            raise UserError(
-                f"configs/tasks/{name}.yaml: finetune.max_length: found {found}, allowed: at most {most}, as the base "
-                f"model has positions for"
-            )
+            allowed = f"at most {most}, as the base model has positions for"
+            raise UserError(f"configs/tasks/{name}.yaml: finetune.max_length: found {found}, allowed: {allowed}")
 
 
 def positions(model: torch.nn.Module) -> int | None:
@@ -194,33 +193,13 @@ def positions(model: torch.nn.Module) -> int | None:
     return int(most if padding is None else most - padding - 1)  # RoBERTa counts from behind the padding's
 
 
-def _task_type(num_outputs: int) -> str:
-    return str((TaskType.SEQ_CLS if num_outputs else TaskType.CAUSAL_LM).value)
-
-
-def check_targets(model: torch.nn.Module, targets: Sequence[str], head: Sequence[str] = ()) -> None:
-    """Raise a UserError unless each target is the end of a linear module's name, and of no other kind of module."""
-    modules = {n: m for n, m in model.named_modules() if not any(part in head for part in n.split("."))}
-    linear = sorted({name.rpartition(".")[2] for name, module in modules.items() if isinstance(module, LINEAR)})
-    for target in targets:
-        found = [module for name, module in modules.items() if f".{name}".endswith(f".{target}")]
-        if not found or not all(isinstance(module, LINEAR) for module in found):
-            kinds = ", ".join(sorted({type(module).__name__ for module in found})) or "no such module"
-            allowed = ", ".join(linear)
-            raise UserError(
-                f"params.yaml: collect.target_modules: {target!r}: found {kinds}, allowed: linear modules ({allowed})"
-            )
-
-
 def empty_peft_model(config: dict[str, Any], rank: int, alpha: float, asked: str | Sequence[str]) -> PeftModel:
     """The architecture without memory for its weights (meta device), with LoRA and head placed: for counting K.
-
-    Args:
-        config: of the base model; `num_labels` 0 is a causal language model's.
+    Args: config: of the base model; `num_labels` 0 is a causal language model's.
     Raises UserError: a target matches no module, or one that can't be merged.
     """
     settings = AutoConfig.for_model(**config)
-    outputs, kind = config.get("num_labels", 2), settings.model_type
+    outputs = config.get("num_labels", 2)
     with torch.device("meta"):
         if outputs:
             model = AutoModelForSequenceClassification.from_config(settings)
@@ -229,16 +208,12 @@ def empty_peft_model(config: dict[str, Any], rank: int, alpha: float, asked: str
             head = head_of(model, {name for name, _ in model.named_parameters()} - held)
         else:
             model, head = AutoModelForCausalLM.from_config(settings), []
-        check_targets(model, target_modules(kind, asked), head)
-        lora = lora_config(kind, rank, alpha, asked, head, _task_type(outputs))
-        return get_peft_model(model, lora, low_cpu_mem_usage=True)
+        return with_lora(model, head, rank, alpha, asked, outputs)
 
 
 def row_losses(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
     """Of a causal language model each row's mean cross entropy in nats of its tokens after the first: [V, 1].
-
-    Args:
-        inputs: input_ids and attention_mask [V, tokens], padded on the right.
+    Args: inputs: input_ids and attention_mask [V, tokens], padded on the right.
     """
     logits = model(**inputs).logits[:, :-1].float()  # [V, tokens - 1, vocabulary]
     ids, mask = inputs["input_ids"][:, 1:], inputs["attention_mask"][:, 1:]

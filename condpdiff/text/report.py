@@ -70,10 +70,6 @@ class TextSpec(Spec):
         "second training run."
     )
     all_metrics = "All metrics of the same selected candidates, in percent (Matthews, Pearson and Spearman times 100)."
-    why_racing = (
-        "It scores each arm's selected candidate alone on validation: what needs the scores of all candidates (their "
-        "mean, deviation and best, the paper's own rule, overlaps of mistakes) is left out."
-    )
     nonsense = "descriptions of random words"
 
     def __init__(self, tasks: Mapping[str, Task], data: Path) -> None:
@@ -95,11 +91,9 @@ class TextSpec(Spec):
         return compare(self.evaluations, self.outputs, arm, seed)
 
     def comparisons(self, summary: Summary, seed: int) -> dict[str, Comparison]:
-        """Means too, unless racing left candidates without a score."""
-        found = super().comparisons(summary, seed)
-        if not self.racing:
-            found["mean"] = compare(self.evaluations, self.outputs, "original", seed, means=True)
-        return found
+        """Means too."""
+        mean = compare(self.evaluations, self.outputs, "original", seed, means=True)
+        return super().comparisons(summary, seed) | {"mean": mean}
 
     def said(self, difference: Difference) -> str:
         value, low, high = map(signed, (difference.value, difference.low, difference.high))
@@ -107,8 +101,6 @@ class TextSpec(Spec):
 
     def qualified(self, comparisons: Mapping[str, Comparison], summary: Summary) -> list[str]:
         """Mean against mean, so that no selection enters."""
-        if "mean" not in comparisons:
-            return []
         means, control, mean = comparisons["mean"].average, comparisons["control"], averages(summary, "mean")
         lines = [
             f"Mean against mean, a generated candidate ({mean[OURS]:.2f}) **{means.word}** "
@@ -147,8 +139,8 @@ class TextSpec(Spec):
         return [Table(PAPER_RULE, columns, rows, accent=frozenset({3}))]
 
     def novelty(self) -> list[Block]:
-        """Do the generated weights make the same mistakes as a checkpoint? In racing the predictions are not there."""
-        drawn = [e for e in self.evaluations if e.task.data.kind == "classification" and not self.racing]
+        """Do the generated weights make the same mistakes as a checkpoint?"""
+        drawn = [e for e in self.evaluations if e.task.data.kind == "classification"]
         if not drawn:
             return []
         overlaps = {e.name: wrong_overlaps(e, *self.outputs[e.name]) for e in self.evaluations}

@@ -1,7 +1,5 @@
 """Prepared rows -> tokens -> batches of rows of one length."""
 
-from typing import NamedTuple
-
 import numpy as np
 import pandas as pd
 import torch
@@ -15,27 +13,22 @@ def tokenize(rows: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length:
     return dict(tokenizer(rows["text"].tolist(), pair, truncation=True, max_length=max_length))
 
 
-class Batches(NamedTuple):
+class Batches:
     """Rows tokenised once, sorted by length and cut into batches of at most `tokens` padded tokens."""
 
-    inputs: list[dict[str, Tensor]]
-    order: np.ndarray  # [V]: position of the batches' rows in the split
-
-    @staticmethod
-    def of(rows: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length: int, tokens: int) -> "Batches":
-        """Tokenise and batch a split."""
+    def __init__(self, rows: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length: int, tokens: int) -> None:
         encoded = tokenize(rows, tokenizer, max_length)
         lengths = np.array([len(ids) for ids in encoded["input_ids"]])
-        order = np.argsort(lengths, kind="stable")
-        inputs, start = [], 0
+        self.order = order = np.argsort(lengths, kind="stable")  # [V]: position of the batches' rows in the split
+        self.inputs: list[dict[str, Tensor]] = []
+        start = 0
         while start < len(order):
             end = start + 1  # at least one row, however long
             while end < len(order) and (end + 1 - start) * lengths[order[end]] <= tokens:
                 end += 1
             rows_of_batch = {key: [values[i] for i in order[start:end]] for key, values in encoded.items()}
-            inputs.append(dict(tokenizer.pad(rows_of_batch, return_tensors="pt")))
+            self.inputs.append(dict(tokenizer.pad(rows_of_batch, return_tensors="pt")))
             start = end
-        return Batches(inputs, order)
 
     def in_split_order(self, outputs: list[Tensor]) -> np.ndarray:
         """Concatenate the batches' outputs and put the rows back into the split's order."""

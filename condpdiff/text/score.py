@@ -1,6 +1,5 @@
 """Merge a LoRA into the base model, W = W0 + (alpha / r) B A, and score it with the task's own trained head."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,10 +45,9 @@ class Scorer:
         self.modules = merge_targets(self.model, zoo.layout)
         self.base_weights = {name: weight_of(module).clone() for name, module in self.modules.items()}
         self.rows = {name: len(rows) for name, rows in splits.items()}
-        self.passes: Counter[str] = Counter()  # rows that went through the model so far, by split
         self.name, self.merged = str(zoo.config.get("task")), digest(None)
         self.data, self.metrics, tokenizer = task.data, [str(name) for name in task.metrics], load_tokenizer(base)
-        self.batches = {k: Batches.of(v, tokenizer, task.finetune.max_length, tokens) for k, v in splits.items()}
+        self.batches = {k: Batches(v, tokenizer, task.finetune.max_length, tokens) for k, v in splits.items()}
         self.labels = {k: v["label"].to_numpy() for k, v in splits.items()}
 
     def merge(self, theta: Tensor | None) -> None:
@@ -66,7 +64,6 @@ class Scorer:
 
     def outputs(self, split: str) -> np.ndarray:
         """Of the model as it is merged now, in split order; the running stage keeps them until it ends."""
-        self.passes[split] += self.rows[split]
         made = once(f"{self.name} {self.merged} {split}", lambda: {"outputs": torch.from_numpy(self._forward(split))})
         return made["outputs"].numpy()
 
@@ -78,12 +75,8 @@ class Scorer:
         return batches.in_split_order(outputs)
 
     def losses(self, split: str) -> np.ndarray:
-        """Loss of each row [V] float64 of the model as it is merged now, in split order."""
-        return self.losses_of(self.outputs(split), split)
-
-    def losses_of(self, outputs: np.ndarray, split: str) -> np.ndarray:
-        """Cross entropy in nats (of [V, classes]) or squared error (of [V, 1]) against the labels: [V] float64."""
-        outputs, labels = outputs.astype(np.float64), self.labels[split]
+        """Of the model as it is merged now, in split order: cross entropy in nats, or squared error [V] float64."""
+        outputs, labels = self.outputs(split).astype(np.float64), self.labels[split]
         if self.data.kind == "language":
             return outputs[:, 0]
         if self.data.kind == "regression":
@@ -94,15 +87,12 @@ class Scorer:
 
     def predict(self, split: str) -> np.ndarray:
         """Predictions of the model as it is merged now."""
-        return self._predictions(self.outputs(split))
+        outputs = self.outputs(split)
+        return outputs.argmax(1).astype(np.float32) if self.data.kind == "classification" else outputs[:, 0]
 
     def score(self, split: str, predictions: np.ndarray) -> dict[str, float]:
         """The task's metrics of predictions on a split."""
         return score(predictions, self.labels[split], self.metrics, self.data.f1_classes)
-
-    def select_score(self, outputs: np.ndarray) -> float:
-        """The first metric, from outputs of all `select` rows."""
-        return next(iter(self.score("select", self._predictions(outputs)).values()))
 
     def validate(self) -> tuple[dict[str, float], np.ndarray]:
         """The metrics and the predictions of the model as it is merged now on the validation rows."""
@@ -118,20 +108,11 @@ class Scorer:
         select, validation = (np.full(self.rows[split], constant, np.float32) for split in ("select", "validation"))
         return select, validation
 
-    def write(self, folder: Path, made: Sequence[np.ndarray | None]) -> None:
-        """predictions.safetensors: `predictions` [rows, V] float32, NaN of who was not scored, and `labels` [V].
-
-        Args:
-            made: predictions of the validation rows, as scores.csv has its rows; None of who was not scored.
-        """
-        unscored = np.full(self.rows["validation"], np.nan, np.float32)
-        found = np.stack([unscored if one is None else one for one in made])
+    def write(self, folder: Path, made: Sequence[np.ndarray]) -> None:
+        """predictions.safetensors: `predictions` [rows, V] float32 of the validation rows, and `labels` [V]."""
         labels = self.labels["validation"].astype(np.float32)
-        tensors = {"predictions": torch.from_numpy(found), "labels": torch.from_numpy(labels)}
+        tensors = {"predictions": torch.from_numpy(np.stack(made)), "labels": torch.from_numpy(labels)}
         write_tensors(folder / "predictions.safetensors", tensors)
-
-    def _predictions(self, outputs: np.ndarray) -> np.ndarray:
-        return outputs.argmax(1).astype(np.float32) if self.data.kind == "classification" else outputs[:, 0]
 
 
 class Panel:

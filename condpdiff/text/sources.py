@@ -53,9 +53,7 @@ def read_source(data: TaskData, where: str) -> dict[str, Rows]:
 
 def column(rows: Rows, name: str, key: str, where: str) -> list[Any]:
     """The values of a column, or of what a path `column.key.0` leads to in it; None where a row lacks that.
-
-    Args:
-        key: of the task's file, which names it.
+    Args: key: of the task's file, which names it.
     Raises UserError: there is no such column, there are two, or no row has what the path leads to.
     """
     frame, place = rows.frame, f"{where}: data.{key}"
@@ -64,9 +62,8 @@ def column(rows: Rows, name: str, key: str, where: str) -> list[Any]:
     head = next((head for head in heads if head in frame), None)
     if head is None:
         found = [str(c) for c in frame.columns]
-        raise UserError(
-            f"{place}: no column {name!r} in {rows.where}{nearest(name, found)}; allowed: {', '.join(found)}"
-        )
+        none = f"no column {name!r} in {rows.where}{nearest(name, found)}"
+        raise UserError(f"{place}: {none}; allowed: {', '.join(found)}")
     values = frame[head]
     if isinstance(values, pd.DataFrame):
         raise UserError(f"{place}: {rows.where} has {values.shape[1]} columns named {head!r}")
@@ -88,10 +85,8 @@ def _inside(value: Any, path: list[str], row: int, rows: Rows, place: str) -> An
         elif isinstance(value, list | tuple | np.ndarray) and part.lstrip("-").isdigit():
             value = value[int(part)] if -len(value) <= int(part) < len(value) else None
         else:
-            raise UserError(
-                f"{place}: found {shown(value)} in {rows.place(row)}, where {part!r} leads on; "
-                "allowed: an object with such a key, or a list and a number from 0"
-            )
+            found = f"found {shown(value)} in {rows.place(row)}, where {part!r} leads on"
+            raise UserError(f"{place}: {found}; allowed: an object with such a key, or a list and a number from 0")
     return value
 
 

@@ -21,7 +21,7 @@ from condpdiff.adapters.place import place
 from condpdiff.cli import app
 from condpdiff.common.files import write_tensors
 from condpdiff.common.task import SETTINGS, save_sections
-from condpdiff.evaluate.controls import soup
+from condpdiff.evaluate.arms import soup
 from condpdiff.text.models import ATTENTION
 from condpdiff.text.task import load_task
 from condpdiff.zoo.checkpoints import Zoo, load_zoo

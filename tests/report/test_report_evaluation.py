@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import Made, opened, tables
-from fake_run import build
 from PIL import Image
 
 from condpdiff.common.errors import UserError
@@ -104,22 +103,6 @@ def test_what_is_missing_broken_or_of_another_size_is_named_in_one_line(
     with pytest.raises(UserError, match=says) as error:
         opened()
     assert "\n" not in str(error.value) and "0x" not in str(error.value)
-
-
-@pytest.fixture
-def raced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(build(tmp_path / "race", racing=True))
-
-
-@pytest.mark.usefixtures("raced")
-def test_in_racing_a_candidate_that_was_not_scored_does_not_count_as_zero(movies: Evaluation) -> None:
-    e = opened()[0].evaluations[0]
-    assert e.racing and e.unscored == 0
-    ours, soup = (summarise([e]).set_index("arm").loc[arm] for arm in ("condpdiff", "soup"))
-    assert ours["candidates"] == 6 and ours[["mean", "std", "best", "worst"]].isna().all()
-    assert soup["selected"] == soup["mean"] == soup["best"] == soup["worst"]
-    found, full = (evaluation.metrics(summarise([each]), {})["movies"] for each in (e, movies))
-    assert found == {k: v for k, v in full.items() if not k.endswith("_mean")}  # the same candidates are selected
 
 
 def test_all_metrics_stand_in_a_table_where_a_task_has_several(run: Path, text: Made) -> None:

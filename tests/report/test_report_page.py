@@ -114,24 +114,6 @@ def test_the_smallest_run_has_no_average_nor_doses_nor_trajectories(
     assert set(json.loads(Path("report/metrics.json").read_text())) == keys
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_a_race_is_reported_without_what_needs_every_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(build(tmp_path / "race", tasks=("movies",), n=8, racing=True))
-    report.main()
-    page, results = words(Path("report/index.html").read_text()), Path("report/results.md").read_text()
-    assert "Mean against mean" not in results and "the best control" in results and "95 % interval" in results
-    assert not list(Path("report/figures").glob("mistakes-*"))
-    for absent in ("mean ± sample standard deviation", "picked on validation (paper)", "same mistakes", "count as"):
-        assert absent not in page
-    assert page.count("selected by racing (eval.select)") == 1
-    assert "3,500 rows went through the models in place of 10,000" in page
-    assert "nan" not in re.sub(r"[a-z]nan|nan[a-z]", "", page.lower())
-    arms = pd.read_csv("report/plots/arms.csv")
-    assert arms["score"].notna().all()
-    assert arms.loc[arms["arm"] == "condpdiff", ["mean", "low", "high"]].isna().all(axis=None)
-    assert set(json.loads(Path("report/metrics.json").read_text())["movies"]) == {"condpdiff", "soup"}
-
-
 def test_what_went_wrong_is_warned_of_everywhere(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A task that learned nothing, candidates without a score, and samples without a loss."""
     path = run / "data/eval/movies/scores.csv"

@@ -41,14 +41,11 @@ def with_losses(e: Evaluation, by_dose: dict[float, list[float]]) -> Evaluation:
 
 
 def test_the_table_has_means_at_three_doses_and_a_dash_for_one_not_asked(movies: Evaluation) -> None:
-    found = doses_section.table([with_losses(movies, {0.0: [0.6, 0.8], 1.0: [0.2, 0.4]})], scored=True)
+    found = doses_section.table([with_losses(movies, {0.0: [0.6, 0.8], 1.0: [0.2, 0.4]})])
     assert found.columns[2:6] == ["loss, p = 0", "loss, p = 0.5", "loss, p = 1", "loss, soup"]
     assert found.rows == [["movies", "0.89", "0.700", "–", "0.300", "0.300", "70.0", "–", "80.0"]]
     falling = with_losses(movies, {0.0: [3.0, np.nan], 0.5: [2.0], 1.0: [1.0]})
-    assert doses_section.table([falling], scored=True).rows[0][1] == "1.00"
-    assert not doses_section.is_scored(replace(movies, racing=True)) and doses_section.is_scored(movies)
-    found = doses_section.table([movies], scored=False)
-    assert found.columns[-1] == "loss, soup" and "validation" not in found.caption
+    assert doses_section.table([falling]).rows[0][1] == "1.00"
 
 
 def test_a_narrow_spread_is_marked_and_one_step_of_fine_tuning_stands_below(text: Made, undrawn: None) -> None:

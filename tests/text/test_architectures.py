@@ -107,7 +107,8 @@ def test_a_causal_language_model_has_no_head_and_is_scored_by_its_loss(model_typ
         tokens = tokenizer(text, return_tensors="pt")
         with torch.inference_mode():
             assert float(model(**tokens, labels=tokens["input_ids"]).loss) == pytest.approx(loss, abs=1e-4)
-    assert scorer.select_score(scorer.outputs("select")) == pytest.approx(-100 * found.mean(), rel=1e-4)
+    likelihood = scorer.score("select", scorer.predict("select"))["log_likelihood"]
+    assert likelihood == pytest.approx(-100 * found.mean(), rel=1e-4)
 
 
 def test_modules_are_those_of_a_known_family_or_given_and_linear(base) -> None:

@@ -140,6 +140,11 @@ def test_bad_rows_are_named(changes: dict[str, Any], train: str, said: str) -> N
 TASK = make_task().model_dump(exclude_none=True, mode="json")
 
 
+def halves(**split: Any) -> dict[str, Any]:
+    """One file for two splits."""
+    return {"source": {"type": "files", "file": "a.csv", "split": {"validation": 0.5, **split}}}
+
+
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
@@ -148,6 +153,14 @@ TASK = make_task().model_dump(exclude_none=True, mode="json")
         ("data", {"kind": "regression"}, "data.kind: found regression, allowed: with range: [smallest, largest]"),
         ("data", {"colums": {}}, "unknown key 'data.colums' (did you mean 'columns'?); allowed: binarize, columns, i"),
         ("data", {"labels": None, "kind": "regression", "range": [5, 0]}, "data.range: found [5.0, 0.0], allowed: "),
+        ("data", {"source": {"type": "files", "file": "a.csv"}}, "data.source.files: found file, allowed: train and"),
+        ("data", {"source": {"type": "files"}}, "data.source.files: found none, allowed: train and validation, or fil"),
+        ("data", {"labels": ["NOT", False]}, "data.labels[1]: found False, allowed: a valid string (quote words such"),
+        ("data", {"indices": 0, **REGRESSION}, "data.indices: found 0, allowed: null but for class labels"),
+        ("data", {**halves(stratify=True), **REGRESSION}, "data.source.split.stratify: found True, allowed: false but"),
+        ("data", halves(group="a", group_prefix="_"), "data.source.split.group: found 'a', allowed: null beside group"),
+        ("data", {"columns": {"text": "a", "joins": " "}}, "unknown key 'data.columns.joins' (did you mean 'join'?)"),
+        ("data", {"positive": "fine"}, "data.positive: found 'fine', allowed: one of two labels"),
         ("metrics", ["pearson"], "metrics: found ['pearson'], allowed: accuracy, f1, matthews (data.kind: classific"),
         ("metrics", [], "metrics: found [], allowed: at least 1 of them"),
     ],

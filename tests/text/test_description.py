@@ -5,8 +5,16 @@ from pathlib import Path
 import pytest
 
 from condpdiff.common.files import write_json
-from condpdiff.text.conditions import DESCRIPTION, condition_texts, describe, fit, inputs, two_shots
-from condpdiff.text.nonsense import NONSENSE, nonsense_inputs
+from condpdiff.text.conditions import (
+    DESCRIPTION,
+    NONSENSE,
+    condition_texts,
+    describe,
+    fit,
+    inputs,
+    nonsense_inputs,
+    two_shots,
+)
 from condpdiff.text.task import Task
 from tests.stand_ins import make_rows, make_task
 

@@ -95,7 +95,7 @@ def test_tokens_are_cut_and_not_padded_and_pairs_stand_together(tokenizer: PreTr
 
 @pytest.mark.parametrize("tokens", [1, 60, 10_000])
 def test_batches_hold_every_row_and_are_as_large_as_allowed(tokenizer: PreTrainedTokenizerBase, tokens: int) -> None:
-    batches = Batches.of(ROWS, tokenizer, 64, tokens)
+    batches = Batches(ROWS, tokenizer, 64, tokens)
     shapes = [tuple(inputs["input_ids"].shape) for inputs in batches.inputs]
     assert sum(count for count, _ in shapes) == 33
     assert all(count * width <= tokens or count == 1 for count, width in shapes)

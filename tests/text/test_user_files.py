@@ -218,27 +218,6 @@ def test_one_file_is_split_by_its_seed_by_class_and_by_group() -> None:
     assert "found 'goood' in row 101 of a.csv (did you mean 'good'?)" in refusal(one_file("a.csv"))  # of the whole file
 
 
-RANGED = {"kind": "regression", "labels": None, "range": [0, 1]}
-SPLIT = {"type": "files", "file": "a.csv", "split": {"validation": 0.5}}
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"source": {"type": "files", "file": "a.csv"}}, "source.files: found file, allowed: train and validation, or"),
-        ({"source": {"type": "files"}}, "source.files: found none, allowed: train and validation, or file and split"),
-        ({"labels": ["NOT", False]}, "labels[1]: found False, allowed: a valid string (quote words such as yes, no"),
-        ({"indices": 0, **RANGED}, "indices: found 0, allowed: null but for"),
-        ({"source": SPLIT | {"split": {"validation": 0.5, "stratify": True}}, **RANGED}, "source.split.stratify: fo"),
-        ({"source": SPLIT | {"split": {"validation": 0.5, "group": "a", "group_prefix": "_"}}}, "source.split.group: "),
-        ({"columns": {"text": "a", "joins": " "}}, "columns.joins' (did you mean 'join'?)"),
-        ({"positive": "fine"}, "positive: found 'fine', allowed: one of two labels"),
-    ],
-)
-def test_task_that_does_not_say_what_it_means_is_one_line(changes: dict[str, Any], said: str) -> None:
-    assert f"data.{said}" in message_of(make_data, **changes)
-
-
 @pytest.mark.parametrize(("there", "asked"), [("NFD", "NFC"), ("NFC", "NFD")])
 def test_file_is_found_in_whichever_normal_form_its_name_is(there: Any, asked: Any) -> None:
     path = Path(unicodedata.normalize(there, "données/tête.csv"))

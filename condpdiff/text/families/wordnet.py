@@ -82,10 +82,9 @@ def _rows(topic: Topic, count: int, seed: list[int], where: str) -> list[tuple[s
     for part, size in {"yes": half, "siblings": half // 2, "others": half - half // 2}.items():
         texts = getattr(topic, part)
         if len(texts) < size:
-            raise UserError(
-                f"{where}: {topic.noun.name!r} has {len(texts)} texts of {part}, allowed: at least {size} "
-                f"(params.yaml: data.max_train and data.max_validation ask for {count} rows)"
-            )
+            asked = f"params.yaml: data.max_train and data.max_validation ask for {count} rows"
+            few = f"{topic.noun.name!r} has {len(texts)} texts of {part}"
+            raise UserError(f"{where}: {few}, allowed: at least {size} ({asked})")
         found[part] = [texts[i] for i in rng.permutation(len(texts))[:size]]
     no = [text for two in zip(found["others"], found["siblings"], strict=False) for text in two]
     no += found["others"][len(found["siblings"]) :]

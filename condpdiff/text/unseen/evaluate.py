@@ -14,10 +14,9 @@ from condpdiff.common.stage import once
 from condpdiff.common.task import number
 from condpdiff.diffusion.conditions import projected
 from condpdiff.evaluate.family import FamilyEvaluation, Run
-from condpdiff.text.conditions import inputs
+from condpdiff.text.conditions import inputs, nonsense_inputs
 from condpdiff.text.encoder import load_encoder
 from condpdiff.text.families.losses import Classifier, Family
-from condpdiff.text.nonsense import nonsense_inputs
 from condpdiff.text.task import Task
 from condpdiff.zoo.layout import digest
 from condpdiff.zoo.many import finetune_many
