@@ -15,7 +15,7 @@ ENTRY_POINTS = {
     "data": ("prepare_data", "needs"),  # rows of a task; needs(task) -> (package | dataset | folder | file, name)
     "base": ("prepare_base",),  # the pre-trained model, in one folder
     "conditions": ("inputs", "shown"),  # what the encoder takes of a task: texts, or stacks of pictures
-    "encoder": ("load_encoder",),  # the condition's encoder
+    "encoder": ("load_encoder", "weights"),  # the condition's encoder, and how much each of its numbers counts
     "models": ("empty_peft_model", "check_tasks"),  # where the LoRA goes, and whether a base model can do all tasks
     "finetune": ("finetune",),  # one task's zoo
     "score": ("Scorer", "Panel"),  # the base model of one task, into which LoRAs are merged to be scored

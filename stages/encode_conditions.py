@@ -22,7 +22,8 @@ def main() -> None:
     y = conditions(settings, inputs, module("encoder").load_encoder)
     with new_directory(OUT) as folder:
         if settings.axes is not None:
-            projection = Projection.fit(torch.cat([y[name] for name in members("train")]), settings.axes)
+            trained = torch.cat([y[name] for name in members("train")])
+            projection = Projection.fit(trained, settings.axes, module("encoder").weights(settings))
             write_tensors(folder / PROJECTION, vars(projection))
             y = {name: projection(each) for name, each in y.items()}
         write_tensors(folder / FILE, y)

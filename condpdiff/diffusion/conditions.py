@@ -50,9 +50,9 @@ class Projection:
     axes: Tensor  # [d, D], each divided by the deviation along it
 
     @staticmethod
-    def fit(vectors: Tensor, count: int) -> "Projection":
-        """Of the vectors [V, D] of the tasks that are trained on."""
-        mean, std = vectors.mean(0), vectors.std(0).clamp_min(1e-6)
+    def fit(vectors: Tensor, count: int, weights: Tensor | float = 1.0) -> "Projection":
+        """Of the vectors [V, D] of the tasks that are trained on; weights: [D], of their deviations."""
+        mean, std = vectors.mean(0), vectors.std(0).clamp_min(1e-6) / weights
         standard = (vectors - mean) / std
         axes = principal_axes(standard, count)
         return Projection(mean, std, axes / (standard @ axes.T).std(0)[:, None])

@@ -1,7 +1,7 @@
 """Frozen image networks of the condition: EfficientNet-Lite0, or the paper's ResNet18, both of ImageNet.
 
 Either's pooled last features tell what is on a picture. A style lives in early layers and in colours, so `lite0_depths`
-takes means and deviations of every block of EfficientNet-Lite0, and quantiles of the colours.
+takes means and deviations of every block of EfficientNet-Lite0, and the colours.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from condpdiff.style.metrics import LITE0_MEMBER, LITE0_PACKAGE, Lite0, features
 
 KEY = "params.yaml: condition.model"
 TORCHVISION = "IMAGENET1K_V1"
-QUANTILES = 7
+QUANTILES, LUMA = 7, (0.299, 0.587, 0.114)
 
 
 def load_encoder(settings: Condition) -> Encode:
@@ -39,18 +39,35 @@ def load_encoder(settings: Condition) -> Encode:
     return encode
 
 
+def weights(settings: Condition) -> Tensor | float:
+    """How much each of an encoder's numbers [d] counts beside the others; of `lite0_depths` its parts count alike.
+
+    Deep blocks have hundreds of channels, colours a few numbers, and they tell as much of a style.
+    """
+    if settings.encoder != "lite0_depths":
+        return 1.0
+    parts = _parts(Lite0().eval(), np.zeros((1, 32, 32, 3), np.uint8))
+    return torch.cat([torch.full((len(part),), len(part) ** -0.5) for part in parts])
+
+
+def depth_features(network: nn.Module, images: np.ndarray) -> Tensor:
+    """Style pictures uint8 [n, H, W, 3] -> [3,658] float32, not of unit length: of all at their own size."""
+    return torch.cat(_parts(network, images)).cpu()
+
+
 @torch.inference_mode()
-def depth_features(network: Lite0, images: np.ndarray) -> Tensor:
-    """Style pictures uint8 [n, H, W, 3] -> [3,637] float32, not of unit length: of all at their own size, mean and
-    deviation of each channel after each of the 16 blocks, and QUANTILES of red, green and blue."""
-    x = torch.from_numpy(images).permute(0, 3, 1, 2).to(device()).float() / 127.5 - 1
-    levels = torch.linspace(0.05, 0.95, QUANTILES, device=x.device)
-    colours = torch.quantile(x.transpose(0, 1).flatten(1), levels, dim=1).flatten()
-    x, found = network.norm(network.stem(x)), []
+def _parts(network: Any, images: np.ndarray) -> list[Tensor]:
+    """Mean and deviation of each channel after each of the 16 blocks; QUANTILES of red, green and blue; and the mean
+    colours of the pixels from dark to light, equally many in each."""
+    pixels = torch.from_numpy(images).to(device()).float() / 127.5 - 1
+    colours = pixels.flatten(0, 2)  # [n H W, 3]
+    levels = torch.linspace(0.05, 0.95, QUANTILES, device=colours.device)
+    by_tone = colours[(colours @ colours.new_tensor(LUMA)).argsort(stable=True)].tensor_split(QUANTILES)
+    x, found = network.norm(network.stem(pixels.permute(0, 3, 1, 2))), []
     for block in (block for stage in network.blocks.children() for block in stage.children()):
         x = block(x)
         found += [x.mean((0, 2, 3)), x.std((0, 2, 3), correction=0)]
-    return torch.cat([*found, colours]).cpu()
+    return [*found, torch.quantile(colours, levels, dim=0).flatten(), torch.cat([c.mean(0) for c in by_tone])]
 
 
 def _lite0(model: str) -> Lite0:

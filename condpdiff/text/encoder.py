@@ -25,6 +25,11 @@ def load_encoder(settings: Condition) -> Encode:
     return {"minilm": _sentence_encoder, "clip": _clip}[settings.encoder](settings.model)
 
 
+def weights(_: Condition) -> float:
+    """How much each of an encoder's numbers counts beside the others: all alike."""
+    return 1.0
+
+
 def _sentence_encoder(model: str) -> Encode:
     """Mean over the tokens of the last hidden states, as sentence-transformers' MiniLM."""
     source, _, name = model.partition(":")

@@ -10,9 +10,9 @@ from PIL import Image
 from torchvision.models import ResNet18_Weights, resnet18
 
 from condpdiff.common.settings import parse
-from condpdiff.diffusion.conditions import unit_variance
+from condpdiff.diffusion.conditions import Projection, unit_variance
 from condpdiff.diffusion.settings import Condition
-from condpdiff.style.encoder import LITE0_PACKAGE, depth_features, load_encoder
+from condpdiff.style.encoder import LITE0_PACKAGE, depth_features, load_encoder, weights
 from condpdiff.style.metrics import features, lite0_of
 from tests.messages import message_of
 from tests.style.stand_ins_style import make_images, random_lite0
@@ -90,15 +90,29 @@ def test_unreachable_torchvision_weights_name_the_part_and_the_local_way(monkeyp
     assert message.endswith("give it locally as local-file:PATH")
 
 
-def test_features_of_every_depth_are_as_many_for_any_pictures_and_end_in_quantiles_of_the_colours() -> None:
+def test_features_of_every_depth_are_as_many_for_any_pictures_and_end_in_the_colours() -> None:
     network, pictures = lite0_of(random_lite0(), "x"), make_images(3, 0, 64)
     several = (pictures, pictures[:1], make_images(2, 0, 96), pictures[::-1].copy())
     found = [depth_features(network, each) for each in several]
-    assert all(each.shape == (3637,) and each.isfinite().all() for each in found)
+    assert all(each.shape == (3658,) and each.isfinite().all() for each in found)
     torch.testing.assert_close(found[0], found[3], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(found[0], found[1], atol=1e-3)
     picture = np.zeros((1, 64, 64, 3), np.uint8)
     picture[..., 0], picture[..., 1], picture[:, :, :48, 2] = 255, np.arange(64) * 4, 255
-    colours = depth_features(network, picture)[-21:].reshape(7, 3)
+    *_, colours, by_tone = depth_features(network, picture).split([3658 - 42, 21, 21])
+    colours, by_tone = colours.reshape(7, 3), by_tone.reshape(7, 3)
     assert (colours[:, 0] == 1).all() and colours[:, 2].tolist() == [-1, -1, 1, 1, 1, 1, 1]
     torch.testing.assert_close(colours[:, 1], torch.linspace(0.05, 0.95, 7) * 2 - 1, rtol=0, atol=0.03)
+    assert (by_tone[:, 1].diff() > 0).all() and by_tone[0, 2] == 1 > by_tone[-1, 2]  # green is light, and without blue
+
+
+def test_each_depth_and_the_colours_weigh_alike_in_the_projection() -> None:
+    settings = Condition(kind="style_images", encoder="lite0_depths", model="", axes=8)
+    found = weights(settings)
+    assert isinstance(found, torch.Tensor)
+    squares = found.square()
+    assert len(squares) == 3658 and squares.sum().item() == pytest.approx(34)  # of 16 blocks two, of colours two
+    assert squares[-21:].sum().item() == pytest.approx(1)
+    assert weights(settings.model_copy(update={"encoder": "resnet18"})) == 1
+    vectors = torch.randn(50, 3658, generator=torch.Generator().manual_seed(0))
+    assert not torch.equal(Projection.fit(vectors, 8)(vectors), Projection.fit(vectors, 8, found)(vectors))
