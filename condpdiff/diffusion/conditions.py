@@ -17,6 +17,7 @@ from condpdiff.common.files import read_tensors
 from condpdiff.diffusion.settings import Condition
 
 FILE, PROJECTION, SHOWN = "conditions.safetensors", "projection.safetensors", "shown.json"
+REACH = 1.1  # longest projected condition, in mean lengths of those that are trained on
 Encode = Callable[[Sequence[Any]], Tensor]
 
 
@@ -43,7 +44,11 @@ def unit_variance(vectors: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Projection:
-    """From an encoder's vectors [V, D] to y [V, d]: their principal axes over training conditions, of unit variance."""
+    """From an encoder's vectors [V, D] to y [V, d]: their principal axes over training conditions, of unit variance.
+
+    Conditions of another kind than those lie many deviations off along axes that tell little of them. They are moved
+    toward the mean, to REACH: a generator knows nothing of what lies beyond.
+    """
 
     mean: Tensor  # [D], as std: an encoder's numbers have units of their own
     std: Tensor
@@ -58,7 +63,8 @@ class Projection:
         return Projection(mean, std, axes / (standard @ axes.T).std(0)[:, None])
 
     def __call__(self, vectors: Tensor) -> Tensor:
-        return (vectors - self.mean) / self.std @ self.axes.T
+        y = (vectors - self.mean) / self.std @ self.axes.T
+        return torch.renorm(y, 2, 0, REACH * y.shape[1] ** 0.5)
 
 
 def projected(encode: Encode, settings: Condition, data: Path) -> Encode:

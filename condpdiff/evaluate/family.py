@@ -1,5 +1,6 @@
 """merge-eval of a family: every arm's LoRAs for its members, scored as its domain does."""
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -119,10 +120,10 @@ class FamilyEvaluation(ABC):
         """
         self.arms()
         self.more(folder)
-        # Fine-tuning is dear, and nothing is chosen by it: of unseen members alone.
-        unseen = self.tiers.count("unseen")
-        self.turn_to(self.names[:unseen], self.tiers[:unseen])
-        self.starts()
+        # Fine-tuning is dear, and nothing is chosen by it: of some unseen members alone.
+        if tuned := min(self.run.eval.starts, self.tiers.count("unseen")):
+            self.turn_to(self.names[:tuned], self.tiers[:tuned])
+            self.starts()
         if seen := grouped("train")[self.name][:SEEN]:
             self.turn_to(seen, ["seen"] * len(seen))
             self._seen()
@@ -144,7 +145,7 @@ class FamilyEvaluation(ABC):
         self._swapped(rivals["ridge"], self.samples[:, 0])
         for arm, y in self.other_conditions().items():
             self.record(arm, self.generated(y), each)
-        self.record("own", self._soups(self.names))
+        self.record("own", self._soups(self.names), math.nan)
 
     def _timed(self, make: Callable[[], Any]) -> tuple[Any, float]:
         """What is made for all members, and its seconds a member."""

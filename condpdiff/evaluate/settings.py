@@ -22,6 +22,7 @@ class Eval(Scoring):
     """Candidates of original and of every control that is drawn; as many as `sample.count` for a fair best-of."""
     extra_candidates: PositiveInt  # candidates of ae_reconstruction
     select_rows: PositiveInt  # held-out rows that candidates are selected on
+    starts: NonNegativeInt = 4  # unseen members of a family that fine-tuning is started for, from arms that need none
     pca_axes: PositiveInt  # axes of the PCA-Gaussian control
     seed: int = Field(0, ge=0)
 

@@ -77,10 +77,11 @@ def build(tasks: Mapping[str, Task], data: Path, seed: int) -> Report:
     choose = [table, *(_gap_table(g, gaps[g]) for g in (*new, SEEN) if g in gaps), _arms(pd.concat(unseen.values()))]
     pictured = [name for name in tasks if (data / "eval" / name / "images").is_dir()]
     pictures = [*_grids(data, pictured), _between(data, pictured)]
+    starts = [start(groups[g], g) for g in new if len(tuned(groups[g]))]
     sections = [
         Section("choose", "Does the condition choose?", [*choose, *_whose(data, tasks)]),
         *([Section("images", "What it makes of pictures", pictures)] if pictured else []),
-        Section("start", "As a start for fine-tuning", [Figures(TABLE, [start(groups[g], g) for g in new])]),
+        *([Section("start", "As a start for fine-tuning", [Figures(TABLE, starts)])] if starts else []),
         settings_section(),
     ]
     shares = {g: cells["share"] for g, cells in main.items()}
@@ -145,12 +146,17 @@ def _verdict(group: str, rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
     said = [f"{what} {number(cells['share'][arm], 0)} %" for arm, what in others.items() if arm in cells.index]
     share, low, high = (number(cells[column]["condpdiff"], 0) for column in cells)
     means, label = rows.groupby("arm")[key].mean(), MEASURES[key].partition(",")[0]
-    ours, zero, more = (number(means[arm], 1) for arm in ("condpdiff+5", "zero+5", "zero+40"))
+    said_of_starts = []
+    if "condpdiff+5" in means:
+        ours, zero, more = (number(means[arm], 1) for arm in ("condpdiff+5", "zero+5", "zero+40"))
+        said_of_starts.append(
+            f"After 5 more steps of fine-tuning from condpdiff, {label} is {ours}; from nothing it is {zero} after 5 "
+            f"steps and {more} after 40."
+        )
     return [
         f"For {count} members never trained on, of {group}, condpdiff closes **{share} %** of the gap between the mean "
         f"soup and a member's own LoRA (95 % interval {low} to {high}). The others: {', '.join(said)}.",
-        f"After 5 more steps of fine-tuning from condpdiff, {label} is {ours}; from nothing it is {zero} after 5 steps "
-        f"and {more} after 40.",
+        *said_of_starts,
     ]
 
 
@@ -237,7 +243,7 @@ def _between(data: Path, families: Iterable[str]) -> Figures:
 def start(rows: pd.DataFrame, group: str) -> Image:
     """Distance over steps of fine-tuning, one line a start."""
     key = _main_of(rows)
-    means = rows.groupby("arm")[key].mean()
+    means = tuned(rows).groupby("arm")[key].mean()
     fig, (ax,) = figure(2.9)
     for name, colour in STARTS.items():
         line = {int(str(arm).partition("+")[2]): y for arm, y in means.items() if str(arm).startswith(f"{name}+")}
@@ -246,6 +252,12 @@ def start(rows: pd.DataFrame, group: str) -> Image:
             ax.plot(pd.Series(line).sort_index(), "-o", color=LIGHT[colour], lw=1.6, ms=3.5, label=name)
     ax.set(xlabel="steps of fine-tuning", ylabel=MEASURES[key], title=group)
     return image(fig, f"start-{group.replace(' ', '-')}", f"{group}: fine-tuning from each start", legend=3)
+
+
+def tuned(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of members that fine-tuning was started for (`eval.starts`): all points of a line are of them."""
+    more = rows["arm"].str.contains("+", regex=False)
+    return rows[more.groupby([rows["family"], rows["member"]]).transform("any")]
 
 
 @styled

@@ -22,7 +22,7 @@ from condpdiff.style.metrics import LITE0_MEMBER, LITE0_PACKAGE, Lite0, features
 
 KEY = "params.yaml: condition.model"
 TORCHVISION = "IMAGENET1K_V1"
-QUANTILES, LUMA = 7, (0.299, 0.587, 0.114)
+COLOUR, QUANTILES, LUMA = 2.0, 7, (0.299, 0.587, 0.114)
 
 
 def load_encoder(settings: Condition) -> Encode:
@@ -40,14 +40,15 @@ def load_encoder(settings: Condition) -> Encode:
 
 
 def weights(settings: Condition) -> Tensor | float:
-    """How much each of an encoder's numbers [d] counts beside the others; of `lite0_depths` its parts count alike.
+    """How much each of an encoder's numbers [d] counts beside the others.
 
-    Deep blocks have hundreds of channels, colours a few numbers, and they tell as much of a style.
+    Of `lite0_depths` each part counts alike, however many channels it has, and colours COLOUR times as much.
     """
     if settings.encoder != "lite0_depths":
         return 1.0
     parts = _parts(Lite0().eval(), np.zeros((1, 32, 32, 3), np.uint8))
-    return torch.cat([torch.full((len(part),), len(part) ** -0.5) for part in parts])
+    alike = [torch.full((len(part),), len(part) ** -0.5) for part in parts]
+    return torch.cat([*alike[:-2], *(COLOUR * part for part in alike[-2:])])
 
 
 def depth_features(network: nn.Module, images: np.ndarray) -> Tensor:

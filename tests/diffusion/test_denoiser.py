@@ -9,7 +9,7 @@ from torch import Tensor
 
 from condpdiff.common.files import write_tensors
 from condpdiff.common.settings import parse
-from condpdiff.diffusion.conditions import FILE, Projection, conditions, load_conditions
+from condpdiff.diffusion.conditions import FILE, REACH, Projection, conditions, load_conditions
 from condpdiff.diffusion.denoiser import Denoiser, Mean
 from condpdiff.diffusion.settings import Condition
 from tests.tensors import random
@@ -149,7 +149,8 @@ def test_conditions_by_kind_come_back_in_the_order_of_the_run(kind: str, expecte
     assert all(torch.equal(found[task], y[task]) for task in y)
 
 
-def test_projection_gives_leading_axes_of_unit_variance() -> None:
+def test_projection_gives_leading_axes_of_unit_variance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("condpdiff.diffusion.conditions.REACH", 100)
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(40, 3, generator=generator)
     units = 10.0 ** torch.arange(-3, 4)  # of an encoder's numbers
@@ -162,3 +163,11 @@ def test_projection_gives_leading_axes_of_unit_variance() -> None:
     torch.testing.assert_close(y @ shown, hidden - hidden.mean(0), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(projection(vectors + units)[0] - y[0], projection(vectors + units)[9] - y[9])  # linear
     assert Projection.fit(vectors, 50)(vectors).shape == (40, 3)  # no axis of rounding
+
+
+def test_a_condition_far_from_all_that_were_trained_on_keeps_its_direction_and_no_more() -> None:
+    vectors = torch.randn(400, 64, generator=torch.Generator().manual_seed(0))
+    projection = Projection.fit(vectors, 32)
+    known, far = projection(vectors), projection(vectors[:1] * 30)
+    assert (known.norm(dim=1) > 0.9 * REACH * 32**0.5).any() and far.norm().item() == pytest.approx(REACH * 32**0.5)
+    assert torch.cosine_similarity(projection(vectors[:1] * 20), far).item() == pytest.approx(1, abs=1e-3)

@@ -150,3 +150,15 @@ def test_page_and_brief_hold_tables_and_pictures_and_plots_every_family_s_loss(r
     assert report.brief.startswith("For 5 members never trained on") and "| ridge" in report.brief
     assert list(report.plots["finetune_loss"]["task"].unique()) == ["gradings", "strokes", "pictures"]
     assert report.plots["doses"].empty and list(report.plots["finetune_validation"]) == ["task", "step", "score"]
+
+
+def test_lines_of_fine_tuning_are_of_the_members_that_it_was_started_for() -> None:
+    made = rows("gradings", 3, True, 0, CLOSED)
+    some = made[(made["member"] < 2) | ~made["arm"].str.contains("+", regex=False)]
+    assert set(unseen.tuned(some)["member"]) == {0, 1} and {"condpdiff+5", "no_lora"} <= set(unseen.tuned(some)["arm"])
+    write("gradings", 3)
+    untuned = some[~some["arm"].str.contains("+", regex=False)]
+    untuned.to_csv("data/eval/gradings/arms.csv", index=False)
+    found = built(gradings=GRADINGS)
+    assert "start" not in [section.id for section in found.sections]
+    assert not any("more steps of fine-tuning" in line for line in found.verdict)

@@ -12,7 +12,7 @@ from torchvision.models import ResNet18_Weights, resnet18
 from condpdiff.common.settings import parse
 from condpdiff.diffusion.conditions import Projection, unit_variance
 from condpdiff.diffusion.settings import Condition
-from condpdiff.style.encoder import LITE0_PACKAGE, depth_features, load_encoder, weights
+from condpdiff.style.encoder import COLOUR, LITE0_PACKAGE, depth_features, load_encoder, weights
 from condpdiff.style.metrics import features, lite0_of
 from tests.messages import message_of
 from tests.style.stand_ins_style import make_images, random_lite0
@@ -106,13 +106,13 @@ def test_features_of_every_depth_are_as_many_for_any_pictures_and_end_in_the_col
     assert (by_tone[:, 1].diff() > 0).all() and by_tone[0, 2] == 1 > by_tone[-1, 2]  # green is light, and without blue
 
 
-def test_each_depth_and_the_colours_weigh_alike_in_the_projection() -> None:
+def test_each_depth_weighs_alike_and_colours_more_in_the_projection() -> None:
     settings = Condition(kind="style_images", encoder="lite0_depths", model="", axes=8)
     found = weights(settings)
     assert isinstance(found, torch.Tensor)
     squares = found.square()
-    assert len(squares) == 3658 and squares.sum().item() == pytest.approx(34)  # of 16 blocks two, of colours two
-    assert squares[-21:].sum().item() == pytest.approx(1)
+    assert len(squares) == 3658 and squares.sum().item() == pytest.approx(32 + 2 * COLOUR**2)
+    assert squares[-21:].sum().item() == pytest.approx(COLOUR**2)
     assert weights(settings.model_copy(update={"encoder": "resnet18"})) == 1
     vectors = torch.randn(50, 3658, generator=torch.Generator().manual_seed(0))
     assert not torch.equal(Projection.fit(vectors, 8)(vectors), Projection.fit(vectors, 8, found)(vectors))
