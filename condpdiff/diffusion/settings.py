@@ -21,6 +21,7 @@ class TaskLoss(Section):
     fresh: Literal["fresh", "zoo"] = "fresh"  # tasks that are drawn as training goes on, or those of the zoo alone
     origin: Literal["soup", "one_for_all"] = "soup"
     """Where the decoder's mean starts: the mean soup, or one LoRA trained on all tasks' draws."""
+    dropout: Share = 0.0  # of a condition's numbers: what several say is learned, and not one alone
     uses: PositiveInt = 8  # steps that see a fresh task before another one takes its place
     sampling_steps: PositiveInt = 4
     """DDIM steps from noise to z_0, the last of them with gradients; those of `sample.steps` should be as many."""

@@ -142,7 +142,7 @@ def through_base(model: Denoiser, process: Process, data: Path, draw: Draw, sett
 
     def loss(network: nn.Module, step: int) -> Tensor:
         y, losses = draw(step)
-        return losses(network(y)).mean()
+        return losses(network(nn.functional.dropout(y, task_loss.dropout))).mean()
 
     optimizer = torch.optim.Adam(groups, betas=BETAS, fused=True)
     about: Any = {"what": "task loss", "rate": "ldm.task_loss.lr", "resume": folder_of("task loss")}

@@ -89,6 +89,23 @@ def test_what_is_trained_is_what_is_sampled(data: Path, residual: str) -> None:
         torch.testing.assert_close(through(y), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_share_of_a_conditions_numbers_is_dropped(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (_, layout), y, seen = make_toy(), torch.ones(3, D), list[Tensor]()
+    forward = Through.forward
+    monkeypatch.setattr(Through, "forward", lambda self, y: (seen.append(y), forward(self, y))[1])
+
+    class Tasks:
+        trained = torch.ones(layout.K)
+
+        def __call__(self, step: int) -> tuple[Tensor, Any]:
+            return y, lambda theta: theta.square().sum(1)
+
+    settings = make_settings(task_loss={"steps": 20, "sampling_steps": 2, "dropout": 0.5})
+    through_base(make_model(), Process("sample", "none"), data, Tasks(), settings)
+    found = torch.stack(seen)
+    assert set(found.unique().tolist()) == {0.0, 2.0} and 0.8 < found.mean() < 1.2
+
+
 @pytest.mark.parametrize("residual", ["diffusion", "none"])
 def test_task_loss_falls_and_reaches_mean_decoder_and_denoiser(data: Path, residual: str) -> None:
     (base, layout), model = make_toy(), make_model()
