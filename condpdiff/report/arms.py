@@ -1,10 +1,12 @@
-"""The arms that are LoRA vectors: their names, order, words, colours and marks stand here alone."""
+"""The arms: their names, order, words, colours and marks stand here alone."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Arm:
+    """LoRA vectors."""
+
     what: str  # what the report says of it
     colours: tuple[str, str]  # light and dark; no other arm may have the same light one
     marker: str = "o"  # Matplotlib's
@@ -40,3 +42,9 @@ ARMS = {  # in the order of every table
 CONTROLS = [name for name, arm in ARMS.items() if arm.control]
 MADE = [name for name, arm in ARMS.items() if arm.drawn and name != "original"]
 """Arms of several candidates that are no checkpoints."""
+BARE = {  # no LoRA vectors; they come first in every table
+    "majority": "the most frequent class of the training rows (regression: their mean), no model",
+    "no_lora": "the base model with the task's trained head and no LoRA",
+}
+WHAT = BARE | {name: arm.what for name, arm in ARMS.items()}
+"""Every arm in the order of tables, and what it is."""

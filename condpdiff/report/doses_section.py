@@ -1,6 +1,7 @@
 """Asked-for against obtained performance: do samples get better as better ones are asked for?"""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ from condpdiff.experiments.params import Params
 from condpdiff.report import images
 from condpdiff.report.arms import OURS
 from condpdiff.report.blocks import Block, Figures, Section, Table, number
-from condpdiff.report.evaluation import Evaluation, Spec, correlation, read_csv
+from condpdiff.report.evaluation import Evaluation, correlation, read_csv
 from condpdiff.report.images import DASHED, LIGHT, Image, colour, marker, styled
 
 SHOWN = [0.0, 0.5, 1.0]  # doses of the table
@@ -21,15 +22,15 @@ def frame(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
     return found[["task", "asked", "candidate", "loss", "validation"]]
 
 
-def sections(spec: Spec, params: Params) -> list[Section]:
+def sections(evaluations: Sequence[Evaluation], params: Params, data: Path) -> list[Section]:
     """Nothing where no performance was asked for; the loss of the checkpoints is in `data/performance/`."""
     from condpdiff.zoo.performance import performance_of  # scipy.stats: half a second
 
-    if not (shown := [e for e in spec.evaluations if len(e.doses)]):
+    if not (shown := [e for e in evaluations if len(e.doses)]):
         return []
     drawn = []
     for e in shown:
-        zoo = read_csv(spec.data / "performance" / f"{e.name}.csv", ["checkpoint", "loss"])["loss"]
+        zoo = read_csv(data / "performance" / f"{e.name}.csv", ["checkpoint", "loss"])["loss"]
         loss = np.sort(zoo.to_numpy(dtype=np.float64)[-params.normalize.n_checkpoints :])[::-1]
         drawn.append(figure(e, performance_of(loss, params.ldm.performance), loss))
     caption = "Samples (dots) and their mean (line) by the performance p that they were asked for, 0 being the zoo's "

@@ -4,7 +4,7 @@ A resample is how often each row is drawn, counts [B, V]; every metric is then a
 all-ones counts is the plain metric. In percent; undefined correlations count as 0.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -14,13 +14,9 @@ from condpdiff.report.evaluation import Comparison, Difference, Evaluation, cand
 
 RESAMPLES = 2000
 Metric = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-Outputs = tuple[np.ndarray, np.ndarray]
-"""Predictions [R, V] of every row of scores.csv (class index or value; NaN where validation is), and labels [V]."""
 
 
-def compare(
-    evaluations: Sequence[Evaluation], outputs: Mapping[str, Outputs], arm: str, seed: int, means: bool = False
-) -> Comparison:
+def compare(evaluations: Sequence[Evaluation], arm: str, seed: int, means: bool = False) -> Comparison:
     """Resample each task's validation rows RESAMPLES times; both arms are scored on the same resamples.
 
     Task i draws rows from seed (seed, i), so every comparison of a report sees the same resamples of them.
@@ -31,15 +27,14 @@ def compare(
     """
     tasks, draws = {}, []
     for i, e in enumerate(evaluations):
-        predictions, labels = outputs[e.name]
-        v = len(labels)
+        v = len(e.labels)
         counts = np.random.default_rng([seed, i]).multinomial(v, np.full(v, 1 / v), size=RESAMPLES)  # [B, V]
         counts = np.concatenate([np.ones((1, v)), counts])  # row 0: the rows as they are
         metric = metric_of(e.task.metrics[0], e.task.data.f1_classes)
         sides = []
         for side, name in enumerate((OURS, arm)):
             rows = candidates(e.scores, name).index if means else [selected(e.scores, name)]
-            each = np.stack([metric(predictions[r], labels, counts) for r in rows])  # [C, 1 + B]
+            each = np.stack([metric(e.predictions[r], e.labels, counts) for r in rows])  # [C, 1 + B]
             rng = np.random.default_rng([seed, i, side])
             drawn = rng.integers(len(each), size=(len(each), each.shape[1] - 1))
             sides.append(np.r_[each[:, 0].mean(), np.take_along_axis(each[:, 1:], drawn, axis=0).mean(0)])

@@ -1,7 +1,7 @@
 """A made-up run of text tasks: a read-only one that a session builds once, and copies to change."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from fake_run import build, write_study
 
-from condpdiff.domain import module
 from condpdiff.experiments.params import Params, load_params
-from condpdiff.report.blocks import Report, Table
-from condpdiff.report.evaluation import Evaluation, Spec
+from condpdiff.report.blocks import Block, Table
+from condpdiff.report.evaluation import Evaluation, read_evaluation
 from stages import report
 
 
@@ -21,7 +20,7 @@ class Made:
     """A run whose report is made; for tests that only look."""
 
     root: Path
-    spec: Spec
+    evaluations: list[Evaluation]
     params: Params
 
     @property
@@ -33,15 +32,14 @@ class Made:
         return (self.report / "index.html").read_text()
 
 
-def opened() -> tuple[Spec, Params]:
+def opened() -> tuple[list[Evaluation], Params]:
     """What the report of the run in the working directory is made from."""
     params, tasks = load_params()
-    return module("report").spec(tasks, Path.cwd() / "data"), params
+    return [read_evaluation(Path("data/eval", name), task) for name, task in tasks.items()], params
 
 
-def tables(found: Report, section: str) -> list[Table]:
-    """A section's tables."""
-    return [b for s in found.sections if s.id == section for b in s.blocks if isinstance(b, Table)]
+def tables(blocks: Iterable[Block]) -> list[Table]:
+    return [block for block in blocks if isinstance(block, Table)]
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +58,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
 
 @pytest.fixture
 def movies(text: Made) -> Evaluation:
-    return text.spec.evaluations[0]
+    return text.evaluations[0]
 
 
 @pytest.fixture

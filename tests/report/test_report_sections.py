@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Made
+from conftest import Made, tables
 from fake_run import write_probe, write_study
 
 from condpdiff.common.errors import UserError
 from condpdiff.experiments.study_plan import load_study
 from condpdiff.experiments.study_results import Results, long_csv
 from condpdiff.report import doses_section, novelty_section, studies_section
-from condpdiff.report.blocks import Figures, Section, Table
+from condpdiff.report.blocks import Figures, Table
 from condpdiff.report.condition_section import (
     OTHERS,
     STATISTICS_OF_OTHERS,
@@ -25,13 +25,9 @@ from condpdiff.report.condition_section import (
     verdict,
 )  # fmt: skip
 from condpdiff.report.evaluation import Evaluation
-from condpdiff.text.report import wrong_overlaps
+from condpdiff.report.novelty_section import wrong_overlaps
 
 STUDIES = Path("docs/studies")
-
-
-def tables(section: Section) -> list[Table]:
-    return [block for block in section.blocks if isinstance(block, Table)]
 
 
 def with_losses(e: Evaluation, by_dose: dict[float, list[float]]) -> Evaluation:
@@ -49,8 +45,7 @@ def test_the_table_has_means_at_three_doses_and_a_dash_for_one_not_asked(movies:
 
 
 def test_a_narrow_spread_is_marked_and_one_step_of_fine_tuning_stands_below(text: Made, undrawn: None) -> None:
-    found = novelty_section.section(text.spec, text.params, text.spec.novelty())
-    spread, distance, overlap = tables(found)
+    spread, distance, overlap = tables(novelty_section.section(text.evaluations, text.params).blocks)
     assert spread.rows[-1] == ["condpdiff", "0.90", "0.31 (narrow)"]
     assert distance.rows[-1][0] == "one step of fine-tuning" and distance.foot == 1
     assert overlap.rows[-1][2] == "–"  # regression has no mistakes
@@ -58,12 +53,12 @@ def test_a_narrow_spread_is_marked_and_one_step_of_fine_tuning_stands_below(text
 
 def test_overlap_of_mistakes_leaves_out_the_checkpoint_itself(text: Made, movies: Evaluation) -> None:
     rows = [("original", 0), ("original", 1), ("condpdiff", 0)]
-    e = replace(movies, scores=pd.DataFrame(rows, columns=["arm", "candidate"]))
-    predictions = np.array([[1, 1, 0, 0], [0, 1, 1, 0], [1, 1, 0, 0]])
-    assert wrong_overlaps(e, predictions, np.zeros(4)) == pytest.approx([1 / 3, 1 / 3, 1])
-    alone = wrong_overlaps(replace(e, scores=e.scores.drop(1).reset_index()), predictions[[0, 2]], np.zeros(4))
+    scores, predictions = pd.DataFrame(rows, columns=["arm", "candidate"]), np.array([[1, 1, 0], [0, 1, 1], [1, 1, 0]])
+    e = replace(movies, scores=scores, predictions=predictions, labels=np.zeros(3))
+    assert wrong_overlaps(e) == pytest.approx([1 / 3, 1 / 3, 1])
+    alone = wrong_overlaps(replace(e, scores=scores.drop(1).reset_index(), predictions=predictions[[0, 2]]))
     assert np.isnan(alone[0]) and alone[1] == 1  # a lone checkpoint has no other to share mistakes with
-    of_classes, of_numbers = (wrong_overlaps(e, *text.spec.outputs[e.name]) for e in text.spec.evaluations)
+    of_classes, of_numbers = map(wrong_overlaps, text.evaluations)
     assert ((of_classes >= 0) & (of_classes <= 1)).all() and np.isnan(of_numbers).all()
 
 
@@ -88,8 +83,8 @@ def probed(tmp_path: Path) -> Get:
 
 
 def shown(found: Probed, method: str = "task") -> list[Table]:
-    (section,) = sections(found, "accuracy", "random words", method)
-    return tables(section)
+    (section,) = sections(found, "accuracy", method)
+    return tables(section.blocks)
 
 
 def first(table: Table) -> list[object]:
@@ -104,7 +99,7 @@ def test_the_swap_matrix_has_every_condition_and_marks_the_own_one(probed: Get) 
         for i, row in enumerate(table.rows):
             expected = [90 if i == j else other for j in range(5)]
             assert [float(cell) for cell in row[1:]] == pytest.approx(expected, abs=0.3)
-    assert "Mean score of 2 LoRAs a cell" in swap.caption and "nonsense: random words." in swap.caption
+    assert "Mean score of 2 LoRAs a cell" in swap.caption and "nonsense: descriptions of random words." in swap.caption
     assert first(contrasts) == [OTHERS, "nonsense", "dropped", STATISTICS_OF_OTHERS]
     for row, gain in zip(contrasts.rows, (5, 5, 5, 17.5), strict=True):
         assert [float(cell) for cell in row[1:6]] == pytest.approx([gain] * 5, abs=0.4)
@@ -154,7 +149,7 @@ def test_what_was_not_probed_is_not_shown(probed: Get) -> None:
     one = probed(("movies",))  # nothing to swap with
     assert verdict(one) == [] and effect(one) == {} and first(shown(one)[1]) == ["nonsense", "dropped"]
     none = probed(edit=lambda swap: swap.iloc[:0])
-    assert sections(none, "accuracy", "", "task") == [] and verdict(none) == [] and effect(none) == {}
+    assert sections(none, "accuracy", "task") == [] and verdict(none) == [] and effect(none) == {}
 
 
 def test_a_lora_without_a_score_counts_as_0(probed: Get) -> None:
@@ -201,6 +196,6 @@ def test_what_study_show_writes_can_be_read(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     STUDIES.mkdir(parents=True)
     (STUDIES / "table4b.csv").write_text(written)
-    (table,) = tables(studies_section.sections()[0])
+    (table,) = tables(studies_section.sections()[0].blocks)
     assert table.rows
     assert all(list(row[1:6]) == ["0", "–", "–", "–", "–"] and float(row[6]) > 50 for row in table.rows)

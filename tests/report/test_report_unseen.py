@@ -78,7 +78,7 @@ def report() -> Report:
 
 def gaps(report: Report, group: str) -> tuple[pd.DataFrame, set[str]]:
     """The table of a group, and the arms that stand out in it."""
-    found = next(table for table in tables(report, "choose") if table.columns[0] == group)
+    found = next(table for table in tables(report.sections[0].blocks) if table.columns[0] == group)
     frame = pd.DataFrame(found.rows, columns=found.columns).set_index(group)
     return frame, {frame.index[i] for i, _ in found.bold}
 
