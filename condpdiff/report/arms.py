@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Arm:
-    """LoRA vectors."""
-
     what: str  # what the report says of it
     colours: tuple[str, str]  # light and dark; no other arm may have the same light one
     marker: str = "o"  # Matplotlib's
@@ -15,7 +13,7 @@ class Arm:
 
 
 OURS = "condpdiff"
-ARMS = {  # in the order of every table
+ARMS = {  # LoRA vectors, in the order of every table
     "original": Arm("single checkpoints of the zoo", ("#2563eb", "#6ea8fe")),
     "soup": Arm("the mean of all N checkpoints", ("#0f8a5f", "#3ddc97"), "s", drawn=False, control=True),
     "soup_16": Arm("means of 16 random checkpoints", ("#0891a8", "#38d4ea"), "P", control=True),

@@ -213,11 +213,6 @@ def shown(summary: Summary, field: str) -> pd.DataFrame:
     return table if len(table) > 2 else table[:1]
 
 
-def averages(summary: Summary, field: str = "selected") -> pd.Series:
-    """arm -> mean over tasks of one field."""
-    return pivot(summary, field).T[AVERAGE]
-
-
 def metrics(summary: Summary, flags: Mapping[str, str]) -> dict[str, Any]:
     """What `dvc metrics show` and `dvc exp show` show, with one decimal more than the tables."""
     picked = pivot(summary, "selected").join(pivot(summary, "mean").add_suffix("_mean"))

@@ -32,6 +32,8 @@ def section(evaluations: Sequence[Evaluation], params: Params) -> Section:
         lambda e, arm: number(float(np.median(e.values(arm, "distance")))),
     )
     step = ["one step of fine-tuning", *(number(e.step) for e in evaluations)]
+    label = "L2 to the nearest checkpoint"
+    near = [against_score(e, e.scores["distance"].to_numpy(float), "novelty", label, e.step) for e in evaluations]
     novelty = (
         f"Distance to the nearest checkpoint against the score ({label_of(evaluations)}). Dotted: one step of "
         "fine-tuning (the median distance of consecutive checkpoints). Soup and Gaussian lie away from every "
@@ -44,7 +46,7 @@ def section(evaluations: Sequence[Evaluation], params: Params) -> Section:
     blocks: list[Block] = [
         arm_table(evaluations, spread, MADE, _spread),
         replace(distance, rows=[*distance.rows, step], foot=1),
-        Figures(novelty + CORRELATION, [_novelty(e) for e in evaluations]),
+        Figures(novelty + CORRELATION, near),
         *_mistakes(evaluations),
         Figures(clouds, [tsne(e, *view) for e in evaluations]),
     ]
@@ -53,12 +55,6 @@ def section(evaluations: Sequence[Evaluation], params: Params) -> Section:
         ways += "A line is one noise. t-SNE shows who is near whom, not how far."
         blocks.append(Figures(ways, [trajectories(e, *view) for e in followed]))
     return Section("novelty", "Where the generated weights lie", blocks)
-
-
-def _novelty(e: Evaluation) -> Image:
-    alt = f"{e.name}: distance to the nearest checkpoint against {e.metric}"
-    x = e.scores["distance"].to_numpy(dtype=np.float64)
-    return against_score(e, x, f"novelty-{e.name}", "L2 to the nearest checkpoint", alt, e.step)
 
 
 def _mistakes(evaluations: Sequence[Evaluation]) -> list[Block]:
@@ -70,17 +66,14 @@ def _mistakes(evaluations: Sequence[Evaluation]) -> list[Block]:
     def mean(e: Evaluation, arm: str) -> str:
         return number(float(overlaps[e.name][candidates(e.scores, arm).index].mean()))
 
-    images = []
-    for e in drawn:
-        x = np.where(e.scores["arm"].isin(list(BARE)), np.nan, overlaps[e.name])
-        alt = f"{e.name}: largest overlap of mistakes with those of a checkpoint against {e.metric}"
-        images.append(against_score(e, x, f"mistakes-{e.name}", "largest IoU of mistakes with a checkpoint's", alt))
+    x = {e.name: np.where(e.scores["arm"].isin(list(BARE)), np.nan, overlaps[e.name]) for e in drawn}
+    label = "largest IoU of mistakes with a checkpoint's"
     overlap = "Largest IoU of an arm's wrong predictions with those of any other scored checkpoint, mean over its "
     overlap += "candidates: 1 means the same mistakes. Classification only."
     caption = "Largest IoU of a candidate's wrong predictions with those of any other scored checkpoint against its "
     caption += "validation score: at the right the same mistakes as some checkpoint, at the left mistakes of its own."
     table = arm_table(evaluations, overlap, ("original", *CONTROLS, OURS), mean)
-    return [table, Figures(caption + CORRELATION, images)]
+    return [table, Figures(caption + CORRELATION, [against_score(e, x[e.name], "mistakes", label) for e in drawn])]
 
 
 def wrong_overlaps(e: Evaluation) -> np.ndarray:
@@ -108,8 +101,9 @@ def _spread(e: Evaluation, arm: str) -> str:
 
 
 @styled
-def against_score(e: Evaluation, x: np.ndarray, name: str, label: str, alt: str, step: float = math.nan) -> Image:
+def against_score(e: Evaluation, x: np.ndarray, kind: str, label: str, step: float = math.nan) -> Image:
     """Candidates, x [R], by arm; those whose x is NaN are left out. `step` is x of a dotted line."""
+    alt = f"{e.name}: {label} against {e.metric}"
     fig, (ax,) = figure(3.3)
     for arm in WHAT:
         rows = candidates(e.scores, arm).index
@@ -129,15 +123,12 @@ def against_score(e: Evaluation, x: np.ndarray, name: str, label: str, alt: str,
         ax.set_title(said, loc="right", fontsize=8, fontweight="normal", color=LIGHT["muted"])
         alt += f"; Spearman's correlation over condpdiff's candidates {rho:.2f}"
     ax.set(xlabel=label, ylabel=e.label, title=e.name)
-    return image(fig, name, alt, legend=3)
+    return image(fig, f"{kind}-{e.name}", alt, legend=3)
 
 
 @styled
 def tsne(e: Evaluation, perplexity: float, seed: int) -> Image:
-    """Zoo and arms in two dimensions, a panel for each perplexity and seed; those that few points make equal are one.
-
-    What is seen at one perplexity alone is t-SNE's doing.
-    """
+    """Zoo and arms in two dimensions, a panel for each perplexity and seed; what few points make equal is one."""
     most, asked = max((len(e.distances) - 1) / 3, 1.0), [(perplexity * x, seed) for x in (1.0, 0.5, 2.0)]
     panels = list(dict.fromkeys((min(p, most), s) for p, s in [*asked, (perplexity, seed + 1)]))
     rows = (len(panels) + 1) // 2

@@ -15,17 +15,7 @@ from condpdiff.experiments.params import Params
 from condpdiff.report import condition_section, doses_section, evaluation, novelty_section, studies_section
 from condpdiff.report.arms import BARE, CONTROLS, OURS, WHAT
 from condpdiff.report.blocks import Block, Figures, Report, Section, Table, Text, best, number, signed
-from condpdiff.report.evaluation import (
-    AVERAGE,
-    WORDS,
-    Comparison,
-    Evaluation,
-    Summary,
-    averages,
-    label_of,
-    read_evaluation,
-    shown,
-)
+from condpdiff.report.evaluation import AVERAGE, WORDS, Comparison, Evaluation, Summary, label_of, pivot, shown
 from condpdiff.report.images import DASHED, LIGHT, Image, colour, figure, image, jitter, marker, named_rows, styled
 from condpdiff.text.resampling import RESAMPLES, compare
 from condpdiff.zoo.settings import SHARED
@@ -36,7 +26,7 @@ WATCHED = ("condpdiff", "stages", "configs", "params.yaml", "dvc.yaml")
 
 def build(tasks: Mapping[str, Any], data: Path, params: Params) -> Report:
     """Read `data/eval/<task>/` of every task, select, compare and draw; a further section has its line here."""
-    evaluations = [read_evaluation(data / "eval" / name, task) for name, task in tasks.items()]
+    evaluations = [evaluation.read_evaluation(data / "eval" / name, task) for name, task in tasks.items()]
     summary, margin = evaluation.summarise(evaluations), params.report.learned_margin
     flags = {e.name: why for e in evaluations if (why := why_not_learned(e, margin))}
     comparisons = compared(evaluations, summary, params.report.seed)
@@ -87,7 +77,7 @@ def compared(evaluations: Sequence[Evaluation], summary: Summary, seed: int) -> 
 
     The control is the one with the best average over tasks, picked with hindsight: the hardest one to beat.
     """
-    control = max(CONTROLS, key=averages(summary).__getitem__)
+    control = max(CONTROLS, key=pivot(summary, "selected").loc[AVERAGE].__getitem__)
     arms = {"control": control, "soup": "soup", "original": "original"}
     found = {key: compare(evaluations, arm, seed) for key, arm in arms.items()}
     return found | {"mean": compare(evaluations, "original", seed, means=True)}
@@ -135,7 +125,7 @@ def write(out: Path, report: Report, settings: str) -> None:
 
 def verdict(comparisons: Mapping[str, Comparison], summary: Summary, flags: Mapping[str, str]) -> list[str]:
     """The figures in words: the first sentence is the verdict, the others qualify it."""
-    picked, control, soup = averages(summary), comparisons["control"], comparisons["soup"]
+    picked, control, soup = pivot(summary, "selected").loc[AVERAGE], comparisons["control"], comparisons["soup"]
     n = len(control.tasks)
     over = f"Over the mean of {n} tasks" if n > 1 else f"On {next(iter(control.tasks))}"
     lines = [
@@ -148,7 +138,7 @@ def verdict(comparisons: Mapping[str, Comparison], summary: Summary, flags: Mapp
         beats, ties, loses = ([d.word for d in control.tasks.values()].count(w) for w in WORDS)
         each = f"Task by task it beats {control.arm} on {beats}"
         lines.append(f"{each}, ties on {ties} and loses on {loses} of {n}.")
-    means, mean = comparisons["mean"].average, averages(summary, "mean")  # no selection enters
+    means, mean = comparisons["mean"].average, pivot(summary, "mean").loc[AVERAGE]  # no selection enters
     lines.append(
         f"Mean against mean, a generated candidate ({mean[OURS]:.2f}) **{means.word}** "
         f"a single checkpoint ({mean['original']:.2f}): {means.said}."
@@ -163,9 +153,9 @@ def verdict(comparisons: Mapping[str, Comparison], summary: Summary, flags: Mapp
 
 
 def _tiles(summary: Summary, control: str) -> list[tuple[str, str, str]]:
-    average, shown = averages(summary), dict.fromkeys(["soup", control, "original", "no_lora"])
+    average, others = pivot(summary, "selected").loc[AVERAGE], dict.fromkeys(["soup", control, "original", "no_lora"])
     return [("condpdiff", f"{average['condpdiff']:.1f}", "selected on held-out rows")] + [
-        (arm, f"{average[arm]:.1f}", f"condpdiff {signed(average['condpdiff'] - average[arm])}") for arm in shown
+        (arm, f"{average[arm]:.1f}", f"condpdiff {signed(average['condpdiff'] - average[arm])}") for arm in others
     ]
 
 
@@ -216,7 +206,7 @@ def selected_table(evaluations: Sequence[Evaluation], summary: Summary, shared: 
         "Validation score in percent of each arm's selected candidate: the one that is best on held-out training "
         "rows. Every arm of a task is scored with the same frozen head. Bold: highest in its column."
     )
-    variant, seeds = studies_section.papers_variant([*headings], OURS)
+    variant, seeds = studies_section.papers_variant([*headings])
     if len(variant) and shared:
         picked.loc[f"{OURS}, paper's variant"] = [variant.get(task, variant.mean()) for task in picked]
         caption += f" Last row: a task's own statistics choose it (study `frame`, mean over {seeds} seeds)."
@@ -297,7 +287,7 @@ def draw_arms(e: Evaluation) -> Image:
     """One row an arm: candidates as dots, mean as a bar, the selected one as a diamond, or an arrow at the edge."""
     names = list(WHAT)
     fig, (ax,) = figure(0.9 + 0.27 * len(names))
-    values = {arm: v[~np.isnan(v)] for arm in names for v in (e.values(arm),)}
+    values = {arm: e.values(arm) for arm in names}
     shown = np.concatenate([v for arm, v in values.items() if arm not in BARE])
     pad = max(0.06 * np.ptp(shown), 0.25)
     low, high = shown.min() - pad, shown.max() + pad

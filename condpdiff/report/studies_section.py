@@ -15,13 +15,13 @@ PAPER = Path("configs/paper/table1_glue.csv")
 OF_FAMILIES = ("styles",)  # their values are shares of a gap, which docs/studies.md alone shows
 
 
-def papers_variant(tasks: list[str], arm: str) -> tuple[pd.Series, int]:
-    """An arm's score on each task in the paper's variant of the generator, mean over seeds, and how many seeds.
+def papers_variant(tasks: list[str]) -> tuple[pd.Series, int]:
+    """condpdiff's score on each task in the paper's variant of the generator, mean over seeds, and how many seeds.
 
     Of the study `frame`; nothing where it has not been run on all these tasks.
     """
     rows = read_csv(FRAME, COLUMNS) if FRAME.is_file() else pd.DataFrame(columns=COLUMNS)
-    rows = rows[(rows["row"] == "paper") & (rows["arm"] == arm) & rows["task"].isin(tasks)].dropna(subset="value")
+    rows = rows.query("row == 'paper' and arm == 'condpdiff' and task in @tasks").dropna(subset="value")
     means = rows.groupby("task")["value"].mean()
     return means if set(means.index) == set(tasks) else means[:0], rows["seed"].nunique()
 

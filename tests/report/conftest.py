@@ -2,8 +2,8 @@
 
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -15,21 +15,14 @@ from condpdiff.report.evaluation import Evaluation, read_evaluation
 from stages import report
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(NamedTuple):
     """A run whose report is made; for tests that only look."""
 
     root: Path
+    report: Path
+    page: str
     evaluations: list[Evaluation]
     params: Params
-
-    @property
-    def report(self) -> Path:
-        return self.root / "report"
-
-    @property
-    def page(self) -> str:
-        return (self.report / "index.html").read_text()
 
 
 def opened() -> tuple[list[Evaluation], Params]:
@@ -52,7 +45,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
         with pytest.MonkeyPatch.context() as inside:
             inside.chdir(root)
             report.main()
-            made = Made(root, *opened())
+            made = Made(root, root / "report", (root / "report/index.html").read_text(), *opened())
         yield made
 
 

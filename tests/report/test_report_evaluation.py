@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,8 @@ from condpdiff.report.evaluation import Comparison, Difference, Evaluation, pivo
 from condpdiff.report.images import LARGEST, Picture
 from condpdiff.report.page import build as build_page
 from condpdiff.report.page import compared, selected_table, verdict, why_not_learned
-from condpdiff.text.resampling import METRICS, compare, metric_of
+from condpdiff.text.resampling import compare, metric
+from condpdiff.text.task import Metric
 
 
 def with_scores(e: Evaluation, **arms: float | list[float]) -> Evaluation:
@@ -30,11 +32,6 @@ def with_scores(e: Evaluation, **arms: float | list[float]) -> Evaluation:
     for arm, values in arms.items():
         scores.loc[scores["arm"] == arm, "validation"] = values
     return replace(e, scores=scores)
-
-
-def change(edit: Callable[[pd.DataFrame], pd.DataFrame], path: str = "data/eval/movies/scores.csv") -> None:
-    """Rewrite a table."""
-    edit(pd.read_csv(path)).to_csv(path, index=False)
 
 
 @pytest.mark.parametrize(
@@ -97,10 +94,8 @@ def test_a_task_that_learned_nothing_is_flagged(text: Made, arms: dict[str, floa
 def test_what_is_missing_broken_or_of_another_size_is_named_in_one_line(
     run: Path, file: str, edit: Callable[[pd.DataFrame], pd.DataFrame] | None, says: str
 ) -> None:
-    if edit is None:
-        Path("data/eval", file).write_bytes(b"")
-    else:
-        change(edit, f"data/eval/{file}")
+    path = Path("data/eval", file)
+    path.write_text(edit(pd.read_csv(path)).to_csv(index=False) if edit else "")
     with pytest.raises(UserError, match=says) as error:
         opened()
     assert "\n" not in str(error.value) and "0x" not in str(error.value)
@@ -159,7 +154,7 @@ def test_the_papers_variant_stands_below_a_run_of_one_frame_where_a_study_has_it
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("name", [*METRICS, "f1"])
+@pytest.mark.parametrize("name", get_args(Metric))
 def test_metrics_on_resamples_equal_the_metrics_of_the_resampled_rows(name: str, classes: int) -> None:
     from condpdiff.text.metrics import score
 
@@ -169,11 +164,11 @@ def test_metrics_on_resamples_equal_the_metrics_of_the_resampled_rows(name: str,
     rows = rng.integers(0, 60, (5, 60))
     counts = np.stack([np.bincount(r, minlength=60) for r in rows])
     f1_classes = [1] if classes == 2 else [0, 1, 2]
-    ours = metric_of(name, f1_classes)(p, y, counts)
+    ours = metric(name, p, y, counts, f1_classes)
     theirs = [score(p[r], y[r], [name], f1_classes)[name] for r in rows]
     np.testing.assert_allclose(ours, theirs, atol=1e-8)
     if name in ("matthews", "pearson", "spearman"):
-        assert METRICS[name](np.ones(4), np.array([0.0, 1.0, 1.0, 0.0]), np.ones((1, 4))) == 0  # a constant
+        assert metric(name, np.ones(4), np.array([0.0, 1.0, 1.0, 0.0]), np.ones((1, 4)), []) == 0  # a constant
 
 
 def test_the_difference_is_that_of_the_selected_candidates(text: Made) -> None:
@@ -209,12 +204,9 @@ def test_means_are_of_candidates_drawn_anew_and_selected_ones_are_not(movies: Ev
 
 
 def test_student_s_interval_is_known_from_five_values_on() -> None:
-    found, reach = (
-        evaluation.student(np.array([1.0, 2.0, 3.0, 4.0, 5.0])),
-        2.7764 * (2.5 / 5) ** 0.5,
-    )  # t of 4 degrees of freedom
+    found, reach = evaluation.student(np.arange(1.0, 6.0)), 2.7764 * 0.5**0.5  # t of 4 degrees of freedom
     assert (found.low, found.value, found.high) == pytest.approx((3 - reach, 3, 3 + reach), abs=1e-3)
-    few = evaluation.student(np.array([1.0, 2.0, 3.0, 4.0]))
+    few = evaluation.student(np.arange(1.0, 5.0))
     assert not few.known and np.isnan([few.low, few.high]).all() and str(few) == "+2.50"
     assert [signed(x) for x in (1.234, -0.5, -0.001, 0.0, np.nan)] == ["+1.23", "−0.50", "+0.00", "+0.00", "–"]
     assert [number(x, 1) for x in (1.234, -0.5, np.nan)] == ["1.2", "−0.5", "–"]
