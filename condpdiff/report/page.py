@@ -77,7 +77,7 @@ def compared(evaluations: Sequence[Evaluation], summary: Summary, seed: int) -> 
 
     The control is the one with the best average over tasks, picked with hindsight: the hardest one to beat.
     """
-    control = max(CONTROLS, key=pivot(summary, "selected").loc[AVERAGE].__getitem__)
+    control = max(CONTROLS, key=pivot(summary, "selected").T[AVERAGE].__getitem__)
     arms = {"control": control, "soup": "soup", "original": "original"}
     found = {key: compare(evaluations, arm, seed) for key, arm in arms.items()}
     return found | {"mean": compare(evaluations, "original", seed, means=True)}
@@ -125,7 +125,7 @@ def write(out: Path, report: Report, settings: str) -> None:
 
 def verdict(comparisons: Mapping[str, Comparison], summary: Summary, flags: Mapping[str, str]) -> list[str]:
     """The figures in words: the first sentence is the verdict, the others qualify it."""
-    picked, control, soup = pivot(summary, "selected").loc[AVERAGE], comparisons["control"], comparisons["soup"]
+    picked, control, soup = pivot(summary, "selected").T[AVERAGE], comparisons["control"], comparisons["soup"]
     n = len(control.tasks)
     over = f"Over the mean of {n} tasks" if n > 1 else f"On {next(iter(control.tasks))}"
     lines = [
@@ -138,7 +138,7 @@ def verdict(comparisons: Mapping[str, Comparison], summary: Summary, flags: Mapp
         beats, ties, loses = ([d.word for d in control.tasks.values()].count(w) for w in WORDS)
         each = f"Task by task it beats {control.arm} on {beats}"
         lines.append(f"{each}, ties on {ties} and loses on {loses} of {n}.")
-    means, mean = comparisons["mean"].average, pivot(summary, "mean").loc[AVERAGE]  # no selection enters
+    means, mean = comparisons["mean"].average, pivot(summary, "mean").T[AVERAGE]  # no selection enters
     lines.append(
         f"Mean against mean, a generated candidate ({mean[OURS]:.2f}) **{means.word}** "
         f"a single checkpoint ({mean['original']:.2f}): {means.said}."
@@ -153,7 +153,7 @@ def verdict(comparisons: Mapping[str, Comparison], summary: Summary, flags: Mapp
 
 
 def _tiles(summary: Summary, control: str) -> list[tuple[str, str, str]]:
-    average, others = pivot(summary, "selected").loc[AVERAGE], dict.fromkeys(["soup", control, "original", "no_lora"])
+    average, others = pivot(summary, "selected").T[AVERAGE], dict.fromkeys(["soup", control, "original", "no_lora"])
     return [("condpdiff", f"{average['condpdiff']:.1f}", "selected on held-out rows")] + [
         (arm, f"{average[arm]:.1f}", f"condpdiff {signed(average['condpdiff'] - average[arm])}") for arm in others
     ]
