@@ -22,9 +22,8 @@ ENTRY_POINTS = {
     "families.losses": ("Family",),  # the fine-tuning of a family's members: a `zoo.many.ManyFinetuning`
     "unseen.fresh": ("draws",),  # the tasks of the task loss: a `generate.task_loss.Draw`
     "unseen.evaluate": ("Evaluation",),  # of a family's members: an `evaluate.family.FamilyEvaluation`
-    "report": ("spec",),  # what a domain adds to the report of tasks that are no family
 }
-OF_TEXT = ("finetune", "score", "report")
+OF_TEXT = ("finetune", "score")
 
 
 def module(name: str, of: str | None = None) -> Any:

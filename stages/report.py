@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from condpdiff.common.stage import run
-from condpdiff.domain import module
 from condpdiff.experiments.params import fingerprint, load_params
 from condpdiff.report import page, unseen
 
@@ -15,7 +14,7 @@ def main() -> None:
     if any(task.members for task in tasks.values()):
         report = unseen.build(tasks, DATA, params.report.seed)
     else:
-        report = page.build(module("report").spec(tasks, DATA), params)
+        report = page.build(tasks, DATA, params)
     page.write(OUT, report, fingerprint(params, tasks))
 
 

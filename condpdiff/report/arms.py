@@ -1,4 +1,4 @@
-"""The arms that are LoRA vectors: their names, order, words, colours and marks stand here alone."""
+"""The arms: their names, order, words, colours and marks stand here alone."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ class Arm:
 
 
 OURS = "condpdiff"
-ARMS = {  # in the order of every table
+ARMS = {  # LoRA vectors, in the order of every table
     "original": Arm("single checkpoints of the zoo", ("#2563eb", "#6ea8fe")),
     "soup": Arm("the mean of all N checkpoints", ("#0f8a5f", "#3ddc97"), "s", drawn=False, control=True),
     "soup_16": Arm("means of 16 random checkpoints", ("#0891a8", "#38d4ea"), "P", control=True),
@@ -40,3 +40,9 @@ ARMS = {  # in the order of every table
 CONTROLS = [name for name, arm in ARMS.items() if arm.control]
 MADE = [name for name, arm in ARMS.items() if arm.drawn and name != "original"]
 """Arms of several candidates that are no checkpoints."""
+BARE = {  # no LoRA vectors; they come first in every table
+    "majority": "the most frequent class of the training rows (regression: their mean), no model",
+    "no_lora": "the base model with the task's trained head and no LoRA",
+}
+WHAT = BARE | {name: arm.what for name, arm in ARMS.items()}
+"""Every arm in the order of tables, and what it is."""

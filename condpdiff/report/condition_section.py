@@ -69,9 +69,8 @@ def verdict(found: Probed) -> list[str]:
         if (minus := found.contrasts.get(contrast)) is None:
             continue
         difference, used = student(minus.mean()), f"The {subject} **choose{s} the task**"
-        said = f"{signed(difference.value)} points"
+        said = difference.said
         if difference.known:
-            said += f", 95 % interval {signed(difference.low)} to {signed(difference.high)}"
             says = {
                 "beats": used,
                 "ties with": f"The {subject} {are} **not measurably used**",
@@ -86,8 +85,8 @@ def verdict(found: Probed) -> list[str]:
     return lines
 
 
-def sections(found: Probed, label: str, nonsense: str, method: str) -> list[Section]:
-    """Nothing where nothing was probed; `label` says what is scored, `nonsense` what that condition is."""
+def sections(found: Probed, label: str, method: str) -> list[Section]:
+    """Nothing where nothing was probed; `label` says what is scored."""
     if found.statistics.empty:
         return []
     known = found.contrasts
@@ -97,7 +96,7 @@ def sections(found: Probed, label: str, nonsense: str, method: str) -> list[Sect
         "the LoRA and the condition does not."
     )
     caption += f" With `normalize.method: {method}` all tasks have the same statistics." if method in SHARED else ""
-    caption += f" nonsense: {nonsense}." if NONSENSE in known else ""
+    caption += " nonsense: descriptions of random words." if NONSENSE in known else ""
     caption += " dropped: the null condition that `ldm.condition_dropout` trains." if DROPPED in known else ""
     if found.unscored:
         caption += f" {_counted(found.unscored, 'LoRA')} without a score (what it gives is no number): counted as 0."

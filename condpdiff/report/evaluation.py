@@ -1,6 +1,6 @@
-"""What the stages wrote of a run of tasks that are no family: which candidate of each arm counts, and all arms' scores.
+"""What the stages wrote of a run of text tasks: which candidate of each arm counts, and all arms' scores.
 
-What is wrong with a file is one line that names it. `condpdiff/text/report.py` has the words for such a run.
+What is wrong with a file is one line that names it.
 """
 
 import math
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,11 +16,12 @@ from safetensors import SafetensorError, safe_open
 
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import read_json
-from condpdiff.report.arms import ARMS, CONTROLS, OURS
+from condpdiff.report.arms import OURS, WHAT
 from condpdiff.report.blocks import Table, signed
 
 WORDS = ("beats", "ties with", "loses to")
 FEWEST = 5  # tasks of which an interval over tasks is given
+AXIS = "{metric} on validation, %"  # what an axis of scores says
 AVERAGE = "average"  # in place of a task: the mean over tasks
 HEADLINE = {  # arms of metrics.json: the selected candidate, or the mean over all
     AVERAGE: (OURS, f"{OURS}_mean", "original", "original_mean", "soup", "gaussian"),
@@ -46,6 +47,11 @@ class Difference(NamedTuple):
     @property
     def known(self) -> bool:
         return not math.isnan(self.low)
+
+    @property
+    def said(self) -> str:
+        value = f"{signed(self.value)} points"
+        return f"{value}, 95 % interval {signed(self.low)} to {signed(self.high)}" if self.known else value
 
     def __str__(self) -> str:
         return signed(self.value) + (f" [{signed(self.low)}, {signed(self.high)}]" if self.known else "")
@@ -95,23 +101,11 @@ def _read_distances(folder: Path, name: str, table: str, columns: list[str]) -> 
 
 
 @dataclass(frozen=True)
-class Scale:
-    axis: str  # what an axis of scores says of `{metric}`
-    bare: Mapping[str, str]  # arms that are no LoRA vectors, and what each is; they come first in every table
-
-    @property
-    def arms(self) -> dict[str, str]:
-        """Every arm in the order of tables, and what it is."""
-        return {**self.bare, **{name: arm.what for name, arm in ARMS.items()}}
-
-
-@dataclass(frozen=True)
 class Evaluation:
-    """What merge-eval wrote of one task; R rows of scores, M points."""
+    """What merge-eval wrote of one task; R rows of scores, M points, V validation rows."""
 
     name: str
-    task: Any  # the domain's own
-    scale: Scale
+    task: Any  # text.task.Task
     scores: pd.DataFrame
     """[R] arm, candidate, checkpoint, rows, select, validation, validation_<metric>..., distance; index 0..R-1."""
     unscored: int  # candidates whose score is not a number; they count as 0
@@ -123,11 +117,8 @@ class Evaluation:
     """arm, candidate, point of checkpoints, soup and what noises become on their way; the distances between them."""
     spread: dict[str, float]
     """Root mean square distance of each arm's candidates to their own mean; `checkpoint` is the zoo."""
-
-    @property
-    def arms(self) -> list[str]:
-        """The arms known here in their order, then any other in the file's."""
-        return list(dict.fromkeys([*self.scale.arms, *self.scores["arm"]]))
+    predictions: np.ndarray  # [R, V]: class index or value; NaN where the validation score is
+    labels: np.ndarray  # [V]
 
     def values(self, arm: str, column: str = "validation") -> np.ndarray:
         """A column of scores of an arm's candidates."""
@@ -144,7 +135,7 @@ class Evaluation:
 
     @property
     def label(self) -> str:
-        return self.scale.axis.format(metric=self.metric)
+        return AXIS.format(metric=self.metric)
 
     @property
     def step(self) -> float:
@@ -153,21 +144,26 @@ class Evaluation:
         return float(np.median(self.distances[order[:-1], order[1:]])) if len(order) > 1 else float("nan")
 
 
-def read_evaluation(folder: Path, task: Any, scale: Scale) -> Evaluation:
+def read_evaluation(folder: Path, task: Any) -> Evaluation:
     """Read `folder`, which has the task's name; a UserError if a file, column or arm is missing or sizes disagree."""
     path = folder / "scores.csv"
     keys = ["validation", *(f"validation_{metric}" for metric in task.metrics)]
     scores = read_csv(path, ["arm", "candidate", "checkpoint", "rows", "select", "distance", *keys])
-    if absent := [arm for arm in scale.arms if arm not in set(scores["arm"])]:
-        raise UserError(f"{path}: no row of arm {absent[0]!r}, needed: {', '.join(scale.arms)}; run `dvc repro` again")
+    if absent := [arm for arm in WHAT if arm not in set(scores["arm"])]:
+        raise UserError(f"{path}: no row of arm {absent[0]!r}, needed: {', '.join(WHAT)}; run `dvc repro` again")
     unscored = int((scores["validation"].isna() | scores["select"].isna()).sum())
     scores[keys] = scores[keys].fillna(0.0)
     points, distances = _read_distances(folder, "distances", "points.csv", ["arm", "candidate"])
+    path = folder / "predictions.safetensors"
+    predictions, labels = read_arrays(path, ["predictions", "labels"])
+    if predictions.shape != (len(scores), len(labels)):
+        needed = f"[{len(scores)} rows of scores.csv, {len(labels)} labels]"
+        raise UserError(f"{path}: predictions are {list(predictions.shape)}, needed: {needed}")
     return Evaluation(
-        name=folder.name, task=task, scale=scale, scores=scores, unscored=unscored, points=points, distances=distances,
+        name=folder.name, task=task, scores=scores, unscored=unscored, points=points, distances=distances,
         doses=read_csv(folder / "doses.csv", ["arm", "asked", "candidate", "loss", "validation"]),
         ways=_read_distances(folder, "trajectories", "trajectories.csv", ["arm", "candidate", "point"]),
-        spread=read_json(folder / "spread.json"),
+        spread=read_json(folder / "spread.json"), predictions=predictions, labels=labels,
     )  # fmt: skip
 
 
@@ -182,44 +178,17 @@ def selected(scores: pd.DataFrame, arm: str) -> int:
     return int(rows.index[int(rows["select"].astype(float).fillna(-np.inf).argmax())])
 
 
-class Spec:
-    """A run's evaluations, `data/eval/<task>/` of every task."""
-
-    scale: ClassVar[Scale]
-
-    def __init__(self, tasks: Mapping[str, Any], data: Path) -> None:
-        self.data = data
-        self.evaluations = [read_evaluation(data / "eval" / name, task, self.scale) for name, task in tasks.items()]
-
-    @property
-    def label(self) -> str:
-        """What is scored; tasks of different metrics have percent in common."""
-        labels = {e.label for e in self.evaluations}
-        return labels.pop() if len(labels) == 1 else self.scale.axis.format(metric="first metric")
-
-    def compare(self, summary: Summary, arm: str, seed: int) -> Comparison:
-        """condpdiff minus an arm, selected candidates."""
-        raise NotImplementedError
-
-    def comparisons(self, summary: Summary, seed: int) -> dict[str, Comparison]:
-        """condpdiff minus `control`, `soup` and `original`; a domain may add `mean`, of all candidates and checkpoints.
-
-        The control is the one with the best average over tasks, picked with hindsight: the hardest one to beat.
-        """
-        control = max(CONTROLS, key=averages(summary).__getitem__)
-        arms = {"control": control, "soup": "soup", "original": "original"}
-        return {key: self.compare(summary, arm, seed) for key, arm in arms.items()}
+def label_of(evaluations: Sequence[Evaluation]) -> str:
+    """What is scored; tasks of different metrics have percent in common."""
+    labels = {e.label for e in evaluations}
+    return labels.pop() if len(labels) == 1 else AXIS.format(metric="first metric")
 
 
-def arm_table(spec: Spec, caption: str, arms: Sequence[str], cell: Callable[[Evaluation, str], str]) -> Table:
+def arm_table(
+    evaluations: Sequence[Evaluation], caption: str, arms: Sequence[str], cell: Callable[[Evaluation, str], str]
+) -> Table:
     """Arms x tasks."""
-    rows = [[arm, *(cell(e, arm) for e in spec.evaluations)] for arm in arms]
-    return Table(caption, ["arm", *(e.name for e in spec.evaluations)], rows)
-
-
-def columns_of(spec: Spec) -> list[str]:
-    """Keys of a pivot's row that a table shows: a single task needs no average."""
-    return [*(e.name for e in spec.evaluations), *([AVERAGE] if len(spec.evaluations) > 1 else [])]
+    return Table.of(caption, "arm", pd.DataFrame({e.name: {arm: cell(e, arm) for arm in arms} for e in evaluations}))
 
 
 def summarise(evaluations: Sequence[Evaluation]) -> Summary:
@@ -227,30 +196,29 @@ def summarise(evaluations: Sequence[Evaluation]) -> Summary:
     rows = [
         [e.name, arm, len(v), e.picked(arm), v.mean(), v.std(ddof=1) if len(v) > 1 else np.nan, v.max(), v.min()]
         for e in evaluations
-        for arm, v in ((arm, e.values(arm)) for arm in e.arms)
+        for arm, v in ((arm, e.values(arm)) for arm in WHAT)
     ]
     return pd.DataFrame(rows, columns=["task", "arm", "candidates", "selected", "mean", "std", "best", "worst"])
 
 
 def pivot(summary: Summary, field: str) -> pd.DataFrame:
-    """Tasks x arms of one field of the summary; AVERAGE is the mean over tasks. NaN where a task lacks the arm."""
-    table = summary.pivot(index="task", columns="arm", values=field)
-    table = table.loc[summary["task"].unique(), summary["arm"].unique()]
-    return pd.concat([table, table.mean(skipna=False).to_frame(AVERAGE).T])
+    """Tasks x arms of one field of the summary; AVERAGE is the mean over tasks."""
+    table = summary.pivot(index="task", columns="arm", values=field).loc[summary["task"].unique(), [*WHAT]]
+    return pd.concat([table, table.mean().to_frame(AVERAGE).T])
 
 
-def averages(summary: Summary, field: str = "selected") -> pd.Series:
-    """arm -> mean over tasks of one field."""
-    return pivot(summary, field).T[AVERAGE]
+def shown(summary: Summary, field: str) -> pd.DataFrame:
+    """The rows of a pivot that a table shows: a single task needs no average."""
+    table = pivot(summary, field)
+    return table if len(table) > 2 else table[:1]
 
 
 def metrics(summary: Summary, flags: Mapping[str, str]) -> dict[str, Any]:
-    """What `dvc metrics show` and `dvc exp show` show, with one decimal more than the tables; not NaN."""
+    """What `dvc metrics show` and `dvc exp show` show, with one decimal more than the tables."""
     picked = pivot(summary, "selected").join(pivot(summary, "mean").add_suffix("_mean"))
     found: dict[str, Any] = {"tasks_not_learned": len(flags)}
     for task, scores in picked.T.items():
-        shown = scores[list(HEADLINE.get(str(task), HEADLINE["task"]))].dropna()
-        found[str(task)] = {arm: round(score, 2) for arm, score in shown.items()}
+        found[str(task)] = {arm: round(scores[arm], 2) for arm in HEADLINE.get(str(task), HEADLINE["task"])}
     return found
 
 

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
 from condpdiff.experiments.params import Params
-from condpdiff.report.arms import MADE, OURS
+from condpdiff.report.arms import BARE, CONTROLS, MADE, OURS, WHAT
 from condpdiff.report.blocks import Block, Figures, Section, number
-from condpdiff.report.evaluation import Evaluation, Spec, arm_table, candidates, correlation
+from condpdiff.report.evaluation import Evaluation, arm_table, candidates, correlation, label_of
 from condpdiff.report.images import LIGHT, Image, colour, figure, image, marker, styled
 
 EARLY_LATE = LinearSegmentedColormap.from_list("steps", ["#a5c8ff", "#5b91f5", "#2b57cf"])
@@ -20,32 +20,34 @@ HEALTHY = 0.5  # spread of the samples over the zoo's below which they are near 
 CORRELATION = " ρ: Spearman's correlation of the two over condpdiff's candidates."
 
 
-def section(spec: Spec, params: Params, more: Sequence[Block]) -> Section:
-    """Tables and figures of every task; `more` are of other measures than distance."""
-    evaluations, view = spec.evaluations, (params.report.perplexity, params.report.seed)
+def section(evaluations: Sequence[Evaluation], params: Params) -> Section:
+    """Tables and figures of every task."""
+    view = (params.report.perplexity, params.report.seed)
     spread = "Root mean square distance of an arm's candidates to their own mean, over that of the zoo. Below "
     spread += f"{HEALTHY:g} the candidates are near copies of one vector."
     distance = arm_table(
-        spec,
+        evaluations,
         "Median L2 from an arm's candidates to the nearest (other) checkpoint, and between consecutive checkpoints.",
         ("original", "soup", *MADE),
         lambda e, arm: number(float(np.median(e.values(arm, "distance")))),
     )
     step = ["one step of fine-tuning", *(number(e.step) for e in evaluations)]
+    label = "L2 to the nearest checkpoint"
+    near = [against_score(e, e.scores["distance"].to_numpy(float), "novelty", label, e.step) for e in evaluations]
     novelty = (
-        f"Distance to the nearest checkpoint against the score ({spec.label}). Dotted: one step of fine-tuning (the "
-        "median distance of consecutive checkpoints). Soup and Gaussian lie away from every checkpoint: distance is no "
-        "novelty."
+        f"Distance to the nearest checkpoint against the score ({label_of(evaluations)}). Dotted: one step of "
+        "fine-tuning (the median distance of consecutive checkpoints). Soup and Gaussian lie away from every "
+        "checkpoint: distance is no novelty."
     )
     clouds = (
         "t-SNE of the distances between weight vectors. Consecutive checkpoints form a thread; anything off it may "
         "form a cluster, which is no novelty. What is seen at one perplexity or seed alone is t-SNE's doing."
     )
     blocks: list[Block] = [
-        arm_table(spec, spread, MADE, _spread),
+        arm_table(evaluations, spread, MADE, _spread),
         replace(distance, rows=[*distance.rows, step], foot=1),
-        Figures(novelty + CORRELATION, [_novelty(e) for e in evaluations]),
-        *more,
+        Figures(novelty + CORRELATION, near),
+        *_mistakes(evaluations),
         Figures(clouds, [tsne(e, *view) for e in evaluations]),
     ]
     if followed := [e for e in evaluations if (e.ways[0]["arm"] == OURS).any()]:
@@ -55,10 +57,41 @@ def section(spec: Spec, params: Params, more: Sequence[Block]) -> Section:
     return Section("novelty", "Where the generated weights lie", blocks)
 
 
-def _novelty(e: Evaluation) -> Image:
-    alt = f"{e.name}: distance to the nearest checkpoint against {e.metric}"
-    x = e.scores["distance"].to_numpy(dtype=np.float64)
-    return against_score(e, x, f"novelty-{e.name}", "L2 to the nearest checkpoint", alt, e.step)
+def _mistakes(evaluations: Sequence[Evaluation]) -> list[Block]:
+    """Do the generated weights make the same mistakes as a checkpoint? Nothing without classes."""
+    overlaps = {e.name: wrong_overlaps(e) for e in evaluations}
+    if not (drawn := [e for e in evaluations if e.task.data.kind == "classification"]):
+        return []
+
+    def mean(e: Evaluation, arm: str) -> str:
+        return number(float(overlaps[e.name][candidates(e.scores, arm).index].mean()))
+
+    x = {e.name: np.where(e.scores["arm"].isin(list(BARE)), np.nan, overlaps[e.name]) for e in drawn}
+    label = "largest IoU of mistakes with a checkpoint's"
+    overlap = "Largest IoU of an arm's wrong predictions with those of any other scored checkpoint, mean over its "
+    overlap += "candidates: 1 means the same mistakes. Classification only."
+    caption = "Largest IoU of a candidate's wrong predictions with those of any other scored checkpoint against its "
+    caption += "validation score: at the right the same mistakes as some checkpoint, at the left mistakes of its own."
+    table = arm_table(evaluations, overlap, ("original", *CONTROLS, OURS), mean)
+    return [table, Figures(caption + CORRELATION, [against_score(e, x[e.name], "mistakes", label) for e in drawn])]
+
+
+def wrong_overlaps(e: Evaluation) -> np.ndarray:
+    """Each candidate's largest IoU of wrong predictions with any *other* scored checkpoint: [R].
+
+    The novelty measure of p-diff: 1 means the same mistakes as some checkpoint. Classification only (else NaN); NaN
+    also for a lone checkpoint, which there is no other to hold against.
+    """
+    if e.task.data.kind != "classification":
+        return np.full(len(e.scores), np.nan)
+    wrong = (e.predictions != e.labels).astype(np.float64)  # [R, V]
+    zoo = candidates(e.scores, "original").index
+    both = wrong @ wrong[zoo].T  # [R, zoo]
+    either = wrong.sum(1)[:, None] + wrong[zoo].sum(1)[None, :] - both
+    iou = np.where(either > 0, both / np.maximum(either, 1), 1.0)
+    iou[zoo, np.arange(len(zoo))] = -1.0  # not with itself
+    best = iou.max(axis=1)
+    return np.where(best < 0, np.nan, best)
 
 
 def _spread(e: Evaluation, arm: str) -> str:
@@ -68,10 +101,11 @@ def _spread(e: Evaluation, arm: str) -> str:
 
 
 @styled
-def against_score(e: Evaluation, x: np.ndarray, name: str, label: str, alt: str, step: float = math.nan) -> Image:
+def against_score(e: Evaluation, x: np.ndarray, kind: str, label: str, step: float = math.nan) -> Image:
     """Candidates, x [R], by arm; those whose x is NaN are left out. `step` is x of a dotted line."""
+    alt = f"{e.name}: {label} against {e.metric}"
     fig, (ax,) = figure(3.3)
-    for arm in e.arms:
+    for arm in WHAT:
         rows = candidates(e.scores, arm).index
         if np.isnan(x[rows]).all():
             continue
@@ -89,15 +123,12 @@ def against_score(e: Evaluation, x: np.ndarray, name: str, label: str, alt: str,
         ax.set_title(said, loc="right", fontsize=8, fontweight="normal", color=LIGHT["muted"])
         alt += f"; Spearman's correlation over condpdiff's candidates {rho:.2f}"
     ax.set(xlabel=label, ylabel=e.label, title=e.name)
-    return image(fig, name, alt, legend=3)
+    return image(fig, f"{kind}-{e.name}", alt, legend=3)
 
 
 @styled
 def tsne(e: Evaluation, perplexity: float, seed: int) -> Image:
-    """Zoo and arms in two dimensions, a panel for each perplexity and seed; those that few points make equal are one.
-
-    What is seen at one perplexity alone is t-SNE's doing.
-    """
+    """Zoo and arms in two dimensions, a panel for each perplexity and seed; what few points make equal is one."""
     most, asked = max((len(e.distances) - 1) / 3, 1.0), [(perplexity * x, seed) for x in (1.0, 0.5, 2.0)]
     panels = list(dict.fromkeys((min(p, most), s) for p, s in [*asked, (perplexity, seed + 1)]))
     rows = (len(panels) + 1) // 2
@@ -107,7 +138,7 @@ def tsne(e: Evaluation, perplexity: float, seed: int) -> Image:
     for ax, view in zip(axes, panels, strict=False):
         xy = embed(e.distances, *view)
         _checkpoints(ax, xy[candidates(e.points, "checkpoint").index])
-        for arm in (arm for arm in e.arms if (e.points["arm"] == arm).any()):
+        for arm in (arm for arm in WHAT if (e.points["arm"] == arm).any()):
             mine = xy[candidates(e.points, arm).index]
             _dots(ax, mine, arm, 6.5 if len(mine) == 1 else 4)
         ax.set_title(f"perplexity {view[0]:.3g}, seed {view[1]}", fontsize=8, fontweight="normal")

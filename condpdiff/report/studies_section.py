@@ -4,23 +4,24 @@ from pathlib import Path
 
 import pandas as pd
 
-from condpdiff.report.blocks import Block, Figures, Section, Table, number, signed
+from condpdiff.report.blocks import Block, Figures, Section, Table, Text, number, signed
 from condpdiff.report.evaluation import AVERAGE, read_csv
 from condpdiff.report.images import LIGHT, Image, colour, figure, image, marker, named_rows, styled
 
 COLUMNS = ["study", "size", "row", "seed", "arm", "task", "value", "paper"]
 STUDIES = Path("docs/studies")
 FRAME = STUDIES / "frame.csv"
+PAPER = Path("configs/paper/table1_glue.csv")
 OF_FAMILIES = ("styles",)  # their values are shares of a gap, which docs/studies.md alone shows
 
 
-def papers_variant(tasks: list[str], arm: str) -> tuple[pd.Series, int]:
-    """An arm's score on each task in the paper's variant of the generator, mean over seeds, and how many seeds.
+def papers_variant(tasks: list[str]) -> tuple[pd.Series, int]:
+    """condpdiff's score on each task in the paper's variant of the generator, mean over seeds, and how many seeds.
 
     Of the study `frame`; nothing where it has not been run on all these tasks.
     """
     rows = read_csv(FRAME, COLUMNS) if FRAME.is_file() else pd.DataFrame(columns=COLUMNS)
-    rows = rows[(rows["row"] == "paper") & (rows["arm"] == arm) & rows["task"].isin(tasks)].dropna(subset="value")
+    rows = rows.query("row == 'paper' and arm == 'condpdiff' and task in @tasks").dropna(subset="value")
     means = rows.groupby("task")["value"].mean()
     return means if set(means.index) == set(tasks) else means[:0], rows["seed"].nunique()
 
@@ -81,3 +82,20 @@ def _table(study: str, size: str, rows: pd.DataFrame) -> Table:
         "rows."
     )
     return Table.of(caption, "row", pd.DataFrame(cells))
+
+
+def paper() -> Section:
+    """What the paper reports of its own models."""
+    arms = ["condpdiff", "original", "soup"]
+    ranks = read_csv(PAPER, ["model", "rank", "task", *arms]).dropna(subset="condpdiff")
+    average = ranks["task"] == "Average"
+    gain = (ranks["condpdiff"] - ranks["original"])[~average]
+    models = ranks[average].set_index("model")
+    cells = models[arms].map(number, decimals=1).set_axis(models.index + ", rank " + models["rank"].astype(str))
+    says = (
+        "These are the paper's numbers, on GLUE and with other models, rows and heads: **they are not comparable with "
+        f"ours**. They show what size of difference the paper reports: over its {len(gain)} cells with a LoRA rank, "
+        f"condpdiff lies {gain.mean():+.3f} points from `original` on average."
+    )
+    table = Table.of("Mean over six GLUE tasks, in percent, from Table 1 of arXiv 2408.01415.", "model", cells)
+    return Section("paper", "The paper's figures, for context", [Text(says), table])

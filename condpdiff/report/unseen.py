@@ -20,7 +20,6 @@ MEASURES = {
 }  # fmt: skip
 MAINS = ("rmse", "accuracy", "fd_lite0")
 """What rows are judged by: the first that they have. Without true images the Fréchet distance alone is known."""
-HIGHER = ("accuracy",)  # measures that are better the higher they are
 BEST = "condpdiff_best"
 ARMS = {
     "no_lora": "the base model without LoRA",
@@ -76,11 +75,10 @@ def build(tasks: Mapping[str, Task], data: Path, seed: int) -> Report:
     table = _table(unseen)
     choose = [table, *(_gap_table(g, gaps[g]) for g in (*new, SEEN) if g in gaps), _arms(pd.concat(unseen.values()))]
     pictured = [name for name in tasks if (data / "eval" / name / "images").is_dir()]
-    pictures = [*_grids(data, pictured), _between(data, pictured)]
     starts = [start(groups[g], g) for g in new if len(tuned(groups[g]))]
     sections = [
         Section("choose", "Does the condition choose?", [*choose, *_whose(data, tasks)]),
-        *([Section("images", "What it makes of pictures", pictures)] if pictured else []),
+        *([Section("images", "What it makes of pictures", _pictures(data, pictured))] if pictured else []),
         *([Section("start", "As a start for fine-tuning", [Figures(TABLE, starts)])] if starts else []),
         settings_section(),
     ]
@@ -186,7 +184,7 @@ def _table(families: Mapping[str, pd.DataFrame]) -> Table:
     values = values.loc[[arm for arm in ARMS if arm in values.index]]
     digits = [0 if key == "fd_lite0" else 1 for key in keys.values()]
     rows = [[arm, *map(number, cells, digits)] for arm, *cells in values.itertuples()]
-    signs = [1 if key in HIGHER else -1 for key in keys.values()]
+    signs = [1 if key == "accuracy" else -1 for key in keys.values()]
     columns = ["arm", *(f"{name} ({MEASURES[key]})" for name, key in keys.items())]
     return Table(TABLE, columns, rows, best(_blind(values * signs)))
 
@@ -216,9 +214,12 @@ def _whose(data: Path, tasks: Mapping[str, Task]) -> list[Block]:
     return [Text(said), Figures(caption, [matrices(name, rows) for name, rows in found.items()])] if found else []
 
 
-def _grids(data: Path, families: Iterable[str]) -> list[Block]:
-    """Two unseen members of each family: its condition's pictures, and what each arm makes of the scored captions."""
-    tables: list[Block] = []
+def _pictures(data: Path, families: Iterable[str]) -> list[Block]:
+    """Two unseen members of each family: its condition's pictures, and what each arm makes of the scored captions.
+
+    Then of each family one caption's image on the way from one unseen member's condition to another's.
+    """
+    blocks, between = list[Block](), list[Picture]()
     for name in families:
         folder, rows = data / "eval" / name / "images", list[list[str | Picture]]()
         for q in sorted(int(path.stem.rpartition("-")[2]) for path in folder.glob("own-*.png"))[:2]:
@@ -226,17 +227,11 @@ def _grids(data: Path, families: Iterable[str]) -> list[Block]:
             cells = [Picture(f"{name}-{arm}-{q}", f"{name} {q}: {arm}", png) for arm, png in files.items()]
             rows.append([f"{name}/{q}", *cells])
         caption = f"{name}: pictures of the condition, and images of other captions, the same for every arm."
-        tables.append(Table(caption, ["style", *SHOWN], rows, pictures=True))
-    return tables
-
-
-def _between(data: Path, families: Iterable[str]) -> Figures:
-    """Of each family one caption's image on the way from one unseen member's condition to another's."""
-    files = {name: path for name in families for path in (data / "eval" / name / "images").glob("between-*.png")}
-    found = [
-        Picture(f"{name}-between", f"{name}: between two styles", path.read_bytes()) for name, path in files.items()
-    ]
-    return Figures("Between the conditions of two unseen members, at both ends theirs, from the same noise.", found)
+        blocks.append(Table(caption, ["style", *SHOWN], rows, pictures=True))
+        for path in [*folder.glob("between-*.png")][:1]:
+            between.append(Picture(f"{name}-between", f"{name}: between two styles", path.read_bytes()))
+    caption = "Between the conditions of two unseen members, at both ends theirs, from the same noise."
+    return [*blocks, Figures(caption, between)]
 
 
 @styled

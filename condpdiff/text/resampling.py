@@ -4,8 +4,7 @@ A resample is how often each row is drawn, counts [B, V]; every metric is then a
 all-ones counts is the plain metric. In percent; undefined correlations count as 0.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,78 +12,57 @@ from condpdiff.report.arms import OURS
 from condpdiff.report.evaluation import Comparison, Difference, Evaluation, candidates, selected
 
 RESAMPLES = 2000
-Metric = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-Outputs = tuple[np.ndarray, np.ndarray]
-"""Predictions [R, V] of every row of scores.csv (class index or value; NaN where validation is), and labels [V]."""
 
 
-def compare(
-    evaluations: Sequence[Evaluation], outputs: Mapping[str, Outputs], arm: str, seed: int, means: bool = False
-) -> Comparison:
+def compare(evaluations: Sequence[Evaluation], arm: str, seed: int, means: bool = False) -> Comparison:
     """Resample each task's validation rows RESAMPLES times; both arms are scored on the same resamples.
 
-    Task i draws rows from seed (seed, i), so every comparison of a report sees the same resamples of them.
-
-    Args:
-        means: of all candidates, in place of the selected ones; each arm's candidates are drawn anew too, or the
-            interval would hold for these very draws alone.
+    Task i draws rows from seed (seed, i), so every comparison of a report sees the same resamples of them. `means` are
+    of all candidates, in place of the selected ones; each arm's candidates are drawn anew too, or the interval would
+    hold for these very draws alone.
     """
     tasks, draws = {}, []
     for i, e in enumerate(evaluations):
-        predictions, labels = outputs[e.name]
-        v = len(labels)
+        v = len(e.labels)
         counts = np.random.default_rng([seed, i]).multinomial(v, np.full(v, 1 / v), size=RESAMPLES)  # [B, V]
         counts = np.concatenate([np.ones((1, v)), counts])  # row 0: the rows as they are
-        metric = metric_of(e.task.metrics[0], e.task.data.f1_classes)
         sides = []
         for side, name in enumerate((OURS, arm)):
             rows = candidates(e.scores, name).index if means else [selected(e.scores, name)]
-            each = np.stack([metric(predictions[r], labels, counts) for r in rows])  # [C, 1 + B]
-            rng = np.random.default_rng([seed, i, side])
-            drawn = rng.integers(len(each), size=(len(each), each.shape[1] - 1))
-            sides.append(np.r_[each[:, 0].mean(), np.take_along_axis(each[:, 1:], drawn, axis=0).mean(0)])
+            each = [metric(e.metric, e.predictions[r], e.labels, counts, e.task.data.f1_classes) for r in rows]
+            scores = np.stack(each)  # [C, 1 + B]
+            drawn = np.random.default_rng([seed, i, side]).integers(len(scores), size=(len(scores), RESAMPLES))
+            sides.append(np.r_[scores[:, 0].mean(), np.take_along_axis(scores[:, 1:], drawn, axis=0).mean(0)])
         draws.append(sides[0] - sides[1])  # [1 + B]
         tasks[e.name] = _interval(draws[-1])
     return Comparison(arm, tasks, _interval(np.mean(draws, axis=0)))
 
 
-def metric_of(name: str, f1_classes: Sequence[int]) -> Metric:
-    """A metric by its name; F1 is the mean over `f1_classes`, as in `text.metrics`."""
-    return partial(_f1, classes=list(f1_classes)) if name == "f1" else METRICS[name]
+def metric(name: str, p: np.ndarray, y: np.ndarray, counts: np.ndarray, f1_classes: Sequence[int]) -> np.ndarray:
+    """[B], of predictions and labels [V]; F1 is the mean over `f1_classes`, as in `text.metrics`."""
+    match name:
+        case "accuracy":
+            return 100 * (counts @ (p == y)) / counts.sum(1)
+        case "log_likelihood":
+            return -100 * (counts @ p) / counts.sum(1)
+        case "pearson":
+            return _pearson(p, y, counts)
+        case "spearman":
+            return _pearson(_ranks(p, counts), _ranks(y, counts), counts)
+    p, y = p.astype(int), y.astype(int)
+    c = max(p.max(), y.max()) + 1
+    m = (counts @ np.eye(c * c)[y * c + p]).reshape(-1, c, c)  # [B, true class, predicted class]
+    true, said = m.sum(2), m.sum(1)
+    if name == "f1":
+        each = 2 * np.diagonal(m, axis1=1, axis2=2) / np.maximum(said + true, 1)  # [B, classes that occur]
+        return 100 * each[:, [k for k in f1_classes if k < c]].sum(1) / len(f1_classes)
+    n, hits = m.sum((1, 2)), np.trace(m, axis1=1, axis2=2)  # Matthews
+    below = np.sqrt((n**2 - (said**2).sum(1)) * (n**2 - (true**2).sum(1)))
+    return 100 * np.divide(hits * n - (true * said).sum(1), below, out=np.zeros(len(n)), where=below > 0)
 
 
 def _interval(difference: np.ndarray) -> Difference:
     return Difference(float(difference[0]), *map(float, np.percentile(difference[1:], [2.5, 97.5])))
-
-
-def _confusion(p: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """[B, true class, predicted class]."""
-    p, y = p.astype(int), y.astype(int)
-    c = max(p.max(), y.max()) + 1
-    return (counts @ np.eye(c * c)[y * c + p]).reshape(-1, c, c)
-
-
-def _accuracy(p: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    return 100 * (counts @ (p == y)) / counts.sum(1)
-
-
-def _f1(p: np.ndarray, y: np.ndarray, counts: np.ndarray, classes: list[int]) -> np.ndarray:
-    m = _confusion(p, y, counts)
-    hits = np.diagonal(m, axis1=1, axis2=2)
-    each = 2 * hits / np.maximum(m.sum(1) + m.sum(2), 1)  # [B, classes that occur]
-    occur = [c for c in classes if c < each.shape[1]]
-    return 100 * each[:, occur].sum(1) / len(classes)
-
-
-def _log_likelihood(p: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    return -100 * (counts @ p) / counts.sum(1)
-
-
-def _matthews(p: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    m = _confusion(p, y, counts)
-    n, hits, true, said = m.sum((1, 2)), np.trace(m, axis1=1, axis2=2), m.sum(2), m.sum(1)
-    below = np.sqrt((n**2 - (said**2).sum(1)) * (n**2 - (true**2).sum(1)))
-    return 100 * np.divide(hits * n - (true * said).sum(1), below, out=np.zeros(len(n)), where=below > 0)
 
 
 def _pearson(p: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -96,10 +74,6 @@ def _pearson(p: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return 100 * np.divide((weight * p * y).sum(1), below, out=np.zeros(len(weight)), where=below > 1e-12)
 
 
-def _spearman(p: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    return _pearson(_ranks(p, counts), _ranks(y, counts), counts)
-
-
 def _ranks(x: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Mean ranks within each resample, [B, V]: a value drawn w times after c smaller ones has rank c + (w + 1) / 2."""
     order = np.argsort(x, kind="stable")
@@ -107,12 +81,3 @@ def _ranks(x: np.ndarray, counts: np.ndarray) -> np.ndarray:
     drawn = np.add.reduceat(counts[:, order], starts, axis=1)  # [B, different values]
     ranks = np.cumsum(drawn, axis=1) - drawn + (drawn + 1) / 2
     return ranks[:, np.unique(x, return_inverse=True)[1]]
-
-
-METRICS: dict[str, Metric] = {
-    "accuracy": _accuracy,
-    "matthews": _matthews,
-    "pearson": _pearson,
-    "spearman": _spearman,
-    "log_likelihood": _log_likelihood,
-}

@@ -1,47 +1,38 @@
 """A made-up run of text tasks: a read-only one that a session builds once, and copies to change."""
 
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from fake_run import build, write_study
 
-from condpdiff.domain import module
 from condpdiff.experiments.params import Params, load_params
-from condpdiff.report.blocks import Report, Table
-from condpdiff.report.evaluation import Evaluation, Spec
+from condpdiff.report.blocks import Block, Table
+from condpdiff.report.evaluation import Evaluation, read_evaluation
 from stages import report
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(NamedTuple):
     """A run whose report is made; for tests that only look."""
 
     root: Path
-    spec: Spec
+    report: Path
+    page: str
+    evaluations: list[Evaluation]
     params: Params
 
-    @property
-    def report(self) -> Path:
-        return self.root / "report"
 
-    @property
-    def page(self) -> str:
-        return (self.report / "index.html").read_text()
-
-
-def opened() -> tuple[Spec, Params]:
+def opened() -> tuple[list[Evaluation], Params]:
     """What the report of the run in the working directory is made from."""
     params, tasks = load_params()
-    return module("report").spec(tasks, Path.cwd() / "data"), params
+    return [read_evaluation(Path("data/eval", name), task) for name, task in tasks.items()], params
 
 
-def tables(found: Report, section: str) -> list[Table]:
-    """A section's tables."""
-    return [b for s in found.sections if s.id == section for b in s.blocks if isinstance(b, Table)]
+def tables(blocks: Iterable[Block]) -> list[Table]:
+    return [block for block in blocks if isinstance(block, Table)]
 
 
 @pytest.fixture(scope="session")
@@ -54,13 +45,13 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
         with pytest.MonkeyPatch.context() as inside:
             inside.chdir(root)
             report.main()
-            made = Made(root, *opened())
+            made = Made(root, root / "report", (root / "report/index.html").read_text(), *opened())
         yield made
 
 
 @pytest.fixture
 def movies(text: Made) -> Evaluation:
-    return text.spec.evaluations[0]
+    return text.evaluations[0]
 
 
 @pytest.fixture

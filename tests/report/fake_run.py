@@ -23,21 +23,17 @@ METRICS = {"classification": ["accuracy", "f1"], "regression": ["pearson", "spea
 KINDS = {"movies": "classification", "tweets": "regression"}
 
 
-def build(
-    root: Path,
-    tasks: tuple[str, ...] = ("movies", "tweets"),
-    n: int = 20,
-    count: int = 6,
-    doses: int = 3,
-    trajectories: int = 3,
-) -> Path:
-    """Write params.yaml, task files and the outputs of all stages under `root`; arms of several have `count`."""
+def build(root: Path, tasks: tuple[str, ...] = ("movies", "tweets"), n: int = 20, count: int = 6, few: int = 3) -> Path:
+    """Write params.yaml, task files and the outputs of all stages under `root`.
+
+    Of n checkpoints; arms of several have `count` candidates, and `few` are those of a dose, and trajectories.
+    """
     root.mkdir(parents=True, exist_ok=True)
     params = yaml.safe_load((REPO / "params.yaml").read_text()) | {"tasks": list(tasks)}
     params["sample"]["count"] = params["eval"]["candidates"] = count
     params["collect"]["max_checkpoints"] = params["normalize"]["n_checkpoints"] = n
-    params["ldm"]["performance"] = "rank" if doses else "none"
-    params["sample"] |= {"performance": 1.0 if doses else None, "doses": doses, "trajectories": trajectories}
+    params["ldm"]["performance"] = "rank" if few else "none"
+    params["sample"] |= {"performance": 1.0 if few else None, "doses": few, "trajectories": few}
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     shutil.copytree(REPO / "configs/paper", root / "configs/paper")
     for i, name in enumerate(tasks):
@@ -45,9 +41,9 @@ def build(
         folder.mkdir(parents=True)
         _task_file(root / f"configs/tasks/{name}.yaml", KINDS[name])
         _predictions(folder, rng, count, KINDS[name])
-        _geometry(folder, rng, n, count, trajectories)
+        _geometry(folder, rng, n, count, few)
         _curves(root, name)
-        _doses(root, name, rng, n, doses)
+        _doses(root, name, rng, n, few)
     write_probe(root / "data/probe", tasks, 0.0)
     return root
 

@@ -76,13 +76,6 @@ def report() -> Report:
     return built(gradings=GRADINGS, strokes=STROKES, pictures=PICTURES)
 
 
-def gaps(report: Report, group: str) -> tuple[pd.DataFrame, set[str]]:
-    """The table of a group, and the arms that stand out in it."""
-    found = next(table for table in tables(report, "choose") if table.columns[0] == group)
-    frame = pd.DataFrame(found.rows, columns=found.columns).set_index(group)
-    return frame, {frame.index[i] for i, _ in found.bold}
-
-
 def test_gap_closed_is_between_the_mean_soup_and_the_own_lora_over_unseen_members(report: Report) -> None:
     known = report.metrics["known"]
     assert {arm: known[arm] for arm in CLOSED} == CLOSED
@@ -113,14 +106,15 @@ def test_report_counts_how_often_the_style_that_came_out_is_the_one_asked_for(re
 
 
 def test_folders_count_by_their_frechet_distance_and_leave_pixels_alone(report: Report) -> None:
-    held_out, best = gaps(report, HELD_OUT)
+    table = next(table for table in tables(report.sections[0].blocks) if table.columns[0] == HELD_OUT)
+    held_out = pd.DataFrame(table.rows, columns=table.columns).set_index(HELD_OUT)
     assert held_out.loc["condpdiff", MEASURES["rmse"]] == "40 (40 to 40)"  # of strokes alone
     share = (3 * 40 + 2 * -10) / 5
     assert held_out.loc["condpdiff", MEASURES["fd_lite0"]].startswith(f"{share:.0f} (")
     shown = report.table.columns
     assert shown == ["arm", "gradings (pixels (RMSE))", "strokes (pixels (RMSE))", "pictures (FD-Lite0)"]
     assert all("–" not in row for row in report.table.rows)
-    assert best == {BEST, "ridge"}  # own is no rival
+    assert {table.rows[i][0] for i, _ in table.bold} == {BEST, "ridge"}  # own is no rival
     assert {j: report.table.rows[i][0] for i, j in report.table.bold} == {1: BEST, 2: BEST, 3: "ridge"}
     arms = report.plots["arms"].set_index(["task", "arm"])["score"]
     assert arms[HELD_OUT, "condpdiff"] == 40 and arms[f"tuning {KNOWN}", "own"] == 100
