@@ -20,9 +20,8 @@ from condpdiff.common.settings import parse
 from condpdiff.common.task import SETTINGS
 from condpdiff.text.models import peft_model
 from condpdiff.text.task import Task
-from condpdiff.zoo.checkpoints import Zoo
+from condpdiff.zoo.checkpoints import Entry, Layout, Zoo, layout_of
 from condpdiff.zoo.collect import head_modules, head_state, task_type_of
-from condpdiff.zoo.layout import Entry, Layout, layout_of
 from condpdiff.zoo.settings import Collect
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]

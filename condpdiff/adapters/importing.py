@@ -19,8 +19,7 @@ from condpdiff.common.pretrained import SOURCE
 from condpdiff.common.task import INPUTS, Base, read_task, task_path
 from condpdiff.domain import module
 from condpdiff.experiments.params import load_params
-from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
-from condpdiff.zoo.layout import LAYOUT, Layout, flatten, unflatten
+from condpdiff.zoo.checkpoints import HEAD, LAYOUT, THETA, Layout, Zoo, flatten, unflatten
 
 BASE = Path("data/base")
 NAMES = "adapters.json"  # beside an imported zoo: what each of its checkpoints was called

@@ -14,9 +14,8 @@ from condpdiff.common.files import new_directory, read_config, read_json, read_t
 from condpdiff.common.hardware import rank
 from condpdiff.common.task import TASKS, Task
 from condpdiff.domain import module
-from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
+from condpdiff.zoo.checkpoints import HEAD, LAYOUT, THETA, Layout, Zoo, check_length, layout_of
 from condpdiff.zoo.collect import head_modules, head_state, task_type_of
-from condpdiff.zoo.layout import LAYOUT, Layout, check_length, layout_of
 from condpdiff.zoo.settings import Collect
 
 

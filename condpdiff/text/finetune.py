@@ -14,8 +14,7 @@ from torch import Tensor
 from condpdiff.common.files import read_rows
 from condpdiff.common.hardware import device, rank, share
 from condpdiff.text.metrics import constant_prediction, score
-from condpdiff.text.models import load_tokenizer, peft_model, row_losses
-from condpdiff.text.rows import Batches, length_grouped_order, tokenize
+from condpdiff.text.models import Batches, length_grouped_order, load_tokenizer, peft_model, row_losses, tokenize
 from condpdiff.text.task import Task
 from condpdiff.zoo.collect import BatchLoss, Finetuning, collect_zoo
 from condpdiff.zoo.settings import Collect

@@ -15,11 +15,9 @@ from condpdiff.common.files import read_rows, write_tensors
 from condpdiff.common.hardware import device
 from condpdiff.common.stage import once
 from condpdiff.text.metrics import constant_prediction, score
-from condpdiff.text.models import load_model, load_tokenizer, row_losses
-from condpdiff.text.rows import Batches
+from condpdiff.text.models import Batches, load_model, load_tokenizer, row_losses
 from condpdiff.text.task import Task
-from condpdiff.zoo.checkpoints import Zoo, load_zoo
-from condpdiff.zoo.layout import digest, unflatten
+from condpdiff.zoo.checkpoints import Zoo, digest, load_zoo, unflatten
 from condpdiff.zoo.placed import PREFIX, merge_targets, weight_of
 
 FIRST_TOKEN = ("bert", "roberta", "electra", "deberta")

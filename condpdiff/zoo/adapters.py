@@ -7,8 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from condpdiff.common.files import write_json, write_tensors
-from condpdiff.zoo.checkpoints import Zoo
-from condpdiff.zoo.layout import unflatten
+from condpdiff.zoo.checkpoints import Zoo, unflatten
 
 LABELS = "labels.json"
 SAMPLED = "Sampled by Cond P-Diff from its condition; its weights were not fine-tuned."

@@ -18,8 +18,7 @@ from condpdiff.common.hardware import rank, share
 from condpdiff.common.stage import folder_of
 from condpdiff.common.task import Finetune
 from condpdiff.common.training import Gathered, Schedule, fit
-from condpdiff.zoo.checkpoints import HEAD, THETA
-from condpdiff.zoo.layout import Layout, flatten, layout_of, unflatten
+from condpdiff.zoo.checkpoints import HEAD, THETA, Layout, flatten, layout_of, unflatten
 from condpdiff.zoo.settings import Collect
 
 if TYPE_CHECKING:

@@ -20,9 +20,8 @@ from condpdiff.common.hardware import device, together
 from condpdiff.common.stage import folder_of, once, part
 from condpdiff.common.task import Finetune
 from condpdiff.common.training import Gathered, fit
-from condpdiff.zoo.checkpoints import HEAD, THETA
+from condpdiff.zoo.checkpoints import HEAD, THETA, Layout
 from condpdiff.zoo.collect import rise
-from condpdiff.zoo.layout import Layout
 from condpdiff.zoo.settings import Collect
 
 # theta [S, K] of S members and a step's number -> their mean losses [S] on that step's batches

@@ -24,8 +24,7 @@ from condpdiff.common.task import SETTINGS, save_sections
 from condpdiff.evaluate.arms import soup
 from condpdiff.text.models import ATTENTION
 from condpdiff.text.task import load_task
-from condpdiff.zoo.checkpoints import Zoo, load_zoo
-from condpdiff.zoo.layout import unflatten
+from condpdiff.zoo.checkpoints import Zoo, load_zoo, unflatten
 from tests.adapters.conftest import ALPHA, BASE, RANK, ROOT, randomise, same, save_adapters, save_run, write_run
 from tests.messages import message_of
 from tests.stand_ins import make_collect, make_task, make_zoo

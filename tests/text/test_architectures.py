@@ -32,9 +32,8 @@ from condpdiff.text.models import (
 )
 from condpdiff.text.score import Scorer
 from condpdiff.zoo.adapters import write_adapter
-from condpdiff.zoo.checkpoints import Zoo, load_zoo
+from condpdiff.zoo.checkpoints import Zoo, layout_of, load_zoo, unflatten
 from condpdiff.zoo.collect import collect_zoo
-from condpdiff.zoo.layout import layout_of, unflatten
 from tests.messages import message_of
 from tests.stand_ins import make_collect, make_rows, make_task
 from tests.stand_ins_architectures import CAUSAL, MODELS, save_random

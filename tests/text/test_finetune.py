@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from condpdiff.common.files import read_json, read_rows, write_json
 from condpdiff.text.finetune import TextFinetuning, finetune
-from condpdiff.text.rows import Batches, length_grouped_order, tokenize
+from condpdiff.text.models import Batches, length_grouped_order, tokenize
 from condpdiff.zoo.checkpoints import load_zoo
 from tests.stand_ins import collect_with_two_processes, make_collect, make_rows, make_task, save_rows
 

@@ -16,8 +16,7 @@ from condpdiff.common.files import read_tensors, write_tensors
 from condpdiff.text.metrics import constant_prediction, score
 from condpdiff.text.models import load_model
 from condpdiff.text.score import Panel, Scorer, load_head
-from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
-from condpdiff.zoo.layout import Layout, unflatten
+from condpdiff.zoo.checkpoints import HEAD, THETA, Layout, Zoo, unflatten
 from tests.messages import message_of
 from tests.stand_ins import make_rows, make_task, make_zoo, save_rows
 

@@ -11,8 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from condpdiff.text.score import Scorer
 from condpdiff.zoo.adapters import export_adapter
-from condpdiff.zoo.checkpoints import Zoo
-from condpdiff.zoo.layout import unflatten
+from condpdiff.zoo.checkpoints import Zoo, unflatten
 from tests.stand_ins import make_rows, make_task, make_zoo
 
 Exported = tuple[Path, Zoo, Path, PeftModel]

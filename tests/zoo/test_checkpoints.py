@@ -9,8 +9,18 @@ import torch
 from condpdiff.common.files import write_tensors
 from condpdiff.common.matrices import whole
 from condpdiff.text.models import empty_peft_model
-from condpdiff.zoo.checkpoints import HEAD, THETA, load_zoo, open_zoo, open_zoos
-from condpdiff.zoo.layout import Layout, check_length, flatten, layout_of, unflatten
+from condpdiff.zoo.checkpoints import (
+    HEAD,
+    THETA,
+    Layout,
+    check_length,
+    flatten,
+    layout_of,
+    load_zoo,
+    open_zoo,
+    open_zoos,
+    unflatten,
+)
 from tests.messages import message_of
 from tests.stand_ins import HIDDEN, LAYERS, make_layout, make_zoo
 from tests.tensors import random
