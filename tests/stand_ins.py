@@ -21,7 +21,7 @@ from condpdiff.common.task import SETTINGS
 from condpdiff.text.models import peft_model
 from condpdiff.text.task import Task
 from condpdiff.zoo.checkpoints import Entry, Layout, Zoo, layout_of
-from condpdiff.zoo.collect import head_modules, head_state, task_type_of
+from condpdiff.zoo.collect import head_state, lora_config
 from condpdiff.zoo.settings import Collect
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -131,9 +131,7 @@ def make_zoo(base: Path, count: int = 6, num_outputs: int = 2) -> tuple[Zoo, Pef
     layout = layout_of(model)
     theta = 0.3 * torch.randn(count, layout.K, generator=generator)
     head = {key: torch.randn(value.shape, generator=generator) for key, value in head_state(model).items()}
-    placed = {"target_modules": sorted(model.peft_config["default"].target_modules)}
-    placed |= {"modules_to_save": head_modules(model), "task_type": task_type_of(model)}
-    config = {"rank": 2, "alpha": 4.0, "task": "films", "num_outputs": num_outputs, **placed}
+    config = lora_config(model, "films", make_collect()) | {"num_outputs": num_outputs}
     return Zoo(theta, layout, head, config), model
 
 

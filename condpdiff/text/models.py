@@ -22,6 +22,7 @@ from transformers import (
 from transformers.utils import logging
 
 from condpdiff.common.errors import UserError, first_line
+from condpdiff.common.hardware import device
 from condpdiff.zoo.placed import LINEAR
 
 # PEFT still reads an attribute that transformers renamed; nothing that a user can mend.
@@ -247,9 +248,11 @@ class Batches:
             self.inputs.append(dict(tokenizer.pad(rows_of_batch, return_tensors="pt")))
             start = end
 
-    def in_split_order(self, outputs: list[Tensor]) -> np.ndarray:
-        """Concatenate the batches' outputs and put the rows back into the split's order."""
-        stacked = torch.cat(outputs).float().cpu().numpy()
+    def outputs(self, model: Any, language: bool = False) -> np.ndarray:
+        """Of each row in the split's order: logits [V, classes], or of a causal language model its loss [V, 1]."""
+        moved = ({key: tensor.to(device()) for key, tensor in inputs.items()} for inputs in self.inputs)
+        found = [row_losses(model, inputs) if language else model(**inputs).logits for inputs in moved]
+        stacked = torch.cat(found).float().cpu().numpy()
         restored = np.empty_like(stacked)
         restored[self.order] = stacked
         return restored

@@ -15,7 +15,7 @@ from condpdiff.common.files import read_rows, write_tensors
 from condpdiff.common.hardware import device
 from condpdiff.common.stage import once
 from condpdiff.text.metrics import constant_prediction, score
-from condpdiff.text.models import Batches, load_model, load_tokenizer, row_losses
+from condpdiff.text.models import Batches, load_model, load_tokenizer
 from condpdiff.text.task import Task
 from condpdiff.zoo.checkpoints import Zoo, digest, load_zoo, unflatten
 from condpdiff.zoo.placed import PREFIX, merge_targets, weight_of
@@ -62,15 +62,10 @@ class Scorer:
 
     def outputs(self, split: str) -> np.ndarray:
         """Of the model as it is merged now, in split order; the running stage keeps them until it ends."""
-        made = once(f"{self.name} {self.merged} {split}", lambda: {"outputs": torch.from_numpy(self._forward(split))})
+        batches, language, key = self.batches[split], self.data.kind == "language", f"{self.name} {self.merged} {split}"
+        with torch.inference_mode():
+            made = once(key, lambda: {"outputs": torch.from_numpy(batches.outputs(self.model, language))})
         return made["outputs"].numpy()
-
-    @torch.inference_mode()
-    def _forward(self, split: str) -> np.ndarray:
-        batches, language = self.batches[split], self.data.kind == "language"
-        moved = ({k: v.to(device()) for k, v in inputs.items()} for inputs in batches.inputs)
-        outputs = [row_losses(self.model, m) if language else self.model(**m).logits for m in moved]
-        return batches.in_split_order(outputs)
 
     def losses(self, split: str) -> np.ndarray:
         """Of the model as it is merged now, in split order: cross entropy in nats, or squared error [V] float64."""

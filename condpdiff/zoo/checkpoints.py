@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from condpdiff.common.errors import UserError
-from condpdiff.common.files import read_config, read_json, read_tensors, write_json
+from condpdiff.common.files import read_config, read_json, read_tensors, write_json, write_tensors
 from condpdiff.common.matrices import RowFile, whole
 
 THETA, HEAD, LAYOUT = "theta.safetensors", "head.safetensors", "layout.json"
@@ -136,6 +136,14 @@ class Zoo:
     layout: Layout
     head: dict[str, Tensor]  # by PEFT key; the same for every checkpoint
     config: dict[str, Any]  # rank, alpha, target_modules, modules_to_save, task, num_outputs
+
+
+def save_zoo(folder: Path, zoo: Zoo, **beside: Tensor) -> None:
+    """Write a zoo's folder, with tensors `beside` theta [N, K], or a family's [Q, N, K]."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(folder / THETA, {"theta": zoo.theta, **beside}, zoo.config)
+    write_tensors(folder / HEAD, zoo.head)
+    zoo.layout.save(folder)
 
 
 def load_zoo(folder: Path, last: int | None = None) -> Zoo:

@@ -13,12 +13,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from condpdiff.common.files import new_directory, write_tensors
+from condpdiff.common.files import new_directory
 from condpdiff.common.hardware import rank, share
 from condpdiff.common.stage import folder_of
 from condpdiff.common.task import Finetune
 from condpdiff.common.training import Gathered, Schedule, fit
-from condpdiff.zoo.checkpoints import HEAD, THETA, Layout, flatten, layout_of, unflatten
+from condpdiff.zoo.checkpoints import Layout, Zoo, flatten, layout_of, save_zoo, unflatten
 from condpdiff.zoo.settings import Collect
 
 if TYPE_CHECKING:
@@ -77,20 +77,9 @@ def collect_zoo(finetuning: Finetuning, out: Path) -> None:
     if no_better_than is not None:
         warning = f"not learned, no better than {no_better_than}; tune finetune in its task file"
         print(f"warning: {name}: {warning}", flush=True)
-    placed: Any = model.peft_config["default"]
-    config = {
-        "rank": collect.rank,
-        "alpha": collect.alpha,
-        "target_modules": sorted(placed.target_modules),
-        "modules_to_save": head_modules(model),
-        "task_type": task_type_of(model),
-        "task": name,
-        **finetuning.config,
-    }
+    config = {**lora_config(model, name, collect), **finetuning.config}
     with new_directory(out) as folder:
-        write_tensors(folder / THETA, {"theta": run["theta"], "steps": run["steps"]}, config)
-        write_tensors(folder / HEAD, {key: tensor.cpu() for key, tensor in head_state(model).items()})
-        layout_of(model).save(folder)
+        save_zoo(folder, Zoo(run["theta"], layout_of(model), _head(model), config), steps=run["steps"])
         scores = pd.DataFrame(run["scores"], columns=["step", "score"])
         for file, curve in (("loss.csv", losses), ("validation.csv", scores)):
             curve.insert(0, "task", name)
@@ -100,7 +89,11 @@ def collect_zoo(finetuning: Finetuning, out: Path) -> None:
 def train_from(finetuning: Finetuning, theta: Tensor, head: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
     """Fine-tune a LoRA theta [K] and its head, by PEFT key, on; gives the last state of both."""
     model, run, _ = _train(finetuning, theta, head)
-    return run["theta"][-1], {key: tensor.cpu() for key, tensor in head_state(model).items()}
+    return run["theta"][-1], _head(model)
+
+
+def _head(model: nn.Module) -> dict[str, Tensor]:
+    return {key: tensor.cpu() for key, tensor in head_state(model).items()}
 
 
 def _train(
@@ -232,13 +225,15 @@ def head_state(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def head_modules(model: nn.Module) -> list[str]:
-    """Names of the modules of a PEFT model that are its head: its own configuration lists some that it has not got."""
+def lora_config(model: nn.Module, name: str, collect: Collect) -> dict[str, Any]:
+    """What a zoo's file says of a PEFT model, whose own configuration lists some heads that it has not got."""
+    placed: Any = model.peft_config["default"]  # type: ignore[index]
     names = (key.partition(".modules_to_save.") for key, _ in model.named_parameters())
-    return sorted({module.rpartition(".")[2] for module, inside, _ in names if inside})
-
-
-def task_type_of(model: "PeftModel") -> str | None:
-    """PEFT's name for what a PEFT model does, if it has one."""
-    found = model.peft_config["default"].task_type
-    return None if found is None else str(getattr(found, "value", found))
+    return {
+        "rank": collect.rank,
+        "alpha": collect.alpha,
+        "target_modules": sorted(placed.target_modules),
+        "modules_to_save": sorted({module.rpartition(".")[2] for module, inside, _ in names if inside}),
+        "task_type": placed.task_type,
+        "task": name,
+    }
