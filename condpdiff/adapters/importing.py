@@ -37,10 +37,8 @@ class Found(NamedTuple):
 
 def import_zoo(source: Path, name: str, skip_odd: bool, say: Callable[[str], None]) -> None:
     """Write `inputs/<name>/` from a source (`checkpoints`), and say what else is to do; replaces an earlier import.
-
     With `skip_odd` adapters that don't fit are left out, and named. A UserError, and nothing written: there is no such
-    task, or an adapter can't be read or does not fit.
-    """
+    task, or an adapter can't be read or does not fit."""
     params, tasks = load_params()
     task = tasks[name] if name in tasks else read_task(name, module("task", params.domain).Task)
     if task.members is not None and (skip_odd or params.domain == "text"):

@@ -39,13 +39,10 @@ def first_line(error: Exception) -> str:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a stage's `main`; a `UserError`, a full disk or a missing extra ends it with one line and status 1.
-
-    Of several processes that share a stage, the first alone prints it: all of them meet the same error.
-    """
+    """Run a stage's `main`; a `UserError`, a full disk or a missing extra ends it with one line and status 1."""
     try:
         main()
-    except UserError as error:
+    except UserError as error:  # of several processes that share a stage, all meet it, and the first tells it
         sys.exit(1 if os.environ.get("RANK", "0") != "0" else f"error: {error}")
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]

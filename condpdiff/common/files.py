@@ -107,12 +107,10 @@ def read_json(path: Path) -> Any:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Any], config: Any = None) -> None:
-    """Write a safetensors file; `config` travels inside it, as JSON under the metadata key `config`.
-
-    One metadata key only: safetensors keeps metadata in a hash map, whose order is random.
-    """
+    """Write a safetensors file; `config` travels inside it, as JSON under the metadata key `config`."""
     from safetensors.torch import save_file
 
+    # One key only: safetensors keeps metadata in a hash map, whose order is random.
     metadata = None if config is None else {"config": json.dumps(config, sort_keys=True)}
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path, metadata=metadata)
     path.chmod(0o644)  # safetensors creates files that the owner alone can read

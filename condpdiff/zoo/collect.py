@@ -104,13 +104,15 @@ def _train(
     Gathers theta [N_max, K], the states of the window; steps [N_max] int64, after which each was taken; and scores, the
     validation scores by step, of which step 0 is before any training. The last that it gives is the curve of losses.
     """
+    from peft import set_peft_model_state_dict  # seconds
+
     finetune, collect = finetuning.finetune, finetuning.collect
     loss = finetuning.start()
     model = loss.model
     draw_lora(model, collect.seed, collect.factors)
     layout, count = layout_of(model), collect.max_checkpoints
     if theta is not None:
-        _load(model, {**unflatten(theta, layout), **(head or {})})
+        set_peft_model_state_dict(model, {**unflatten(theta, layout), **(head or {})})
     run = Gathered(theta=torch.zeros(count, layout.K), steps=torch.zeros(count, dtype=torch.int64), scores=[])
 
     def after_step(done: int) -> None:
@@ -151,10 +153,7 @@ def _train(
 
 
 def lora_schedule(finetune: Finetune, collect: Collect) -> Schedule:
-    """The LoRA's rate rises over the warm-up and stays; in the window it is `collect.lr`.
-
-    There it is constant, so that the window does not hold N copies of one checkpoint.
-    """
+    """The LoRA's rate rises over the warm-up and stays; in the window it is `collect.lr`: N different states."""
     window = (collect.lr or finetune.lr) / finetune.lr
     return lambda step: rise(step, finetune) if step < finetune.steps else window
 
@@ -195,15 +194,6 @@ def draw_lora(model: nn.Module, seed: int, factors: str = "both") -> None:
 def lora_state(model: nn.Module, layout: Layout) -> Tensor:
     """The LoRA matrices of a PEFT model as theta [K]."""
     return flatten({key.replace(".default.", "."): p for key, p in model.named_parameters()}, layout)
-
-
-@torch.no_grad()
-def _load(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put LoRA and head, by PEFT key, into a PEFT model."""
-    for name, parameter in model.named_parameters():
-        key = name.replace("modules_to_save.default.", "").replace(".default.", ".")
-        if "modules_to_save" in name or ".lora_" in name:
-            parameter.copy_(tensors[key])
 
 
 def trained_part(layout: Layout, factors: str) -> Tensor:

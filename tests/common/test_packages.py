@@ -178,14 +178,10 @@ def test_a_member_whose_path_leads_out_of_its_folder_is_refused(
     assert not (tmp_path / "owned").exists() and not Path("/tmp/condpdiff-owned").exists()
 
 
-@pytest.fixture(autouse=True)
-def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 def test_package_and_own_path_must_be_there_and_an_absolute_one_warns(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     message = message_of(package_file, "vaderSentimen", "a", "t.yaml: data.source")
     assert message.startswith("t.yaml: data.source: unknown package 'vaderSentimen' (did you mean 'vaderSentiment'?)")
     Path("a.csv").write_text("")
