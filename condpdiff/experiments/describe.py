@@ -25,8 +25,7 @@ CACHED = "cached"
 
 def describe(params: Params, tasks: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that `condpdiff describe` tells, as JSON-ready data.
-    Raises UserError: params.yaml asks for modules or layers that the base model does not have.
-    """
+    Raises UserError: params.yaml asks for modules or layers that the base model does not have."""
     needs = module("data", params.domain).needs
     return {
         "domain": params.domain,

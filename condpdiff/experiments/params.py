@@ -60,8 +60,7 @@ class Params(Section):
 
 def load_params(path: Path = PARAMS) -> tuple[Params, dict[str, Any]]:
     """Check params.yaml and the file of every task that it names.
-    Raises UserError: the first thing wrong, in one line.
-    """
+    Raises UserError: the first thing wrong, in one line."""
     return check_run(read_yaml(path), str(path))
 
 

@@ -70,8 +70,7 @@ def with_lora(
     model: PreTrainedModel, head: list[str], rank: int, alpha: float, asked: str | Sequence[str], outputs: int
 ) -> PeftModel:
     """The model with a LoRA; the head's modules travel under `modules_to_save`.
-    Raises UserError: a target is not the end of a linear module's name, or is that of another kind of module, too.
-    """
+    Raises UserError: a target is not the end of a linear module's name, or is that of another kind of module, too."""
     kind = model.config.model_type
     targets = target_modules(kind, asked)
     modules = {n: m for n, m in model.named_modules() if not any(part in head for part in n.split("."))}
@@ -122,8 +121,7 @@ def load_model(base: Path, num_outputs: int, seed: int = 0) -> tuple[PreTrainedM
 
 def head_of(model: PreTrainedModel, fresh: set[str]) -> list[str]:
     """Names, as PEFT takes them, of the modules all of whose weights are `fresh`: the largest ones.
-    Raises UserError: fresh weights lie in a module that has others, too.
-    """
+    Raises UserError: fresh weights lie in a module that has others, too."""
     found: list[str] = []
     for name, module in model.named_modules():
         own = {f"{name}.{key}" if name else key for key, _ in module.named_parameters()}
@@ -160,8 +158,7 @@ def peft_model(
     base: Path, num_outputs: int, seed: int, rank: int, alpha: float, asked: str | Sequence[str]
 ) -> PeftModel:
     """The base model with a LoRA and, where it has one, a head of fresh values, which depend on `seed` alone.
-    Raises UserError: a target matches no module, or one that can't be merged.
-    """
+    Raises UserError: a target matches no module, or one that can't be merged."""
     model, head = load_model(base, num_outputs, seed)
     return with_lora(model, head, rank, alpha, asked, num_outputs)
 
@@ -211,8 +208,7 @@ def empty_peft_model(config: dict[str, Any], rank: int, alpha: float, asked: str
 
 def row_losses(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
     """Of a causal language model each row's mean cross entropy in nats of its tokens after the first: [V, 1].
-    Args: inputs: input_ids and attention_mask [V, tokens], padded on the right.
-    """
+    Args: inputs: input_ids and attention_mask [V, tokens], padded on the right."""
     logits = model(**inputs).logits[:, :-1].float()  # [V, tokens - 1, vocabulary]
     ids, mask = inputs["input_ids"][:, 1:], inputs["attention_mask"][:, 1:]
     losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids, reduction="none")

@@ -3,14 +3,13 @@
 Every reader gives the columns as they stand in the file; `condpdiff.text.data` gives them their meaning.
 """
 
-import errno
 import sys
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from condpdiff.common.errors import UserError, nearest
+from condpdiff.common.errors import FULL, UserError, nearest
 from condpdiff.common.files import own_path
 from condpdiff.common.packages import package_file
 from condpdiff.common.splits import SPLITS
@@ -151,7 +150,7 @@ def _read_hub(source: HubSource, label: str | None, labels: list[str] | None, wh
                     print(f"warning: {place}, split {name}: classes by their order: {told}", file=sys.stderr)
             rows[split] = Rows(f"{place}, split {name}", frame, indices)
     except Exception as error:  # the hub's libraries raise dozens of kinds
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in FULL:
             raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         said = f"cannot be loaded with datasets.load_dataset ({reason}); set HF_HUB_OFFLINE=1 if the hub's cache has it"
