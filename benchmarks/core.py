@@ -24,9 +24,8 @@ from benchmarks.stages import machine, matmul_rate
 from condpdiff.autoencoder import models as autoencoder
 from condpdiff.autoencoder.settings import Autoencoder as Settings
 from condpdiff.autoencoder.train import Batches
-from condpdiff.common.axes import evenly_spaced
 from condpdiff.common.errors import run
-from condpdiff.common.matrices import RowFile, row_writer
+from condpdiff.common.matrices import RowFile, evenly_spaced, row_writer
 from condpdiff.common.settings import section
 from condpdiff.zoo.normalized import Statistics, denormalise
 

@@ -19,7 +19,7 @@ from condpdiff.common.settings import read_yaml
 from condpdiff.experiments.describe import MODELS
 from condpdiff.experiments.presets import load_preset
 from condpdiff.style.models import MAX_TOKENS, build_transformer, empty_peft_model
-from condpdiff.zoo.layout import layout_of
+from condpdiff.zoo.checkpoints import layout_of
 
 BF16 = 2  # bytes
 GPUS = {"A100 80GB": 312e12, "H100 SXM": 989e12}  # dense bf16 products a second, by data sheet

@@ -23,9 +23,8 @@ from benchmarks.counting import counted, passes, repeated, table
 from condpdiff.autoencoder import models as autoencoder
 from condpdiff.autoencoder.settings import Autoencoder as Settings
 from condpdiff.autoencoder.train import RESIDENT_BYTES
-from condpdiff.common.axes import CLOSED_FORM_ROWS
 from condpdiff.common.errors import run
-from condpdiff.common.matrices import FLOAT
+from condpdiff.common.matrices import CLOSED_FORM_ROWS, FLOAT
 from condpdiff.common.settings import read_yaml
 from condpdiff.diffusion.denoiser import Denoiser
 from condpdiff.experiments.params import Params
@@ -33,7 +32,7 @@ from condpdiff.experiments.presets import TABLE_1_RANKS, load_preset
 from condpdiff.generate.settings import DOSES
 from condpdiff.text.models import empty_peft_model
 from condpdiff.text.task import Task
-from condpdiff.zoo.layout import layout_of
+from condpdiff.zoo.checkpoints import layout_of
 from condpdiff.zoo.performance import rated
 
 PARTS = ("paper", "tasks", "adapters")

@@ -19,7 +19,7 @@ from benchmarks.counting import head, line
 from benchmarks.stages import ROOT, measure
 from condpdiff.common.errors import run
 from condpdiff.common.matrices import row_writer
-from condpdiff.zoo.layout import Entry, Layout
+from condpdiff.zoo.checkpoints import Entry, Layout
 
 STAGES = ("normalize", "train_ae", "encode_latents")
 

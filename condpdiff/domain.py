@@ -17,7 +17,7 @@ ENTRY_POINTS = {
     "conditions": ("inputs", "shown"),  # what the encoder takes of a task: texts, or stacks of pictures
     "encoder": ("load_encoder", "weights"),  # the condition's encoder, and how much each of its numbers counts
     "models": ("empty_peft_model", "check_tasks"),  # where the LoRA goes, and whether a base model can do all tasks
-    "finetune": ("finetune",),  # one task's zoo
+    "finetune": ("TextFinetuning",),  # of one task: a `zoo.collect.Finetuning`
     "score": ("Scorer", "Panel"),  # the base model of one task, into which LoRAs are merged to be scored
     "families.losses": ("Family",),  # the fine-tuning of a family's members: a `zoo.many.ManyFinetuning`
     "unseen.fresh": ("draws",),  # the tasks of the task loss: a `generate.task_loss.Draw`

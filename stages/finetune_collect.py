@@ -8,6 +8,7 @@ from condpdiff.common.hardware import shared
 from condpdiff.common.settings import section
 from condpdiff.common.stage import run
 from condpdiff.domain import module
+from condpdiff.zoo.collect import collect_zoo
 from condpdiff.zoo.many import collect_many
 from condpdiff.zoo.settings import Collect
 
@@ -19,7 +20,7 @@ def main() -> None:
     if task.zoo is not None:
         place(name, task, collect, base, out)
     elif task.members is None:
-        module("finetune").finetune(name, task, collect, data, base, out)
+        collect_zoo(module("finetune").TextFinetuning(name, task, collect, data, base), out)
     else:
         family = module("families.losses").Family(task, collect, data, base)
         collect_many(family, name, task.finetune, collect, out)

@@ -20,9 +20,8 @@ from condpdiff.common.settings import parse
 from condpdiff.common.task import SETTINGS
 from condpdiff.text.models import peft_model
 from condpdiff.text.task import Task
-from condpdiff.zoo.checkpoints import Zoo
-from condpdiff.zoo.collect import head_modules, head_state, task_type_of
-from condpdiff.zoo.layout import Entry, Layout, layout_of
+from condpdiff.zoo.checkpoints import Entry, Layout, Zoo, layout_of
+from condpdiff.zoo.collect import head_state, lora_config
 from condpdiff.zoo.settings import Collect
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -32,16 +31,9 @@ FILLERS = ["the", "film", "was", "a", "really", "very", "plot", "and"]
 VOCABULARY = SPECIAL + GOOD + BAD + FILLERS
 
 HIDDEN, LAYERS = 16, 2
-_SHARED = {
-    "vocab_size": len(VOCABULARY),
-    "hidden_size": HIDDEN,
-    "num_hidden_layers": LAYERS,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_position_embeddings": 66,
-    "type_vocab_size": 2,
-    "pad_token_id": 0,
-}
+_SMALL = {"vocab_size": len(VOCABULARY), "hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": 2}
+_SMALL |= {"intermediate_size": 32, "max_position_embeddings": 66, "pad_token_id": 0}
+_SHARED = _SMALL | {"type_vocab_size": 2}
 _OF_DEBERTA = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
 COUNTED_BERT = {  # one small layer, whose operations tests count by hand
     "model_type": "bert",
@@ -51,6 +43,33 @@ COUNTED_BERT = {  # one small layer, whose operations tests count by hand
     "num_attention_heads": 2,
     "vocab_size": 10,
 }
+_DECODER = {**_SMALL, "num_key_value_heads": 1, "bos_token_id": 2, "eos_token_id": 3}
+MODELS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "bert": (_SMALL, ["classifier"]),
+    "roberta": (_SMALL, ["classifier"]),
+    "deberta": (_SMALL | _OF_DEBERTA, ["pooler", "classifier"]),
+    "deberta-v2": (_SMALL | _OF_DEBERTA, ["pooler", "classifier"]),
+    "electra": (_SMALL | {"embedding_size": 16}, ["classifier"]),
+    "distilbert": (
+        {"vocab_size": len(VOCABULARY), "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32, "pad_token_id": 0},
+        ["pre_classifier", "classifier"],
+    ),
+    "albert": (_SMALL | {"embedding_size": 8}, ["classifier"]),
+    "mpnet": (_SMALL, ["classifier"]),
+    "xlnet": (
+        {"vocab_size": len(VOCABULARY), "d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 32, "pad_token_id": 0},
+        ["sequence_summary", "logits_proj"],
+    ),
+    "modernbert": (_SMALL | {"cls_token_id": 2, "sep_token_id": 3, "eos_token_id": 3, "bos_token_id": 2,
+                             "reference_compile": False}, ["head", "classifier"]),
+    "gpt2": (
+        {"vocab_size": len(VOCABULARY), "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 66, "eos_token_id": 3},
+        ["score"],
+    ),
+    "llama": (_DECODER, ["score"]),
+    "qwen2": (_DECODER, ["score"]),
+}  # fmt: skip
+CAUSAL = ("gpt2", "llama", "qwen2")
 
 
 def save_base(model_type: str, folder: Path) -> Path:
@@ -67,6 +86,10 @@ def save_model(model_type: str, config: dict[str, Any], folder: Path, auto: Any 
     model.save_pretrained(folder)
     save_tokenizer(folder)
     return folder
+
+
+def save_random(model_type: str, folder: Path, auto: Any = AutoModel) -> Path:
+    return save_model(model_type, MODELS[model_type][0], folder, auto)
 
 
 def save_tokenizer(folder: Path) -> None:
@@ -132,9 +155,7 @@ def make_zoo(base: Path, count: int = 6, num_outputs: int = 2) -> tuple[Zoo, Pef
     layout = layout_of(model)
     theta = 0.3 * torch.randn(count, layout.K, generator=generator)
     head = {key: torch.randn(value.shape, generator=generator) for key, value in head_state(model).items()}
-    placed = {"target_modules": sorted(model.peft_config["default"].target_modules)}
-    placed |= {"modules_to_save": head_modules(model), "task_type": task_type_of(model)}
-    config = {"rank": 2, "alpha": 4.0, "task": "films", "num_outputs": num_outputs, **placed}
+    config = lora_config(model, "films", make_collect()) | {"num_outputs": num_outputs}
     return Zoo(theta, layout, head, config), model
 
 

@@ -21,8 +21,7 @@ from condpdiff.common.task import grouped
 from condpdiff.domain import module
 from condpdiff.evaluate.arms import soup
 from condpdiff.zoo.adapters import card, write_adapter
-from condpdiff.zoo.checkpoints import load_zoo
-from condpdiff.zoo.layout import unflatten
+from condpdiff.zoo.checkpoints import load_zoo, unflatten
 from condpdiff.zoo.placed import PREFIX
 from condpdiff.zoo.settings import Normalize
 

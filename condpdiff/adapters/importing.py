@@ -6,6 +6,7 @@ What is imported is held against params.yaml: a checkpoint that the pipeline can
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,13 +15,12 @@ import torch
 from condpdiff.adapters.formats import Adapter, as_alpha, in_header, is_adapter, read_adapter
 from condpdiff.adapters.place import expected
 from condpdiff.common.errors import UserError
-from condpdiff.common.files import as_spelt, new_directory, read_json, read_tensors, write_json, write_tensors
+from condpdiff.common.files import as_spelt, new_directory, read_json, read_tensors, write_json
 from condpdiff.common.pretrained import SOURCE
 from condpdiff.common.task import INPUTS, Base, read_task, task_path
 from condpdiff.domain import module
 from condpdiff.experiments.params import load_params
-from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
-from condpdiff.zoo.layout import LAYOUT, Layout, flatten, unflatten
+from condpdiff.zoo.checkpoints import HEAD, LAYOUT, THETA, Layout, Zoo, flatten, save_zoo, unflatten
 
 BASE = Path("data/base")
 NAMES = "adapters.json"  # beside an imported zoo: what each of its checkpoints was called
@@ -37,10 +37,8 @@ class Found(NamedTuple):
 
 def import_zoo(source: Path, name: str, skip_odd: bool, say: Callable[[str], None]) -> None:
     """Write `inputs/<name>/` from a source (`checkpoints`), and say what else is to do; replaces an earlier import.
-
     With `skip_odd` adapters that don't fit are left out, and named. A UserError, and nothing written: there is no such
-    task, or an adapter can't be read or does not fit.
-    """
+    task, or an adapter can't be read or does not fit."""
     params, tasks = load_params()
     task = tasks[name] if name in tasks else read_task(name, module("task", params.domain).Task)
     if task.members is not None and (skip_odd or params.domain == "text"):
@@ -75,11 +73,9 @@ def import_zoo(source: Path, name: str, skip_odd: bool, say: Callable[[str], Non
     if apart := max((float((rows - rows[0]).abs().max()) for rows in heads.values()), default=0.0):
         say(f"the adapters' heads differ, by up to {apart:.2g}: their mean is the head of every checkpoint")
     with new_directory(out := INPUTS / name) as folder:
-        write_tensors(folder / THETA, {"theta": theta, "steps": steps}, want.config)
         # The mean of many equal numbers may be another one.
         means = {key: rows[0] if (rows == rows[0]).all() else rows.mean(0) for key, rows in heads.items()}
-        write_tensors(folder / HEAD, means)
-        want.layout.save(folder)
+        save_zoo(folder, replace(want, theta=theta, head=means), steps=steps)
         write_json(folder / NAMES, [{"id": each.name, "description": each.description} for each in found])
     n, n_max = theta.shape[-2], params.collect.max_checkpoints
     say(f"{out}: {len(found)} checkpoints of {want.layout.K:,} weights, {found[0].name} to {found[-1].name}")

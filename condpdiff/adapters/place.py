@@ -3,6 +3,7 @@
 The folder inputs/NAME holds a zoo as data/zoo/<task> does, without curves: nobody saw the training.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,12 @@ import pandas as pd
 import torch
 
 from condpdiff.common.errors import UserError
-from condpdiff.common.files import new_directory, read_config, read_json, read_tensors, write_tensors
+from condpdiff.common.files import new_directory, read_config, read_json, read_tensors
 from condpdiff.common.hardware import rank
 from condpdiff.common.task import TASKS, Task
 from condpdiff.domain import module
-from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
-from condpdiff.zoo.collect import head_modules, head_state, task_type_of
-from condpdiff.zoo.layout import LAYOUT, Layout, check_length, layout_of
+from condpdiff.zoo.checkpoints import HEAD, LAYOUT, THETA, Layout, Zoo, check_length, layout_of, save_zoo
+from condpdiff.zoo.collect import head_state, lora_config
 from condpdiff.zoo.settings import Collect
 
 
@@ -31,9 +31,7 @@ def expected(name: str, task: Task, collect: Collect, base: Path) -> Zoo:
     about = {key: value for key, value in model.items() if key not in ("id2label", "label2id")}
     about |= {} if outputs is None else {"num_labels": outputs}
     placed = module("models").empty_peft_model(about, collect.rank, collect.alpha, collect.target_modules)
-    config = {"rank": collect.rank, "alpha": collect.alpha, "task": name, "modules_to_save": head_modules(placed)}
-    config["target_modules"] = sorted(placed.peft_config["default"].target_modules)
-    config["task_type"] = task_type_of(placed)
+    config = lora_config(placed, name, collect)
     config |= {"factors": collect.factors} if outputs is None else {"num_outputs": outputs}
     layout = layout_of(placed)
     return Zoo(torch.empty(0, layout.K), layout, head_state(placed), config)
@@ -65,9 +63,7 @@ def place(name: str, task: Task, collect: Collect, base: Path, out: Path) -> Non
             where = f"{TASKS / name}.yaml: zoo: {source}"
             raise UserError(f"{where}: {key}: {differ} (params.yaml: collect, base); run `condpdiff import` again")
     with new_directory(out) as folder:
-        write_tensors(folder / THETA, {"theta": zoo.theta, "steps": steps}, want.config)
-        write_tensors(folder / HEAD, zoo.head)
-        zoo.layout.save(folder)
+        save_zoo(folder, replace(zoo, config=want.config), steps=steps)
         for curve, y in (("loss", "loss"), ("validation", "score")):
             pd.DataFrame(columns=["task", "step", y]).to_csv(folder / f"{curve}.csv", index=False)
     print(f"{name}: the last {n} of {count} checkpoints of {source}, in place of fine-tuning", flush=True)

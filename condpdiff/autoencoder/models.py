@@ -15,9 +15,17 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from condpdiff.autoencoder.settings import Autoencoder as Settings
-from condpdiff.common.axes import CLOSED_FORM_ROWS, column_groups, evenly_spaced, gram_of, leading, principal_axes
 from condpdiff.common.files import read_config, read_tensors, write_tensors
-from condpdiff.common.matrices import Rows, as_rows
+from condpdiff.common.matrices import (
+    CLOSED_FORM_ROWS,
+    Rows,
+    as_rows,
+    column_groups,
+    evenly_spaced,
+    gram_of,
+    leading,
+    principal_axes,
+)
 
 FILE, SCALE = "autoencoder.safetensors", "scale.safetensors"
 

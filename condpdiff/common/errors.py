@@ -17,7 +17,7 @@ EXTRAS = {
     ),
     "style": ("cleanfid", "onnxruntime"),
 }
-UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
+FULL, UNWRITABLE = (errno.ENOSPC, errno.EDQUOT), (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class UserError(Exception):
@@ -39,13 +39,10 @@ def first_line(error: Exception) -> str:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a stage's `main`; a `UserError`, a full disk or a missing extra ends it with one line and status 1.
-
-    Of several processes that share a stage, the first alone prints it: all of them meet the same error.
-    """
+    """Run a stage's `main`; a `UserError`, a full disk or a missing extra ends it with one line and status 1."""
     try:
         main()
-    except UserError as error:
+    except UserError as error:  # of several processes that share a stage, all meet it, and the first tells it
         sys.exit(1 if os.environ.get("RANK", "0") != "0" else f"error: {error}")
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
@@ -56,16 +53,11 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         sys.exit("error: stopped by Ctrl-C")
     except Exception as error:
-        if _disk_is_full(error):
+        # Some libraries have a full disk in the text alone, some (torch.save) nowhere.
+        told = getattr(error, "errno", None) in FULL or os.strerror(errno.ENOSPC) in str(error)
+        if told or shutil.disk_usage(Path.cwd()).free < 2**20:
             where = getattr(error, "filename", None) or Path.cwd()
             sys.exit(f"error: {where}: the disk is full; free some space and run again")
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
             sys.exit(f"error: {error.filename or Path.cwd()}: {error.strerror}; mend its rights and run again")
         raise
-
-
-def _disk_is_full(error: Exception) -> bool:
-    """Whether a full disk is behind an error: some libraries have it in the text alone, some (torch.save) nowhere."""
-    numbers = (errno.ENOSPC, errno.EDQUOT)
-    told = getattr(error, "errno", None) in numbers or os.strerror(errno.ENOSPC) in str(error)
-    return told or shutil.disk_usage(Path.cwd()).free < 2**20

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,19 @@ def as_spelt(path: Path) -> Path:
     folder, wanted = as_spelt(path.parent), unicodedata.normalize("NFC", path.name)
     names = (found.name for found in folder.iterdir()) if folder.is_dir() else ()
     return folder / next((name for name in names if unicodedata.normalize("NFC", name) == wanted), path.name)
+
+
+def own_path(name: str, place: str, folder: bool = False) -> Path:
+    """A file or folder of the user's; an absolute path is a warning. Errors begin with `place`, its file and key.
+    Raises UserError: it is not there."""
+    path = as_spelt(Path(name))
+    if not (path.is_dir() if folder else path.is_file()):
+        kind = "folder" if folder else "file"
+        raise UserError(f"{place}: no such {kind} {name!r} (a relative path starts at the root of the repository)")
+    if path.is_absolute():
+        message = "an absolute path: other machines may lack it; a path in the repository is safer"
+        print(f"warning: {place}: {name} is {message}", file=sys.stderr)
+    return path
 
 
 def digest(path: Path, kind: str) -> str:
@@ -92,12 +106,10 @@ def read_json(path: Path) -> Any:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Any], config: Any = None) -> None:
-    """Write a safetensors file; `config` travels inside it, as JSON under the metadata key `config`.
-
-    One metadata key only: safetensors keeps metadata in a hash map, whose order is random.
-    """
+    """Write a safetensors file; `config` travels inside it, as JSON under the metadata key `config`."""
     from safetensors.torch import save_file
 
+    # One key only: safetensors keeps metadata in a hash map, whose order is random.
     metadata = None if config is None else {"config": json.dumps(config, sort_keys=True)}
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path, metadata=metadata)
     path.chmod(0o644)  # safetensors creates files that the owner alone can read

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,7 +23,6 @@ from condpdiff.common.errors import UserError
 
 DEVICE, PROCESSES, COMPILE = "CONDPDIFF_DEVICE", "CONDPDIFF_PROCESSES", "CONDPDIFF_COMPILE"
 TOGETHER = "CONDPDIFF_TOGETHER"
-M = TypeVar("M", bound=nn.Module)
 
 
 def device() -> str:
@@ -66,14 +65,14 @@ def share(batch_size: int) -> int:
     return batch_size // n
 
 
-def compiled(model: M) -> M:
+def compiled(model: nn.Module) -> Any:
     """The model through `torch.compile` if asked for; what can't be compiled runs eagerly."""
     if os.environ.get(COMPILE) != "1":
         return model
     import torch._dynamo
 
     torch._dynamo.config.suppress_errors = True
-    return torch.compile(model)  # type: ignore[return-value]
+    return torch.compile(model)
 
 
 def shared(main: Callable[[], None]) -> Callable[[], None]:

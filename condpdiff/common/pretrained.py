@@ -17,11 +17,8 @@ SOURCE = "source.json"
 
 def load_pretrained(source: str, name: str, key: str, shown: str, locally: str) -> tuple[Any, Any]:
     """An encoder (float32, in evaluation mode) and its tokenizer; a UserError if it can't be had or holds no model.
-
-    Args:
-        source: `package` (of packages.py), `hub` or `local`: what kind of name it is.
-        key, shown, locally: for errors, the file and key that name the model, what it is called there, and how to give
-            it without the hub.
+    Args: source: `package` (of packages.py), `hub` or `local`; for errors `key` (the file's and its own name), `shown`
+        (what the model is called there) and `locally` (how to give it without the hub).
     """
     from safetensors import SafetensorError
 

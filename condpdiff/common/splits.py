@@ -35,7 +35,6 @@ def subsample(frames: Mapping[str, pd.DataFrame], limits: Data, keys: Keys, name
 
 def hold_out(train: pd.DataFrame, limits: Data, keys: Keys, place: str) -> dict[str, pd.DataFrame]:
     """`train`, read from `place`, without `limits.held_out` of its rows, and these as `held_out`, in random order.
-
     A larger number keeps the first of a smaller one. A row that stands twice is not trained on either.
     Raises UserError: that would be more than half of them.
     """

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from condpdiff.common.errors import UserError
-from condpdiff.common.form import Form
+from condpdiff.common.task import Form
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".data", ".label")

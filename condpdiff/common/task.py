@@ -1,10 +1,9 @@
 """Tasks: their files `configs/tasks/<task>.yaml`, what check-params makes of them, and what every domain's task has.
 
 A *family* is one file, `configs/families/<family>.yaml`, that stands for many tasks, its members. A stage that runs
-once a task runs once for all of a family's. Member q is called `<family>/<q>`.
-
-check-params writes each section of a task's file to `data/settings/<task>/<section>.json`. Later stages depend on the
-sections that they read, so a changed description refits nothing.
+once a task runs once for all of a family's. Member q is called `<family>/<q>`. check-params writes each section of a
+task's file to `data/settings/<task>/<section>.json`. Later stages depend on the sections that they read, so a changed
+description refits nothing.
 """
 
 import hashlib
@@ -14,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from condpdiff.common.errors import UserError, nearest
 from condpdiff.common.files import as_spelt, digest, read_json, write_json
@@ -91,10 +90,8 @@ def read_task(name: str, model: type[T]) -> T:
 
 def save_sections(folder: Path, name: str) -> None:
     """Write every section of a task's file to `folder/<section>.json`; a UserError if the zoo's folder is not there.
-
     The user's own files have a hash there, so that other content reruns what reads them: rows and pictures in
-    data.json, a zoo in finetune.json. `load_sections` is the inverse.
-    """
+    data.json, a zoo in finetune.json."""
     sections = {"members": None, **read_yaml(task_path(name))}
     if (zoo := sections.pop("zoo", None)) is not None:
         if Path(zoo).parent != INPUTS or not any(Path(zoo).glob("*")):
@@ -168,3 +165,32 @@ class Base(Section):
     source: Literal["package", "trained", "hub", "local"]
     name: str  # of the package, the file of configs/models/ that says what is trained, the hub's id, or the directory
     inception: str | None = None  # network of the metric `fid`: `download` (clean-fid's address), or a path (style)
+
+
+class Form(Section):
+    """How a file of rows is to be read (condpdiff/common/tables.py); what is null, its suffix says."""
+
+    header: list[str] | None = None  # column names, where no line of the file has them (as CoLA's)
+    separator: str | None = None
+    """One character between two columns; a space separates as many as `header` names, and the last has the rest."""
+    quoting: Literal["minimal", "none"] | None = None
+    """minimal: a text in double quotes may hold separators and line ends; none: a quote is a character."""
+    escape: str | None = None
+    """Character before one that is meant as it is: a backslash, where a quote in a text is written so."""
+    encoding: str | None = None  # name of a Python codec; null: UTF-8, or what a byte order mark says
+
+    @field_validator("separator", "escape")
+    @classmethod
+    def _is_a_character(cls, value: str | None) -> str | None:
+        if value is not None and (len(value) != 1 or value in '"\r\n'):
+            raise ValueError('one character (a tab is "\\t" in double quotes)')
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, value: str | None) -> str | None:
+        try:
+            "a".encode(value or "utf-8")
+        except LookupError:
+            raise ValueError("a name that Python knows, such as utf-8, utf-16, cp1252, latin-1") from None
+        return value

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from condpdiff.common.axes import principal_axes
 from condpdiff.common.files import read_tensors
+from condpdiff.common.matrices import principal_axes
 from condpdiff.diffusion.settings import Condition
 
 FILE, PROJECTION, SHOWN = "conditions.safetensors", "projection.safetensors", "shown.json"

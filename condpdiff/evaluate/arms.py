@@ -10,8 +10,8 @@ import torch
 from torch import Generator, Tensor
 
 from condpdiff.autoencoder.models import Autoencoder, decode_all, encode_all
-from condpdiff.common.axes import evenly_spaced, principal_axes
 from condpdiff.common.files import write_json, write_tensors
+from condpdiff.common.matrices import evenly_spaced, principal_axes
 from condpdiff.evaluate.settings import Eval
 from condpdiff.zoo.normalized import Frame, normalise
 

@@ -25,8 +25,7 @@ from condpdiff.evaluate.arms import (
     write_trajectories,
 )
 from condpdiff.evaluate.settings import Eval
-from condpdiff.zoo.checkpoints import Zoo, load_zoo
-from condpdiff.zoo.layout import digest
+from condpdiff.zoo.checkpoints import Zoo, digest, load_zoo
 from condpdiff.zoo.normalized import load_frame
 from condpdiff.zoo.performance import loss_rows, select_rows
 from condpdiff.zoo.settings import Performance

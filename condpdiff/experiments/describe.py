@@ -25,8 +25,7 @@ CACHED = "cached"
 
 def describe(params: Params, tasks: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that `condpdiff describe` tells, as JSON-ready data.
-    Raises UserError: params.yaml asks for modules or layers that the base model does not have.
-    """
+    Raises UserError: params.yaml asks for modules or layers that the base model does not have."""
     needs = module("data", params.domain).needs
     return {
         "domain": params.domain,
@@ -49,7 +48,7 @@ def describe(params: Params, tasks: Mapping[str, Any]) -> dict[str, Any]:
 
 def lora(params: Params) -> dict[str, Any]:
     """Where the LoRA goes, and how many weights it has: in all, and generated; None where the model is not known."""
-    from condpdiff.zoo.layout import layout_of  # torch takes seconds
+    from condpdiff.zoo.checkpoints import layout_of  # torch takes seconds
 
     collect, layers = params.collect, params.normalize.layers
     told = collect.model_dump(include={"rank", "alpha", "target_modules"}) | {"K": None, "K_generated": None}

@@ -60,8 +60,7 @@ class Params(Section):
 
 def load_params(path: Path = PARAMS) -> tuple[Params, dict[str, Any]]:
     """Check params.yaml and the file of every task that it names.
-    Raises UserError: the first thing wrong, in one line.
-    """
+    Raises UserError: the first thing wrong, in one line."""
     return check_run(read_yaml(path), str(path))
 
 
@@ -100,10 +99,8 @@ def _check_families(params: Section, members: Mapping[str, Members | None]) -> N
 
 
 def fingerprint(params: Params, tasks: Mapping[str, Task]) -> str:
-    """Settings as a word: equal for equal settings of a run and its tasks, whatever way they were written.
-
-    12 digits of base 16 out of SHA-256, for which the letters a to p stand: `dvc exp show` takes 12345e67 for a number.
-    """
+    """Settings as a word of 12 letters: equal for equal settings of a run and its tasks, however they are written."""
+    # The digits of SHA-256 are the letters a to p: `dvc exp show` takes 12345e67 for a number.
     files = {name: task.model_dump(mode="json") for name, task in tasks.items()}
     text = json.dumps([params.model_dump(mode="json"), files], sort_keys=True)
     return "".join(chr(ord("a") + int(digit, 16)) for digit in hashlib.sha256(text.encode()).hexdigest()[:12])

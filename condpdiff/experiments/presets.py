@@ -77,8 +77,7 @@ def first_line(path: Path) -> str:
 
 def load_preset(name: str) -> Preset:
     """Read a preset and check the whole run that it makes, with the files of its tasks.
-    Raises UserError: no such preset (names the nearest one), or the first thing wrong in its file.
-    """
+    Raises UserError: no such preset (names the nearest one), or the first thing wrong in its file."""
     stem, rank = _split(name)
     path, default = CONFIGS / f"{stem}.yaml", CONFIGS / f"{DEFAULT}.yaml"
     if not path.is_file():
@@ -94,8 +93,7 @@ def load_preset(name: str) -> Preset:
 
 def with_keys(preset: Preset, keys: Mapping[str, Any], where: str) -> Preset:
     """A preset with other values of some keys, of params.yaml or `configs/tasks/NAME.yaml:key`; checked as a whole.
-    Raises UserError: no such key, task or value; `where` names them.
-    """
+    Raises UserError: no such key, task or value; `where` names them."""
     of_tasks = {key: value for key, value in keys.items() if ":" in key}
     values = preset.values | {key: value for key, value in keys.items() if ":" not in key}
     params, tasks = check_run(_nested(values), where, preset.tasks)
@@ -123,8 +121,7 @@ def changes(preset: Preset, path: Path = PARAMS) -> list[Change]:
 
 def apply(preset: Preset, path: Path = PARAMS) -> list[Change]:
     """Rewrite params.yaml to hold `preset`: whole or not at all.
-    Raises UserError: params.yaml is absent, or holds a key that no section has.
-    """
+    Raises UserError: params.yaml is absent, or holds a key that no section has."""
     done, data = changes(preset, path), _load(path)
     for change in done:
         _set(data, change, path)

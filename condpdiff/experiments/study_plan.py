@@ -95,8 +95,7 @@ def about(name: str) -> str:
 
 def load_study(name: str, size: str = "embedded") -> Study:
     """Read a study's file and check the settings of all its rows at one size.
-    Raises UserError: no such study (names the nearest one), or the first thing wrong, with its file, row and key.
-    """
+    Raises UserError: no such study (names the nearest one), or the first thing wrong, with its file, row and key."""
     if name not in (known := study_names()):
         raise UserError(f"unknown study {name!r}{nearest(name, known)}; allowed: {', '.join(known)}")
     path = STUDIES / f"{name}.yaml"

@@ -13,8 +13,7 @@ from condpdiff.common.errors import UserError, first_line
 from condpdiff.common.files import as_spelt, read_json, read_tensors
 from condpdiff.common.hardware import device
 from condpdiff.common.tables import read_table
-from condpdiff.text.models import load_model, load_tokenizer
-from condpdiff.text.rows import Batches
+from condpdiff.text.models import Batches, load_model, load_tokenizer
 from condpdiff.zoo.adapters import LABELS
 
 LONGEST, BATCH = 512, 4096  # tokens of a text, which is cut there; padded tokens a forward pass
@@ -90,8 +89,7 @@ def apply(adapter: Path, rows: pd.DataFrame, base: Path | None = None) -> pd.Dat
     if wrong := sorted(tensors.keys() ^ get_peft_model_state_dict(loaded).keys()):
         raise UserError(f"{adapter}: does not fit the base model {name!r}: {wrong[0]!r} is in one of them alone")
     batches = Batches(rows, tokenizer, min(LONGEST, tokenizer.model_max_length), BATCH)
-    moved = ({key: tensor.to(device()) for key, tensor in inputs.items()} for inputs in batches.inputs)
-    logits = batches.in_split_order([loaded(**inputs).logits for inputs in moved])
+    logits = batches.outputs(loaded)
     if count == 1:
         return pd.DataFrame({"value": logits[:, 0]})
     return pd.DataFrame(torch.from_numpy(logits).softmax(1).numpy(), columns=pd.Index(labels))

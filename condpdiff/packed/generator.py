@@ -25,8 +25,7 @@ from condpdiff.diffusion.settings import UNDESCRIBED, Condition
 from condpdiff.domain import module
 from condpdiff.generate.settings import Sample
 from condpdiff.zoo.adapters import card, write_adapter
-from condpdiff.zoo.checkpoints import HEAD
-from condpdiff.zoo.layout import Layout, unflatten
+from condpdiff.zoo.checkpoints import HEAD, Layout, unflatten
 from condpdiff.zoo.normalized import load_frame
 from condpdiff.zoo.settings import SHARED, Collect, Normalize
 

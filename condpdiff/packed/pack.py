@@ -18,8 +18,7 @@ from condpdiff.diffusion.settings import Condition
 from condpdiff.domain import module
 from condpdiff.generate.settings import Sample
 from condpdiff.packed.generator import BASE, CHECKPOINTS, CONFIG, BaseModel, Config, Known, LoraSettings
-from condpdiff.zoo.checkpoints import HEAD, THETA, open_zoo
-from condpdiff.zoo.layout import LAYOUT
+from condpdiff.zoo.checkpoints import HEAD, LAYOUT, THETA, open_zoo
 from condpdiff.zoo.normalized import STATISTICS
 from condpdiff.zoo.settings import Collect, Normalize
 

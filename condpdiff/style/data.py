@@ -14,8 +14,7 @@ from tqdm import tqdm
 
 from condpdiff.common import packages
 from condpdiff.common.errors import UserError, nearest
-from condpdiff.common.files import as_spelt
-from condpdiff.common.sources import own_path
+from condpdiff.common.files import as_spelt, own_path
 from condpdiff.common.splits import save_splits
 from condpdiff.common.tables import is_missing, read_table, shown
 from condpdiff.common.task import FAMILIES, Data

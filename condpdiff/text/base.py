@@ -9,8 +9,7 @@ from condpdiff.common.task import Base
 
 def prepare_base(base: Base, out: Path) -> None:
     """Write weights (float32), config and tokenizer of the base model to `out`.
-    Raises UserError: the package, directory or hub id can't be had or holds no model; says how to give it locally.
-    """
+    Raises UserError: the package, directory or hub id can't be had or holds no model; says how to give it locally."""
     locally = "download it on a machine that reaches the hub and set base: {source: local, name: DIRECTORY}"
     shown = f"base model {base.name!r} ({base.source})"
     model, tokenizer = load_pretrained(base.source, base.name, "params.yaml: base.name", shown, locally)

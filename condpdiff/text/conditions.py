@@ -57,11 +57,8 @@ def shown(text: str) -> str:
 
 
 def two_shots(task: Task, train: pd.DataFrame) -> list[str]:
-    """Two labelled examples a text: fixed by the task file, or drawn from the training rows.
-
-    A draw takes two different classes, or a rating from the lower and one from the upper half, so that it shows
-    what the labels mean.
-    """
+    """Two labelled examples a text: fixed by the task file, or drawn from the training rows, of two different classes
+    or of the lower and the upper half of ratings, so that they show what the labels mean."""
     few_shot = task.condition.few_shot
     if few_shot.examples:
         return ["\n".join(example_line(text, label) for text, label in few_shot.examples)]

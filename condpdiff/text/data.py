@@ -46,12 +46,9 @@ def needs(task: Task) -> list[tuple[str, str]]:
 
 def prepare(data: TaskData, name: str, limits: Data) -> dict[str, pd.DataFrame]:
     """Read, clean, label and subsample the rows of a task; the same input gives the same rows in the same order.
-
-    Returns:
-        `train`, `held_out` (training rows set aside, in random order) and `validation`, each with columns
-        `text` (str), `text_pair` (str, "" when the task has none) and `label` (float64: the class index, or the
-        regression target).
-    Raises UserError: the source or its content is wrong; names the file or key, what was found, what is allowed.
+    Returns: `train`, `held_out` (training rows set aside, in random order) and `validation`, each with columns `text`,
+        `text_pair` ("" when the task has none) and `label` (float64: the class index, or the regression target).
+    Raises UserError: the source or its content is wrong.
     """
     where = f"{TASKS / name}.yaml"
     rows = read_source(data, where)
@@ -76,10 +73,8 @@ def prepare(data: TaskData, name: str, limits: Data) -> dict[str, pd.DataFrame]:
 
 
 def read_labelled(path: Path, data: TaskData) -> pd.DataFrame:
-    """The user's own rows of a task: a file with columns text, label and, of a task of pairs, text_pair.
-    Returns: Columns `text`, `text_pair` and `label`, as `prepare` gives them.
-    Raises UserError: the file can't be read, or its rows are not the task's.
-    """
+    """The user's own rows of a task, as `prepare` gives them, out of a file with columns text, label and, of a task of
+    pairs, text_pair; a UserError if it can't be read, or its rows are not the task's."""
     where, path = str(path), as_spelt(path)
     if not path.is_file():
         raise UserError(f"{where}: no such file")

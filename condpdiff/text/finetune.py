@@ -14,20 +14,12 @@ from torch import Tensor
 from condpdiff.common.files import read_rows
 from condpdiff.common.hardware import device, rank, share
 from condpdiff.text.metrics import constant_prediction, score
-from condpdiff.text.models import load_tokenizer, peft_model, row_losses
-from condpdiff.text.rows import Batches, length_grouped_order, tokenize
+from condpdiff.text.models import Batches, length_grouped_order, load_tokenizer, peft_model, row_losses, tokenize
 from condpdiff.text.task import Task
-from condpdiff.zoo.collect import BatchLoss, Finetuning, collect_zoo
+from condpdiff.zoo.collect import BatchLoss, Finetuning
 from condpdiff.zoo.settings import Collect
 
 VALIDATION_TOKENS = 512  # padded tokens of a batch of validation rows
-
-
-def finetune(name: str, task: Task, collect: Collect, data: Path, base: Path, out: Path) -> None:
-    """Fine-tune on one task and write its zoo folder.
-    Raises UserError: the data can't be read; the model has no such target modules; the processes can't share a batch.
-    """
-    collect_zoo(TextFinetuning(name, task, collect, data, base), out)
 
 
 class LabelLoss(BatchLoss):
@@ -53,6 +45,7 @@ class TextFinetuning(Finetuning):
     """Rows of one task, tokenised once; a batch holds rows of similar length."""
 
     def __init__(self, name: str, task: Task, collect: Collect, data: Path, base: Path) -> None:
+        """A UserError if the data can't be read, or the processes can't share a batch."""
         super().__init__(name, task.finetune, collect)
         self.task, self.base, self.head_lr = task, base, task.finetune.head_lr
         self.config = {"num_outputs": task.data.num_outputs}
@@ -86,10 +79,8 @@ class TextFinetuning(Finetuning):
     def score(self, model: PeftModel) -> float:
         """The task's first metric, in percent."""
         model.eval()
-        batches = ({k: v.to(device()) for k, v in inputs.items()} for inputs in self.validation.inputs)
         kind = self.task.data.kind
-        found = [row_losses(model, inputs) if kind == "language" else model(**inputs).logits for inputs in batches]
-        outputs = self.validation.in_split_order(found)  # [V, classes or 1]
+        outputs = self.validation.outputs(model, kind == "language")
         model.train()
         return self._metric(outputs.argmax(-1) if kind == "classification" else outputs[:, 0])
 
@@ -102,6 +93,5 @@ class TextFinetuning(Finetuning):
         return said, None if last > floor else "a constant"
 
     def _metric(self, predictions: np.ndarray) -> float:
-        return score(predictions, self.labels["validation"], self.task.metrics, self.task.data.f1_classes)[
-            self.task.metrics[0]
-        ]
+        name, labels = self.task.metrics[0], self.labels["validation"]
+        return score(predictions, labels, [name], self.task.data.f1_classes)[name]

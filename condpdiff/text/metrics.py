@@ -9,8 +9,7 @@ def score(
     predictions: np.ndarray, references: np.ndarray, names: Sequence[str], f1_classes: Sequence[int] = (1,)
 ) -> dict[str, float]:
     """Metrics of one set of predictions [V] against references [V], in percent.
-    Args: f1_classes: the classes whose F1 are averaged, whatever is predicted: candidates are compared by it.
-    """
+    Args: f1_classes: the classes whose F1 are averaged, whatever is predicted: candidates are compared by it."""
     return {name: 100.0 * float(_metric(name, predictions, references, f1_classes)) for name in names}
 
 

@@ -1,10 +1,12 @@
-"""What the text domain knows of each model family: where the LoRA goes and what the head is."""
+"""What the text domain knows of each model family: where the LoRA goes, what the head is; rows as batches of tokens."""
 
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import Tensor
@@ -15,10 +17,12 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 from transformers.utils import logging
 
 from condpdiff.common.errors import UserError, first_line
+from condpdiff.common.hardware import device
 from condpdiff.zoo.placed import LINEAR
 
 # PEFT still reads an attribute that transformers renamed; nothing that a user can mend.
@@ -66,8 +70,7 @@ def with_lora(
     model: PreTrainedModel, head: list[str], rank: int, alpha: float, asked: str | Sequence[str], outputs: int
 ) -> PeftModel:
     """The model with a LoRA; the head's modules travel under `modules_to_save`.
-    Raises UserError: a target is not the end of a linear module's name, or is that of another kind of module, too.
-    """
+    Raises UserError: a target is not the end of a linear module's name, or is that of another kind of module, too."""
     kind = model.config.model_type
     targets = target_modules(kind, asked)
     modules = {n: m for n, m in model.named_modules() if not any(part in head for part in n.split("."))}
@@ -93,9 +96,8 @@ def with_lora(
 
 def load_model(base: Path, num_outputs: int, seed: int = 0) -> tuple[PreTrainedModel, list[str]]:
     """The base model with a fresh head of so many outputs, or as the causal language model that it is (0).
-
-    The head's initial weights depend on `seed` alone.
-    Returns: The model, and the names of the modules that are its head: all that the pre-trained weights did not hold.
+    Returns: The model, and the names of the modules that are its head: all that the pre-trained weights did not hold,
+        drawn from `seed` alone.
     Raises UserError: the base is no language model, or is one of another kind of task.
     """
     torch.manual_seed(seed)
@@ -119,8 +121,7 @@ def load_model(base: Path, num_outputs: int, seed: int = 0) -> tuple[PreTrainedM
 
 def head_of(model: PreTrainedModel, fresh: set[str]) -> list[str]:
     """Names, as PEFT takes them, of the modules all of whose weights are `fresh`: the largest ones.
-    Raises UserError: fresh weights lie in a module that has others, too.
-    """
+    Raises UserError: fresh weights lie in a module that has others, too."""
     found: list[str] = []
     for name, module in model.named_modules():
         own = {f"{name}.{key}" if name else key for key, _ in module.named_parameters()}
@@ -144,13 +145,11 @@ def _short(name: str, model: PreTrainedModel) -> str:
 
 
 def load_tokenizer(base: Path) -> Any:
-    """The base's tokenizer; where it has no token to pad with, it pads with the one that ends a text.
-
-    XLNet's head reads the last token, so it pads on the left.
-    """
+    """The base's tokenizer; where it has no token to pad with, it pads with the one that ends a text."""
     tokenizer = AutoTokenizer.from_pretrained(base)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    # XLNet's head reads the last token.
     tokenizer.padding_side = "left" if AutoConfig.from_pretrained(base).model_type == "xlnet" else "right"
     return tokenizer
 
@@ -159,18 +158,14 @@ def peft_model(
     base: Path, num_outputs: int, seed: int, rank: int, alpha: float, asked: str | Sequence[str]
 ) -> PeftModel:
     """The base model with a LoRA and, where it has one, a head of fresh values, which depend on `seed` alone.
-    Raises UserError: a target matches no module, or one that can't be merged.
-    """
+    Raises UserError: a target matches no module, or one that can't be merged."""
     model, head = load_model(base, num_outputs, seed)
     return with_lora(model, head, rank, alpha, asked, num_outputs)
 
 
 def check_tasks(base: Path, tasks: Mapping[str, Any], rank: int, asked: str | Sequence[str]) -> None:
-    """Raise a UserError unless every task (`text.task.Task`) can be fine-tuned from this base model, before any is.
-
-    A base model must have a place for the LoRA and for each task's head, a position for each token of
-    `finetune.max_length`, and a token to pad with.
-    """
+    """Raise a UserError unless every task (`text.task.Task`) can be fine-tuned from this base model, before any is:
+    a place for the LoRA and each task's head, a position for each token of `max_length`, a token to pad with."""
     if load_tokenizer(base).pad_token is None:
         raise UserError("params.yaml: base.name: its tokenizer has no token to pad with, nor one that ends a text")
     single = {name: task for name, task in tasks.items() if task.members is None}  # a family's head is its own
@@ -213,9 +208,57 @@ def empty_peft_model(config: dict[str, Any], rank: int, alpha: float, asked: str
 
 def row_losses(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
     """Of a causal language model each row's mean cross entropy in nats of its tokens after the first: [V, 1].
-    Args: inputs: input_ids and attention_mask [V, tokens], padded on the right.
-    """
+    Args: inputs: input_ids and attention_mask [V, tokens], padded on the right."""
     logits = model(**inputs).logits[:, :-1].float()  # [V, tokens - 1, vocabulary]
     ids, mask = inputs["input_ids"][:, 1:], inputs["attention_mask"][:, 1:]
     losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids, reduction="none")
     return ((losses * mask).sum(1) / mask.sum(1).clamp_min(1))[:, None]
+
+
+def tokenize(rows: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list[list[int]]]:
+    """Token ids of every row, cut to `max_length`, not padded."""
+    pair = rows["text_pair"].tolist() if rows["text_pair"].str.len().any() else None
+    return dict(tokenizer(rows["text"].tolist(), pair, truncation=True, max_length=max_length))
+
+
+class Batches:
+    """Rows tokenised once, sorted by length and cut into batches of at most `tokens` padded tokens."""
+
+    def __init__(self, rows: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length: int, tokens: int) -> None:
+        encoded = tokenize(rows, tokenizer, max_length)
+        lengths = np.array([len(ids) for ids in encoded["input_ids"]])
+        self.order = order = np.argsort(lengths, kind="stable")  # [V]: position of the batches' rows in the split
+        self.inputs: list[dict[str, Tensor]] = []
+        start = 0
+        while start < len(order):
+            end = start + 1  # at least one row, however long
+            while end < len(order) and (end + 1 - start) * lengths[order[end]] <= tokens:
+                end += 1
+            rows_of_batch = {key: [values[i] for i in order[start:end]] for key, values in encoded.items()}
+            self.inputs.append(dict(tokenizer.pad(rows_of_batch, return_tensors="pt")))
+            start = end
+
+    def outputs(self, model: Any, language: bool = False) -> np.ndarray:
+        """Of each row in the split's order: logits [V, classes], or of a causal language model its loss [V, 1]."""
+        moved = ({key: tensor.to(device()) for key, tensor in inputs.items()} for inputs in self.inputs)
+        found = [row_losses(model, inputs) if language else model(**inputs).logits for inputs in moved]
+        stacked = torch.cat(found).float().cpu().numpy()
+        restored = np.empty_like(stacked)
+        restored[self.order] = stacked
+        return restored
+
+
+def length_grouped_order(lengths: np.ndarray, batch_size: int, steps: int, seed: int) -> np.ndarray:
+    """Row indices [steps * batch_size] of a whole training run, so that each batch holds rows of similar length.
+    It is fixed beforehand, so that a resumed run sees the rows that it would have seen."""
+    rng, window = np.random.default_rng(seed), 32 * batch_size
+    batches: list[np.ndarray] = []
+    while len(batches) < steps:  # a pass shuffles rows, sorts windows of 32 batches by length, shuffles the batches
+        shuffled = rng.permutation(len(lengths))
+        if len(shuffled) < batch_size:
+            shuffled = np.resize(shuffled, batch_size)
+        of_window = (shuffled[i : i + window] for i in range(0, len(shuffled), window))
+        by_length = np.concatenate([w[np.argsort(lengths[w], kind="stable")] for w in of_window])
+        full = by_length[: len(by_length) // batch_size * batch_size].reshape(-1, batch_size)
+        batches += [full[i] for i in rng.permutation(len(full))]
+    return np.concatenate(batches[:steps])

@@ -15,11 +15,9 @@ from condpdiff.common.files import read_rows, write_tensors
 from condpdiff.common.hardware import device
 from condpdiff.common.stage import once
 from condpdiff.text.metrics import constant_prediction, score
-from condpdiff.text.models import load_model, load_tokenizer, row_losses
-from condpdiff.text.rows import Batches
+from condpdiff.text.models import Batches, load_model, load_tokenizer
 from condpdiff.text.task import Task
-from condpdiff.zoo.checkpoints import Zoo, load_zoo
-from condpdiff.zoo.layout import digest, unflatten
+from condpdiff.zoo.checkpoints import Zoo, digest, load_zoo, unflatten
 from condpdiff.zoo.placed import PREFIX, merge_targets, weight_of
 
 FIRST_TOKEN = ("bert", "roberta", "electra", "deberta")
@@ -28,8 +26,6 @@ FIRST_TOKEN = ("bert", "roberta", "electra", "deberta")
 
 class Scorer:
     """The base model of one task with its trained head; scores vectors theta [K] on fixed rows, tokenised once.
-
-    A candidate costs its merge (a rank-r product a module) and its forward passes.
 
     Outputs are float32 logits [V, classes], values [V, 1], or of a language model each row's loss in nats a token
     [V, 1]; predictions are class indices or values [V] float32; metrics are in percent.
@@ -64,15 +60,10 @@ class Scorer:
 
     def outputs(self, split: str) -> np.ndarray:
         """Of the model as it is merged now, in split order; the running stage keeps them until it ends."""
-        made = once(f"{self.name} {self.merged} {split}", lambda: {"outputs": torch.from_numpy(self._forward(split))})
+        batches, language, key = self.batches[split], self.data.kind == "language", f"{self.name} {self.merged} {split}"
+        with torch.inference_mode():
+            made = once(key, lambda: {"outputs": torch.from_numpy(batches.outputs(self.model, language))})
         return made["outputs"].numpy()
-
-    @torch.inference_mode()
-    def _forward(self, split: str) -> np.ndarray:
-        batches, language = self.batches[split], self.data.kind == "language"
-        moved = ({k: v.to(device()) for k, v in inputs.items()} for inputs in batches.inputs)
-        outputs = [row_losses(self.model, m) if language else self.model(**m).logits for m in moved]
-        return batches.in_split_order(outputs)
 
     def losses(self, split: str) -> np.ndarray:
         """Of the model as it is merged now, in split order: cross entropy in nats, or squared error [V] float64."""
@@ -137,10 +128,7 @@ def load_head(model: PreTrainedModel, head: dict[str, Tensor]) -> None:
 
 
 def _skip_what_the_head_ignores(model: PreTrainedModel) -> None:
-    """From the last layer's attention on, work on the first token alone, which is all that the head reads.
-
-    Of six layers that saves an eighth of the operations, and changes no logit but by rounding.
-    """
+    """From the last layer's attention on, work on the first token alone: of six layers an eighth of the operations."""
     if model.config.model_type in FIRST_TOKEN:
         last = model.base_model.get_submodule(f"encoder.layer.{model.config.num_hidden_layers - 1}.attention.output")
         # It takes what attention found, and the layer's input: both [V, tokens, d].

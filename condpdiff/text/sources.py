@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from condpdiff.common.errors import UserError, nearest
-from condpdiff.common.form import Form
-from condpdiff.common.sources import hub_data, own_path, package_file
+from condpdiff.common.errors import FULL, UserError, nearest
+from condpdiff.common.files import own_path
+from condpdiff.common.packages import package_file
 from condpdiff.common.splits import SPLITS
 from condpdiff.common.tables import is_missing, parse_table, read_table, shown
+from condpdiff.common.task import Form
 from condpdiff.text.task import FilesSource, HubSource, PackageSource, Split, TaskData
 
 
@@ -52,10 +53,8 @@ def read_source(data: TaskData, where: str) -> dict[str, Rows]:
 
 
 def column(rows: Rows, name: str, key: str, where: str) -> list[Any]:
-    """The values of a column, or of what a path `column.key.0` leads to in it; None where a row lacks that.
-    Args: key: of the task's file, which names it.
-    Raises UserError: there is no such column, there are two, or no row has what the path leads to.
-    """
+    """The values of a column, or of what a path `column.key.0` leads to in it; None where a row lacks that. `key` names
+    it in the task's file. A UserError if there is no such column, or two, or no row has what the path leads to."""
     frame, place = rows.frame, f"{where}: data.{key}"
     parts = name.split(".")
     heads = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
@@ -125,12 +124,15 @@ def _plain(value: Any) -> str:
 
 
 def _read_hub(source: HubSource, label: str | None, labels: list[str] | None, where: str) -> dict[str, Rows]:
-    otherwise = (
-        "set HF_HUB_OFFLINE=1 if the hub's cache has it, or give it locally: "
-        "`data.source: {type: files, train: FILE, validation: FILE}`"
-    )
+    import datasets  # the hub's libraries take seconds
+    import huggingface_hub
+
+    place = f"{where}: data.source: hub data set {source.dataset}" + (f" ({source.config})" if source.config else "")
     rows = {}
-    with hub_data(source.dataset, source.config, where, otherwise) as (datasets, place):
+    try:
+        if not huggingface_hub.constants.HF_HUB_OFFLINE:
+            # load_dataset tries each file six times: one question shows at once whether the hub answers.
+            huggingface_hub.HfApi().dataset_info(source.dataset, timeout=10)
         for split in SPLITS:
             name = getattr(source, split)
             loaded = datasets.load_dataset(source.dataset, source.config, split=name)
@@ -147,4 +149,11 @@ def _read_hub(source: HubSource, label: str | None, labels: list[str] | None, wh
                     told = ", ".join(f"{a} is {b}" for a, b in zip(feature.names, labels, strict=False))
                     print(f"warning: {place}, split {name}: classes by their order: {told}", file=sys.stderr)
             rows[split] = Rows(f"{place}, split {name}", frame, indices)
+    except Exception as error:  # the hub's libraries raise dozens of kinds
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        said = f"cannot be loaded with datasets.load_dataset ({reason}); set HF_HUB_OFFLINE=1 if the hub's cache has it"
+        locally = "or give it locally: `data.source: {type: files, train: FILE, validation: FILE}`"
+        raise UserError(f"{place}: {said}, {locally}") from None
     return rows

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from condpdiff.common import task
-from condpdiff.common.form import Form
 from condpdiff.common.settings import Section, check_choices, value_of
 
 Metric = Literal["accuracy", "f1", "matthews", "pearson", "spearman", "log_likelihood"]
@@ -60,7 +59,7 @@ class HubSource(Section):
     validation: str = "validation"
 
 
-class FilesSource(Form):
+class FilesSource(task.Form):
     """Rows out of the user's own files: one for each split, or one for both."""
 
     type: Literal["files"]

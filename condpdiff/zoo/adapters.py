@@ -7,8 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from condpdiff.common.files import write_json, write_tensors
-from condpdiff.zoo.checkpoints import Zoo
-from condpdiff.zoo.layout import unflatten
+from condpdiff.zoo.checkpoints import Zoo, unflatten
 
 LABELS = "labels.json"
 SAMPLED = "Sampled by Cond P-Diff from its condition; its weights were not fine-tuned."
@@ -65,12 +64,8 @@ def write_adapter(
     labels: Sequence[str] | None = None,
 ) -> None:
     """Write `adapter_model.safetensors`, `adapter_config.json`, a model card, and `labels.json` where there are labels.
-
-    Args:
-        tensors: by PEFT key.
-        config: rank, alpha, target_modules, modules_to_save, and PEFT's task_type or None.
-        base: what `from_pretrained` takes for the base model.
-        labels: class names in the order of their indices.
+    Args: tensors: by PEFT key; config: as a zoo's; base: what `from_pretrained` takes for the base model; labels: class
+        names in the order of their indices.
     """
     write_tensors(folder / "adapter_model.safetensors", tensors)
     lora = {  # without PEFT, whose import takes seconds; what it leaves out has PEFT's defaults

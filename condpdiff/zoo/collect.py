@@ -13,13 +13,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from condpdiff.common.files import new_directory, write_tensors
+from condpdiff.common.files import new_directory
 from condpdiff.common.hardware import rank, share
 from condpdiff.common.stage import folder_of
 from condpdiff.common.task import Finetune
 from condpdiff.common.training import Gathered, Schedule, fit
-from condpdiff.zoo.checkpoints import HEAD, THETA
-from condpdiff.zoo.layout import Layout, flatten, layout_of, unflatten
+from condpdiff.zoo.checkpoints import Layout, Zoo, flatten, layout_of, save_zoo, unflatten
 from condpdiff.zoo.settings import Collect
 
 if TYPE_CHECKING:
@@ -78,20 +77,9 @@ def collect_zoo(finetuning: Finetuning, out: Path) -> None:
     if no_better_than is not None:
         warning = f"not learned, no better than {no_better_than}; tune finetune in its task file"
         print(f"warning: {name}: {warning}", flush=True)
-    placed: Any = model.peft_config["default"]
-    config = {
-        "rank": collect.rank,
-        "alpha": collect.alpha,
-        "target_modules": sorted(placed.target_modules),
-        "modules_to_save": head_modules(model),
-        "task_type": task_type_of(model),
-        "task": name,
-        **finetuning.config,
-    }
+    config = {**lora_config(model, name, collect), **finetuning.config}
     with new_directory(out) as folder:
-        write_tensors(folder / THETA, {"theta": run["theta"], "steps": run["steps"]}, config)
-        write_tensors(folder / HEAD, {key: tensor.cpu() for key, tensor in head_state(model).items()})
-        layout_of(model).save(folder)
+        save_zoo(folder, Zoo(run["theta"], layout_of(model), _head(model), config), steps=run["steps"])
         scores = pd.DataFrame(run["scores"], columns=["step", "score"])
         for file, curve in (("loss.csv", losses), ("validation.csv", scores)):
             curve.insert(0, "task", name)
@@ -101,7 +89,11 @@ def collect_zoo(finetuning: Finetuning, out: Path) -> None:
 def train_from(finetuning: Finetuning, theta: Tensor, head: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
     """Fine-tune a LoRA theta [K] and its head, by PEFT key, on; gives the last state of both."""
     model, run, _ = _train(finetuning, theta, head)
-    return run["theta"][-1], {key: tensor.cpu() for key, tensor in head_state(model).items()}
+    return run["theta"][-1], _head(model)
+
+
+def _head(model: nn.Module) -> dict[str, Tensor]:
+    return {key: tensor.cpu() for key, tensor in head_state(model).items()}
 
 
 def _train(
@@ -112,13 +104,15 @@ def _train(
     Gathers theta [N_max, K], the states of the window; steps [N_max] int64, after which each was taken; and scores, the
     validation scores by step, of which step 0 is before any training. The last that it gives is the curve of losses.
     """
+    from peft import set_peft_model_state_dict  # seconds
+
     finetune, collect = finetuning.finetune, finetuning.collect
     loss = finetuning.start()
     model = loss.model
     draw_lora(model, collect.seed, collect.factors)
     layout, count = layout_of(model), collect.max_checkpoints
     if theta is not None:
-        _load(model, {**unflatten(theta, layout), **(head or {})})
+        set_peft_model_state_dict(model, {**unflatten(theta, layout), **(head or {})})
     run = Gathered(theta=torch.zeros(count, layout.K), steps=torch.zeros(count, dtype=torch.int64), scores=[])
 
     def after_step(done: int) -> None:
@@ -159,10 +153,7 @@ def _train(
 
 
 def lora_schedule(finetune: Finetune, collect: Collect) -> Schedule:
-    """The LoRA's rate rises over the warm-up and stays; in the window it is `collect.lr`.
-
-    There it is constant, so that the window does not hold N copies of one checkpoint.
-    """
+    """The LoRA's rate rises over the warm-up and stays; in the window it is `collect.lr`: N different states."""
     window = (collect.lr or finetune.lr) / finetune.lr
     return lambda step: rise(step, finetune) if step < finetune.steps else window
 
@@ -205,15 +196,6 @@ def lora_state(model: nn.Module, layout: Layout) -> Tensor:
     return flatten({key.replace(".default.", "."): p for key, p in model.named_parameters()}, layout)
 
 
-@torch.no_grad()
-def _load(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put LoRA and head, by PEFT key, into a PEFT model."""
-    for name, parameter in model.named_parameters():
-        key = name.replace("modules_to_save.default.", "").replace(".default.", ".")
-        if "modules_to_save" in name or ".lora_" in name:
-            parameter.copy_(tensors[key])
-
-
 def trained_part(layout: Layout, factors: str) -> Tensor:
     """[K] 1 where theta trains, 0 where it stays as `draw_lora` drew it."""
     return torch.cat([torch.full((e.size,), float(_trains(e.key, factors))) for e in layout.entries])
@@ -233,13 +215,15 @@ def head_state(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def head_modules(model: nn.Module) -> list[str]:
-    """Names of the modules of a PEFT model that are its head: its own configuration lists some that it has not got."""
+def lora_config(model: nn.Module, name: str, collect: Collect) -> dict[str, Any]:
+    """What a zoo's file says of a PEFT model, whose own configuration lists some heads that it has not got."""
+    placed: Any = model.peft_config["default"]  # type: ignore[index]
     names = (key.partition(".modules_to_save.") for key, _ in model.named_parameters())
-    return sorted({module.rpartition(".")[2] for module, inside, _ in names if inside})
-
-
-def task_type_of(model: "PeftModel") -> str | None:
-    """PEFT's name for what a PEFT model does, if it has one."""
-    found = model.peft_config["default"].task_type
-    return None if found is None else str(getattr(found, "value", found))
+    return {
+        "rank": collect.rank,
+        "alpha": collect.alpha,
+        "target_modules": sorted(placed.target_modules),
+        "modules_to_save": sorted({module.rpartition(".")[2] for module, inside, _ in names if inside}),
+        "task_type": placed.task_type,
+        "task": name,
+    }

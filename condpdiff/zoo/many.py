@@ -15,14 +15,13 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from condpdiff.common.files import new_directory, write_tensors
+from condpdiff.common.files import new_directory
 from condpdiff.common.hardware import device, together
 from condpdiff.common.stage import folder_of, once, part
 from condpdiff.common.task import Finetune
 from condpdiff.common.training import Gathered, fit
-from condpdiff.zoo.checkpoints import HEAD, THETA
+from condpdiff.zoo.checkpoints import Layout, Zoo, save_zoo
 from condpdiff.zoo.collect import rise
-from condpdiff.zoo.layout import Layout
 from condpdiff.zoo.settings import Collect
 
 # theta [S, K] of S members and a step's number -> their mean losses [S] on that step's batches
@@ -116,9 +115,7 @@ def collect_many(family: ManyFinetuning, name: str, finetune: Finetune, collect:
     with new_directory(out) as folder:
         placed = {**collect.model_dump(include={"rank", "alpha", "factors"}), "modules_to_save": []}
         config = {**placed, "task": name, **family.config}
-        write_tensors(folder / THETA, {"theta": torch.cat([part["theta"] for part in parts])}, config)
-        write_tensors(folder / HEAD, {})
-        family.layout.save(folder)
+        save_zoo(folder, Zoo(torch.cat([part["theta"] for part in parts]), family.layout, {}, config))
         curves = torch.cat([part["losses"] for part in parts], dim=1).mean(1)  # [steps + N every]
         frame = pd.DataFrame({"task": name, "step": range(1, len(curves) + 1), "loss": curves.tolist()})
         frame.to_csv(folder / "loss.csv", index=False)

@@ -16,7 +16,7 @@ from torch import Tensor
 from condpdiff.common.errors import UserError
 from condpdiff.common.files import read_tensors, write_tensors
 from condpdiff.common.matrices import RowFile, Rows, row_writer
-from condpdiff.zoo.layout import Layout, check_length
+from condpdiff.zoo.checkpoints import Layout, check_length
 
 W = "w.safetensors"
 STATISTICS = "statistics.safetensors"

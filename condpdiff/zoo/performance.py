@@ -43,10 +43,7 @@ def rate(scorer: "Scorer", theta: Tensor, every: int, what: str) -> pd.DataFrame
 
 
 def performance_of(loss: np.ndarray, kind: str) -> np.ndarray:
-    """loss [N] of a task's checkpoints -> p [N] float32 in 0..1, 1 the best.
-
-    By `rank` evenly spaced, equal losses sharing their mean; by `loss` linear in it.
-    """
+    """loss [N] -> p [N] float32 in 0..1, 1 the best: by `rank` evenly spaced, equal ones sharing; by `loss` linear."""
     if len(loss) == 1 or (kind == "loss" and loss.max() == loss.min()):
         return np.ones(len(loss), np.float32)  # the only one is the best
     if kind == "loss":

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from condpdiff.common.errors import UserError
-from condpdiff.zoo.layout import Layout
+from condpdiff.zoo.checkpoints import Layout
 
 PREFIX = "base_model.model."  # what PEFT puts before the base model's own names
 LINEAR = (nn.Linear, Conv1D)  # what a LoRA can be merged into; Conv1D (GPT-2's) has its weight turned round

@@ -1,9 +1,4 @@
-"""Section `collect`: LoRA placement and which states of fine-tuning are kept.
-
-Section `normalize`: which checkpoints and layers are generated, and their z-score (Tables 3, 4a, 4c).
-
-Section `performance`: the loss by which a checkpoint is told to be good or bad.
-"""
+"""Sections `collect`, `normalize` and `performance` of params.yaml."""
 
 from typing import Literal
 
@@ -13,6 +8,8 @@ from condpdiff.common.settings import Section
 
 
 class Collect(Section):
+    """LoRA placement, and which states of fine-tuning are kept."""
+
     rank: PositiveInt  # r of the LoRA matrices A [r, in] and B [out, r]
     alpha: PositiveFloat  # the update is (alpha / r) B A
     # Which matrices are trained and generated; the others stay as they were drawn, and those that train start at 0.
@@ -31,8 +28,9 @@ SHARED = ("shared", "batch", "none")  # methods by which all tasks have the same
 
 
 class Normalize(Section):
-    # Which z-score (the paper's Table 4a); see `condpdiff.zoo.normalized`.
-    method: Literal["shared", "task", "task_tensor", "task_scalar", "batch", "none"]
+    """Which checkpoints and layers are generated (Tables 3 and 4c), and their z-score."""
+
+    method: Literal["shared", "task", "task_tensor", "task_scalar", "batch", "none"]  # Table 4a; zoo/normalized.py
     n_checkpoints: PositiveInt  # N: the last N of the collected checkpoints (Table 3)
     train_members: PositiveInt | None = None  # of every family, at most; null: all that its file says
     # First and last layer generated, both included; the rest of a vector is the task's soup (Table 4c).
@@ -46,6 +44,8 @@ class Normalize(Section):
 
 
 class Performance(Section):
+    """The loss by which a checkpoint is told to be good or bad."""
+
     rows: PositiveInt  # held-out training rows that a checkpoint's loss is the mean over
     # Every so many-th checkpoint is rated, and the last one; between rated ones the loss is interpolated linearly.
     every: PositiveInt = 1

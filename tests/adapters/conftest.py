@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from condpdiff.common.files import write_tensors
 from condpdiff.common.pretrained import save_source
 from condpdiff.common.task import SETTINGS, save_sections
 from condpdiff.style.models import load_transformer
-from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
+from condpdiff.zoo.checkpoints import Zoo, save_zoo
 from tests.stand_ins import make_task, save_base
 from tests.style.stand_ins_style import make_family, save_style_base
 
@@ -98,10 +99,7 @@ def save_adapters(folder: Path, count: int = 4, names: str = "run-{}", **config:
 
 def write_run(name: str, zoo: Zoo) -> Zoo:
     """A run's zoo, settings and samples: the samples are the zoo's states, negated."""
-    (folder := Path("data/zoo", name)).mkdir(parents=True)
-    write_tensors(folder / THETA, {"theta": zoo.theta}, zoo.config | {"task": name})
-    write_tensors(folder / HEAD, zoo.head)
-    zoo.layout.save(folder)
+    save_zoo(Path("data/zoo", name), replace(zoo, config=zoo.config | {"task": name}))
     Path("data/samples").mkdir()
     write_tensors(Path(f"data/samples/{name}.safetensors"), {"theta": -zoo.theta})
     save_sections(SETTINGS / name, name)

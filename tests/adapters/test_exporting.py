@@ -24,12 +24,10 @@ from condpdiff.common.task import SETTINGS, save_sections
 from condpdiff.evaluate.arms import soup
 from condpdiff.text.models import ATTENTION
 from condpdiff.text.task import load_task
-from condpdiff.zoo.checkpoints import Zoo, load_zoo
-from condpdiff.zoo.layout import unflatten
+from condpdiff.zoo.checkpoints import Zoo, load_zoo, unflatten
 from tests.adapters.conftest import ALPHA, BASE, RANK, ROOT, randomise, same, save_adapters, save_run, write_run
 from tests.messages import message_of
-from tests.stand_ins import make_collect, make_task, make_zoo
-from tests.stand_ins_architectures import CAUSAL, save_random
+from tests.stand_ins import CAUSAL, make_collect, make_task, make_zoo, save_random
 from tests.style.stand_ins_style import make_style_zoo
 
 OUT, PAGE = Path("out/lora"), (ROOT / "docs/adapters.md").read_text(encoding="utf-8")

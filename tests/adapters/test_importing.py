@@ -23,8 +23,7 @@ from condpdiff.common.files import read_json, read_tensors, write_json
 from condpdiff.common.task import SETTINGS, save_sections
 from condpdiff.experiments.params import fingerprint, load_params
 from condpdiff.text.task import load_task
-from condpdiff.zoo.checkpoints import THETA, load_zoo
-from condpdiff.zoo.layout import unflatten
+from condpdiff.zoo.checkpoints import THETA, load_zoo, unflatten
 from tests.adapters.conftest import ROOT, peft_model, randomise, same, save_adapters, style_transformer
 from tests.messages import message_of
 from tests.stand_ins import make_collect

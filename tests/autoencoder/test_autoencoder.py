@@ -13,7 +13,7 @@ from condpdiff.autoencoder import train as train_autoencoder
 from condpdiff.autoencoder.models import ARCHITECTURES, Autoencoder, Scale, build, config_of, decode_all, encode_all
 from condpdiff.autoencoder.settings import Autoencoder as Settings
 from condpdiff.autoencoder.train import reconstruction_error, train
-from condpdiff.common import axes
+from condpdiff.common import matrices
 from condpdiff.common.matrices import Joined, RowFile, row_writer
 from condpdiff.common.settings import parse
 from tests.messages import message_of
@@ -124,8 +124,8 @@ def test_rows_on_disk_train_the_same(
 @pytest.mark.parametrize("arch", ["conv1d", "pca"])
 def test_closed_form_from_disk_is_that_from_memory(arch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In parts of 7 rows; a closed form sees three patches at a time."""
-    monkeypatch.setattr("condpdiff.common.matrices.PART_BYTES", 7 * 4 * 101)
-    monkeypatch.setattr(axes, "GROUP_BYTES", 3 * 4 * 16 * 130)
+    monkeypatch.setattr(matrices, "PART_BYTES", 7 * 4 * 101)
+    monkeypatch.setattr(matrices, "GROUP_BYTES", 3 * 4 * 16 * 130)
     w = low_rank(130, 101, rank=6)
     with row_writer(tmp_path / "w", "w", (130, 101)) as write:
         write(w)
@@ -148,10 +148,10 @@ def test_pca_error_equals_that_of_sklearn(latent: int) -> None:
     expected = ((reference.inverse_transform(reference.transform(exact)) - exact) ** 2).mean()
     assert reconstruction_error(model, w) == pytest.approx(expected, rel=1e-4)
     assert curve["loss"].tolist() == [reconstruction_error(model, w)]
-    found = axes.principal_axes(w - w.mean(0), 40)  # more than the rank
+    found = matrices.principal_axes(w - w.mean(0), 40)  # more than the rank
     assert 29 <= len(found) <= 30
     torch.testing.assert_close(found @ found.T, torch.eye(len(found)), rtol=0, atol=1e-4)
-    assert set(axes.evenly_spaced(20_000, 1_000).diff().tolist()) == {20, 21}  # spread over all
+    assert set(matrices.evenly_spaced(20_000, 1_000).diff().tolist()) == {20, 21}  # spread over all
 
 
 def test_normalised_latents_have_mean_0_and_std_1_over_all_tasks_and_the_scale_is_undone(tmp_path: Path) -> None:

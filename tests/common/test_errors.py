@@ -1,9 +1,7 @@
-"""The user's errors: one line and status 1; everything else keeps its traceback."""
+"""The user's errors: one line and status 1 (see also test_cli.py); everything else keeps its traceback."""
 
 import errno
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +15,6 @@ def raising(error: BaseException) -> Any:
         raise error
 
     return main
-
-
-def test_user_error_ends_the_process_with_status_1_and_one_line() -> None:
-    code = "from condpdiff.common.errors import *\n"
-    code += "def main(): raise UserError('params.yaml: x: found 1, allowed: 2')\nrun(main)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: params.yaml: x: found 1, allowed: 2\n"
 
 
 @pytest.mark.parametrize(("number", "file"), [(errno.ENOSPC, "data/zoo/a"), (errno.EDQUOT, None)])

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from condpdiff.common.form import Form
 from condpdiff.common.settings import parse
 from condpdiff.common.tables import read_table
+from condpdiff.common.task import Form
 from tests.messages import message_of
 
 WORDS = ["NA", "007", "naïve 🎉", 'a "quoted" word', "", "nul\0 and \u2028"]

@@ -6,9 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from condpdiff.common.files import read_json
 from condpdiff.common.settings import parse
-from condpdiff.common.splits import hold_out, save_splits, subsample
+from condpdiff.common.splits import hold_out, subsample
 from condpdiff.common.task import Data, Members, grouped, members, save_members, task_path
 from tests.messages import message_of
 
@@ -109,14 +108,3 @@ def test_held_out_rows_are_taken_out_of_train_and_grow_with_their_number() -> No
     assert len(twice["held_out"]) == 9 and not set(twice["train"]["text"]) & set(twice["held_out"]["text"])
     expected = "params.yaml: data.held_out: found 11, allowed: at most half of the 20 training rows of here"
     assert message_of(hold_out, train, limits(held_out=11), keys, "here") == expected
-
-
-def test_splits_are_written_with_their_description(tmp_path: Path) -> None:
-    for name in ("one", "again"):
-        save_splits(tmp_path / name, {"train": rows(range(3)), "held_out": rows(range(2))}, {"task_info": ["a"]})
-    names = sorted(p.name for p in (tmp_path / "one").iterdir())
-    assert names == ["description.json", "held_out.parquet", "train.parquet"]
-    assert pd.read_parquet(tmp_path / "one/train.parquet").equals(rows(range(3)))
-    assert read_json(tmp_path / "one/description.json") == {"task_info": ["a"]}
-    for path in (tmp_path / "one").iterdir():
-        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()

@@ -31,8 +31,7 @@ from condpdiff.style.images import read_picture
 from condpdiff.text.data import prepare, read_labelled
 from condpdiff.text.task import Task, TaskData
 from condpdiff.zoo.adapters import write_adapter
-from condpdiff.zoo.checkpoints import HEAD, THETA, load_zoo
-from condpdiff.zoo.layout import unflatten
+from condpdiff.zoo.checkpoints import HEAD, THETA, load_zoo, unflatten
 from condpdiff.zoo.placed import PREFIX
 from stages import check_params
 from tests.clone import ROOT

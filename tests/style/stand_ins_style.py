@@ -23,8 +23,7 @@ from condpdiff.style.models import ATTENTION, build_transformer, peft_transforme
 from condpdiff.style.photographs import FRAMINGS, Photograph
 from condpdiff.style.small_pixart import save_index
 from condpdiff.style.task import Task
-from condpdiff.zoo.checkpoints import Zoo
-from condpdiff.zoo.layout import layout_of
+from condpdiff.zoo.checkpoints import Zoo, layout_of
 from tests.messages import message_of
 from tests.stand_ins import HIDDEN, save_base, save_tokenizer
 

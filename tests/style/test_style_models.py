@@ -15,7 +15,7 @@ from condpdiff.common.settings import read_yaml
 from condpdiff.style import models
 from condpdiff.style.models import ATTENTION, PARTS, Examples, to_tensor
 from condpdiff.zoo.adapters import export_adapter
-from condpdiff.zoo.layout import flatten, layout_of, unflatten
+from condpdiff.zoo.checkpoints import flatten, layout_of, unflatten
 from tests.messages import message_of
 from tests.style.stand_ins_style import CAPTIONS, SIZE, TRANSFORMER, make_images, make_style_rows, make_style_zoo
 

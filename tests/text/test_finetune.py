@@ -10,9 +10,10 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from condpdiff.common.files import read_json, read_rows, write_json
-from condpdiff.text.finetune import TextFinetuning, finetune
-from condpdiff.text.rows import Batches, length_grouped_order, tokenize
+from condpdiff.text.finetune import TextFinetuning
+from condpdiff.text.models import Batches, length_grouped_order, tokenize
 from condpdiff.zoo.checkpoints import load_zoo
+from condpdiff.zoo.collect import collect_zoo
 from tests.stand_ins import collect_with_two_processes, make_collect, make_rows, make_task, save_rows
 
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
@@ -56,7 +57,7 @@ def test_two_processes_collect_nearly_the_states_of_one(base, films: Path) -> No
     write_json(Path("data/base/config.json"), settings | dict.fromkeys(DROPOUTS, 0.0))
     said = collect_with_two_processes("films", make_task(), make_collect())
     assert said.count("films: accuracy") == 1
-    finetune("films", make_task(), make_collect(), films, Path("data/base"), Path("one"))
+    collect_zoo(finetuning(Path("data/base"), films), Path("one"))
     folders = Path("data/zoo/films"), Path("one")
     two, one = (load_zoo(folder).theta for folder in folders)
     torch.testing.assert_close(two, one, rtol=0, atol=1e-4)

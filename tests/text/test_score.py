@@ -12,12 +12,11 @@ import torch
 from scipy import stats
 from sklearn import metrics as sk
 
-from condpdiff.common.files import read_tensors, write_tensors
+from condpdiff.common.files import read_tensors
 from condpdiff.text.metrics import constant_prediction, score
 from condpdiff.text.models import load_model
 from condpdiff.text.score import Panel, Scorer, load_head
-from condpdiff.zoo.checkpoints import HEAD, THETA, Zoo
-from condpdiff.zoo.layout import Layout, unflatten
+from condpdiff.zoo.checkpoints import Layout, Zoo, save_zoo, unflatten
 from tests.messages import message_of
 from tests.stand_ins import make_rows, make_task, make_zoo, save_rows
 
@@ -111,11 +110,7 @@ def test_a_panel_scores_a_task_with_its_own_head(base: Base, tmp_path: Path, zoo
     (tmp_path / "base").symlink_to(base("bert"))
     task, zoo = make_task("regression"), zoos["regression"]
     save_rows(tmp_path / "tasks/films", "regression")
-    folder = tmp_path / "zoo/films"
-    folder.mkdir(parents=True)
-    zoo.layout.save(folder)
-    write_tensors(folder / THETA, {"theta": zoo.theta}, zoo.config)
-    write_tensors(folder / HEAD, zoo.head)
+    save_zoo(tmp_path / "zoo/films", zoo)
     rows = {"validation": pd.read_parquet(tmp_path / "tasks/films/validation.parquet")}
     panel, alone = Panel("films", task, 64, tmp_path), Scorer(base("bert"), zoo, task, rows, 64)
     for theta in (zoo.theta[2], torch.zeros_like(zoo.theta[2]), zoo.theta[2]):

@@ -187,6 +187,31 @@ def test_class_labels_of_the_hub_say_what_numbers_mean(
     assert "classes by their order: neg is a, neutral is b, pos is c" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_hub_that_fails_is_one_line_that_says_how_to_do_without(answers: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise ConnectionError("no route\nto host")
+
+    data = fake_hub(monkeypatch, ["bad", "good"])
+    monkeypatch.setattr(*((datasets, "load_dataset") if answers else (huggingface_hub.HfApi, "dataset_info")), fails)
+    said = (
+        "data.source: hub data set some/set (rte): cannot be loaded with datasets.load_dataset (no route to host); set"
+    )
+    assert said in refusal(data) and "locally: `data.source: {type: files" in refusal(data)
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_offline_the_hub_is_not_asked_and_a_full_disk_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "full")
+
+    data = fake_hub(monkeypatch, ["bad", "good"])
+    monkeypatch.setattr(datasets, "load_dataset", full)
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: pytest.fail("asked"))
+    with pytest.raises(OSError, match="full"):
+        read_source(data, "t.yaml")
+
+
 def test_decimal_commas_are_numbers_where_the_task_says_so() -> None:
     Path("a.csv").write_text("text;label\n" + "".join(f"t {i};{i % 2},5\n" for i in range(24)))
     number: dict[str, Any] = {"kind": "regression", "labels": None, "range": [0, 5]}

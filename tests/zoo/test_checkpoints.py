@@ -6,11 +6,21 @@ from typing import Any
 import pytest
 import torch
 
-from condpdiff.common.files import write_tensors
 from condpdiff.common.matrices import whole
 from condpdiff.text.models import empty_peft_model
-from condpdiff.zoo.checkpoints import HEAD, THETA, load_zoo, open_zoo, open_zoos
-from condpdiff.zoo.layout import Layout, check_length, flatten, layout_of, unflatten
+from condpdiff.zoo.checkpoints import (
+    THETA,
+    Layout,
+    Zoo,
+    check_length,
+    flatten,
+    layout_of,
+    load_zoo,
+    open_zoo,
+    open_zoos,
+    save_zoo,
+    unflatten,
+)
 from tests.messages import message_of
 from tests.stand_ins import HIDDEN, LAYERS, make_layout, make_zoo
 from tests.tensors import random
@@ -20,10 +30,7 @@ LAYOUT = make_layout()
 
 
 def write_zoo(folder: Path, layout: Layout = LAYOUT, *family: int) -> Path:
-    folder.mkdir(exist_ok=True)
-    layout.save(folder)
-    write_tensors(folder / THETA, {"theta": random(*family, 7, layout.K)}, CONFIG)
-    write_tensors(folder / HEAD, {"head": torch.ones(2)})
+    save_zoo(folder, Zoo(random(*family, 7, layout.K), layout, {"head": torch.ones(2)}, CONFIG))
     return folder
 
 

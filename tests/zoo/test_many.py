@@ -13,9 +13,8 @@ from condpdiff.common.settings import parse
 from condpdiff.common.stage import FOLDER, PART
 from condpdiff.common.task import Finetune
 from condpdiff.zoo import many
-from condpdiff.zoo.checkpoints import load_zoo
+from condpdiff.zoo.checkpoints import load_zoo, unflatten
 from condpdiff.zoo.collect import trained_part
-from condpdiff.zoo.layout import unflatten
 from condpdiff.zoo.many import Losses, ManyFinetuning, collect_many, finetune_many
 from condpdiff.zoo.placed import PREFIX, batched_loras, merge_targets
 from condpdiff.zoo.settings import Collect

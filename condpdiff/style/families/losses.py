@@ -12,8 +12,8 @@ from condpdiff.common.files import read_rows
 from condpdiff.common.hardware import device
 from condpdiff.style import models
 from condpdiff.style.task import Task
+from condpdiff.zoo.checkpoints import Layout, layout_of
 from condpdiff.zoo.collect import draw_lora, lora_state, trained_part
-from condpdiff.zoo.layout import Layout, layout_of
 from condpdiff.zoo.many import Losses, ManyFinetuning
 from condpdiff.zoo.placed import batched_loras
 from condpdiff.zoo.settings import Collect

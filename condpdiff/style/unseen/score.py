@@ -13,7 +13,7 @@ from condpdiff.evaluate.settings import Scoring
 from condpdiff.style.images import shrink
 from condpdiff.style.metrics import Gaussian, features, frechet_distance, gaussian, load_features, load_inception
 from condpdiff.style.models import embed_captions, generate, load_transformer, load_vae, pipeline, to_tensor
-from condpdiff.zoo.layout import Layout, digest
+from condpdiff.zoo.checkpoints import Layout, digest
 from condpdiff.zoo.placed import batched_loras
 
 TOGETHER = 8  # LoRAs that generate in one pass

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from condpdiff.common.errors import UserError
-from condpdiff.common.sources import package_file
+from condpdiff.common.packages import package_file
 from condpdiff.common.splits import save_splits
 from condpdiff.common.task import FAMILIES, Data, Members
 from condpdiff.text.conditions import two_shots

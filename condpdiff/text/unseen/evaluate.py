@@ -18,7 +18,7 @@ from condpdiff.text.conditions import inputs, nonsense_inputs
 from condpdiff.text.encoder import load_encoder
 from condpdiff.text.families.losses import Classifier, Family
 from condpdiff.text.task import Task
-from condpdiff.zoo.layout import digest
+from condpdiff.zoo.checkpoints import digest
 from condpdiff.zoo.many import finetune_many
 
 LABELLED, FEW_STEPS = (16, 64), 20  # labelled rows, on which a classifier is trained, and LoRAs in so many steps

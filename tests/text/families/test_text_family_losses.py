@@ -13,7 +13,7 @@ from condpdiff.common.task import Finetune
 from condpdiff.text.families.losses import SHARPNESS, Family, fixed_head
 from condpdiff.text.unseen import evaluate
 from condpdiff.text.unseen.evaluate import Judge, accuracy, best_threshold, classifier_accuracy, cosines
-from condpdiff.zoo.layout import unflatten
+from condpdiff.zoo.checkpoints import unflatten
 from condpdiff.zoo.many import finetune_many
 from condpdiff.zoo.placed import PREFIX
 from tests.messages import message_of
