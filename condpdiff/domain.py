@@ -20,7 +20,7 @@ ENTRY_POINTS = {
     "finetune": ("TextFinetuning",),  # of one task: a `zoo.collect.Finetuning`
     "score": ("Scorer", "Panel"),  # the base model of one task, into which LoRAs are merged to be scored
     "families.losses": ("Family",),  # the fine-tuning of a family's members: a `zoo.many.ManyFinetuning`
-    "unseen.fresh": ("draws",),  # the tasks of the task loss: a `generate.task_loss.Draw`
+    "unseen.fresh": ("Draws",),  # the tasks of the task loss: a `generate.task_loss.Draw`
     "unseen.evaluate": ("Evaluation",),  # of a family's members: an `evaluate.family.FamilyEvaluation`
 }
 OF_TEXT = ("finetune", "score")

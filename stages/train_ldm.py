@@ -26,7 +26,7 @@ def main() -> None:
     process = diffusion.Process(settings.prediction, settings.residual)
     model, curve = diffusion.train(z, y, p, settings, condition.kind == "learnable")
     more = DATA, condition, section("collect", Collect), settings
-    draw = module("unseen.fresh").draws(*more) if "/" in names[0] else None  # names of families' members
+    draw = module("unseen.fresh").Draws(*more) if "/" in names[0] else None  # names of families' members
     trained_on = through_base(model, process, DATA, draw, settings) if draw else None
     if rank() == 0:
         with new_directory(DATA / "ldm") as folder:

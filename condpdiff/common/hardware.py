@@ -3,7 +3,6 @@
 CONDPDIFF_DEVICE: `cpu` or `cuda`; unset: `cuda` where there is one. CUDA_VISIBLE_DEVICES chooses which.
 CONDPDIFF_PROCESSES: how many processes (one a GPU) share a training stage through Accelerate; unset: 1.
 CONDPDIFF_TOGETHER: how many LoRAs of a family go through the base model side by side; unset: 12, or 8 to make images.
-CONDPDIFF_COMPILE: `1` trains through `torch.compile`, which falls back to eager code where it can't compile.
 CONDPDIFF_SAVE_AFTER: the least seconds between two resume points of training; unset: 8.
 CONDPDIFF_PART: `i/n`, the part of a family's members that a stage does (stage.py); unset: all.
 CONDPDIFF_UNFINISHED: set by a stage for its processes, where what it has done lies (stage.py).
@@ -14,14 +13,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
-from torch import nn
 
 from condpdiff.common.errors import UserError
 
-DEVICE, PROCESSES, COMPILE = "CONDPDIFF_DEVICE", "CONDPDIFF_PROCESSES", "CONDPDIFF_COMPILE"
+DEVICE, PROCESSES = "CONDPDIFF_DEVICE", "CONDPDIFF_PROCESSES"
 TOGETHER = "CONDPDIFF_TOGETHER"
 
 
@@ -63,16 +60,6 @@ def share(batch_size: int) -> int:
     if batch_size % n:
         raise UserError(f"environment: {PROCESSES}: found {n}, allowed: a divisor of batch_size = {batch_size}")
     return batch_size // n
-
-
-def compiled(model: nn.Module) -> Any:
-    """The model through `torch.compile` if asked for; what can't be compiled runs eagerly."""
-    if os.environ.get(COMPILE) != "1":
-        return model
-    import torch._dynamo
-
-    torch._dynamo.config.suppress_errors = True
-    return torch.compile(model)
 
 
 def shared(main: Callable[[], None]) -> Callable[[], None]:

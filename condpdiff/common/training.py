@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import trange
 
 from condpdiff.common.errors import UserError
-from condpdiff.common.hardware import compiled, device, rank, world
+from condpdiff.common.hardware import device, rank, world
 
 LOG_EVERY = 20
 # The variable that holds the least seconds between two resume points, which take a twentieth of the time at most.
@@ -67,8 +67,8 @@ def fit(
 
     Args:
         model: trained in place, on the device that it already lies on.
-        loss: called with what stands for the model (compiled, or wrapped to average gradients over processes);
-            what it draws comes of the step's number, or from torch's global generator, which each process seeds apart.
+        loss: called with the model, wrapped to average gradients over processes; what it draws comes of the step's
+            number, or from torch's global generator, which each process seeds apart.
         optimizer: of the model's parameters. A group whose rate is 0 stands still: it is not even clipped with.
         what: the run's name in prints.
         schedule: of all parameter groups, or one of each; by default `rise_and_fall`.
@@ -88,7 +88,7 @@ def fit(
     if rank() > 0:
         torch.manual_seed(torch.initial_seed() + 7919 * rank())  # other rows and other noise in each process
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule or rise_and_fall(steps))  # type: ignore[arg-type]
-    network, optimizer = accelerator.prepare(compiled(model), optimizer)
+    network, optimizer = accelerator.prepare(model, optimizer)
     run = _Run(optimizer, [optimizer, rates, *state], resume)
     if run.goes_on() and rank() == 0:
         print(f"{what}: going on from step {run.done}", flush=True)

@@ -209,10 +209,6 @@ def _caption(results: Results, arm: str) -> str:
                 f"At 95 %, seeds alone take a row of one seed to {reach:.1f} of these standard deviations "
                 f"on either side (Student's t of {seeds} seeds): what lies within is not told from it."
             )
-    if all(row.preset.params.eval.candidates == 1 for row in study.rows):
-        said.append("original is the last checkpoint alone.")
-    if results.paper and study.size == "embedded":
-        said.append("The paper's tasks and model are its own.")
     if results.paper and arm == "condpdiff_mean":
         said.append("The paper's figures are of selected candidates.")
     return " ".join(said)

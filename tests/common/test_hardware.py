@@ -11,7 +11,7 @@ from tests.messages import message_of
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (DEVICE, PROCESSES, TOGETHER, "CONDPDIFF_COMPILE", "RANK", "LOCAL_RANK", "WORLD_SIZE"):
+    for name in (DEVICE, PROCESSES, TOGETHER, "RANK", "LOCAL_RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -6,8 +6,8 @@ import torch
 from sklearn.linear_model import Ridge, RidgeCV
 from torch import Tensor
 
-from condpdiff.evaluate import unseen
-from condpdiff.evaluate.unseen import Rivals
+from condpdiff.evaluate import family
+from condpdiff.evaluate.family import Rivals
 from tests.tensors import random
 
 Q, D, K, S = 24, 4, 20, 5
@@ -15,7 +15,7 @@ Q, D, K, S = 24, 4, 20, 5
 
 @pytest.fixture(autouse=True)
 def few_penalties(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unseen, "PENALTIES", np.logspace(-3, 3, 4))
+    monkeypatch.setattr(family, "PENALTIES", np.logspace(-3, 3, 4))
 
 
 def linear(noise: float = 0.0) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
@@ -46,7 +46,7 @@ def test_nearest_are_by_direction_from_the_mean_condition() -> None:
     assert torch.equal(found["nearest"], torch.eye(12)[[2, 5]])
     soft = found["softmax_nearest"]
     torch.testing.assert_close(soft.sum(1), torch.ones(2))
-    assert soft.argmax(1).tolist() == [2, 5] and (soft > 0).sum(1).tolist() == [unseen.NEIGHBOURS] * 2
+    assert soft.argmax(1).tolist() == [2, 5] and (soft > 0).sum(1).tolist() == [family.NEIGHBOURS] * 2
     best, second = soft[0].topk(2).values
     assert best / second == pytest.approx(np.exp(10.0), rel=1e-3)
     few = Rivals(torch.eye(3), torch.eye(3))(torch.eye(3), 0)  # fewer tasks than neighbours
@@ -72,7 +72,7 @@ def test_ridge_gaussian_is_spread_as_what_ridge_misses_of_tasks_left_out() -> No
     rivals, many = Rivals(soups, y), asked[:1].expand(4000, -1)
     found = rivals(many, 0)
     squares = float((y - y.mean(0)).square().sum(1).mean())
-    penalty = RidgeCV(unseen.PENALTIES * squares).fit(y.numpy(), soups.numpy()).alpha_
+    penalty = RidgeCV(family.PENALTIES * squares).fit(y.numpy(), soups.numpy()).alpha_
     off, draws = left_out(soups.numpy(), y.numpy(), float(penalty)), found["ridge_gaussian"] - found["ridge"]
     torch.testing.assert_close(draws.std(0), off.square().mean(0).sqrt().float(), rtol=0.1, atol=0)
     torch.testing.assert_close(draws.T @ draws / 4000, (off.T @ off / Q).float(), rtol=0, atol=0.03)

@@ -11,8 +11,7 @@ from torch import Tensor
 from condpdiff.common.hardware import device
 from condpdiff.common.task import members, number
 from condpdiff.diffusion.conditions import projected
-from condpdiff.diffusion.settings import Condition, Ldm, TaskLoss
-from condpdiff.generate.task_loss import Draw
+from condpdiff.diffusion.settings import Condition, Ldm
 from condpdiff.style.conditions import rows_of
 from condpdiff.style.encoder import load_encoder
 from condpdiff.style.families import drawing
@@ -38,18 +37,19 @@ class Known(NamedTuple):
     y: Tensor  # [DRAWS, d_cond]: its conditions
 
 
-class Styles:
-    """Draws a step's styles: S conditions, and the denoising loss of S LoRAs, each on images of its own style."""
+class Draws:
+    """As `task_loss.Draw`: a step's S styles, each with a condition and its LoRA's denoising loss on its images."""
 
-    def __init__(self, data: Path, condition: Condition, settings: TaskLoss, seed: int) -> None:
+    def __init__(self, data: Path, condition: Condition, collect: Collect, settings: Ldm) -> None:
         """Args: data: where the stages before wrote. Raises a UserError if a file or a package can't be had."""
-        self.settings = settings
-        self.random = np.random.default_rng([seed, 1])
+        self.settings = settings.task_loss
+        self.random = np.random.default_rng([settings.seed, 1])
         self.names = members("train")
         tasks = [load_task(family) for family in dict.fromkeys(name.partition("/")[0] for name in self.names)]
         drawn = [task.data.source for task in tasks if isinstance(task.data.source, DrawnSource)]
         # What a style renders is the same for all of a family: the photographs are read once.
-        self.drawn = [(source, drawing.contents(source.seed)) for source in drawn] if settings.fresh == "fresh" else []
+        drawn = drawn if self.settings.fresh == "fresh" else []
+        self.drawn = [(source, drawing.contents(source.seed)) for source in drawn]
         self.size, self.data, base = tasks[0].data.size, data, data / "base"
         own = [] if self.drawn else [caption for name in self.names for caption in self._rows(name)["caption"]]
         known = list(dict.fromkeys([*captions(), *own]))  # folders have captions of their own
@@ -107,8 +107,3 @@ class Styles:
     def _rows(self, name: str, split: str = "train") -> pd.DataFrame:
         """Of one member of the zoo."""
         return rows_of(self.data / "tasks" / name.partition("/")[0], number(name), split)
-
-
-def draws(data: Path, condition: Condition, collect: Collect, settings: Ldm) -> Draw:
-    """What `generate.task_loss` takes."""
-    return Styles(data, condition, settings.task_loss, settings.seed)

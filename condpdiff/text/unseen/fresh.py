@@ -11,17 +11,16 @@ from condpdiff.common.hardware import device
 from condpdiff.common.task import grouped, number
 from condpdiff.diffusion.conditions import FILE, load_conditions
 from condpdiff.diffusion.settings import Condition, Ldm
-from condpdiff.generate.task_loss import Draw
 from condpdiff.text.families.losses import Family
 from condpdiff.text.task import load_task
 from condpdiff.zoo.many import Losses
 from condpdiff.zoo.settings import Collect
 
 
-class Tasks:
-    """Draws a step's members, all of one family: S conditions, and the losses of S LoRAs on training rows."""
+class Draws:
+    """As `task_loss.Draw`: a step's S members, all of one family, and the losses of S LoRAs on their training rows."""
 
-    def __init__(self, data: Path, collect: Collect, settings: Ldm) -> None:
+    def __init__(self, data: Path, condition: Condition, collect: Collect, settings: Ldm) -> None:
         self.settings, self.seed = settings.task_loss, settings.seed
         self.names = {name: members for name, members in grouped("train").items() if members}
         self.families = {k: Family(load_task(k), collect, data / "tasks" / k, data / "base") for k in self.names}
@@ -41,8 +40,3 @@ class Tasks:
         for name in set(chosen) - set(self.losses):
             self.losses[name] = self.families[family].losses([number(name)], self.settings.rows, self.seed)
         return y, lambda theta: torch.cat([self.losses[k](t[None], step) for k, t in zip(chosen, theta, strict=True)])
-
-
-def draws(data: Path, condition: Condition, collect: Collect, settings: Ldm) -> Draw:
-    """What `generate.task_loss` takes."""
-    return Tasks(data, collect, settings)

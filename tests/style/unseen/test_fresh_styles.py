@@ -1,6 +1,7 @@
 """The styles of the task loss, on a stand-in of PixArt: fresh ones come and go, those of the zoo stay."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from condpdiff.style.data import NEUTRAL, prepare_data
 from condpdiff.style.families import drawing
 from condpdiff.style.images import encode_png
 from condpdiff.style.unseen import fresh
-from condpdiff.style.unseen.fresh import DRAWS, FIRST, MOST, Styles
+from condpdiff.style.unseen.fresh import DRAWS, FIRST, MOST, Draws
 from condpdiff.zoo.checkpoints import HEAD, THETA
 from tests.style.stand_ins_style import CAPTIONS, make_family, make_images, make_style_zoo
 
@@ -60,11 +61,12 @@ def colour(pictures: np.ndarray) -> Tensor:
     return torch.from_numpy(pictures.mean((0, 1, 2))).float()
 
 
-def styles(data: Path, seed: int = 0, **keys: Any) -> Styles:
-    return Styles(data, CONDITION, TaskLoss(tasks=TASKS, rows=ROWS, **keys), seed)
+def styles(data: Path, seed: int = 0, axes: int | None = None, **keys: Any) -> Draws:
+    settings: Any = SimpleNamespace(task_loss=TaskLoss(tasks=TASKS, rows=ROWS, **keys), seed=seed)
+    return Draws(data, CONDITION.model_copy(update={"axes": axes}), None, settings)  # type: ignore[arg-type]
 
 
-def theta(made: Styles, seed: int = 0) -> Tensor:
+def theta(made: Draws, seed: int = 0) -> Tensor:
     return 0.2 * torch.randn(TASKS, made.denoising.layout.K, generator=torch.Generator().manual_seed(seed))
 
 
@@ -143,5 +145,5 @@ def test_conditions_are_on_the_axes_that_training_conditions_were_put_on(data: P
     projection = Projection(torch.full((3,), 100.0), torch.full((3,), 50.0), torch.tensor([[1.0, 0, 0], [0, 2, 0]]))
     (data / "conditions").mkdir()
     write_tensors(data / "conditions" / PROJECTION, vars(projection))
-    found, _ = Styles(data, CONDITION.model_copy(update={"axes": 2}), TaskLoss(tasks=TASKS, rows=ROWS), 0)(0)
+    found, _ = styles(data, axes=2)(0)
     assert torch.equal(found, projection(plain))
