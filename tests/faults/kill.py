@@ -22,7 +22,7 @@ from tests.clone import environment, run
 from tests.smoke import smoke
 
 STAGES = ("finetune-collect", "score-zoo", "train-ae", "train-ldm", "sample", "merge-eval", "probe")
-LONGER = {"collect": {"steps": 150}, "ae": {"steps": 1500}, "ldm": {"steps": 1500}}
+LONGER = {"collect": {"steps": 100}, "ae": {"steps": 800}, "ldm": {"steps": 800}}
 """What makes the smoke preset's stages long enough to have resume points."""
 SIGNALS = (signal.SIGKILL,) * 6 + (signal.SIGTERM, signal.SIGINT)
 FREQUENT = {"CONDPDIFF_SAVE_AFTER": "0.3"}
