@@ -12,6 +12,7 @@ from torch import Tensor
 
 from condpdiff.common.errors import UserError
 from condpdiff.evaluate.arms import first_best
+from condpdiff.evaluate.candidates import first
 from condpdiff.packed.generator import Generator, Lora
 from condpdiff.zoo.checkpoints import Zoo
 from condpdiff.zoo.normalized import load_frame
@@ -51,7 +52,7 @@ def select(loras: Sequence[Lora], rows: pd.DataFrame, base: Path) -> tuple[Lora,
     scorer, scores = scorer_of(loras[0], base, {"select": rows}), []
     for lora in loras:
         scorer.merge(lora.theta)
-        scores.append(next(iter(scorer.score("select", scorer.predict("select")).values())))
+        scores.append(first(scorer.score("select", scorer.predict("select"))))
     best = first_best(scores)
     better = (
         f"sample {best} of {len(loras)}: {scorer.metrics[0]} {scores[best]:.2f} on {len(rows)} rows, "
