@@ -1,7 +1,8 @@
 """Kill stages in the middle; what the next run writes must be what an undisturbed one did.
 
 `python -m tests.faults.kill [KILLS] [SEED]` runs the smoke preset in a throwaway clone, then ends its long stages at
-random moments: by kill -9, and now and then by SIGTERM or Ctrl-C. It prints a line a kill, and a table at the end.
+random moments after the first fifth of their work: by kill -9, and now and then by SIGTERM or Ctrl-C. It prints a line a
+kill, and a table at the end.
 """
 
 import math
@@ -91,7 +92,7 @@ def main(kills: int = 40, seed: int = 0) -> None:
             assert outs(clone, stage) == whole[stage], f"{stage}: two undisturbed runs differ"
         for number in range(kills):
             stage, by = stages[number % len(stages)], draw.choice(SIGNALS)
-            end(clone, stage, Works(draw.random() * seconds[stage]), by, **FREQUENT)
+            end(clone, stage, Works(draw.uniform(0.2, 1) * seconds[stage]), by, **FREQUENT)
             kept = len(left(clone, stage))
             again = run(clone, *command(stage), **FREQUENT).stdout
             same, clean = outs(clone, stage) == whole[stage], not left(clone, stage)
