@@ -33,6 +33,7 @@ from condpdiff.generate.settings import DOSES
 from condpdiff.text.models import empty_peft_model
 from condpdiff.text.task import Task
 from condpdiff.zoo.checkpoints import layout_of
+from condpdiff.zoo.performance import rated
 
 PARTS = ("paper", "tasks", "adapters")
 FIVE = "text-five"  # the preset that the parts `tasks` and `adapters` grow from
@@ -191,8 +192,7 @@ def scoring(stage: str, passes: Passes, splits: Sequence[tuple[int, int]], model
 def score_zoo(passes: Passes, text: Text, params: Params) -> Work:
     """score-zoo of one task: the rated checkpoints on the rows that rate them."""
     splits = [(params.performance.rows, text.held_out)]
-    n = params.collect.max_checkpoints
-    count = len({*range(0, n, params.performance.every), n - 1})
+    count = len(rated(params.collect.max_checkpoints, params.performance.every))
     return scoring("score-zoo", passes, splits, count, params.eval.batch_tokens)
 
 

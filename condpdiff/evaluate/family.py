@@ -1,5 +1,6 @@
 """merge-eval of a family: every arm's LoRAs for its members, scored as its domain does."""
 
+import itertools
 import math
 import time
 from abc import ABC, abstractmethod
@@ -66,16 +67,16 @@ class FamilyEvaluation(ABC):
         self.draw = Draw(run.sample, 1, run.eval.seed)
         self.trained_on = members("train")
         self.soups = self._soups(self.trained_on)
+        self.rivals = Rivals(self.soups, self.asked(self.trained_on))
         self.samples = read_tensors(data / "samples" / f"{name}.safetensors")["theta"]
         """[M, S, K] of what sample wrote for the members that were not trained on."""
         self.rows: list[dict[str, Any]] = []
         tiers = ["unseen"] * task.members.unseen + ["tuning"] * task.members.tuning
         self.turn_to(grouped("unseen", "tuning")[name], tiers)
 
-    @cached_property
-    def rivals(self) -> "Rivals":
-        """Fitted when they are first asked for, and no more."""
-        return Rivals(self.soups, self.asked(self.trained_on))
+    def _rivals(self) -> dict[str, Callable[[], Tensor]]:
+        """What makes each rival's LoRAs for the members that are scored now."""
+        return self.rivals.rules(self.y, self.run.eval.seed)
 
     def turn_to(self, names: Sequence[str], tiers: Sequence[str]) -> None:
         """Score these members from now on."""
@@ -135,17 +136,16 @@ class FamilyEvaluation(ABC):
 
     def arms(self) -> None:
         """Score every arm for members that were not trained on."""
-        rivals, each = self._timed(lambda: self.rivals(self.y, self.run.eval.seed))
         self.record("no_lora", self._nothing())
-        for arm, theta in rivals.items():
-            self.record(arm, theta, each)
+        for arm, rule in self._rivals().items():
+            self.record(arm, *self._timed(rule))
         if (one := self.data / "ldm" / ONE).is_file():
             self.record("one_for_all", read_tensors(one)["theta"].expand(len(self.names), -1))
         _, each = self._timed(lambda: self.generated(self.y))
         for i in range(self.samples.shape[1]):
             self.record("condpdiff", self.samples[:, i], each, i)
         self.record("no_noise", self.frame.to_theta(self.generator.without_noise(self.y)), each)
-        self._swapped(rivals["ridge"], self.samples[:, 0])
+        self._swapped(self._rivals()["ridge"](), self.samples[:, 0])
         for arm, y in self.other_conditions().items():
             self.record(arm, self.generated(y), each)
         self.record("own", self._soups(self.names), math.nan)
@@ -158,9 +158,9 @@ class FamilyEvaluation(ABC):
 
     def starts(self) -> None:
         """Fine-tune from nothing, and from what costs no fine-tuning; what a step costs tells what `own` did."""
-        rivals = self.rivals(self.y, self.run.eval.seed)
+        rivals = self._rivals()
         starts = {"zero": self._nothing(), "condpdiff": self.samples[: len(self.names), 0]}
-        starts |= {arm: rivals[arm] for arm in self.warm}
+        starts |= {arm: rivals[arm]() for arm in self.warm}
         losses = self.family.losses(self.numbers, self.task.finetune.batch_size, self.run.eval.seed)
         for arm, start in starts.items():
             for steps in BUDGETS if arm == "zero" else WARM_BUDGETS:
@@ -183,7 +183,7 @@ class FamilyEvaluation(ABC):
 
     def _seen(self) -> None:
         """Members that were trained on: their own LoRAs, and what stands in their place."""
-        ridge, made = self.rivals(self.y, self.run.eval.seed)["ridge"], self.generated(self.y)
+        ridge, made = self._rivals()["ridge"](), self.generated(self.y)
         own = self.soups[[self.trained_on.index(name) for name in self.names]]
         soup = self.soups.mean(0).expand(len(own), -1)
         for arm, theta in {"mean_soup": soup, "ridge": ridge, "condpdiff": made, "own": own}.items():
@@ -213,7 +213,7 @@ class FamilyEvaluation(ABC):
 
 
 class Rivals:
-    """Every rule that needs no generator, fitted to the tasks that a generator was trained on.
+    """Every rule that needs no generator, fitted when it is first asked for to the tasks that one was trained on.
 
     mean_soup       the mean of all soups, whatever the condition
     nearest         the soup of the task of the most similar condition (cosine)
@@ -225,41 +225,63 @@ class Rivals:
 
     def __init__(self, soups: Tensor, y: Tensor) -> None:
         """Args: soups: [Q, K], mean of each task's checkpoints; y: [Q, d_cond], mean of each one's conditions."""
-        from sklearn.kernel_ridge import KernelRidge
-        from sklearn.linear_model import RidgeCV
-        from sklearn.model_selection import GridSearchCV, LeaveOneOut
-
         self.soups, self.mean, self.centre = soups, soups.mean(0), y.mean(0)
-        self.known = known = y - self.centre
-        # A regression on Q soups gives combinations of them: work in their span.
-        left, lengths, self.axes = torch.linalg.svd(soups - self.mean, full_matrices=False)
-        targets, x = (left * lengths).numpy(), known.numpy()
-        self.ridge = RidgeCV(PENALTIES * float(known.square().sum(1).mean())).fit(x, targets)
-        width = float(torch.pdist(known).median())
-        grid = {"alpha": PENALTIES, "gamma": [1 / (s * width) ** 2 for s in (0.5, 1, 2)]}
-        search = GridSearchCV(KernelRidge(kernel="rbf"), grid, scoring="neg_mean_squared_error", cv=LeaveOneOut())
-        self.kernel = search.fit(x, targets)
-        self.off = torch.from_numpy(targets - _left_out(x, targets, float(self.ridge.alpha_))).float()  # [Q, n]
+        self.known = y - self.centre
 
-    def __call__(self, y: Tensor, seed: int) -> dict[str, Tensor]:
-        """LoRAs [S, K] of each rule for the conditions y [S, d_cond]; the seed is of what is drawn."""
-        asked, off = y - self.centre, self.off
+    @cached_property
+    def span(self) -> tuple[np.ndarray, Tensor]:
+        """Coordinates [Q, n] of the soups along axes [n, K]: a regression on them gives combinations of them alone."""
+        left, lengths, axes = torch.linalg.svd(self.soups - self.mean, full_matrices=False)
+        return (left * lengths).numpy(), axes
+
+    @cached_property
+    def ridge(self) -> Any:
+        from sklearn.linear_model import RidgeCV
+
+        return RidgeCV(PENALTIES * float(self.known.square().sum(1).mean())).fit(self.known.numpy(), self.span[0])
+
+    @cached_property
+    def kernel(self) -> Any:
+        from sklearn.kernel_ridge import KernelRidge
+        from sklearn.metrics.pairwise import rbf_kernel
+
+        (targets, _), x, width = self.span, self.known.numpy(), float(torch.pdist(self.known).median())
+
+        def off(gamma: float, alpha: float) -> float:
+            """Mean squared error on tasks left out, in closed form."""
+            inverse = np.linalg.inv(rbf_kernel(x, gamma=gamma) + alpha * np.eye(len(x)))
+            return float(np.square(inverse @ targets / np.diag(inverse)[:, None]).mean())
+
+        pairs = itertools.product([1 / (s * width) ** 2 for s in (0.5, 1, 2)], PENALTIES)
+        gamma, alpha = min(pairs, key=lambda pair: off(*pair))
+        return KernelRidge(alpha=alpha, kernel="rbf", gamma=gamma).fit(x, targets)
+
+    def rules(self, y: Tensor, seed: int) -> dict[str, Callable[[], Tensor]]:
+        """What makes the LoRAs [S, K] of each rule for the conditions y [S, d_cond]; the seed is of what is drawn."""
+        asked = y - self.centre
         near = cosine_similarity(asked[:, None], self.known[None], dim=2)  # [S, Q]
-        weights, of = near.topk(min(NEIGHBOURS, len(self.known)), dim=1)
-        weights = torch.softmax(weights / TEMPERATURE, dim=1)
-        draws = torch.randn(len(y), len(off), generator=torch.Generator().manual_seed(seed)) / len(off) ** 0.5
-        predicted = torch.from_numpy(self.ridge.predict(asked.numpy())).float()
 
-        def theta(coordinates: Tensor) -> Tensor:
-            return self.mean + coordinates.float() @ self.axes
+        def softmax_nearest() -> Tensor:
+            weights, of = near.topk(min(NEIGHBOURS, len(self.known)), dim=1)
+            return (torch.softmax(weights / TEMPERATURE, dim=1)[..., None] * self.soups[of]).sum(1)
+
+        def predicted(regression: Any, off: Tensor | float = 0.0) -> Tensor:
+            coordinates = torch.from_numpy(regression.predict(asked.numpy())).float() + off
+            return self.mean + coordinates @ self.span[1]
+
+        def ridge_gaussian() -> Tensor:
+            targets = self.span[0]
+            off = torch.from_numpy(targets - _left_out(self.known.numpy(), targets, float(self.ridge.alpha_))).float()
+            draws = torch.randn(len(y), len(off), generator=torch.Generator().manual_seed(seed))
+            return predicted(self.ridge, draws / len(off) ** 0.5 @ off)
 
         return {
-            "mean_soup": self.mean.expand(len(y), -1),
-            "nearest": self.soups[near.argmax(1)],
-            "softmax_nearest": (weights[..., None] * self.soups[of]).sum(1),
-            "ridge": theta(predicted),
-            "kernel_ridge": theta(torch.from_numpy(self.kernel.predict(asked.numpy()))),
-            "ridge_gaussian": theta(predicted + draws @ off),
+            "mean_soup": lambda: self.mean.expand(len(y), -1),
+            "nearest": lambda: self.soups[near.argmax(1)],
+            "softmax_nearest": softmax_nearest,
+            "ridge": lambda: predicted(self.ridge),
+            "kernel_ridge": lambda: predicted(self.kernel),
+            "ridge_gaussian": ridge_gaussian,
         }
 
 

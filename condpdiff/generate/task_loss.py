@@ -130,7 +130,7 @@ def through_base(model: Denoiser, process: Process, data: Path, draw: Draw, sett
     part = draw.trained.to(device())
     through = Through(model, process, decoder, task_loss.sampling_steps).to(device())
     through.requires_grad_(True)
-    for weights in decoder.parameters():  # what fine-tuning leaves alone stays as it is
+    for weights in decoder.parameters() if draw.trained.min() == 0 else ():  # what fine-tuning leaves alone stays so
         weights.register_hook(lambda gradient: gradient * part)
     model.mean.spread.requires_grad_(False)
     trained = [p for name, p in model.named_parameters() if not name.startswith("mean.")]  # these are near already

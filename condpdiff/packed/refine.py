@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # the domain's libraries take seconds
 
 TOKENS = 512  # padded tokens a forward pass
 HELD_OUT = 0.2  # share of the labelled rows that fine-tuning does not see, and its losses are taken on
+RATING_SEED = 1_000_003  # of the draws that a style's LoRAs are rated on: training never drew them
 DRAWS = 8  # batches of noise that a style's losses are the mean over
 GENERATED, NO_LORA, TRAINED = "generated", "no LoRA", "Trained on"
 
@@ -112,7 +113,7 @@ def train_on_pictures(
     from condpdiff.style.families.losses import Family
     from condpdiff.style.images import encode_png
     from condpdiff.style.task import Task
-    from condpdiff.zoo.many import RATING_SEED, finetune_many
+    from condpdiff.zoo.many import finetune_many
 
     task = Task(**next(iter(lora.config.tasks.values())).settings)
     rows = pd.DataFrame({"member": 0, "caption": list(captions), "image": [encode_png(p) for p in pictures]})

@@ -27,7 +27,6 @@ from condpdiff.zoo.settings import Collect
 # theta [S, K] of S members and a step's number -> their mean losses [S] on that step's batches
 Losses = Callable[[Tensor, int], Tensor]
 TOGETHER = 12  # members that are fine-tuned side by side
-RATING_SEED = 1_000_003  # of the draws that checkpoints are rated on: training never drew them
 
 
 class Loras(nn.Module):
@@ -120,23 +119,6 @@ def collect_many(family: ManyFinetuning, name: str, finetune: Finetune, collect:
         frame = pd.DataFrame({"task": name, "step": range(1, len(curves) + 1), "loss": curves.tolist()})
         frame.to_csv(folder / "loss.csv", index=False)
     print(f"{name}: {family.count} members, {n} checkpoints each, loss {curves[0]:.4f} -> {curves[-n:].mean():.4f}")
-
-
-@torch.no_grad()
-def rate_many(family: ManyFinetuning, theta: Tensor, batch_size: int) -> pd.DataFrame:
-    """member, checkpoint, loss: of each checkpoint of theta [Q, N, K], on rows and noise that all of a member share."""
-    rows = []
-    for members in _groups(family.count):
-        losses = family.losses(members, batch_size, RATING_SEED)
-        for n in range(theta.shape[1]):
-            found = once(f"{members[0]} {n}", partial(_rated, losses, theta[members, n]))["losses"].tolist()
-            rows += [(q, n, loss) for q, loss in zip(members, found, strict=True)]
-    frame = pd.DataFrame(rows, columns=["member", "checkpoint", "loss"])
-    return frame.sort_values(["member", "checkpoint"]).round(6)
-
-
-def _rated(losses: Losses, theta: Tensor) -> dict[str, Tensor]:
-    return {"losses": losses(theta.to(device()), 0).cpu()}
 
 
 def _groups(count: int) -> list[list[int]]:

@@ -30,10 +30,15 @@ def select_rows(held_out: pd.DataFrame, settings: Performance, count: int) -> pd
     return held_out.iloc[settings.rows : settings.rows + count].reset_index(drop=True)
 
 
+def rated(count: int, every: int) -> list[int]:
+    """Which of so many checkpoints are rated: every so many-th, and the last."""
+    return sorted({*range(0, count, every), count - 1})
+
+
 def rate(scorer: "Scorer", theta: Tensor, every: int, what: str) -> pd.DataFrame:
     """Columns checkpoint, loss, rated (0 or 1) of theta [N, K]: the mean loss on the scorer's rows called `loss`, or
     between rated checkpoints what is interpolated linearly."""
-    checkpoints, losses = sorted({*range(0, len(theta), every), len(theta) - 1}), []
+    checkpoints, losses = rated(len(theta), every), []
     for checkpoint in tqdm(checkpoints, desc=what, unit="checkpoint"):
         scorer.merge(theta[checkpoint])
         losses.append(float(scorer.losses("loss").mean()))

@@ -1,8 +1,8 @@
 """Kill stages in the middle; what the next run writes must be what an undisturbed one did.
 
 `python -m tests.faults.kill [KILLS] [SEED]` runs the smoke preset in a throwaway clone, then ends its long stages at
-random moments after the first fifth of their work: by kill -9, and now and then by SIGTERM or Ctrl-C. It prints a line a
-kill, and a table at the end.
+random moments after the first fifth of their work: by kill -9, and now and then by SIGTERM or Ctrl-C. It prints a line
+a kill, and a table at the end.
 """
 
 import math
