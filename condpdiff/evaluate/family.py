@@ -52,7 +52,7 @@ class Run:
 class FamilyEvaluation(ABC):
     """One family's members that were never trained on, unseen and tuning ones, and after them SEEN of those that were.
 
-    `names`, `numbers` and `tiers` are those of the M members that are scored now.
+    `names`, `numbers` and `tiers` are those of the M members that are scored now, `rules` what their rivals' LoRAs are.
     """
 
     best: tuple[str, bool]
@@ -74,15 +74,12 @@ class FamilyEvaluation(ABC):
         tiers = ["unseen"] * task.members.unseen + ["tuning"] * task.members.tuning
         self.turn_to(grouped("unseen", "tuning")[name], tiers)
 
-    def _rivals(self) -> dict[str, Callable[[], Tensor]]:
-        """What makes each rival's LoRAs for the members that are scored now."""
-        return self.rivals.rules(self.y, self.run.eval.seed)
-
     def turn_to(self, names: Sequence[str], tiers: Sequence[str]) -> None:
         """Score these members from now on."""
         self.names, self.tiers = list(names), list(tiers)
         self.numbers = [number(name) for name in names]
         self.y = self.asked(self.names)
+        self.rules = self.rivals.rules(self.y, self.run.eval.seed)
 
     def asked(self, names: Sequence[str]) -> Tensor:
         """Mean condition of each member, [M, d_cond]."""
@@ -137,7 +134,7 @@ class FamilyEvaluation(ABC):
     def arms(self) -> None:
         """Score every arm for members that were not trained on."""
         self.record("no_lora", self._nothing())
-        for arm, rule in self._rivals().items():
+        for arm, rule in self.rules.items():
             self.record(arm, *self._timed(rule))
         if (one := self.data / "ldm" / ONE).is_file():
             self.record("one_for_all", read_tensors(one)["theta"].expand(len(self.names), -1))
@@ -145,7 +142,7 @@ class FamilyEvaluation(ABC):
         for i in range(self.samples.shape[1]):
             self.record("condpdiff", self.samples[:, i], each, i)
         self.record("no_noise", self.frame.to_theta(self.generator.without_noise(self.y)), each)
-        self._swapped(self._rivals()["ridge"](), self.samples[:, 0])
+        self._swapped(self.rules["ridge"](), self.samples[:, 0])
         for arm, y in self.other_conditions().items():
             self.record(arm, self.generated(y), each)
         self.record("own", self._soups(self.names), math.nan)
@@ -158,9 +155,8 @@ class FamilyEvaluation(ABC):
 
     def starts(self) -> None:
         """Fine-tune from nothing, and from what costs no fine-tuning; what a step costs tells what `own` did."""
-        rivals = self._rivals()
         starts = {"zero": self._nothing(), "condpdiff": self.samples[: len(self.names), 0]}
-        starts |= {arm: rivals[arm]() for arm in self.warm}
+        starts |= {arm: self.rules[arm]() for arm in self.warm}
         losses = self.family.losses(self.numbers, self.task.finetune.batch_size, self.run.eval.seed)
         for arm, start in starts.items():
             for steps in BUDGETS if arm == "zero" else WARM_BUDGETS:
@@ -183,7 +179,7 @@ class FamilyEvaluation(ABC):
 
     def _seen(self) -> None:
         """Members that were trained on: their own LoRAs, and what stands in their place."""
-        ridge, made = self._rivals()["ridge"](), self.generated(self.y)
+        ridge, made = self.rules["ridge"](), self.generated(self.y)
         own = self.soups[[self.trained_on.index(name) for name in self.names]]
         soup = self.soups.mean(0).expand(len(own), -1)
         for arm, theta in {"mean_soup": soup, "ridge": ridge, "condpdiff": made, "own": own}.items():
