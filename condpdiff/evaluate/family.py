@@ -243,13 +243,12 @@ class Rivals:
 
         (targets, _), x, width = self.span, self.known.numpy(), float(torch.pdist(self.known).median())
 
-        def off(gamma: float, alpha: float) -> float:
-            """Mean squared error on tasks left out, in closed form."""
+        def off_left_out(gamma: float, alpha: float) -> float:  # mean square, in closed form
             inverse = np.linalg.inv(rbf_kernel(x, gamma=gamma) + alpha * np.eye(len(x)))
             return float(np.square(inverse @ targets / np.diag(inverse)[:, None]).mean())
 
         pairs = itertools.product([1 / (s * width) ** 2 for s in (0.5, 1, 2)], PENALTIES)
-        gamma, alpha = min(pairs, key=lambda pair: off(*pair))
+        gamma, alpha = min(pairs, key=lambda pair: off_left_out(*pair))
         return KernelRidge(alpha=alpha, kernel="rbf", gamma=gamma).fit(x, targets)
 
     def rules(self, y: Tensor, seed: int) -> dict[str, Callable[[], Tensor]]:

@@ -97,9 +97,10 @@ def _style_page(generator: Generator, base: Path) -> None:
         choices.append((f"{name}: {what}" + " (not trained on)" * (name not in trained), name))
 
     def style(which: str) -> list[Any]:
-        shown, told = not generator.numbered, f"1 to {MOST_PICTURES} pictures of {which} style, of any content"
+        shown = not generator.numbered
+        gr.Markdown(f"1 to {MOST_PICTURES} pictures of {which} style, of any content", visible=shown)
         pictures = gr.Gallery(
-            label=told, file_types=list(SUFFIXES), interactive=True, sources=["upload"], type="filepath",
+            show_label=False, file_types=list(SUFFIXES), interactive=True, sources=["upload"], type="filepath",
             columns=5, fit_columns=False, height=150, visible=shown, buttons=[],
         )  # fmt: skip
         return [pictures, gr.Dropdown(choices, value="", label=f"{'Or ' * shown}{which} style that is known")]
@@ -121,7 +122,8 @@ def _style_page(generator: Generator, base: Path) -> None:
                 guidance = gr.Slider(1, 10, 1, step=0.5, label="Guidance of the base model", info="1: none")
         with gr.Column(scale=3):
             button = gr.Button("Generate", variant="primary")
-            images = gr.Gallery(label="Images without a LoRA and with the generated one", format="png", height="auto")
+            gr.Markdown("Images without a LoRA and with the generated one")  # a gallery's label lies over its images
+            images = gr.Gallery(show_label=False, format="png", height="auto")
             adapter = gr.DownloadButton("Adapter as a zip", visible=False)
             notes = gr.Markdown()
     loras = gr.State()
