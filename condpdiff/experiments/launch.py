@@ -1,8 +1,7 @@
 """What `dvc repro` would run, or a study's missing runs, as Slurm jobs or side by side on this machine.
 
 Slurm (`--dependency=afterok`) orders the jobs, DVC's lock the writes: a job is `dvc --wait-for-lock repro -s INSTANCE`,
-or one experiment in a folder of its own. Not by DVC's queue: its one worker takes all jobs' runs, and dies with its own
-job.
+or one experiment in a folder of its own. Not by DVC's queue, whose one worker dies with its own job.
 """
 
 import os
@@ -76,8 +75,7 @@ def stage_jobs(names: list[str]) -> list[Job]:
 
 
 def study_jobs(study: Study, say: Say) -> list[Job]:
-    """The runs of a study that no experiment has the settings of; of the others, `say` tells where they are.
-    Raises UserError: a name is taken by other settings."""
+    """The runs of a study that no experiment has the settings of. UserError: a name is taken by other settings."""
     results = read(study)
     if taken := results.taken:
         says = "an experiment of that name was run with other settings"
@@ -153,7 +151,9 @@ def run_here(jobs: list[Job], n: int, say: Say) -> None:
     LOGS.mkdir(parents=True, exist_ok=True)
     sorter.prepare()
     while (ready := [*ready, *sorter.get_ready()]) or running:
-        while ready and len(running) < n:
+        # One begins after the other: DVC may swap experiments that start in the same instant.
+        begun = all(b"tage '" in (LOGS / f"{name}-here.log").read_bytes() for name in running)
+        if ready and len(running) < n and begun:
             name = ready.pop(0)
             with (LOGS / f"{name}-here.log").open("wb") as log:
                 running[name] = subprocess.Popen(left.pop(name), stdout=log, stderr=log, env=environment())
