@@ -152,8 +152,7 @@ def run_here(jobs: list[Job], n: int, say: Say) -> None:
     sorter.prepare()
     while (ready := [*ready, *sorter.get_ready()]) or running:
         # One begins after the other: DVC may swap experiments that start in the same instant.
-        begun = all(b"tage '" in (LOGS / f"{name}-here.log").read_bytes() for name in running)
-        if ready and len(running) < n and begun:
+        if ready and len(running) < n and all(b"tage '" in (LOGS / f"{one}-here.log").read_bytes() for one in running):
             name = ready.pop(0)
             with (LOGS / f"{name}-here.log").open("wb") as log:
                 running[name] = subprocess.Popen(left.pop(name), stdout=log, stderr=log, env=environment())
