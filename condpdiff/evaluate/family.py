@@ -179,9 +179,8 @@ class FamilyEvaluation(ABC):
 
     def _seen(self) -> None:
         """Members that were trained on: their own LoRAs, and what stands in their place."""
-        ridge, made = self.rules["ridge"](), self.generated(self.y)
+        soup, ridge, made = self.rules["mean_soup"](), self.rules["ridge"](), self.generated(self.y)
         own = self.soups[[self.trained_on.index(name) for name in self.names]]
-        soup = self.soups.mean(0).expand(len(own), -1)
         for arm, theta in {"mean_soup": soup, "ridge": ridge, "condpdiff": made, "own": own}.items():
             self.record(arm, theta)
         self._swapped(ridge, made)

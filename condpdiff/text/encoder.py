@@ -18,6 +18,7 @@ Encode = Callable[[Sequence[str]], Tensor]
 
 KEY, LOCALLY = "params.yaml: condition.model", "give it locally as local-dir:PATH"
 BATCH, TOKENS = 64, 256  # texts of a forward pass, and what the sentence encoder reads of one
+LONG = 4096  # more tokens than a condition has
 
 
 def load_encoder(settings: Condition) -> Encode:
@@ -40,22 +41,13 @@ def _sentence_encoder(model: str) -> Encode:
     def length(text: str) -> int:
         return len(tokenizer.tokenize(text)) + tokenizer.num_special_tokens_to_add()
 
-    def fitted(texts: Sequence[str]) -> list[str]:
-        found = [fit(text, length, TOKENS) for text in texts]
-        if changed := [other for one, other in zip(texts, found, strict=True) if one != other]:
-            says = f"shortened the examples of {len(changed)} of {len(texts)} conditions, and no label"
-            print(f"{says}: {model} reads {TOKENS} tokens", file=sys.stderr)
-            if over := sum(length(text) > TOKENS for text in changed):
-                print(f"warning: {over} of them are cut still: shorten the task's description", file=sys.stderr)
-        return found
-
     def mean(texts: list[str]) -> Tensor:
         batch = tokenizer(texts, padding=True, truncation=True, max_length=TOKENS, return_tensors="pt")
         hidden = network(**batch).last_hidden_state  # [V, tokens, d]
         mask = batch["attention_mask"][..., None]  # [V, tokens, 1]
         return (hidden * mask).sum(1) / mask.sum(1)
 
-    return lambda texts: _in_batches(mean, fitted(texts))
+    return lambda texts: _in_batches(mean, _fitted(texts, length, TOKENS, model))
 
 
 def _clip(model: str) -> Encode:
@@ -76,7 +68,26 @@ def _clip(model: str) -> Encode:
     except Exception as error:  # open_clip passes on whatever its downloader raises
         raise cannot_load(KEY, f"text encoder {model!r}", error, LOCALLY) from None
     network.eval()
-    return lambda texts: _in_batches(lambda batch: network.encode_text(tokenizer(batch)).float(), list(texts))
+
+    def length(text: str) -> int:
+        tokens = tokenizer(text, context_length=LONG)[0]  # filled up with one that a text may hold too
+        return int((tokens != tokens[-1]).nonzero().max()) + 1
+
+    def encode(texts: list[str]) -> Tensor:
+        return network.encode_text(tokenizer(texts)).float()
+
+    return lambda texts: _in_batches(encode, _fitted(texts, length, tokenizer.context_length, model))
+
+
+def _fitted(texts: Sequence[str], length: Callable[[str], int], most: int, model: str) -> list[str]:
+    """The texts with examples shortened where a network that reads `most` tokens would not come to their end."""
+    found = [fit(text, length, most) for text in texts]
+    if changed := [other for one, other in zip(texts, found, strict=True) if one != other]:
+        says = f"shortened the examples of {len(changed)} of {len(texts)} conditions, and no label"
+        print(f"{says}: {model} reads {most} tokens", file=sys.stderr)
+        if over := sum(length(text) > most for text in changed):
+            print(f"warning: {over} of them are cut still: shorten the task's description", file=sys.stderr)
+    return found
 
 
 @torch.inference_mode()

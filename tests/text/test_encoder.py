@@ -83,6 +83,17 @@ def test_clip_text_tower_loads_from_a_local_folder(clip_folder: Path) -> None:
     assert torch.equal(found, again)  # the file's weights
 
 
+def test_clip_too_sees_the_labels_of_long_examples(clip_folder: Path, capsys) -> None:
+    encode = load("clip", f"local-dir:{clip_folder}")
+    whole = "the film!\nInput: good! Output: fine\nInput: bad Output: poor!"
+    encode([whole])
+    assert capsys.readouterr().err == ""
+    long = whole.replace("bad", "bad plot " * 50)
+    assert not torch.equal(*encode([long, long.replace("poor", "ugly")]))
+    assert "shortened the examples of 2 of 2 conditions, and no label: local-dir:" in (says := capsys.readouterr().err)
+    assert "reads 77 tokens" in says
+
+
 @pytest.mark.parametrize(
     ("encoder", "model", "message"),
     [
