@@ -40,6 +40,10 @@ class Draw(Protocol):
 
     def __call__(self, step: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]: ...
 
+    def state_dict(self) -> dict[str, Any]: ...  # of a resume point: what the next steps' draws depend on
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
 
 class Through(nn.Module):
     """The generator as one differentiable map from conditions to weights; its decoder gives theta itself."""
@@ -145,7 +149,7 @@ def through_base(model: Denoiser, process: Process, data: Path, draw: Draw, sett
         return losses(network(nn.functional.dropout(y, task_loss.dropout))).mean()
 
     optimizer = torch.optim.Adam(groups, betas=BETAS, fused=True)
-    about: Any = {"what": "task loss", "rate": "ldm.task_loss.lr", "resume": folder_of("task loss")}
+    about: Any = {"what": "task loss", "rate": "ldm.task_loss.lr", "resume": folder_of("task loss"), "state": [draw]}
     curve = fit(through, loss, optimizer, steps=task_loss.steps, clip=CLIP, **about)
     through.cpu().eval().requires_grad_(False)
     return TrainedOn(one, (*folded(decoder, frame), curve))
@@ -160,5 +164,5 @@ def unconditional(draw: Draw, start: Tensor) -> Tensor:
         return network(lambda theta, _: losses(theta.expand(len(y), -1)) / len(y), step)
 
     optimizer = torch.optim.Adam(loras.parameters(), lr=ONE_LR, fused=True)
-    fit(loras, loss, optimizer, steps=ONE_STEPS, what="one for all", resume=folder_of("one for all"))
+    fit(loras, loss, optimizer, steps=ONE_STEPS, what="one for all", resume=folder_of("one for all"), state=[draw])
     return loras.theta.detach().cpu()[0]

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -10,12 +11,14 @@ from torch import Tensor
 
 from condpdiff.autoencoder import models as autoencoder
 from condpdiff.autoencoder.models import PcaAutoencoder, Scale, load_scale, save_latents
+from condpdiff.common.stage import FOLDER
 from condpdiff.common.task import MEMBERS, save_members
+from condpdiff.common.training import SAVE_AFTER
 from condpdiff.diffusion import process as diffusion
 from condpdiff.diffusion.denoiser import Denoiser
 from condpdiff.diffusion.process import Process
 from condpdiff.generate.generator import Generator
-from condpdiff.generate.task_loss import SPARE, Through, folded, through_base, unfolded
+from condpdiff.generate.task_loss import ONE_STEPS, SPARE, Through, folded, through_base, unfolded
 from condpdiff.zoo.normalized import Frame, Moments, load_frame, normalise, save_frame, statistics_of
 from condpdiff.zoo.placed import batched_loras
 from tests.diffusion.test_process import make_settings
@@ -104,6 +107,47 @@ def test_a_share_of_a_conditions_numbers_is_dropped(data: Path, monkeypatch: pyt
     through_base(make_model(), Process("sample", "none"), data, Tasks(), settings)
     found = torch.stack(seen)
     assert set(found.unique().tolist()) == {0.0, 2.0} and 0.8 < found.mean() < 1.2
+
+
+def test_cut_off_training_goes_on_with_the_draws_that_were_next(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = make_settings(task_loss={"steps": 60, "sampling_steps": 2})
+
+    class Tasks:
+        """Draws one after the other, as styles are."""
+
+        trained = torch.ones(make_toy()[1].K)
+
+        def __init__(self, last: int) -> None:
+            self.random, self.left = np.random.default_rng(0), last
+
+        def __call__(self, step: int) -> tuple[Tensor, Any]:
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
+            y, aim = (torch.from_numpy(self.random.standard_normal(n, np.float32)) for n in ((3, D), (3, 1)))
+            return y, lambda theta: (theta - aim).square().sum(1)
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"random": self.random.bit_generator.state}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            self.random.bit_generator.state = state["random"]
+
+    def trained(last: int) -> Any:
+        return through_base(make_model(), Process("sample", "none"), data, Tasks(last), settings)
+
+    whole = trained(1000)
+    monkeypatch.setenv(FOLDER, str(data / "unfinished"))
+    monkeypatch.setenv(SAVE_AFTER, "0")
+    for last in (ONE_STEPS - 15, 60):  # of the one for all, and then of the task loss
+        with pytest.raises(KeyboardInterrupt):
+            trained(last)
+    found = trained(1000)
+    said = capsys.readouterr().out
+    assert "one for all: going on from step 180" in said and "task loss: going on from step" in said
+    assert torch.equal(found.one, whole.one) and torch.equal(found.trained[0].axes, whole.trained[0].axes)
 
 
 @pytest.mark.parametrize("residual", ["diffusion", "none"])

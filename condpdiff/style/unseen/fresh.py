@@ -85,6 +85,16 @@ class Draws:
                 self.pool[i], self.seen[i] = self._next(), 0
         return y, lambda theta: self.denoising(theta, batch, noise, levels)
 
+    def state_dict(self) -> dict[str, Any]:
+        """As `task_loss.Draw`."""
+        pool = [tuple(style) for style in self.pool]
+        return {"random": self.random.bit_generator.state, "made": self.made, "pool": pool, "seen": self.seen}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """As `task_loss.Draw`."""
+        self.random.bit_generator.state, self.made, self.seen = state["random"], state["made"], state["seen"]
+        self.pool = [Known(latents.to(device()), *more) for latents, *more in state["pool"]]
+
     def _next(self) -> Known:
         """The next fresh style, or the next of the zoo."""
         count, self.made = self.made, self.made + 1

@@ -40,3 +40,11 @@ class Draws:
         for name in set(chosen) - set(self.losses):
             self.losses[name] = self.families[family].losses([number(name)], self.settings.rows, self.seed)
         return y, lambda theta: torch.cat([self.losses[k](t[None], step) for k, t in zip(chosen, theta, strict=True)])
+
+    def state_dict(self) -> dict[str, Any]:
+        """As `task_loss.Draw`."""
+        return {"random": self.random.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """As `task_loss.Draw`."""
+        self.random.bit_generator.state = state["random"]

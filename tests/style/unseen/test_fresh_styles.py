@@ -140,6 +140,17 @@ def test_same_seed_gives_the_same_steps_and_another_one_others(data: Path) -> No
     assert not torch.isclose(one[0], one[1], rtol=1e-3).all()
 
 
+def test_a_resume_point_holds_what_comes_next(data: Path, tmp_path: Path) -> None:
+    made, other = styles(data, uses=2), styles(data, uses=2)
+    for step in range(4):
+        made(step)
+    torch.save(made.state_dict(), tmp_path / "state")
+    other.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
+    for step in range(4, 9):
+        (y, losses), (again, its) = made(step), other(step)
+        assert torch.equal(y, again) and torch.equal(losses(theta(made)), its(theta(made)))
+
+
 def test_conditions_are_on_the_axes_that_training_conditions_were_put_on(data: Path) -> None:
     plain, _ = styles(data)(0)
     projection = Projection(torch.full((3,), 100.0), torch.full((3,), 50.0), torch.tensor([[1.0, 0, 0], [0, 2, 0]]))
