@@ -27,4 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(shared(main))
+    run(shared(main, lambda: module("task").load_task(sys.argv[1]).members is not None))

@@ -37,4 +37,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(shared(main))
+    run(shared(main, lambda: "/" in members("train")[0]))

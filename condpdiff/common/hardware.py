@@ -62,12 +62,16 @@ def share(batch_size: int) -> int:
     return batch_size // n
 
 
-def shared(main: Callable[[], None]) -> Callable[[], None]:
-    """`main` of a stage module, run by CONDPDIFF_PROCESSES processes side by side where that is above 1."""
+def shared(main: Callable[[], None], families: Callable[[], bool] = lambda: False) -> Callable[[], None]:
+    """`main` of a stage module, run by CONDPDIFF_PROCESSES processes side by side where that is above 1; by one where
+    the stage works on families."""
 
     def start() -> None:
         n = count(PROCESSES, 1)
         if n == 1 or "RANK" in os.environ:
+            return main()
+        if families():
+            print(f"families: one process, not {PROCESSES}={n}; docs/clusters.md shares out their members", flush=True)
             return main()
         if device() == "cpu":
             os.environ["ACCELERATE_USE_CPU"] = "true"

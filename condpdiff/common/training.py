@@ -20,6 +20,7 @@ from condpdiff.common.errors import UserError
 from condpdiff.common.hardware import device, rank, world
 
 LOG_EVERY = 20
+DIVERGED = 2  # times its first tenth's loss: what a run's last tenth is warned of
 # The variable that holds the least seconds between two resume points, which take a twentieth of the time at most.
 SAVE_AFTER = "CONDPDIFF_SAVE_AFTER"
 Schedule = Callable[[int], float]  # steps done -> the factor of a parameter group's rate
@@ -79,7 +80,7 @@ def fit(
         rate: the key of the rate, for the error.
 
     Gives the curve: columns step, loss (mean over the last `log_every` steps and all processes; read from the device
-    only then). Raises UserError: the loss is no number any more.
+    only then). A loss that rose is told. Raises UserError: the loss is no number any more.
     """
     from accelerate import Accelerator
 
@@ -122,7 +123,12 @@ def fit(
         if logs and run.is_due():
             run.save()
     accelerator.free_memory()
-    return pd.DataFrame(run.curve, columns=["step", "loss"])
+    curve = pd.DataFrame(run.curve, columns=["step", "loss"])
+    tenth = max(1, len(curve) // 10)
+    first, last = curve["loss"][:tenth].mean(), curve["loss"][-tenth:].mean()
+    if rank() == 0 and last > DIVERGED * first:
+        print(f"warning: {what}: the loss rose from {first:.4f} to {last:.4f}; lower {rate}", flush=True)
+    return curve
 
 
 class _Run:

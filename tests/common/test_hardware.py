@@ -63,7 +63,8 @@ def test_stage_runs_here_when_it_is_not_shared_or_is_one_of_the_processes(monkey
     assert rank() == 0
     shared(lambda: calls.append("alone"))()
     monkeypatch.setenv(PROCESSES, "2")
+    shared(lambda: calls.append("families"), lambda: True)()
     monkeypatch.setenv("RANK", "1")
     assert rank() == 1
     shared(lambda: calls.append("one of two"))()
-    assert calls == ["alone", "one of two"]
+    assert calls == ["alone", "families", "one of two"]

@@ -32,6 +32,24 @@ def test_quadratic_is_minimised_and_the_curve_ends_at_the_last_step() -> None:
     assert found["loss"].tolist() == [5.5, 15.5]
 
 
+def test_a_loss_that_rose_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    model = Point(1.0)
+    for rate in (0.1, 1.1):  # of a parabola whose steps overshoot at rates above 1
+        optimizer = torch.optim.SGD(model.parameters(), rate)
+        fit(
+            model,
+            lambda net, _: net(0.0),
+            optimizer,
+            steps=40,
+            what="t",
+            schedule=lambda _: 1,
+            log_every=5,
+            rate="ae.lr",
+        )
+        told = "warning: t: the loss rose from" in (printed := capsys.readouterr().out)
+        assert told == (rate > 1) and ("; lower ae.lr\n" in printed) == told
+
+
 def test_rate_rises_over_a_twentieth_of_the_steps_and_falls_to_0() -> None:
     factors = [rise_and_fall(100)(step) for step in range(101)]
     assert factors[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])

@@ -1,10 +1,11 @@
 """Kill stages in the middle; what the next run writes must be what an undisturbed one did.
 
-`python -m tests.faults.kill [KILLS] [SEED]` runs the smoke preset in a throwaway clone, then ends its long stages at
-random moments after the first fifth of their work: by kill -9, and now and then by SIGTERM or Ctrl-C. It prints a line
-a kill, and a table at the end.
+`python -m tests.faults.kill [KILLS] [SEED] [PRESET]` runs a preset (smoke) in a throwaway clone, then ends its long
+stages at random moments after the first fifth of their work: by kill -9, and now and then by SIGTERM or Ctrl-C. It
+prints a line a kill, and a table at the end. The preset style-many-smoke has families, whose merge-eval writes seconds.
 """
 
+import functools
 import math
 import os
 import random
@@ -22,9 +23,15 @@ import yaml
 from tests.clone import commit, environment, run
 from tests.smoke import smoke
 
-STAGES = ("finetune-collect", "score-zoo", "train-ae", "train-ldm", "sample", "merge-eval", "probe")
-LONGER = {"collect": {"steps": 100}, "ae": {"steps": 800}, "ldm": {"steps": 800}}
-"""What makes the smoke preset's stages long enough to have resume points."""
+STAGES = {
+    "smoke": ("finetune-collect", "score-zoo", "train-ae", "train-ldm", "sample", "merge-eval", "probe"),
+    "style-many-smoke": ("finetune-collect", "train-ldm"),
+}
+LONGER = {
+    "smoke": {"collect.steps": 100, "ae.steps": 800, "ldm.steps": 800},
+    "style-many-smoke": {"collect.steps": 60, "ldm.steps": 400, "ldm.task_loss.steps": 200, "ldm.task_loss.uses": 3},
+}
+"""What makes a preset's stages long enough to have resume points."""
 SIGNALS = (signal.SIGKILL,) * 6 + (signal.SIGTERM, signal.SIGINT)
 FREQUENT = {"CONDPDIFF_SAVE_AFTER": "0.3"}
 
@@ -73,25 +80,27 @@ def left(clone: Path, stage: str) -> list[Path]:
     return [path for kind in ("pt", "safetensors") for path in (clone / "tmp/unfinished" / stage).rglob(f"*.{kind}")]
 
 
-def main(kills: int = 40, seed: int = 0) -> None:
-    draw = random.Random(seed)
+def main(kills: str = "40", seed: str = "0", preset: str = "smoke") -> None:
+    draw = random.Random(int(seed))
     with tempfile.TemporaryDirectory() as folder:
-        clone = smoke(Path(folder))
+        clone = smoke(Path(folder), preset)
         params = yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))
-        for name, values in LONGER.items():
-            params[name] |= values
+        for name, value in LONGER[preset].items():
+            *sections, key = name.split(".")
+            functools.reduce(dict.__getitem__, sections, params)[key] = value
         (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
         run(clone, "dvc", "repro")
         commit(clone, "undisturbed")
         tasks = params["tasks"]
-        stages = [f"{s}@{tasks[0]}" if s in ("finetune-collect", "score-zoo", "merge-eval") else s for s in STAGES]
+        of_tasks = ("finetune-collect", "score-zoo", "merge-eval")
+        stages = [f"{s}@{tasks[0]}" if s in of_tasks else s for s in STAGES[preset]]
         whole, seconds, rows = {stage: outs(clone, stage) for stage in stages}, {}, []
         for stage in stages:
             works = Works()
             end(clone, stage, works, signal.SIGKILL)
             seconds[stage] = time.monotonic() - works.began
             assert outs(clone, stage) == whole[stage], f"{stage}: two undisturbed runs differ"
-        for number in range(kills):
+        for number in range(int(kills)):
             stage, by = stages[number % len(stages)], draw.choice(SIGNALS)
             end(clone, stage, Works(draw.uniform(0.2, 1) * seconds[stage]), by, **FREQUENT)
             kept = len(left(clone, stage))
@@ -115,4 +124,4 @@ def main(kills: int = 40, seed: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(*sys.argv[1:])
