@@ -6,6 +6,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ("dvc.lock", "report/metrics.json")
@@ -43,6 +46,17 @@ def throwaway_clone(folder: Path) -> Path:
     run(folder, "git", "config", "user.email", "test@example.org")
     commit(folder, "clone")
     return folder
+
+
+def set_key(clone: Path, file: str, key: str, value: Any) -> None:
+    """Change one key of a YAML file."""
+    path = clone / file
+    section = content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        section = section[parent]
+    section[leaf] = value
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 def commit(folder: Path, message: str) -> None:

@@ -20,7 +20,7 @@ import yaml
 from dvc.repo import Repo
 from networkx import ancestors
 
-from tests.clone import RESULTS, ROOT, commit, run, stages_run, throwaway_clone
+from tests.clone import RESULTS, ROOT, commit, run, set_key, stages_run, throwaway_clone
 from tests.faults import kill
 
 TASKS = {"films": "classification", "ratings": "regression"}
@@ -107,17 +107,6 @@ def call(clone: Path, *command: str) -> Step:
 
 def repro(clone: Path) -> Step:
     return call(clone, "dvc", "repro")
-
-
-def set_key(clone: Path, file: str, key: str, value: Any) -> None:
-    """Change one key of a YAML file."""
-    path = clone / file
-    section = content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    *parents, leaf = key.split(".")
-    for parent in parents:
-        section = section[parent]
-    section[leaf] = value
-    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 def small_clone(folder: Path) -> Path:

@@ -5,7 +5,6 @@ stages at random moments after the first fifth of their work: by kill -9, and no
 prints a line a kill, and a table at the end. The preset style-many-smoke has families, whose merge-eval writes seconds.
 """
 
-import functools
 import math
 import os
 import random
@@ -20,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from tests.clone import commit, environment, run
+from tests.clone import commit, environment, run, set_key
 from tests.smoke import smoke
 
 STAGES = {
@@ -84,14 +83,11 @@ def main(kills: str = "40", seed: str = "0", preset: str = "smoke") -> None:
     draw = random.Random(int(seed))
     with tempfile.TemporaryDirectory() as folder:
         clone = smoke(Path(folder), preset)
-        params = yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))
-        for name, value in LONGER[preset].items():
-            *sections, key = name.split(".")
-            functools.reduce(dict.__getitem__, sections, params)[key] = value
-        (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+        for key, value in LONGER[preset].items():
+            set_key(clone, "params.yaml", key, value)
         run(clone, "dvc", "repro")
         commit(clone, "undisturbed")
-        tasks = params["tasks"]
+        tasks = yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))["tasks"]
         of_tasks = ("finetune-collect", "score-zoo", "merge-eval")
         stages = [f"{s}@{tasks[0]}" if s in of_tasks else s for s in STAGES[preset]]
         whole, seconds, rows = {stage: outs(clone, stage) for stage in stages}, {}, []

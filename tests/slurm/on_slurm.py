@@ -6,11 +6,13 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.clone import ROOT, commit, run, stages_run, throwaway_clone
+from condpdiff.common.training import SAVE_AFTER
+from tests.clone import ROOT, commit, run, set_key, stages_run, throwaway_clone
 from tests.experiments import toy
 
 SLURM_CONF = """
@@ -143,8 +145,15 @@ def test_a_study_s_runs_side_by_side(tmp_path: Path) -> None:
 def test_the_smoke_run(tmp_path: Path) -> None:
     clone = throwaway_clone(tmp_path)
     run(clone, "condpdiff", "preset", "smoke", PYTHONPATH=str(ROOT))
-    launch(clone)
+    set_key(clone, "params.yaml", "ldm.steps", 400)
+    os.environ[SAVE_AFTER] = "0"
+    jobs = dict(line.split(": job ") for line in launch(clone) if ": job " in line)
+    del os.environ[SAVE_AFTER]
+    left = partial((clone / "tmp/unfinished/train-ldm").rglob, "*.pt")
+    wait(lambda: any(left()), 1800)
+    run(clone, "scontrol", "requeue", jobs["train-ldm"])
     until_empty(1800)
+    assert "going on from step" in (clone / f"tmp/slurm/train-ldm-{jobs['train-ldm']}.log").read_text()
     assert launch(clone, "--status") == [] and launch(clone)[-1] == "everything is up to date"
     again = run(clone, "dvc", "repro").stdout
     assert stages_run(again) == set() and "up to date" in again
