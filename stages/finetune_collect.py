@@ -6,7 +6,7 @@ from pathlib import Path
 from condpdiff.adapters.place import place
 from condpdiff.common.hardware import shared
 from condpdiff.common.settings import section
-from condpdiff.common.stage import run
+from condpdiff.common.stage import part, run
 from condpdiff.domain import module
 from condpdiff.zoo.collect import collect_zoo
 from condpdiff.zoo.many import collect_many
@@ -18,7 +18,8 @@ def main() -> None:
     data, base, out = Path("data/tasks", name), Path("data/base"), Path("data/zoo", name)
     task = module("task").load_task(name)
     if task.zoo is not None:
-        place(name, task, collect, base, out)
+        if part()[1] == 1:  # else another job of the array does it
+            place(name, task, collect, base, out)
     elif task.members is None:
         collect_zoo(module("finetune").TextFinetuning(name, task, collect, data, base), out)
     else:

@@ -23,14 +23,15 @@ def main() -> None:
     name, settings = sys.argv[1], section("eval", Eval)
     task, out = module("task").load_task(name), DATA / "adapters" / name
     with new_directory(DATA / "eval" / name) as folder, new_directory(out) as adapter:
+        n = section("normalize", Normalize).n_checkpoints
         if task.members is None:
-            n, performance = section("normalize", Normalize).n_checkpoints, section("performance", Performance)
+            performance = section("performance", Performance)
             scorer, labels = module("score").Scorer, getattr(task.data, "labels", None)
             best, zoo = evaluate_task(DATA, name, task, scorer, n, settings, performance, folder)
             export_adapter(adapter, best, zoo, loads_as(DATA / "base"), str(out), labels)
         else:
             of = section("condition", Condition), section("sample", Sample), section("collect", Collect)
-            module("unseen.evaluate").Evaluation(name, task, DATA, Run(settings, *of)).evaluate(folder, adapter)
+            module("unseen.evaluate").Evaluation(name, task, DATA, Run(n, settings, *of)).evaluate(folder, adapter)
 
 
 if __name__ == "__main__":

@@ -127,6 +127,8 @@ def _loaded(adapter: Adapter, base: Path, kind: str, folder: Path) -> Any:
     try:
         if kind == "style":
             model = models.load_transformer(base)
+        elif adapter.config["task_type"] == "FEATURE_EXTRACTION":  # of a family
+            model = module("families.losses").load_base(base)
         else:
             outputs = 0 if adapter.config["task_type"] == "CAUSAL_LM" else head_width(adapter.tensors) or 2
             model, _ = models.load_model(base, outputs)

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from condpdiff.common.errors import UserError, first_line
 from condpdiff.common.files import open_tensors, read_json, read_tensors, write_tensors
-from condpdiff.zoo.adapters import LABELS
+from condpdiff.zoo.adapters import CONFIG, LABELS, PEFT_FILE
 from condpdiff.zoo.placed import PREFIX
 
-CONFIG, PEFT_FILE, ONE_FILE = "adapter_config.json", "adapter_model.safetensors", "pytorch_lora_weights.safetensors"
+ONE_FILE = "pytorch_lora_weights.safetensors"
 FILES = (PEFT_FILE, ONE_FILE, "adapter_model.bin", "pytorch_lora_weights.bin")
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 METADATA = "lora_adapter_metadata"  # where diffusers keeps PEFT's configuration inside its file

@@ -15,7 +15,7 @@ import torch
 from condpdiff.adapters.formats import Adapter, as_alpha, in_header, is_adapter, read_adapter
 from condpdiff.adapters.place import expected
 from condpdiff.common.errors import UserError
-from condpdiff.common.files import as_spelt, new_directory, read_json, read_tensors, write_json
+from condpdiff.common.files import as_spelt, check_ours, new_directory, read_json, read_tensors, write_json
 from condpdiff.common.pretrained import SOURCE
 from condpdiff.common.task import INPUTS, Base, read_task, task_path
 from condpdiff.domain import module
@@ -72,7 +72,8 @@ def import_zoo(source: Path, name: str, skip_odd: bool, say: Callable[[str], Non
     heads = {key: torch.stack([each[key] for each in adapters]) for key in sorted(want.head)}
     if apart := max((float((rows - rows[0]).abs().max()) for rows in heads.values()), default=0.0):
         say(f"the adapters' heads differ, by up to {apart:.2g}: their mean is the head of every checkpoint")
-    with new_directory(out := INPUTS / name) as folder:
+    check_ours(out := INPUTS / name, THETA, HEAD, LAYOUT, NAMES)
+    with new_directory(out) as folder:
         # The mean of many equal numbers may be another one.
         means = {key: rows[0] if (rows == rows[0]).all() else rows.mean(0) for key, rows in heads.items()}
         save_zoo(folder, replace(want, theta=theta, head=means), steps=steps)

@@ -72,6 +72,13 @@ def new_directory(path: Path) -> Iterator[Path]:
         raise
 
 
+def check_ours(path: Path, *names: str) -> None:
+    """Raise a UserError unless a user's folder may be replaced whole: it is not there, or holds such names alone."""
+    if others := sorted({each.name for each in path.iterdir()} - {*names}) if path.is_dir() else path.exists():
+        found = others[0] if isinstance(others, list) else "a file"
+        raise UserError(f"{path}: found {found}, which would be lost; allowed: a new folder")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)

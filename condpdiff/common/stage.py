@@ -45,7 +45,7 @@ def _kept(main: Callable[[], None]) -> None:
     folder = UNFINISHED / name / _key(name)
     for other in set(folder.parent.glob("*")) - {folder}:
         print(f"{name}: passes over what was left of other parameters, code or inputs", flush=True)
-        shutil.rmtree(other)
+        shutil.rmtree(other, ignore_errors=True)  # other jobs of an array do so too
     os.environ[FOLDER] = str(folder)
     try:
         main()
@@ -69,10 +69,10 @@ def once(what: str, compute: Callable[[], dict[str, "Tensor"]]) -> dict[str, "Te
     folder = folder_of(what)
     if folder is None:
         return compute()
-    path = folder.with_suffix(".safetensors")
+    path = folder.with_name(f"{folder.name}.safetensors")  # a task's name may have a dot
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}")
+        partial = path.with_name(f"{path.name}.{os.getpid()}")
         write_tensors(partial, compute())
         partial.rename(path)
     return read_tensors(path)

@@ -141,7 +141,10 @@ class _Run:
         self.done = 0
         self.curve: list[tuple[int, float]] = []
         self.since: list[Tensor] = []  # losses since the curve's last point
-        self.after = float(os.environ.get(SAVE_AFTER, "8"))
+        asked = os.environ.get(SAVE_AFTER) or "8"
+        if not asked.replace(".", "", 1).isdecimal():
+            raise UserError(f"environment: {SAVE_AFTER}: found {asked!r}, allowed: seconds, 0 or more")
+        self.after = float(asked)
         self.next = time.monotonic() + self.after
 
     @torch.no_grad()

@@ -44,7 +44,7 @@ class Ldm(Section):
     """Which figure of a checkpoint is a second condition: its loss on the score-zoo rows, ranked or as it is."""
     performance_dropout: Share = 0.2  # of training rows, which ask for none; guidance goes from these to the good
     ema: Share  # largest decay of the exponential moving average of the weights
-    steps: NonNegativeInt  # of reconstruction
+    steps: PositiveInt  # of reconstruction
     batch_size: PositiveInt
     lr: PositiveFloat
     seed: NonNegativeInt = 0

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from condpdiff.diffusion.conditions import FILE, Encode, load_conditions
+from condpdiff.diffusion.conditions import FILE, Encode, load_conditions, projected
 from condpdiff.diffusion.denoiser import Denoiser
 from condpdiff.diffusion.settings import Condition
 from condpdiff.evaluate.settings import DROPPED, NONSENSE, Probe
@@ -53,7 +53,8 @@ class Probing:
             draw, inputs = Draw(self.sample, self.settings.samples, self.settings.seed), nonsense()
             y = load_conditions(data / "conditions" / FILE, tasks)
             if inputs:
-                y[NONSENSE] = self.load_encoder(self.condition)(inputs)
+                encode = projected(self.load_encoder(self.condition), self.condition, data)
+                y[NONSENSE] = encode(inputs)
             w = conditioned(Generator.load(data), y, self.dropout, draw)
             frames = {task: load_frame(data / "normalized", task) for task in tasks}
             for task in tasks:
@@ -83,7 +84,6 @@ def without_condition(model: Denoiser) -> Denoiser:
         last.weight.zero_()  # type: ignore[operator]  # a Linear, which mypy does not know
         last.bias.copy_(found.tau.null)  # type: ignore[operator]
         found.mean.weight.zero_()
-        found.mean.network = None
     return found
 
 

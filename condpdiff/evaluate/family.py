@@ -43,6 +43,7 @@ PENALTIES = np.logspace(-3, 3, 13)  # of the regressions, from which leaving out
 class Run:
     """The sections of params.yaml that a family's evaluation depends on."""
 
+    n_checkpoints: int  # N
     eval: Eval
     condition: Condition
     sample: Sample
@@ -87,7 +88,7 @@ class FamilyEvaluation(ABC):
 
     def _soups(self, names: Sequence[str]) -> Tensor:
         """Mean checkpoint of each member, [M, K]."""
-        return torch.stack([load_zoo(self.data / "zoo" / name).theta.mean(0) for name in names])
+        return torch.stack([load_zoo(self.data / "zoo" / k, self.run.n_checkpoints).theta.mean(0) for k in names])
 
     @abstractmethod
     def scores(self, arm: str, theta: Tensor, sample: int) -> list[dict[str, float]]:
@@ -166,8 +167,10 @@ class FamilyEvaluation(ABC):
                 self.record(f"{arm}+{steps}", made["theta"], float(made["seconds"]))
         longest = BUDGETS[-1]
         a_step = next(row["seconds"] for row in self.rows if row["arm"] == f"zero+{longest}") / longest
+        collect = self.run.collect
+        steps = (collect.steps or self.task.finetune.steps) + collect.max_checkpoints * collect.every
         for row in (row for row in self.rows if row["arm"] == "own"):
-            row["seconds"] = round(a_step * (self.run.collect.steps or self.task.finetune.steps), 3)
+            row["seconds"] = round(a_step * steps, 3)
 
     def _tuned(self, tune: Callable[[], Tensor]) -> dict[str, Tensor]:
         theta, seconds = self._timed(tune)

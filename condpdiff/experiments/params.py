@@ -84,6 +84,10 @@ def _check_families(params: Section, members: Mapping[str, Members | None]) -> N
     if families:
         if len(families) < len(members):
             raise ValueError(f"tasks: {list(members)}, allowed: families alone, or none ({families[0]} is one)")
+        for name, found in members.items():
+            if found and (not found.unseen or found.unseen + found.tuning < 2):
+                says = f"members.unseen: {found.unseen} ({name}, tuning {found.tuning})"
+                raise ValueError(f"{says}, allowed: at least 1, and 2 with tuning")
         at_most = value_of(params, "normalize.train_members")
         if sum(found.trained_on(at_most).train for found in members.values() if found) < LEAST_TRAINED:
             raise ValueError(f"tasks: {families}, allowed: families with {LEAST_TRAINED} members to train on in all")

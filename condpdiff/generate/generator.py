@@ -54,8 +54,10 @@ class Generator:
             low, high = p if isinstance(p, tuple) else (p, p)
             asked = (low + (high - low) * torch.rand(count, generator=random)).to(on)  # [count]
         predict = guided(self.model, drawn, settings.guidance, asked, settings.performance_guidance)
-        options = settings.model_dump(include={"scheduler", "steps", "seed"})
-        z, path = sample(predict, noise.to(on), self.process, **options, what=what)
+        # DDPM adds noise at every step: of these samples' own, as `noise` is.
+        seed = int(torch.randint(2**62, (), generator=random)) if settings.scheduler == "ddpm" else settings.seed
+        options = settings.model_dump(include={"scheduler", "steps"})
+        z, path = sample(predict, noise.to(on), self.process, **options, seed=seed, what=what)
         z_0, *path = (self.model.mean.latent(r, drawn).cpu() for r in (z, *path))
         return z_0, path
 

@@ -23,7 +23,7 @@ TOP, WIDTH = 3, 48  # labels, and characters of a text, that a table shows
 def read_texts(path: Path) -> pd.DataFrame:
     """Texts of a file, as `rows_of` gives them: of a .txt its lines, of a table columns `text` and `text_pair`.
     Raises a UserError if the file can't be read, or has no texts."""
-    if not as_spelt(path).is_file():
+    if not (path := as_spelt(path)).is_file():
         raise UserError(f"{path}: no such file")
     if path.suffix.lower() == ".txt":
         try:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from condpdiff.common.errors import UserError
+from condpdiff.common.files import check_ours
 
 From = Annotated[str, typer.Argument(metavar="GENERATOR", help="Folder of a generator, or its id on the hub.")]
 Pictures = Annotated[list[Path] | None, typer.Argument(metavar="[PICTURE]...", help="More pictures of the style.")]
@@ -62,8 +63,7 @@ def generate(
         pictures += inside
     if steps and not pictures and select_on is None:
         raise UserError("--steps: found no rows to train on, allowed: with --select-on FILE or --style-image")
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out}: found a folder that is not empty, allowed: a new one (--out)")
+    check_ours(out)
     made_by = Generator.from_pretrained(generator)
     if select_on is not None and made_by.config.domain != "text":
         raise UserError("--select-on: found with a generator of styles, allowed: with a generator of text tasks")

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from condpdiff.common.errors import UserError, first_line, nearest
-from condpdiff.common.files import new_directory, read_config, read_json, read_tensors
+from condpdiff.common.files import check_ours, new_directory, read_config, read_json, read_tensors
 from condpdiff.common.hardware import without_module
 from condpdiff.common.packages import cache_folder
 from condpdiff.common.pretrained import SOURCE, weights_digest
@@ -24,7 +24,8 @@ from condpdiff.diffusion.conditions import FILE, projected
 from condpdiff.diffusion.settings import UNDESCRIBED, Condition
 from condpdiff.domain import module
 from condpdiff.generate.settings import Sample
-from condpdiff.zoo.adapters import card, write_adapter
+from condpdiff.zoo.adapters import CARD, LABELS, PEFT_FILE, card, write_adapter
+from condpdiff.zoo.adapters import CONFIG as OF_ADAPTER
 from condpdiff.zoo.checkpoints import HEAD, Layout, unflatten
 from condpdiff.zoo.normalized import load_frame
 from condpdiff.zoo.settings import SHARED, Collect, Normalize
@@ -153,6 +154,7 @@ class Lora:
         if self.how.get("Asked with") == f"task `{self.task}`":
             said.append(self.config.tasks[self.task.partition("/")[0]].table())
         text = card(lora, self.base, shown_as or folder, said, self.labels)
+        check_ours(Path(folder), OF_ADAPTER, PEFT_FILE, LABELS, CARD)
         with new_directory(Path(folder)) as scratch:
             write_adapter(scratch, self.state_dict(), lora, self.base, text, self.labels)
 

@@ -9,7 +9,7 @@ import pandas as pd
 from condpdiff.autoencoder import models as autoencoder
 from condpdiff.autoencoder.models import SCALE
 from condpdiff.common.errors import UserError
-from condpdiff.common.files import new_directory, read_config, read_json, write_json, write_tensors
+from condpdiff.common.files import check_ours, new_directory, read_config, read_json, write_json, write_tensors
 from condpdiff.common.matrices import whole
 from condpdiff.common.pretrained import SOURCE, weights_digest
 from condpdiff.common.settings import domain, section, tasks
@@ -18,22 +18,23 @@ from condpdiff.diffusion.settings import Condition
 from condpdiff.domain import module
 from condpdiff.generate.settings import Sample
 from condpdiff.packed.generator import BASE, CHECKPOINTS, CONFIG, BaseModel, Config, Known, LoraSettings
+from condpdiff.zoo.adapters import CARD
 from condpdiff.zoo.checkpoints import HEAD, LAYOUT, THETA, open_zoo
 from condpdiff.zoo.normalized import STATISTICS
 from condpdiff.zoo.settings import Collect, Normalize
 
 MOST_KEPT = 2**24  # numbers of a task's checkpoints that tell how near a generated LoRA is to one of them: 32 MB
+FILES = (CARD, CONFIG, LAYOUT, BASE, "autoencoder", "latents", "zoo")  # of other generators, or of all
 ARMS, METRICS = Path("report/plots/arms.csv"), Path("report/metrics.json")
 
 
 def pack(data: Path, out: Path) -> Config:
     """Write the generator that `dvc repro` trained to the folder `out`.
-    Raises a UserError if a stage has not run, or `out` is there and is no generator's folder."""
-    if out.exists() and not (out / CONFIG).is_file() and any(out.iterdir()):
-        raise UserError(f"{out}: found a folder that is no generator's, allowed: a new folder")
-    names = tasks()
+    Raises a UserError if a stage has not run, or `out` is there and holds what no generator's folder does."""
+    files = _files(data, names := tasks())
+    check_ours(out, *FILES, *(Path(each).parts[0] for each in files))
     with new_directory(out) as folder:
-        for file in _files(data, names):
+        for file in files:
             if not (data / file).is_file():
                 raise UserError(f"{data / file}: no such file; run `dvc repro` first")
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +50,7 @@ def pack(data: Path, out: Path) -> Config:
                 if rows.shape[0] * rows.shape[1] <= MOST_KEPT:
                     write_tensors(folder / "zoo" / name / CHECKPOINTS, {"theta": whole(rows).half()})
         write_json(folder / CONFIG, config.model_dump(mode="json"))
-        (folder / "README.md").write_text(_card(config), encoding="utf-8")
+        (folder / CARD).write_text(_card(config), encoding="utf-8")
     return config
 
 

@@ -75,7 +75,7 @@ def answers(generator: Generator, lora: Lora, base: Path, scale: float, text: st
     for name, theta in ((NO_LORA, None), (f"soup of {lora.task}", soup), (GENERATED, lora.scaled(scale))):
         scorer.merge(theta)
         output = torch.from_numpy(scorer.outputs("asked")[0])
-        found[name] = output if data.kind == "regression" else output.softmax(0)
+        found[name] = output.softmax(0) if data.kind == "classification" else output
     return found
 
 

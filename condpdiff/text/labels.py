@@ -60,6 +60,8 @@ def _numbers(values: list[Any], decimal: str, key: str, rows: Rows) -> np.ndarra
 def _number(value: Any, decimal: str) -> float:
     if isinstance(value, bool | np.bool_):
         return math.nan
+    if isinstance(value, str) and ("_" in value or (decimal == "," and "." in value)):  # 1_0; thousands, as 1.234,5
+        return math.nan
     try:
         return float(value.replace(decimal, ".") if isinstance(value, str) else value)
     except (TypeError, ValueError):

@@ -82,7 +82,7 @@ class WordnetSource(Section):
 
     type: Literal["wordnet"]
     tier: Literal["near", "far"]  # near: relatives of the members are trained on; far: nothing of the members is
-    seed: NonNegativeInt = 0  # of the members' order and of their rows; the tiers of one run have one seed
+    seed: NonNegativeInt = 0  # of the members' order and of their rows; one for all tiers of a run
 
 
 class Columns(Section):
@@ -215,6 +215,8 @@ def load_task(name: str) -> Task:
 def check(params: Section, tasks: Mapping[str, Task]) -> None:
     """Raise a ValueError, or a UserError, unless a run, the whole of params.yaml, is what this domain can do."""
     check_choices(params, CHOICES)
+    if len(seeds := {t.data.source.seed for t in tasks.values() if isinstance(t.data.source, WordnetSource)}) > 1:
+        raise ValueError(f"data.source.seed: {sorted(seeds)}, allowed: one seed, or far nouns would be trained on")
     if any(each.members for each in tasks.values()):
         if (fresh := value_of(params, "ldm.task_loss.fresh")) != "zoo":
             raise ValueError(f"ldm.task_loss.fresh: {fresh}, allowed: zoo (domain: text)")

@@ -9,7 +9,7 @@ from torch import Tensor
 from condpdiff.common.files import write_json, write_tensors
 from condpdiff.zoo.checkpoints import Zoo, unflatten
 
-LABELS = "labels.json"
+CONFIG, PEFT_FILE, LABELS, CARD = "adapter_config.json", "adapter_model.safetensors", "labels.json", "README.md"
 SAMPLED = "Sampled by Cond P-Diff from its condition; its weights were not fine-tuned."
 # By PEFT's task type, a tag of the card and how to load the adapter; a LoRA without one is a text-to-image model's.
 KINDS = {
@@ -67,7 +67,7 @@ def write_adapter(
     Args: tensors: by PEFT key; config: as a zoo's; base: what `from_pretrained` takes for the base model; labels: class
         names in the order of their indices.
     """
-    write_tensors(folder / "adapter_model.safetensors", tensors)
+    write_tensors(folder / PEFT_FILE, tensors)
     lora = {  # without PEFT, whose import takes seconds; what it leaves out has PEFT's defaults
         "peft_type": "LORA",
         "task_type": config["task_type"],
@@ -80,10 +80,10 @@ def write_adapter(
         "target_modules": sorted(config["target_modules"]),
         "modules_to_save": config["modules_to_save"] or None,
     }
-    write_json(folder / "adapter_config.json", lora)
+    write_json(folder / CONFIG, lora)
     if labels:
         write_json(folder / LABELS, {str(i): label for i, label in enumerate(labels)})
-    (folder / "README.md").write_text(readme, encoding="utf-8")
+    (folder / CARD).write_text(readme, encoding="utf-8")
 
 
 def card(

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from condpdiff.common.errors import UserError
 from condpdiff.common.files import new_directory
 from condpdiff.common.hardware import device, together
 from condpdiff.common.stage import folder_of, once, part
@@ -76,6 +77,9 @@ def finetune_many(
         resume: `resume` and `state` of `fit`.
     """
     more, last = window
+    if finetune.weight_decay and not trained.all():
+        found = f"found {finetune.weight_decay} with collect.factors: A or B"
+        raise UserError(f"{what}: finetune.weight_decay: {found}, allowed: 0, or both factors")
 
     def rate(step: int) -> float:
         if step >= finetune.steps:

@@ -47,7 +47,7 @@ def style_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The working folder is that of a run of the style `waves`."""
     monkeypatch.chdir(tmp_path)
     save_style_base(BASE)
-    save_run("style", "waves", make_family({"type": "drawn", "renderer": "grading"}, 0, 0, 4))
+    save_run("style", "waves", make_family({"type": "drawn", "renderer": "grading"}, train=4))
 
 
 def save_run(domain: str, name: str, task: Any) -> None:

@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import RepoUrl
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
 
 from condpdiff.adapters.exporting import export, push
@@ -97,6 +97,18 @@ def test_merged_is_a_plain_model_with_labels_and_tokenizer_that_gives_the_adapte
     assert model.config.id2label == {0: "bad", 1: "good"} and model.config.label2id == {"bad": 0, "good": 1}
     assert len(AutoTokenizer.from_pretrained(OUT)) == len(AutoTokenizer.from_pretrained(BASE))
     assert message_of(out, "sample:films/1") == "out/lora: is there already, allowed: a new folder"
+
+
+@pytest.mark.parametrize("form", ["peft", "merged"])
+def test_a_lora_of_a_family_of_texts_goes_onto_the_model_without_a_head(form: str, films: Zoo) -> None:
+    lora = LoraConfig(r=2, lora_alpha=4, task_type="FEATURE_EXTRACTION", target_modules=["query", "value"])
+    made = get_peft_model(AutoModel.from_pretrained(BASE), lora)
+    randomise(made, 0)
+    made.save_pretrained("mine/one")
+    folder = out("mine/one", form)
+    base = AutoModel.from_pretrained(folder if form == "merged" else BASE)
+    found = base if form == "merged" else PeftModel.from_pretrained(base, folder).merge_and_unload()
+    same(found.state_dict(), made.merge_and_unload().state_dict())
 
 
 @pytest.mark.parametrize("form", ["peft", "diffusers", "kohya"])

@@ -197,10 +197,11 @@ def test_files_of_diffusers_and_kohya_are_one_zoo(style_run: None) -> None:
     alphas = {f"{key.partition('.lora')[0]}.alpha": torch.tensor(4.0) for key in old}
     save_file({f"unet.{key}": t for key, t in (old | alphas).items()}, SOURCE / "run-2.safetensors")
     save_file(kohya(bare), SOURCE / "run-3.safetensors")
-    save_file(kohya(bare, prefix="lora_transformer_"), SOURCE / "run-4.safetensors")
+    for i in (4, 5, 6):
+        save_file(kohya(bare, prefix="lora_transformer_"), SOURCE / f"run-{i}.safetensors")
     bring(task="waves")
     theta, zoo = read_tensors(Path("inputs/waves") / THETA)["theta"], load_zoo(Path("inputs/waves/0"))
-    assert theta.shape[:2] == (4, 1) and (theta == theta[0]).all() and not zoo.head
+    assert theta.shape[:2] == (6, 1) and (theta == theta[0]).all() and not zoo.head
     same(unflatten(zoo.theta[0], zoo.layout), {f"base_model.model.{key}": tensor for key, tensor in bare.items()})
 
 
@@ -221,14 +222,14 @@ def test_files_of_other_models_and_kinds_are_refused_by_name(style_run: None) ->
 
 
 def test_a_family_of_styles_takes_its_members_adapters_one_after_the_other(style_run: None) -> None:
-    for i in range(1, 9):
+    for i in range(1, 13):
         style_transformer(i).save_lora_adapter(SOURCE / f"run-{i}")
     bring(task="waves")
     theta = read_tensors(Path("inputs/waves") / THETA)["theta"]
-    assert theta.shape[:2] == (4, 2) and len({tuple(row[:9].tolist()) for row in theta.flatten(0, 1)}) == 8
-    shutil.rmtree(SOURCE / "run-8")
+    assert theta.shape[:2] == (6, 2) and len({tuple(row[:9].tolist()) for row in theta.flatten(0, 1)}) == 12
+    shutil.rmtree(SOURCE / "run-12")
     shutil.rmtree("inputs/waves")
-    assert "found 7 adapters, allowed: a multiple of 4, one member's after another's" in refusal(task="waves")
+    assert "found 11 adapters, allowed: a multiple of 6, one member's after another's" in refusal(task="waves")
     assert "--skip-odd would move members" in refusal(task="waves", skip_odd=True)
 
 

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 
 from condpdiff.common.errors import run
 from condpdiff.common.files import (
+    check_ours,
     new_directory,
     read_config,
     read_json,
@@ -50,6 +51,15 @@ def test_failing_block_leaves_the_old_directory_and_no_scraps(tmp_path: Path, er
         raise error
     assert [p.name for p in tmp_path.iterdir()] == ["out"] * old
     assert not old or (tmp_path / "out/a").read_text() == "old"
+
+
+def test_a_users_folder_is_replaced_only_where_it_holds_what_ours_do(tmp_path: Path) -> None:
+    check_ours(tmp_path / "new", "a")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/a").touch()
+    check_ours(tmp_path / "out", "a", "b")
+    for path, found in ((tmp_path / "out", "a"), (tmp_path / "out/a", "a file")):
+        assert message_of(check_ours, path, "b") == f"{path}: found {found}, which would be lost; allowed: a new folder"
 
 
 # --- JSON and tensors ---------------------------------------------------------------------------

@@ -59,6 +59,8 @@ def test_what_was_done_stays_until_the_stage_succeeds() -> None:
     found = []
     run(lambda: found.append(once("half", lambda: pytest.fail("computed again"))["x"].tolist()))
     assert found == [[1.0, 1.0]] and not (UNFINISHED / NAME).exists()
+    run(lambda: found.extend(once(f"v.{i} 1", lambda i=i: {"x": torch.tensor(i)})["x"].item() for i in (2, 3)))
+    assert found[1:] == [2, 3]  # a name may have a dot
     assert folder_of("training") is None  # outside of a stage nothing is kept
     assert once("x", lambda: {"x": torch.ones(1)})["x"] == 1 and not (UNFINISHED / NAME).exists()
 

@@ -85,6 +85,7 @@ def test_what_belongs_to_the_other_domain_is_refused(domain: str, key: str, foun
     [
         ({"tasks": ["glosses", "cola"]}, "tasks: found ['glosses', 'cola'], allowed: families alone, or none (glosses"),
         ({"tasks": ["glosses-far"]}, "tasks: found ['glosses-far'], allowed: families with 4 members to train on"),
+        ({"tasks": ["glosses", "alone"]}, "members.unseen: found 1 (alone, tuning 0), allowed: at least 1, and 2 with"),
         ({"normalize": {"method": "task"}}, "normalize.method: found 'task', allowed: shared or batch or"),
         ({"normalize": {"layers": [0, 1]}}, "normalize.layers: found (0, 1), allowed: all (for families)"),
         ({"ldm": {"performance": "rank"}}, "ldm.performance: found 'rank', allowed: none (for families)"),
@@ -98,6 +99,8 @@ def test_run_of_families_is_set_up_for_them(keys: dict[str, Any], line: str) -> 
     apply(load_preset("many"))
     PARAMS.write_text(PARAMS.read_text().replace("    steps: 0", "    steps: 6"))  # of the task loss
     check_run(run(), "params.yaml")
+    far = Path("configs/families/glosses-far.yaml").read_text()
+    Path("configs/families/alone.yaml").write_text(far.replace("unseen: 12, tuning: 6", "unseen: 1, tuning: 0"))
     assert message_of(check_run, run(**keys), "params.yaml").startswith(f"params.yaml: {line}")
 
 

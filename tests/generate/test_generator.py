@@ -84,6 +84,12 @@ def test_each_sample_draws_its_condition_and_performance(parts: dict[str, Any]) 
     assert says.endswith("sample.performance: found [0.9, 0.1], allowed: [lowest, highest] with lowest <= highest")
 
 
+def test_ddpm_draws_its_steps_noise_for_each_seed(scrambled: dict[str, Any]) -> None:
+    one, again, other = (run(scrambled, seed, scheduler="ddpm", steps=50)["theta"] for seed in (0, 0, 1))
+    apart = torch.stack([(each - each.mean(0)).flatten() for each in (one, other)])
+    assert torch.equal(one, again) and torch.corrcoef(apart)[0, 1] < 0.5
+
+
 def test_few_samples_or_steps_give_as_many_trajectories_and_points_as_there_are(parts: dict[str, Any]) -> None:
     made = run(parts, count=1, steps=1, trajectories=5, trajectory_points=10)
     assert len(made["theta"]) == 1 and made["trajectories"].shape == (1, 2, LAYOUT.K)

@@ -122,7 +122,7 @@ def test_requeued_failed_and_refused_jobs(tmp_path: Path) -> None:
     assert (tmp_path / "zoo").read_text() == "part-0-of-2 part-1-of-2"
     run(tmp_path, "scontrol", "requeue", jobs["slow"])
     assert launch(tmp_path, status=1)[0].startswith("error: Slurm still has ")
-    wait(lambda: (tmp_path / "begun").read_text() == ".\n.\n", 300)
+    wait(lambda: (tmp_path / "begun").read_text().count(".") > 1, 300)  # a busy node may requeue it once more
     assert f"slow: RUNNING; tmp/slurm/slow-{jobs['slow']}.log: " in "\n".join(launch(tmp_path, "--status"))
     (tmp_path / "go").touch()
     until_empty(300)

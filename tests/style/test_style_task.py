@@ -39,10 +39,12 @@ def test_families_are_small_but_for_the_user_s_own_of_full_size() -> None:
         ("data", {"size": 64, "source": DRAWN | {"renderer": "prints"}}, "renderer: found 'prints' (did you mean 'pr"),
         ("data", {"size": 60, "source": DRAWN}, "data.size: found 60, allowed: a multiple of 8"),
         ("data", {"size": 64, "source": FOLDERS}, "members: found 4, allowed: as many as data.source.folders: 2"),
+        ("members", MEMBERS | {"unseen": 24}, "members: found 27, allowed: at most 26 (data.source.renderer: fixed)"),
         ("metrics", ["rmse"], "metrics[0]: found 'rmse', allowed: 'fd_lite0' or 'fid'"),
         ("members", None, "members: found None, allowed: a mapping of keys"),
     ],
 )
 def test_wrong_key_is_one_line(key: str, value: Any, expected: str) -> None:
-    message = message_of(parse, Task, FILE | {key: value}, "t.yaml")
+    fixed = {"data": {"size": 64, "source": DRAWN | {"renderer": "fixed"}}} if "fixed" in expected else {}
+    message = message_of(parse, Task, FILE | fixed | {key: value}, "t.yaml")
     assert message.startswith("t.yaml: ") and expected in message

@@ -217,6 +217,9 @@ def test_decimal_commas_are_numbers_where_the_task_says_so() -> None:
     number: dict[str, Any] = {"kind": "regression", "labels": None, "range": [0, 5]}
     data = one_file("a.csv", source={"separator": ";", "decimal": ","}, **number)
     assert sorted(set(of_rows(data).values())) == [0.5, 1.5]
+    for row, wrong in enumerate(("1.234", "1_0"), start=1):
+        Path("a.csv").write_text("text;label\n" + "".join(f"t {i};{wrong if i == row else '1,5'}\n" for i in range(24)))
+        assert f"found '{wrong}' in row" in refusal(data)
     said = refusal(one_file("a.csv", source={"separator": ";"}, **number))
     assert "found '0,5' in row 1 of a.csv" in said and said.endswith("or data.source.decimal: ','")
 

@@ -18,6 +18,7 @@ from condpdiff.zoo.collect import trained_part
 from condpdiff.zoo.many import Losses, ManyFinetuning, collect_many, finetune_many
 from condpdiff.zoo.placed import PREFIX, batched_loras, merge_targets
 from condpdiff.zoo.settings import Collect
+from tests.messages import message_of
 from tests.stand_ins import make_collect, make_toy
 from tests.tensors import random
 
@@ -78,6 +79,9 @@ def test_a_member_s_lora_is_the_same_whatever_stands_beside_it_and_what_is_not_t
     family.trained = trained_part(family.layout, "B")
     assert 0 < family.trained.sum() < family.layout.K
     assert torch.equal((tuned(family, [0, 1]) != family.start).any(0), family.trained > 0)
+    decay = SETTINGS.model_copy(update={"weight_decay": 0.1})
+    says = message_of(finetune_many, family.losses([0], 8, 0), family.start[None], family.trained, decay, "toys")
+    assert says.startswith("toys: finetune.weight_decay: found 0.1 with collect.factors: A or B, allowed: 0")
 
 
 def test_zoo_holds_every_member_s_last_states_of_falling_loss(capsys: pytest.CaptureFixture[str]) -> None:

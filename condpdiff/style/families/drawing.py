@@ -23,6 +23,7 @@ from scipy.ndimage import gaussian_filter
 from condpdiff.common.packages import read_member
 from condpdiff.style import rendering
 from condpdiff.style.photographs import FRAMINGS, cut, photographs
+from condpdiff.style.task import FIXED_STYLES
 
 RENDERED = 128
 """Pixels a side of the square pictures that styles are made for; whoever asks brings them to the size of his own."""
@@ -253,7 +254,7 @@ RENDERERS: dict[str, tuple[Callable[[np.random.Generator, int], Style], Callable
     "strokes": (_draw_strokes, _on_paper),
     "image": (_draw_image, _of_image),
     "fixed": (
-        lambda _, number: {"index": number % rendering.FIXED_STYLES},
+        lambda _, number: {"index": number % FIXED_STYLES},
         lambda images, style: rendering.fixed_in_mosaic(images, style["index"]),
     ),
 }

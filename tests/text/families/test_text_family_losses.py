@@ -96,6 +96,8 @@ def test_each_member_is_scored_by_its_own_lora_in_its_order(family: Family, monk
         with torch.no_grad():
             alone = family.classifier(theta[q : q + 1], family.classifier.hidden(mine["text"].tolist())).argmax(1)
         assert found[q].tolist() == alone.tolist()
+    others = [mine.iloc[::-1].assign(label=mine["label"].to_numpy()) for mine in family.rows]
+    assert judge.of != Judge(family.classifier, others).of  # what is kept of one is not the other's
     labels = np.stack([mine["label"] for mine in family.rows])
     assert judge(theta).tolist() == pytest.approx([100 * np.mean(found[q] == labels[q]) for q in range(3)])
 

@@ -168,6 +168,11 @@ def test_family_s_file_that_does_not_fit_is_one_line() -> None:
 def test_run_of_families_has_a_condition_that_says_something() -> None:
     preset = load_preset("many")
     check(preset.params, preset.tasks)
+    (name, task), *_ = preset.tasks.items()
+    source = task.data.source.model_copy(update={"seed": 7})
+    other = task.model_copy(update={"data": task.data.model_copy(update={"source": source})})
+    with pytest.raises(ValueError, match=r"^data.source.seed: \[0, 7\], allowed: one seed"):
+        check(preset.params, {**preset.tasks, name: other})
     numbered = preset.params.condition.model_copy(update={"kind": "one_hot"})
     with pytest.raises(ValueError, match=r"^condition.kind: one_hot, allowed: task_info_few_shot, .*\(for families\)$"):
         check(preset.params.model_copy(update={"condition": numbered}), preset.tasks)
