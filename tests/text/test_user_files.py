@@ -221,7 +221,7 @@ def test_decimal_commas_are_numbers_where_the_task_says_so() -> None:
         Path("a.csv").write_text("text;label\n" + "".join(f"t {i};{wrong if i == row else '1,5'}\n" for i in range(24)))
         assert f"found '{wrong}' in row" in refusal(data)
     said = refusal(one_file("a.csv", source={"separator": ";"}, **number))
-    assert "found '0,5' in row 1 of a.csv" in said and said.endswith("or data.source.decimal: ','")
+    assert "found '1,5' in row 1 of a.csv" in said and said.endswith("or data.source.decimal: ','")
 
 
 # --- one file for two splits --------------------------------------------------------------------
