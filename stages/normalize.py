@@ -16,6 +16,7 @@ OUT = Path("data/normalized")
 
 def main() -> None:
     settings = section("normalize", Normalize)
+    asked = set(tasks())
     zoos, layout = open_zoos(ZOO, members("train"), settings.n_checkpoints)
     chosen, positions = layout.select_layers(None if settings.layers == "all" else settings.layers)
     moments = moments_of(zoos)
@@ -27,9 +28,9 @@ def main() -> None:
         for task, theta in zoos.items():
             frame = Frame(statistics[task], moments[task].mean.float(), positions)
             save_rows(folder / task, theta, frame)
-            if task in tasks():
+            if task in asked:
                 save_frame(folder / task, frame)
-        for family in set(tasks()) - set(zoos):  # a shared method gives all members of all families one frame
+        for family in asked - set(zoos):  # a shared method gives all members of all families one frame
             (folder / family).mkdir(exist_ok=True)
             save_frame(folder / family, frame)
 

@@ -38,7 +38,7 @@ def conditions(
 
 
 def unit_variance(vectors: Tensor) -> Tensor:
-    """Give each row [V, d] the length sqrt(d): a standard deviation of 1 a coordinate, as every encoder leaves them."""
+    """Give each row [V, d] the length sqrt(d): a standard deviation of 1 a coordinate."""
     return torch.nn.functional.normalize(vectors, dim=1) * vectors.shape[1] ** 0.5
 
 

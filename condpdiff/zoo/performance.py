@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from torch import Tensor
 from tqdm import tqdm
 
 from condpdiff.common.errors import UserError
 from condpdiff.zoo.settings import Performance
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from condpdiff.text.score import Scorer
 
 
