@@ -37,6 +37,7 @@ def build_arms(theta: Tensor, samples: Tensor, frame: Frame, decoder: Autoencode
     rebuilt = evenly_spaced(len(theta), settings.extra_candidates)
     reach = torch.tensor([distance_to_zoo(sample, theta) for sample in samples])  # NaN: no LoRA at all
     noisy, noised = around(theta, float(reach.nanmedian().nan_to_num()), many, generator)
+    w = frame.to_w(theta[rebuilt])
 
     def arm(vectors: Tensor, checkpoints: Tensor | None = None) -> Arm:
         return Arm(vectors, [None] * len(vectors) if checkpoints is None else checkpoints.tolist())
@@ -48,9 +49,7 @@ def build_arms(theta: Tensor, samples: Tensor, frame: Frame, decoder: Autoencode
         "gaussian": arm(gaussian(theta, many, generator)),
         "pca_gaussian": arm(pca_gaussian(theta, settings.pca_axes, many, generator)),
         "checkpoint_noise": arm(noisy, noised),
-        "ae_reconstruction": arm(
-            frame.to_theta(decode_all(decoder, encode_all(decoder, frame.to_w(theta[rebuilt])))), rebuilt
-        ),
+        "ae_reconstruction": arm(frame.to_theta(decode_all(decoder, encode_all(decoder, w))), rebuilt),
         "zero_decode": arm(frame.to_theta(torch.zeros(1, len(frame.positions)))),
         "condpdiff": arm(samples),
     }

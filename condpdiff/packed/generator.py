@@ -24,8 +24,7 @@ from condpdiff.diffusion.conditions import FILE, projected
 from condpdiff.diffusion.settings import UNDESCRIBED, Condition
 from condpdiff.domain import module
 from condpdiff.generate.settings import Sample
-from condpdiff.zoo.adapters import CARD, LABELS, PEFT_FILE, card, write_adapter
-from condpdiff.zoo.adapters import CONFIG as OF_ADAPTER
+from condpdiff.zoo.adapters import WRITTEN, card, write_adapter
 from condpdiff.zoo.checkpoints import HEAD, Layout, unflatten
 from condpdiff.zoo.normalized import load_frame
 from condpdiff.zoo.settings import SHARED, Collect, Normalize
@@ -154,7 +153,7 @@ class Lora:
         if self.how.get("Asked with") == f"task `{self.task}`":
             said.append(self.config.tasks[self.task.partition("/")[0]].table())
         text = card(lora, self.base, shown_as or folder, said, self.labels)
-        check_ours(Path(folder), OF_ADAPTER, PEFT_FILE, LABELS, CARD)
+        check_ours(Path(folder), *WRITTEN)
         with new_directory(Path(folder)) as scratch:
             write_adapter(scratch, self.state_dict(), lora, self.base, text, self.labels)
 

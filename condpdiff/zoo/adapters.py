@@ -9,7 +9,12 @@ from torch import Tensor
 from condpdiff.common.files import write_json, write_tensors
 from condpdiff.zoo.checkpoints import Zoo, unflatten
 
-CONFIG, PEFT_FILE, LABELS, CARD = "adapter_config.json", "adapter_model.safetensors", "labels.json", "README.md"
+WRITTEN = CONFIG, PEFT_FILE, LABELS, CARD = (
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "labels.json",
+    "README.md",
+)
 SAMPLED = "Sampled by Cond P-Diff from its condition; its weights were not fine-tuned."
 # By PEFT's task type, a tag of the card and how to load the adapter; a LoRA without one is a text-to-image model's.
 KINDS = {

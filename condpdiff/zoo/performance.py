@@ -36,7 +36,7 @@ def rated(count: int, every: int) -> list[int]:
     return sorted({*range(0, count, every), count - 1})
 
 
-def rate(scorer: "Scorer", theta: Tensor, every: int, what: str) -> pd.DataFrame:
+def rate(scorer: "Scorer", theta: "Tensor", every: int, what: str) -> pd.DataFrame:
     """Columns checkpoint, loss, rated (0 or 1) of theta [N, K]: the mean loss on the scorer's rows called `loss`, or
     between rated checkpoints what is interpolated linearly."""
     checkpoints, losses = rated(len(theta), every), []
