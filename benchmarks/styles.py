@@ -1,15 +1,19 @@
-"""Figures of docs/unseen.md, of a finished run of style-many: `python -m benchmarks.styles [DATA]`, by default `data`.
+"""Figures of docs/unseen.md, of a finished run of style-many: `python -m benchmarks.styles`, where its `data/` is.
 
 Writes docs/style-many.png (what each arm makes of six unseen styles), docs/style-map.png (every style's condition) and
 docs/style-curve.png (more styles to train on, of docs/studies/styles.csv), and prints how far apart styles lie.
+With the word `rows` it prints how each finished row of the study `styles` differs from `both`, style by style.
 """
 
 import sys
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
+import dvc.api
 import numpy as np
 import pandas as pd
+from dvc.scm import RevError
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -17,6 +21,7 @@ from PIL import Image
 from condpdiff.common.files import read_json, read_tensors
 from condpdiff.common.task import Members
 from condpdiff.diffusion.conditions import FILE, PROJECTION
+from condpdiff.experiments.study_plan import load_study
 
 DOCS = Path("docs")
 SHOWN = (("gradings", 0), ("paintings", 0), ("prints", 1), ("strokes", 2), ("fixed", 0), ("fixed", 8))
@@ -103,15 +108,46 @@ def curve() -> Figure:
     return fig
 
 
-def main(data: str = "data") -> None:
-    for name, fig in (("many", grid(Path(data))), ("map", style_map(Path(data))), ("curve", curve())):
+def cells(row: str, families: Sequence[str]) -> pd.DataFrame:
+    """RMSE of mean soup, condpdiff (mean over samples) and own LoRA of each unseen style, of a row's experiment."""
+    found = []
+    for family in families:
+        with dvc.api.open(f"data/eval/{family}/arms.csv", rev=f"styles-{row}") as file:
+            found.append(pd.read_csv(file).query("tier == 'unseen'"))
+    means = pd.concat(found).pivot_table("rmse", ["family", "member"], "arm")
+    return means[["mean_soup", "condpdiff", "own"]]
+
+
+def closed(rmse: np.ndarray) -> np.ndarray:
+    """Columns of `cells` [..., styles, 3] -> percent of the gap that is closed [...]."""
+    soup, ours, own = np.moveaxis(rmse.sum(-2), -1, 0)
+    return 100 * (soup - ours) / (soup - own)
+
+
+def rows() -> None:
+    """Paired bootstrap over styles: the same ones are drawn of a row and of `both`."""
+    for families in (("gradings", "paintings", "prints"), ("strokes", "fixed")):
+        both = cells("both", families).to_numpy()
+        drawn = np.random.default_rng(0).integers(len(both), size=(2000, len(both)))
+        for row in load_study("styles").rows:
+            try:
+                found = cells(row.name, families).to_numpy()
+            except RevError:
+                continue
+            low, high = np.percentile(closed(found[drawn]) - closed(both[drawn]), [2.5, 97.5])
+            print(f"{'+'.join(families)}: {row.name}: {closed(found):.1f} %, ", end="")
+            print(f"{closed(found) - closed(both):+.1f} ({low:+.1f} to {high:+.1f})")
+
+
+def figures(data: Path) -> None:
+    for name, fig in (("many", grid(data)), ("map", style_map(data)), ("curve", curve())):
         path = DOCS / f"style-{name}.png"
         fig.savefig(path)
         Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
         print(path)
-    for family, y in styles(Path(data)).items():
+    for family, y in styles(data).items():
         print(f"{family}: styles lie {apart(y):.1f} times as far apart as the draws of one style")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    rows() if sys.argv[1:] == ["rows"] else figures(Path("data"))
