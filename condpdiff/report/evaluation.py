@@ -64,6 +64,11 @@ class Comparison(NamedTuple):
     tasks: dict[str, Difference]
     average: Difference
 
+    @property
+    def rows(self) -> dict[str, Difference]:
+        """Of every task, and of their mean where there are several."""
+        return self.tasks | ({"mean of tasks": self.average} if len(self.tasks) > 1 else {})
+
 
 @contextmanager
 def _reading(path: Path, kind: str) -> Iterator[None]:
@@ -174,8 +179,8 @@ def candidates(rows: pd.DataFrame, arm: str) -> pd.DataFrame:
 
 def selected(scores: pd.DataFrame, arm: str) -> int:
     """Our one rule: the row that is best on the held-out select rows; ties go to the lowest candidate."""
-    rows = candidates(scores, arm)
-    return int(rows.index[int(rows["select"].astype(float).fillna(-np.inf).argmax())])
+    best: Any = candidates(scores, arm)["select"].astype(float).fillna(-np.inf).idxmax()
+    return int(best)
 
 
 def label_of(evaluations: Sequence[Evaluation]) -> str:
@@ -215,11 +220,9 @@ def shown(summary: Summary, field: str) -> pd.DataFrame:
 
 def metrics(summary: Summary, flags: Mapping[str, str]) -> dict[str, Any]:
     """What `dvc metrics show` and `dvc exp show` show, with one decimal more than the tables."""
-    picked = pivot(summary, "selected").join(pivot(summary, "mean").add_suffix("_mean"))
-    found: dict[str, Any] = {"tasks_not_learned": len(flags)}
-    for task, scores in picked.T.items():
-        found[str(task)] = {arm: round(scores[arm], 2) for arm in HEADLINE.get(str(task), HEADLINE["task"])}
-    return found
+    picked = pivot(summary, "selected").join(pivot(summary, "mean").add_suffix("_mean")).round(2)
+    arms = {task: HEADLINE.get(task, HEADLINE["task"]) for task in picked.index}
+    return {"tasks_not_learned": len(flags)} | {task: picked.loc[task, [*of]].to_dict() for task, of in arms.items()}
 
 
 def student(values: np.ndarray | pd.Series) -> Difference:

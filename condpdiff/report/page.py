@@ -215,11 +215,8 @@ def selected_table(evaluations: Sequence[Evaluation], summary: Summary, shared: 
 
 
 def _differences(columns: Mapping[str, Comparison]) -> Table:
-    cells = pd.DataFrame({name: pd.Series(c.tasks) for name, c in columns.items()})
+    cells = pd.DataFrame({name: pd.Series(c.rows).map(str) for name, c in columns.items()})
     foot = 1 + (len(cells) > 1)
-    if len(cells) > 1:
-        cells.loc["mean of tasks"] = [c.average for c in columns.values()]
-    cells = cells.map(str)
     cells.loc["verdict: condpdiff"] = [c.average.word.split()[0] for c in columns.values()]
     caption = (
         f"The same differences in points, with 95 % intervals from {RESAMPLES:,} paired resamples of the validation "
@@ -232,10 +229,9 @@ def _differences(columns: Mapping[str, Comparison]) -> Table:
 
 def _candidates(evaluations: Sequence[Evaluation], summary: Summary) -> Section:
     """All candidates of every arm, and what the paper's rule, which picks original on validation, makes of them."""
-    several = summary["candidates"] > 1
-    spread = " ± " + summary["std"].map("{:.1f}".format) + " (" + summary["best"].map(lambda x: number(x, 1)) + ")"
-    said = summary["mean"].map(lambda x: number(x, 1)) + spread.where(several, "")
-    cells = summary.assign(said=said).pivot(index="arm", columns="task", values="said")
+    said = summary[["mean", "std", "best"]].map(number, decimals=1)
+    spread = (" ± " + said["std"] + " (" + said["best"] + ")").where(summary["candidates"] > 1, "")
+    cells = summary.assign(said=said["mean"] + spread).pivot(index="arm", columns="task", values="said")
     most = summary.groupby("arm", sort=False)["candidates"].max()
     cells = cells.loc[most.index, [e.name for e in evaluations]]
     cells.insert(0, "candidates", most.astype(str))
@@ -313,22 +309,17 @@ def draw_arms(e: Evaluation) -> Image:
 @styled
 def draw_differences(comparisons: Sequence[Comparison]) -> Image:
     """condpdiff minus each other arm with its interval, for each task and for their mean."""
-    tasks = list(comparisons[0].tasks)
-    several = len(tasks) > 1
-    rows = [*tasks, "mean of tasks"] if several else tasks
+    rows = list(comparisons[0].rows)
+    several = len(rows) > 1
     fig, (ax,) = figure(1.0 + (0.13 * len(comparisons) + 0.1) * len(rows), width=4.4)
     ax.axvline(0, color=LIGHT["ink"], lw=1)
     for j, c in enumerate(comparisons):
-        each = [*c.tasks.values(), *([c.average] if several else [])]
+        x, *interval = np.array([*c.rows.values()]).T
         y = np.arange(len(rows)) + (j - (len(comparisons) - 1) / 2) * 0.21
-        x = np.array([d.value for d in each])
-        error = np.abs(np.array([[d.low, d.high] for d in each]).T - x)
-        ax.errorbar(
-            x, y, xerr=error, fmt=marker(c.arm), color=colour(c.arm), ms=5.5, mec=LIGHT["panel"],
-            mew=0.7, lw=1.6, label=f"minus {c.arm}",
-        )  # fmt: skip
+        look: Any = {"fmt": marker(c.arm), "color": colour(c.arm), "ms": 5.5, "mec": LIGHT["panel"], "mew": 0.7}
+        ax.errorbar(x, y, xerr=np.abs(interval - x), lw=1.6, label=f"minus {c.arm}", **look)
     if several:
-        ax.axhspan(len(tasks) - 0.5, len(tasks) + 0.5, color=LIGHT["line"], alpha=0.55, lw=0, zorder=0)
+        ax.axhspan(len(rows) - 1.5, len(rows) - 0.5, color=LIGHT["line"], alpha=0.55, lw=0, zorder=0)
     named_rows(ax, rows, -1, pad=0.5 if several else 0.7)
     ax.set_xlabel("condpdiff minus the other arm, points")
     alt = "; ".join(f"condpdiff minus {c.arm}: {c.average}" for c in comparisons)
