@@ -27,7 +27,6 @@ class Table:
     foot: int = 0  # so many last rows sum up those above; they stay there when a reader sorts the table
     numeric: bool = True  # right-align everything but the first column
     pictures: bool = False  # the cells beside the names are pictures
-    kind: str = "table"
 
     @classmethod
     def of(cls, caption: str, first: str, cells: pd.DataFrame, **more: Any) -> "Table":
@@ -42,7 +41,6 @@ class Figures:
     caption: str
     images: Sequence[Image]
     wide: bool = False
-    kind: str = "figures"
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,6 @@ class Text:
 
     text: str
     file: str = ""  # name of a file that the text is; it is shown as it is, folded away
-    kind: str = "text"
 
 
 Block = Table | Figures | Text
@@ -84,10 +81,9 @@ class Report(NamedTuple):
     @property
     def html(self) -> str:
         """A self-contained page: one small script that sorts tables, no request to any host."""
-        env = jinja2.Environment(
-            loader=jinja2.PackageLoader("condpdiff.report", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-            undefined=jinja2.StrictUndefined,
-        )  # fmt: skip
+        options: Any = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
+        loader = jinja2.PackageLoader("condpdiff.report", "")
+        env = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, **options)
         env.filters["inline"] = _inline
         return env.get_template("page.html.j2").render(theme=THEME, font=FONT, report=self).rstrip() + "\n"
 
