@@ -40,15 +40,14 @@ def read_probe(root: Path) -> Probed:
     swap = read_csv(root / "swap.csv", ["condition", "statistics", "task", "sample", "score"])
     unscored = int(swap["score"].isna().sum())
     swap["score"] = swap["score"].fillna(0.0)
-    cells = swap.groupby(["condition", "statistics", "task"], sort=False)["score"]
-    tasks, means = list(swap["task"].unique()), cells.mean().reset_index()
+    rows = swap.groupby(["condition", "statistics", "task"]).size()
+    tasks = list(swap["task"].unique())
     names = list(dict.fromkeys([*swap["condition"], *tasks]))
-    conditions = means[means["statistics"] == means["task"]].pivot(index="condition", columns="task", values="score")
-    statistics = means[means["condition"] == means["task"]].pivot(index="statistics", columns="task", values="score")
-    conditions = conditions.reindex(index=names, columns=tasks)
-    statistics = statistics.reindex(index=tasks, columns=tasks)
+    own_statistics, own_condition = swap.query("statistics == task"), swap.query("condition == task")
+    conditions = own_statistics.pivot_table("score", "condition", "task").reindex(index=names, columns=tasks)
+    statistics = own_condition.pivot_table("score", "statistics", "task").reindex(index=tasks, columns=tasks)
     absent, others = statistics.isna().to_numpy().sum(), len(tasks) ** 2 - len(tasks)
-    if conditions.isna().any(axis=None) or absent not in (0, others) or cells.size().nunique() > 1:
+    if conditions.isna().any(axis=None) or absent not in (0, others) or rows.nunique() > 1:
         raise UserError(f"{root}/swap.csv: not as many rows for every condition and statistics; run `dvc repro` again")
     return Probed(conditions, statistics, swap["sample"].nunique(), unscored)
 
