@@ -69,14 +69,13 @@ class Picture(Image):
     @property
     def inline(self) -> Markup:
         """The `<img>` element for the page, with the picture inside it."""
-        data, buffer = self.content, io.BytesIO()
-        with PIL.Image.open(io.BytesIO(data)) as image:
+        shrunk = io.BytesIO()
+        with PIL.Image.open(io.BytesIO(self.content)) as image:
             if max(image.size) > LARGEST:
                 image.thumbnail((LARGEST, LARGEST), PIL.Image.Resampling.LANCZOS)
-                image.save(buffer, format="PNG")
-                data = buffer.getvalue()
-        uri = "data:image/png;base64," + base64.b64encode(data).decode("ascii")
-        return Markup('<img alt="{}" src="{}">').format(self.alt, uri)
+                image.save(shrunk, format="PNG")
+        data = base64.b64encode(shrunk.getvalue() or self.content).decode("ascii")
+        return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(self.alt, data)
 
 
 def figure(height: float, rows: int = 1, columns: int = 1, width: float = PANEL) -> tuple[Figure, list[Axes]]:

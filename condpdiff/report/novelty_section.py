@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
@@ -87,11 +88,10 @@ def wrong_overlaps(e: Evaluation) -> np.ndarray:
     wrong = (e.predictions != e.labels).astype(np.float64)  # [R, V]
     zoo = candidates(e.scores, "original").index
     both = wrong @ wrong[zoo].T  # [R, zoo]
-    either = wrong.sum(1)[:, None] + wrong[zoo].sum(1)[None, :] - both
+    either = wrong.sum(1)[:, None] + wrong[zoo].sum(1) - both
     iou = np.where(either > 0, both / np.maximum(either, 1), 1.0)
-    iou[zoo, np.arange(len(zoo))] = -1.0  # not with itself
-    best = iou.max(axis=1)
-    return np.where(best < 0, np.nan, best)
+    iou[zoo, np.arange(len(zoo))] = np.nan  # not with itself
+    return pd.DataFrame(iou).max(axis=1).to_numpy()
 
 
 def _spread(e: Evaluation, arm: str) -> str:
@@ -115,8 +115,7 @@ def against_score(e: Evaluation, x: np.ndarray, kind: str, label: str, step: flo
         )  # fmt: skip
     if np.isfinite(step):
         ax.axvline(step, color=LIGHT["muted"], lw=1, ls=":")
-        at, muted = ax.get_xaxis_transform(), LIGHT["muted"]
-        ax.text(step, 1, " one step", transform=at, va="top", fontsize=7.5, color=muted)
+        ax.text(step, 1, " one step", transform=ax.get_xaxis_transform(), va="top", fontsize=7.5, color=LIGHT["muted"])
     rho = correlation(x[candidates(e.scores, OURS).index], e.values(OURS))
     if np.isfinite(rho):
         said = f"condpdiff: ρ = {rho:.2f}".replace("-", "−")
@@ -185,9 +184,7 @@ def embed(distances: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    model = TSNE(
-        metric="precomputed", init="random", random_state=seed, perplexity=min(perplexity, (len(distances) - 1) / 3),
-        max_iter=ITERATIONS,
-    )  # fmt: skip
+    perplexity = min(perplexity, (len(distances) - 1) / 3)
+    model = TSNE(metric="precomputed", init="random", random_state=seed, perplexity=perplexity, max_iter=ITERATIONS)
     with threadpool_limits(1):
         return model.fit_transform(distances.astype(np.float64))
