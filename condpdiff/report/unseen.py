@@ -144,18 +144,15 @@ def _verdict(group: str, rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
     said = [f"{what} {number(cells['share'][arm], 0)} %" for arm, what in others.items() if arm in cells.index]
     share, low, high = (number(cells[column]["condpdiff"], 0) for column in cells)
     means, label = rows.groupby("arm")[key].mean(), MEASURES[key].partition(",")[0]
-    said_of_starts = []
+    lines = [
+        f"For {count} members never trained on, of {group}, condpdiff closes **{share} %** of the gap between the mean "
+        f"soup and a member's own LoRA (95 % interval {low} to {high}). The others: {', '.join(said)}."
+    ]
     if "condpdiff+5" in means:
         ours, zero, more = (number(means[arm], 1) for arm in ("condpdiff+5", "zero+5", "zero+40"))
-        said_of_starts.append(
-            f"After 5 more steps of fine-tuning from condpdiff, {label} is {ours}; from nothing it is {zero} after 5 "
-            f"steps and {more} after 40."
-        )
-    return [
-        f"For {count} members never trained on, of {group}, condpdiff closes **{share} %** of the gap between the mean "
-        f"soup and a member's own LoRA (95 % interval {low} to {high}). The others: {', '.join(said)}.",
-        *said_of_starts,
-    ]
+        ours = f"After 5 more steps of fine-tuning from condpdiff, {label} is {ours}"
+        lines.append(f"{ours}; from nothing it is {zero} after 5 steps and {more} after 40.")
+    return lines
 
 
 def _gap_table(group: str, gaps: Mapping[str, pd.DataFrame]) -> Table:
