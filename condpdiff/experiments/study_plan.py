@@ -16,7 +16,6 @@ from condpdiff.common.settings import Section, parse, read_yaml
 from condpdiff.experiments.presets import CONFIGS, Preset, first_line, load_preset, with_keys
 
 STUDIES = CONFIGS / "studies"
-SIZES = ("embedded", "paper")
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]  # part of a Git ref
 Seed = Annotated[int, Field(ge=0)]
 

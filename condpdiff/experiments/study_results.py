@@ -10,6 +10,7 @@ import pandas as pd
 from condpdiff.experiments.finished import AVERAGE, Experiment, experiments, lock_at
 from condpdiff.experiments.study_plan import Row, Study
 from condpdiff.report.blocks import Table, markdown_table, number, signed
+from condpdiff.report.studies_section import COLUMNS
 
 WHAT = {"condpdiff_mean": "Mean over all generated candidates", "condpdiff": "Selected candidate"}
 """Ours: the mean over all candidates, which the luck of a selection does not move, and the selected candidate."""
@@ -71,9 +72,8 @@ class Results:
 
     def ours(self, row: Row, arm: str, task: str = AVERAGE) -> tuple[float, float]:
         """Mean over seeds and sample standard deviation; NaN if no experiment of the row has it, or a single one."""
-        index = self.values.index
-        of = (index.get_level_values("row") == row.name) & (index.get_level_values("task") == task)
-        seeds = self.values[of].get(arm, pd.Series(dtype=float))
+        values = self.values.droplevel("seed")
+        seeds = values[values.index.isin([(row.name, task)])].get(arm, pd.Series(dtype=float))
         return seeds.mean(), seeds.std()
 
     def theirs(self, row: Row, arm: str, task: str = AVERAGE) -> float:
@@ -97,8 +97,7 @@ def long_csv(results: Results) -> str:
     paper = [(*where, f"{value:g}") for where, value in results.paper.items()]
     lines = pd.concat([ours.astype(str), pd.DataFrame(paper, columns=["row", "arm", "task", "paper"])])
     lines = lines.assign(study=results.study.name, size=results.study.size)
-    columns = ["study", "size", "row", "seed", "arm", "task", "value", "paper"]
-    return lines.reindex(columns=columns).to_csv(index=False, lineterminator="\n")
+    return lines.reindex(columns=COLUMNS).to_csv(index=False, lineterminator="\n")
 
 
 def markdown(results: Results) -> str:
@@ -182,11 +181,11 @@ def _stages(results: Results) -> Table:
     runs = frame.pivot_table("new", "stage", "row", "sum", fill_value=0, sort=False)
     first = [shared.name] if shared is not None and shared.name in runs else []
     others = runs.drop(columns=first)
-    table = runs[first].assign(rows=[f"{n} of {others.shape[1]} rows" for n in (others > 0).sum(axis=1)])
-    lines = table.assign(results=others.sum(axis=1)).astype(str).reset_index().to_numpy().tolist()
+    needed = {"other rows" if first else "rows": [f"{n} of {others.shape[1]} rows" for n in (others > 0).sum(axis=1)]}
+    cells = runs[first].assign(**needed, results=others.sum(axis=1)).astype(str)
     caption = "Stage results that rows needed of their own: neither in dvc.lock of the commit that they were run from, "
     caption += "nor in a row before." + (f" {first[0]} is counted first, all its seeds together." if first else "")
-    return Table(caption, ["stage", *first, "other rows" if first else "rows", "results"], lines)
+    return Table.of(caption, "stage", cells)
 
 
 def _caption(results: Results, arm: str) -> str:

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import yaml
 
+from condpdiff.cli import Size
 from condpdiff.common.settings import PARAMS
 from condpdiff.experiments.launch import words
 from condpdiff.experiments.params import fingerprint, load_params
 from condpdiff.experiments.presets import override
-from condpdiff.experiments.study_plan import SIZES, about, load_study, pick_rows, study_names
+from condpdiff.experiments.study_plan import about, load_study, pick_rows, study_names
 from tests.messages import message_of
 
 FILE = "a task's file"
@@ -22,7 +23,7 @@ OF_GENERATOR = ["generator", "noise", "table3", "table4a", "table4b", "table4c"]
 pytestmark = pytest.mark.usefixtures("repository")
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", Size)
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "generator"])  # 26 rows of one kind
 def test_options_give_each_run_its_settings(name: str, size: str) -> None:
     """What DVC writes for `-S` reads back as the row: its own parser is asked, on the files themselves."""
@@ -55,7 +56,7 @@ def test_any_value_survives_dvc(value: Any) -> None:
     assert yaml.safe_load(PARAMS.read_text(encoding="utf-8"))["a"]["b"] == value
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", Size)
 def test_the_default_row_is_one_experiment_in_all_studies_of_the_generator(size: str) -> None:
     shared = [load_study(name, size).shared for name in OF_GENERATOR]
     assert len({tuple(run.settings for run in row.runs.values()) for row in shared if row}) == 1 and None not in shared
@@ -81,7 +82,7 @@ def test_rows_change_sections_of_the_stages_that_they_are_about(name: str) -> No
     """What a section's keys rerun, tests/test_dag.py tells: those of `OF_GENERATOR` leave every zoo alone."""
     allowed = {"normalize", "ae", "condition", "ldm", "sample"} if name in OF_GENERATOR else {"collect", "base", FILE}
     allowed = {"condition", "ldm", "ae", "sample"} if name == "table4b" else allowed
-    for study in (load_study(name, size) for size in SIZES):
+    for study in (load_study(name, size) for size in Size):
         assert study.shared is not None
         for row in (row for row in study.rows if not row.shared):
             options = {word for word in set(words(row.preset)) ^ set(words(study.shared.preset)) if "=" in word}
