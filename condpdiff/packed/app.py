@@ -32,7 +32,6 @@ HOST, MOST_BYTES, MOST_PROMPTS = "127.0.0.1", "20mb", 8  # MOST_BYTES: of one up
 # Where the base model brings no captions of its own.
 PROMPTS = ["a photograph of a cat, whole", "a photograph of a temple, whole", "a photograph of a flower, close-up"]
 DESCRIBED = ""  # the choice of a task that the generator does not know
-CSS = ".gradio-container {max-width: 1200px !important}"
 # The browser itself refuses to ask anyone else.
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'none'"
 SCALE: dict[str, Any] = {"label": "Scale of the generated LoRA", "info": "0: none of its effect", "step": 0.1}
@@ -54,8 +53,8 @@ def start(generator: Generator, base: Path, port: int | None, browser: bool = Fa
         page.launch(
             server_name=HOST, server_port=port, inbrowser=browser, share=False, quiet=True, prevent_thread_lock=True,
             max_file_size=MOST_BYTES, footer_links=[], run_history=False, enable_monitoring=False, mcp_server=False,
-            ssr_mode=False, pwa=False, theme=own, css=CSS, show_error=True,
-            app_kwargs={"middleware": [hosts, Middleware(BaseHTTPMiddleware, dispatch=_with_policy)]},
+            ssr_mode=False, pwa=False, theme=own, css=".gradio-container {max-width: 1200px !important}",
+            app_kwargs={"middleware": [hosts, Middleware(BaseHTTPMiddleware, dispatch=_with_policy)]}, show_error=True,
         )  # fmt: skip
     except OSError:
         raise UserError(f"--port: {port or 'those from 7860'} in use, allowed: a free one") from None

@@ -73,6 +73,7 @@ def generate(
     )
     if note := made_by.note(task, loras[0]):
         typer.echo(f"note: {note}", err=True)
+    made = [(lora, "") for lora in loras]
     if select_on or steps:
         from condpdiff.packed import refine
 
@@ -89,8 +90,6 @@ def generate(
 
         read, captions = made_by.read_pictures(pictures), captions_of(pictures)
         made = [refine.train_on_pictures(lora, read, captions, where, steps) for lora in loras]
-    else:
-        made = [(lora, "") for lora in loras]
     for i, (lora, said) in enumerate(made):
         if said:
             typer.echo(said)
