@@ -19,7 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from condpdiff import Generator
 from condpdiff.common.files import read_tensors
 from condpdiff.report.arms import ARMS
-from condpdiff.report.evaluation import HEADLINE
+from condpdiff.report.evaluation import AVERAGE, OF_AVERAGE, OF_TASK
 from condpdiff.report.studies_section import OF_FAMILIES
 from condpdiff.text.task import load_task
 from tests.clone import ROOT, run
@@ -52,7 +52,7 @@ def test_metrics_have_every_task_and_headline_arm() -> None:
     assert -200 <= metrics["condition_effect"] <= 200  # another condition can turn a correlation round
     assert re.fullmatch("[a-p]{12}", metrics["settings"])
     for name in (*TASKS, "average"):
-        assert set(metrics[name]) == set(HEADLINE.get(name, HEADLINE["task"]))
+        assert set(metrics[name]) == set(OF_AVERAGE if name == AVERAGE else OF_TASK)
         assert all(-100 <= value <= 100 for value in metrics[name].values())
 
 

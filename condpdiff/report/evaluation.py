@@ -23,10 +23,8 @@ WORDS = ("beats", "ties with", "loses to")
 FEWEST = 5  # tasks of which an interval over tasks is given
 AXIS = "{metric} on validation, %"  # what an axis of scores says
 AVERAGE = "average"  # in place of a task: the mean over tasks
-HEADLINE = {  # arms of metrics.json: the selected candidate, or the mean over all
-    AVERAGE: (OURS, f"{OURS}_mean", "original", "original_mean", "soup", "gaussian"),
-    "task": (OURS, f"{OURS}_mean", "soup"),
-}
+OF_TASK = (OURS, f"{OURS}_mean", "soup")  # arms of metrics.json: the selected candidate, or the mean over all
+OF_AVERAGE = (*OF_TASK, "original", "original_mean", "gaussian")
 Summary = pd.DataFrame
 """task, arm, candidates (how many), selected, mean, std (of the sample), best, worst: validation scores."""
 
@@ -221,8 +219,8 @@ def shown(summary: Summary, field: str) -> pd.DataFrame:
 def metrics(summary: Summary, flags: Mapping[str, str]) -> dict[str, Any]:
     """What `dvc metrics show` and `dvc exp show` show, with one decimal more than the tables."""
     picked = pivot(summary, "selected").join(pivot(summary, "mean").add_suffix("_mean")).round(2)
-    arms = {task: HEADLINE.get(task, HEADLINE["task"]) for task in picked.index}
-    return {"tasks_not_learned": len(flags)} | {task: picked.loc[task, [*of]].to_dict() for task, of in arms.items()}
+    arms = {task: [*(OF_AVERAGE if task == AVERAGE else OF_TASK)] for task in picked.index}
+    return {"tasks_not_learned": len(flags)} | {task: picked.loc[task, of].to_dict() for task, of in arms.items()}
 
 
 def student(values: np.ndarray | pd.Series) -> Difference:
