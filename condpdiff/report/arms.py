@@ -9,25 +9,23 @@ class Arm:
     colours: tuple[str, str]  # light and dark; no other arm may have the same light one
     marker: str = "o"  # Matplotlib's
     drawn: bool = True  # it has several candidates
-    control: bool = False  # a generator of checkpoints must beat it: it needs no trained generator
 
 
 OURS = "condpdiff"
 ARMS = {  # LoRA vectors, in the order of every table
     "original": Arm("single checkpoints of the zoo", ("#2563eb", "#6ea8fe")),
-    "soup": Arm("the mean of all N checkpoints", ("#0f8a5f", "#3ddc97"), "s", drawn=False, control=True),
-    "soup_16": Arm("means of 16 random checkpoints", ("#0891a8", "#38d4ea"), "P", control=True),
+    "soup": Arm("the mean of all N checkpoints", ("#0f8a5f", "#3ddc97"), "s", drawn=False),
+    "soup_16": Arm("means of 16 random checkpoints", ("#0891a8", "#38d4ea"), "P"),
     "gaussian": Arm(
         "draws from a normal distribution fitted to each coordinate of the zoo", ("#7c3aed", "#b18cff"), "^",
-        control=True,
     ),
     "pca_gaussian": Arm(
         "draws from a normal distribution on the zoo's first principal axes (`eval.pca_axes`)", ("#c0268f", "#f472c8"),
-        "v", control=True,
+        "v",
     ),
     "checkpoint_noise": Arm(
         "checkpoints with random noise on them, as far from a checkpoint as the generated ones are",
-        ("#4d7c0f", "#a3d94a"), ">", control=True,
+        ("#4d7c0f", "#a3d94a"), ">",
     ),
     "ae_reconstruction": Arm("checkpoints after the autoencoder, D(E(w))", ("#96720a", "#e0b93b")),
     "zero_decode": Arm(
@@ -37,7 +35,7 @@ ARMS = {  # LoRA vectors, in the order of every table
     ),
     OURS: Arm("generated: noise, denoised under the task's condition and decoded", ("#e8590c", "#ff8a3d"), "D"),
 }  # fmt: skip
-CONTROLS = [name for name, arm in ARMS.items() if arm.control]
+CONTROLS = ["soup", "soup_16", "gaussian", "pca_gaussian", "checkpoint_noise"]  # they need no trained generator
 MADE = [name for name, arm in ARMS.items() if arm.drawn and name != "original"]
 """Arms of several candidates that are no checkpoints."""
 BARE = {  # no LoRA vectors; they come first in every table
