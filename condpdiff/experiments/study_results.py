@@ -121,10 +121,7 @@ def markdown(results: Results) -> str:
 
 
 def _scores(results: Results, arm: str) -> Table:
-    """Rows x tasks of one arm, our figures left of the paper's; original and soup stand under the row they are of.
-
-    A row without lines of its own for them has the shared row's.
-    """
+    """Rows x tasks of one arm, our figures left of the paper's; `_references` stand under the row that they are of."""
     study, shared = results.study, results.study.shared
     tasks = [*results.tasks, AVERAGE]
     theirs = sorted(dict.fromkeys(task for *_, task in results.paper), key=AVERAGE.__eq__)

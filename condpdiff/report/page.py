@@ -97,11 +97,10 @@ def settings_section(*blocks: Block) -> Section:
 
 def revision() -> str:
     """Commit of the working directory, and whether code or settings differ from it; `unknown` without Git."""
+    quiet: Any = {"text": True, "stderr": subprocess.DEVNULL}
     try:
-        commit, changed = (
-            subprocess.run(["git", *command], capture_output=True, text=True, check=True).stdout.strip()
-            for command in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--", *WATCHED])
-        )
+        commit = subprocess.check_output(["git", "rev-parse", "--short=12", "HEAD"], **quiet).strip()
+        changed = subprocess.check_output(["git", "status", "--porcelain", "--", *WATCHED], **quiet)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"`{commit}`" + (" with uncommitted changes" if changed else "")

@@ -49,8 +49,7 @@ def plot(study: str, size: str, rows: pd.DataFrame) -> Image:
     means = rows.pivot_table("value", "row", "arm").reindex(ours["row"].unique(), columns=["soup", "condpdiff_mean"])
     names = list(means.index)
     fig, (ax,) = figure(1.0 + 0.27 * len(names))
-    seeds = ours["row"].map(names.index)
-    ax.scatter(ours["value"], seeds, s=14, color=colour("condpdiff"), alpha=0.5, linewidths=0)
+    ax.scatter(ours["value"], ours["row"].map(names.index), s=14, color=colour("condpdiff"), alpha=0.5, linewidths=0)
     for arm, column in (("soup", "soup"), ("condpdiff", "condpdiff_mean")):
         y, c, edge = range(len(names)), colour(arm), LIGHT["panel"]
         ax.plot(means[column], y, marker(arm), ms=5.5, color=c, mec=edge, mew=0.7, label=column)

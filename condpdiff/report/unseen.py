@@ -212,10 +212,7 @@ def _whose(data: Path, tasks: Mapping[str, Task]) -> list[Block]:
 
 
 def _pictures(data: Path, families: Iterable[str]) -> list[Block]:
-    """Two unseen members of each family: its condition's pictures, and what each arm makes of the scored captions.
-
-    Then of each family one caption's image on the way from one unseen member's condition to another's.
-    """
+    """Of each family two unseen members, under every arm; then one image on the way from one condition to another."""
     blocks, between = list[Block](), list[Picture]()
     for name in families:
         folder, rows = data / "eval" / name / "images", list[list[str | Picture]]()
