@@ -53,14 +53,10 @@ class StudyFile(Section):
 @dataclass(frozen=True)
 class Row:
     name: str
+    preset: Preset  # before a seed sets its keys
     runs: dict[int, Preset]  # seed -> params.yaml and task files as the experiment of that name has them
     paper: dict[str, str | int] | None
     shared: bool  # what others are compared with: its settings are all rows' shared ones, where no row has a preset
-
-    @property
-    def preset(self) -> Preset:
-        """Of its first seed."""
-        return next(iter(self.runs.values()))
 
 
 @dataclass(frozen=True)
@@ -117,7 +113,7 @@ def load_study(name: str, size: str = "embedded") -> Study:
         for seed in row.seeds or shared.seeds:
             seeded = with_keys(plain, dict.fromkeys(seed_keys, seed), f"{path}: seed_keys")
             runs[seed] = replace(seeded, name=f"{prefix}-{row_name}{f'-s{seed}' if seed else ''}")
-        rows.append(Row(row_name, runs, row.paper, shared=comparable and plain.settings == base.settings))
+        rows.append(Row(row_name, plain, runs, row.paper, shared=comparable and plain.settings == base.settings))
     if not rows:
         raise UserError(f"{path}: found no rows of size {size!r}")
     csv = CONFIGS / "paper" / file.paper if file.paper else None

@@ -95,8 +95,7 @@ def wrong_overlaps(e: Evaluation) -> np.ndarray:
 
 
 def _spread(e: Evaluation, arm: str) -> str:
-    zoo = e.spread.get("checkpoint", 0.0)
-    ratio = e.spread.get(arm, math.nan) / zoo if zoo else math.nan
+    ratio = e.spread.get(arm, math.nan) / (e.spread.get("checkpoint") or math.nan)
     return number(ratio) + (" (narrow)" if arm == OURS and ratio < HEALTHY else "")
 
 
