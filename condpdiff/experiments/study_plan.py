@@ -56,7 +56,6 @@ class Row:
     preset: Preset  # before a seed sets its keys
     runs: dict[int, Preset]  # seed -> params.yaml and task files as the experiment of that name has them
     paper: dict[str, str | int] | None
-    shared: bool  # what others are compared with: its settings are all rows' shared ones, where no row has a preset
 
 
 @dataclass(frozen=True)
@@ -67,10 +66,7 @@ class Study:
     claim: str
     paper: Path | None
     rows: list[Row]
-
-    @property
-    def shared(self) -> Row | None:
-        return next((row for row in self.rows if row.shared), None)
+    shared: Row | None  # what others are compared with: its settings are all rows' shared ones; none has a preset
 
     @property
     def runs(self) -> list[Preset]:
@@ -103,7 +99,6 @@ def load_study(name: str, size: str = "embedded") -> Study:
     load = cache(load_preset)
     base = with_keys(load(shared.preset), shared.keys, f"{path}: sizes.{size}")
     rows, files = [], {**file.rows, **shared.rows}
-    comparable = len(files) > 1 and not any(row.preset for row in files.values())
     for row_name, row in files.items():
         where, keys = f"{path}: rows.{row_name}", {**shared.keys, **row.keys}
         if clash := sorted(set(keys) & set(seed_keys)):
@@ -113,13 +108,15 @@ def load_study(name: str, size: str = "embedded") -> Study:
         for seed in row.seeds or shared.seeds:
             seeded = with_keys(plain, dict.fromkeys(seed_keys, seed), f"{path}: seed_keys")
             runs[seed] = replace(seeded, name=f"{prefix}-{row_name}{f'-s{seed}' if seed else ''}")
-        rows.append(Row(row_name, plain, runs, row.paper, shared=comparable and plain.settings == base.settings))
+        rows.append(Row(row_name, plain, runs, row.paper))
     if not rows:
         raise UserError(f"{path}: found no rows of size {size!r}")
     csv = CONFIGS / "paper" / file.paper if file.paper else None
     if csv and not csv.is_file():
         raise UserError(f"{path}: paper: found {file.paper!r}, allowed: a file of {csv.parent}")
-    return Study(name, size, about(name), file.claim, csv, rows)
+    comparable = [] if len(rows) == 1 or any(row.preset for row in files.values()) else rows
+    reference = next((row for row in comparable if row.preset.settings == base.settings), None)
+    return Study(name, size, about(name), file.claim, csv, rows, reference)
 
 
 def pick_rows(study: Study, names: list[str]) -> Study:

@@ -153,7 +153,7 @@ def _references(results: Results, row: Row, arm: str) -> list[str]:
         known = [results.ours(of, reference)[0], results.theirs(of, reference)] if of else [math.nan] * 2
         return [number(value) for value in known]
 
-    shared = None if row.shared else results.study.shared
+    shared = None if row is results.study.shared else results.study.shared
     return [r for r in REFERENCES[arm] if figures(row, r) not in (figures(None, r), figures(shared, r))]
 
 
@@ -162,14 +162,14 @@ def _differences(results: Results, row: Row, shared: Row, arm: str) -> list[str]
     default, std = results.ours(shared, arm)
     ours = results.ours(row, arm)[0] - default
     known = [ours, ours / std if std else math.nan, results.theirs(row, arm) - results.theirs(shared, arm)]
-    return [signed(math.nan if row.shared else difference) for difference in known]
+    return [signed(math.nan if row is shared else difference) for difference in known]
 
 
 def _stages(results: Results) -> Table:
     """How many results of each stage the rows had to compute: those in no baseline's dvc.lock and in no row before."""
     known = {entry for e in results.found.values() for entry in lock_at(e.baseline).items()}
     entries = []
-    for row in sorted(results.study.rows, key=lambda row: not row.shared):
+    for row in sorted(results.study.rows, key=lambda row: row is not results.study.shared):
         for experiment in results.runs(row).values():
             lock = lock_at(experiment.commit).items()
             entries += [(entry[0].partition("@")[0], row.name, entry not in known) for entry in lock]

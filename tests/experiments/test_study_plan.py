@@ -84,7 +84,7 @@ def test_rows_change_sections_of_the_stages_that_they_are_about(name: str) -> No
     allowed = {"condition", "ldm", "ae", "sample"} if name == "table4b" else allowed
     for study in (load_study(name, size) for size in Size):
         assert study.shared is not None
-        for row in (row for row in study.rows if not row.shared):
+        for row in (row for row in study.rows if row is not study.shared):
             options = {word for word in set(words(row.preset)) ^ set(words(study.shared.preset)) if "=" in word}
             assert {FILE if ":" in word else word.lstrip("+").partition(".")[0] for word in options} <= allowed
 
