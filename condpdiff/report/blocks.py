@@ -81,9 +81,9 @@ class Report(NamedTuple):
     @property
     def html(self) -> str:
         """A self-contained page: one small script that sorts tables, no request to any host."""
-        options: Any = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
+        options: Any = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
         loader = jinja2.PackageLoader("condpdiff.report", "")
-        env = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, **options)
+        env = jinja2.Environment(loader=loader, autoescape=True, **options)
         env.filters["inline"] = _inline
         return env.get_template("page.html.j2").render(theme=THEME, font=FONT, report=self).rstrip() + "\n"
 
