@@ -108,15 +108,6 @@ def launch_command(
     launch.start(jobs, local, dry_run, typer.echo)
 
 
-@app.command("experiments")
-def experiments_command() -> None:
-    """HEAD and DVC's experiments: averages, and keys that differ; `dvc exp show` has every key and dependency."""
-    from condpdiff.experiments.finished import table
-    from condpdiff.report.blocks import Table, markdown_table
-
-    typer.echo(markdown_table(Table("", *table())))
-
-
 @study_app.callback(invoke_without_command=True, epilog="Example: condpdiff study run table3")
 def study_command(context: typer.Context) -> None:
     """The paper's tables, each a list of DVC experiments, a file of configs/studies/; without a command, list them."""

@@ -12,13 +12,9 @@ import pandas as pd
 
 from condpdiff.common.errors import UserError, first_line
 from condpdiff.common.stage import stages_of
-from condpdiff.experiments.params import Params
-from condpdiff.report.blocks import number
 
 AVERAGE = "average"
 ARMS, LOCK = "report/plots/arms.csv", "dvc.lock"
-FIGURES = [f"{AVERAGE}.{arm}" for arm in ("condpdiff_mean", "condpdiff", "soup", "original")]
-FIGURES += ["condition_effect", "statistics_effect"]
 
 
 @dataclass(frozen=True)
@@ -40,31 +36,16 @@ class Experiment:
 
 def experiments() -> list[Experiment]:
     """All finished experiments, oldest first; a UserError if this is no repository of Git and DVC."""
+    from dvc.api import exp_show
+
     with repository() as repo:
         listed = repo.experiments.ls(all_commits=True)
         found = [(name, commit, baseline) for baseline, of in listed.items() for name, commit in of]
         when = {commit: repo.scm.resolve_commit(commit).commit_time for _, commit, _ in found}
-    settings = {(row["Experiment"], row["rev"]): str(row.get("settings") or "") for row in _shown([*listed])}
+        shown = exp_show(revs=[*listed]) if listed else []  # of no commits it would show HEAD
+    settings = {(row["Experiment"], row["rev"]): str(row.get("settings") or "") for row in shown}
     every = [Experiment(*one, settings.get((one[0], one[1][:7]), "")) for one in found]
     return sorted(every, key=lambda experiment: (when[experiment.commit], experiment.name))
-
-
-def table() -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of `condpdiff experiments`; `dvc exp show` has a column for every key and dependency."""
-    with repository() as repo:
-        baselines = list(dict.fromkeys([repo.scm.get_rev(), *repo.experiments.ls(all_commits=True)]))
-    head, *shown = (row for row in _shown(baselines) if row["rev"] != "workspace")
-    # What is queued, runs or failed has the figures of the commit that it starts from.
-    rows = [head, *(row for row in shown if row["Experiment"] and row["State"] in (None, "Success"))]
-    ours = [key for key in head if key.removeprefix("params.yaml:").partition(".")[0] in Params.model_fields]
-    params = [key for key in ours if len({str(row.get(key)) for row in rows}) > 1]
-    lines = [
-        [row["Experiment"] or f"({row['rev']})"]
-        + [number(row[key]) if isinstance(row.get(key), float) else "–" for key in FIGURES]
-        + [f"{row[key]:g}" if isinstance(row.get(key), float) else str(row.get(key) or "–") for key in params]
-        for row in rows
-    ]
-    return ["experiment", *(key.removeprefix(f"{AVERAGE}.") for key in FIGURES), *params], lines
 
 
 @cache
@@ -83,14 +64,6 @@ def read_at(commit: str, path: str) -> str:
 
     with _dvc(f"{path} at {commit[:7]}"):
         return str(read(path, rev=commit))
-
-
-def _shown(baselines: list[str]) -> list[dict[str, Any]]:
-    """Rows of `dvc exp show` for these commits; none, which would show HEAD, for none."""
-    from dvc.api import exp_show
-
-    with _dvc("experiments"):
-        return list(exp_show(revs=baselines)) if baselines else []
 
 
 @contextmanager

@@ -56,7 +56,6 @@ def test_describe_reads_params() -> None:
         (("describe", "--preset", "bert-bas-r4"), "error: unknown preset 'bert-bas-r4' (did you mean 'bert-base-r4'?)"),
         (("study", "show", "tabel3"), "error: unknown study 'tabel3' (did you mean 'table3'?); allowed: "),
         (("study", "show", "noise"), "error: experiments: you are not inside of a DVC repository"),
-        (("experiments",), "error: experiments: you are not inside of a DVC repository"),
         (("import", "mine", "--task", "movie"), "error: params.yaml: tasks: unknown task 'movie' (did you mean"),
         (("export", "mine", "out"), "error: mine: no such adapter, allowed: sample:TASK/3, "),
     ],

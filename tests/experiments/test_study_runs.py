@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from condpdiff.common.errors import UserError
-from condpdiff.experiments import finished, launch, study_results
+from condpdiff.experiments import launch, study_results
 from condpdiff.experiments.study_plan import load_study, pick_rows
 from tests.clone import ROOT, run
 from tests.experiments.toy import commits, make
@@ -76,24 +76,13 @@ def test_show_marks_missing_rows_and_counts_stage_runs(toy: Path) -> None:
     assert theirs == {(r, t) for r in ("default", "one_hot") for t in ("SST2", "STSB", "MRPC", "average")}
 
 
-def test_experiments_are_a_table_of_figures_and_of_the_keys_that_differ(toy: Path) -> None:
-    """Without the one that failed, which DVC shows with the figures of the commit that it started from."""
-    columns, lines = finished.table()
-    rows = {name: dict(zip(columns[1:], line, strict=True)) for name, *line in lines}
-    assert set(list(rows)[1:]) == {"toy-default", "toy-one_hot"} and len(columns) < 40
-    of = rows["toy-one_hot"]
-    assert (of["condpdiff_mean"], of["condpdiff"], of["soup"]) == ("78.99", "79.99", "81.00")
-    assert (of["condition_effect"], of["statistics_effect"], of["condition.kind"]) == ("0.50", "–", "one_hot")
-    assert "domain" not in of and "ae.lr" not in of
-
-
 def test_commands_show_tables_and_a_dry_run_tells_the_command_of_what_is_missing(toy: Path) -> None:
-    calls = [["study", "run", "toy", "--dry-run"], ["experiments"], ["study", "show", "toy"]]
+    calls = [["study", "run", "toy", "--dry-run"], ["study", "show", "toy"]]
     code = f"from condpdiff.cli import app; [app(words, standalone_mode=False) for words in {calls}]"
     there, _, missing, *shown = run(toy, sys.executable, "-c", code).stdout.splitlines()
     assert there == "toy-default: there"
     assert " exp run --temp -n toy-loud -S " in missing and "-S ae.noise=0.5" in missing
-    for row in ("toy-one_hot", "one_hot", "loud (missing)"):
+    for row in ("one_hot", "loud (missing)"):
         assert any(line.startswith(f"| {row} ") for line in shown)
 
 
