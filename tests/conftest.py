@@ -27,6 +27,11 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 @pytest.fixture
+def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
 def films(tmp_path: Path) -> Path:
     """The folder of a prepared two-class task."""
     from tests.stand_ins import save_rows

@@ -18,12 +18,8 @@ from tests.messages import message_of
 WORDS = ["NA", "007", "naïve 🎉", 'a "quoted" word', "", "nul\0 and \u2028"]
 FRAME = pd.DataFrame({"text": WORDS, "label": list("abcdef")})
 MENDS_END = "separator, quoting, escape and encoding say how a file is written"
+pytestmark = pytest.mark.usefixtures("in_a_folder")
 CSV = "text,label\n" + "".join(f"text {i},{'good' if i % 2 else 'bad'}\n" for i in range(9))
-
-
-@pytest.fixture(autouse=True)
-def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def read(name: str, content: bytes | str, **form: object) -> list[list[str]]:

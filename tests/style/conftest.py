@@ -41,8 +41,3 @@ def ten_photographs(monkeypatch: pytest.MonkeyPatch) -> list[Photograph]:
     for each in (drawing, photographs):
         monkeypatch.setattr(each, "photographs", lambda: found)
     return found
-
-
-@pytest.fixture
-def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)

@@ -16,12 +16,8 @@ from condpdiff.zoo.checkpoints import load_zoo
 from condpdiff.zoo.collect import collect_zoo
 from tests.stand_ins import collect_with_two_processes, make_collect, make_rows, make_task, save_rows
 
+pytestmark = pytest.mark.usefixtures("in_a_folder")
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-
-
-@pytest.fixture(autouse=True)
-def _workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def finetuning(base: Path, data: Path, kind: str = "classification") -> TextFinetuning:

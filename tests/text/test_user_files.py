@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import datasets
 import huggingface_hub
@@ -18,12 +19,9 @@ from condpdiff.text.data import prepare
 from condpdiff.text.sources import read_source
 from condpdiff.text.task import TaskData
 from tests.messages import message_of
-from tests.text.test_data import ALL, make_data
+from tests.text.test_data import ALL, REGRESSION, make_data, refusal
 
-
-@pytest.fixture(autouse=True)
-def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_a_folder")
 
 
 def one_file(name: str, split: dict[str, Any] | None = None, source: Any = None, **changes: Any) -> TaskData:
@@ -40,12 +38,7 @@ def jsonl(text: Callable[[int], Any], given: list[Any] | None = None, **changes:
 
 def of_rows(data: TaskData) -> dict[str, float]:
     """Text -> label, of both splits."""
-    frames = prepare(data, "mine", ALL)
-    return {row.text: row.label for frame in frames.values() for row in frame.itertuples()}
-
-
-def refusal(data: TaskData) -> str:
-    return message_of(prepare, data, "mine", ALL)
+    return {row.text: row.label for frame in prepare(data, "mine", ALL).values() for row in frame.itertuples()}
 
 
 def chat(i: int) -> list[dict[str, str]]:
@@ -189,24 +182,16 @@ def test_class_labels_of_the_hub_say_what_numbers_mean(
 
 @pytest.mark.parametrize("answers", [True, False])
 def test_hub_that_fails_is_one_line_that_says_how_to_do_without(answers: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: Any, **__: Any) -> None:
-        raise ConnectionError("no route\nto host")
-
-    data = fake_hub(monkeypatch, ["bad", "good"])
+    data, fails = fake_hub(monkeypatch, ["bad", "good"]), Mock(side_effect=ConnectionError("no route\nto host"))
     monkeypatch.setattr(*((datasets, "load_dataset") if answers else (huggingface_hub.HfApi, "dataset_info")), fails)
-    said = (
-        "data.source: hub data set some/set (rte): cannot be loaded with datasets.load_dataset (no route to host); set"
-    )
+    said = "data.source: hub data set some/set (rte): cannot be loaded with datasets.load_dataset (no route to host);"
     assert said in refusal(data) and "locally: `data.source: {type: files" in refusal(data)
 
 
 @pytest.mark.usefixtures("no_hub")
 def test_offline_the_hub_is_not_asked_and_a_full_disk_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "full")
-
     data = fake_hub(monkeypatch, ["bad", "good"])
-    monkeypatch.setattr(datasets, "load_dataset", full)
+    monkeypatch.setattr(datasets, "load_dataset", Mock(side_effect=OSError(28, "full")))
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: pytest.fail("asked"))
     with pytest.raises(OSError, match="full"):
         read_source(data, "t.yaml")
@@ -214,13 +199,12 @@ def test_offline_the_hub_is_not_asked_and_a_full_disk_passes(monkeypatch: pytest
 
 def test_decimal_commas_are_numbers_where_the_task_says_so() -> None:
     Path("a.csv").write_text("text;label\n" + "".join(f"t {i};{i % 2},5\n" for i in range(24)))
-    number: dict[str, Any] = {"kind": "regression", "labels": None, "range": [0, 5]}
-    data = one_file("a.csv", source={"separator": ";", "decimal": ","}, **number)
+    data = one_file("a.csv", source={"separator": ";", "decimal": ","}, **REGRESSION)
     assert sorted(set(of_rows(data).values())) == [0.5, 1.5]
     for row, wrong in enumerate(("1.234", "1_0"), start=1):
         Path("a.csv").write_text("text;label\n" + "".join(f"t {i};{wrong if i == row else '1,5'}\n" for i in range(24)))
         assert f"found '{wrong}' in row" in refusal(data)
-    said = refusal(one_file("a.csv", source={"separator": ";"}, **number))
+    said = refusal(one_file("a.csv", source={"separator": ";"}, **REGRESSION))
     assert "found '1,5' in row 1 of a.csv" in said and said.endswith("or data.source.decimal: ','")
 
 
