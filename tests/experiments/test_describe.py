@@ -37,8 +37,10 @@ def told(name: str, section: str = "", **keys: Any) -> dict[str, Any]:
     return describe(preset.params.model_copy(update=changed), preset.tasks)
 
 
-def test_every_preset_s_k_is_the_paper_s() -> None:
+def test_every_preset_s_k_is_the_paper_s_and_an_unknown_model_s_is_not_told() -> None:
     assert {name: told(name)["lora"]["K"] for name in preset_names()} == K
+    run = told("default", base=Base(source="hub", name="someone/some-model"))
+    assert run["lora"]["K"] is None and run["base"]["input"] == "not cached: needs the hub"
 
 
 def test_chosen_layers_and_modules_decide_what_is_generated_and_unknown_ones_are_one_line() -> None:
@@ -65,12 +67,6 @@ def test_the_model_s_own_config_wins_over_configs_models(empty_caches: Path) -> 
         assert config is not None and config["num_hidden_layers"] == 2
 
 
-def test_unknown_model_is_described_without_k() -> None:
-    run = told("default", base=Base(source="hub", name="someone/some-model"))
-    assert run["lora"]["K"] is None
-    assert run["base"]["input"] == "not cached: needs the hub"
-
-
 @pytest.mark.parametrize(
     ("name", "inputs"),
     [
@@ -81,9 +77,7 @@ def test_unknown_model_is_described_without_k() -> None:
         ("style-pixart", {f"folder inputs/styles/{style}" for style in ("monet", "vangogh", "munch", "chalk")}),
     ],
 )
-def test_says_where_each_input_comes_from_and_whether_it_is_there(
-    name: str, inputs: set[str], empty_caches: Path
-) -> None:
+def test_says_where_each_input_comes_from_and_if_it_is_there(name: str, inputs: set[str], empty_caches: Path) -> None:
     found = {key: state for task in told(name)["tasks"] for key, state in task["inputs"].items()}
     assert inputs <= set(found)
     assert set(found.values()) <= {NOT_CACHED, "not cached: needs the hub", "not there"}

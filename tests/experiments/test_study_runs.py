@@ -14,19 +14,16 @@ import pytest
 
 from condpdiff.common.errors import UserError
 from condpdiff.experiments import launch, study_results
-from condpdiff.experiments.study_plan import load_study, pick_rows
+from condpdiff.experiments.study_plan import load_study
 from tests.clone import ROOT, run
 from tests.experiments.toy import commits, make
 
-Said = tuple[list[str], str]
 
-
-def study(*rows: str, name: str = "toy", jobs: int = 1) -> Said:
+def study(jobs: int = 1) -> tuple[list[str], str]:
     """What `condpdiff study run` says, and its error."""
     said: list[str] = []
     try:
-        missing = launch.study_jobs(pick_rows(load_study(name), list(rows)), said.append)
-        launch.start(missing, jobs, False, said.append)
+        launch.start(launch.study_jobs(load_study("toy"), said.append), jobs, False, said.append)
     except UserError as error:
         return said, str(error)
     return said, ""

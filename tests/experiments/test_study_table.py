@@ -30,15 +30,13 @@ def experiment(name: str, values: dict[str, Arms]) -> Experiment:
     return found
 
 
-def made(name: str, arms_of: Callable[[str, int], Arms | None], size: str = "embedded") -> Results:
-    """Experiments of the runs for which `arms_of(row, seed)` has values, the same for every task."""
-    study = load_study(name, size)
-    arms = [(run, arms_of(row.name, seed)) for row in study.rows for seed, run in row.runs.items()]
-    found = {
-        run.name: experiment(run.name, dict.fromkeys([*run.tasks, "average"], values))
-        for run, values in arms
-        if values is not None
-    }
+def made(name: str, arms_of: Callable[[str, int], Arms]) -> Results:
+    """Experiments of all runs: values of `arms_of(row, seed)`, the same for every task."""
+    study, found = load_study(name), {}
+    for row in study.rows:
+        for seed, run in row.runs.items():
+            values = dict.fromkeys([*run.tasks, "average"], arms_of(row.name, seed))
+            found[run.name] = experiment(run.name, values)
     return Results(study, found, [])
 
 
@@ -49,14 +47,16 @@ def lines(text: str, what: str = "") -> dict[str, list[str]]:
     return {first: rest for first, *rest in cells}
 
 
-def test_the_mean_over_candidates_stands_before_the_selected_one() -> None:
+def test_the_mean_over_candidates_stands_before_the_selected_one_and_captions_say_what_seeds_alone_may_do() -> None:
     arms = {"condpdiff": 81.0, "condpdiff_mean": 80.0, "original": 79.0, "original_mean": 78.0, "soup": 80.5}
-    text = table.markdown(made("noise", lambda row, seed: arms))
+    text = table.markdown(made("table3", lambda row, seed: arms))
     assert text.index("Mean over all generated candidates") < text.index("Selected candidate")
-    assert lines(text, "Mean over all")["xi-0.001: original_mean"][1] == "78.00"
-    assert lines(text, "Selected")["xi-0.001: original"][1] == "79.00"
+    assert lines(text, "Mean over all")["n-150: original_mean"][1] == "78.00"
+    assert lines(text, "Selected")["n-150: original"][1] == "79.00"
+    assert text.count("to 5.0 of these standard deviations on either side (Student's t of 3 seeds)") == 2
+    assert text.count("The paper's figures are of selected candidates.") == 1
     alone = {arm: value for arm, value in arms.items() if not arm.endswith("_mean")}
-    assert "Mean over all" not in table.markdown(made("noise", lambda row, seed: alone))
+    assert "Mean over all" not in table.markdown(made("table3", lambda row, seed: alone))
 
 
 def test_differences_are_from_the_shared_settings_and_in_units_of_their_seeds() -> None:
@@ -72,19 +72,11 @@ def test_differences_are_from_the_shared_settings_and_in_units_of_their_seeds() 
     assert found["n-20"][7:12] == ["–"] * 5
 
 
-def test_the_caption_says_what_seeds_alone_may_do_and_what_stands_beside() -> None:
-    arms = {"condpdiff": 80.0, "condpdiff_mean": 79.0, "original": 79.0, "soup": 80.5}
-    text = table.markdown(made("table3", lambda row, seed: arms))
-    assert text.count("to 5.0 of these standard deviations on either side (Student's t of 3 seeds)") == 2
-    assert text.count("The paper's figures are of selected candidates.") == 1
-
-
 def test_a_row_has_reference_lines_of_its_own_where_they_differ() -> None:
     def arms(row: str, seed: int) -> Arms:
         return {"condpdiff": 80.0, "original": 79.0, "soup": 70.0 if row == "n-1" else 80.5}
 
-    found = lines(table.markdown(made("table3", arms)))
-    references = {row: cells[1] for row, cells in found.items() if ": " in row}
+    references = {row: cells[1] for row, cells in lines(table.markdown(made("table3", arms))).items() if ": " in row}
     assert references == {"n-1: soup": "70.00", "n-150: original": "79.00", "n-150: soup": "80.50"}
 
 

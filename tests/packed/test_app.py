@@ -48,16 +48,12 @@ def base_of(generator: Generator) -> Path:
     return Path(generator.config.base.load)
 
 
-def test_half_the_scale_is_half_the_effect(text: Generator) -> None:
+def test_half_the_scale_is_half_the_effect_and_0_is_no_lora_beside_a_soup(text: Generator) -> None:
     lora = text.generate("films")[0]
     whole, half = lora.state_dict(), lora.with_theta(lora.scaled(0.5), {}).state_dict()
     for key in (key for key in whole if ".lora_B." in key):
         a = key.replace(".lora_B.", ".lora_A.")
         assert (half[key] @ half[a]).allclose(0.5 * whole[key] @ whole[a])
-
-
-def test_no_lora_soup_and_generated_answer_and_scale_0_is_no_lora(text: Generator) -> None:
-    lora = text.generate("films")[0]
     found = answers(text, lora, base_of(text), 0.0, "the plot was  lovely", "")
     none, soup, generated = found.values()
     assert list(found) == ["no LoRA", "soup of films", "generated"]

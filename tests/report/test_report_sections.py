@@ -121,13 +121,10 @@ def test_differences_that_chance_explains_are_not_measurable() -> None:
     assert statistics.startswith("The statistics are **not measurably used**: ")
 
 
-def test_statistics_that_all_tasks_share_are_said_to_be() -> None:
+def test_what_was_not_probed_is_not_shown_and_statistics_that_all_tasks_share_are_said_to_be() -> None:
     swap, contrasts = shown(probed(edit=lambda swap: swap[swap["statistics"] == swap["task"]]), "batch")
     assert STATISTICS_OF_OTHERS not in first(contrasts)
     assert "`normalize.method: batch` all tasks have the same statistics" in swap.caption
-
-
-def test_what_was_not_probed_is_not_shown() -> None:
     matrix, _, contrasts = shown(probed(edit=lambda swap: swap[~swap["condition"].isin(["nonsense", "dropped"])]))
     assert "random words" not in matrix.caption and "dropped" not in matrix.caption
     assert first(contrasts) == [OTHERS, STATISTICS_OF_OTHERS]

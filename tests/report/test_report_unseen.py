@@ -111,8 +111,7 @@ def test_folders_count_by_their_frechet_distance_and_leave_pixels_alone(report: 
     assert held_out.loc["condpdiff", MEASURES["rmse"]] == "40 (40 to 40)"  # of strokes alone
     share = (3 * 40 + 2 * -10) / 5
     assert held_out.loc["condpdiff", MEASURES["fd_lite0"]].startswith(f"{share:.0f} (")
-    shown = report.table.columns
-    assert shown == ["arm", "gradings (pixels (RMSE))", "strokes (pixels (RMSE))", "pictures (FD-Lite0)"]
+    assert report.table.columns == ["arm", "gradings (pixels (RMSE))", "strokes (pixels (RMSE))", "pictures (FD-Lite0)"]
     assert all("–" not in row for row in report.table.rows)
     assert {table.rows[i][0] for i, _ in table.bold} == {BEST, "ridge"}  # own is no rival
     assert {j: report.table.rows[i][0] for i, j in report.table.bold} == {1: BEST, 2: BEST, 3: "ridge"}
@@ -151,8 +150,7 @@ def test_lines_of_fine_tuning_are_of_the_members_that_it_was_started_for() -> No
     some = made[(made["member"] < 2) | ~made["arm"].str.contains("+", regex=False)]
     assert set(unseen.tuned(some)["member"]) == {0, 1} and {"condpdiff+5", "no_lora"} <= set(unseen.tuned(some)["arm"])
     write("gradings", 3)
-    untuned = some[~some["arm"].str.contains("+", regex=False)]
-    untuned.to_csv("data/eval/gradings/arms.csv", index=False)
+    some[~some["arm"].str.contains("+", regex=False)].to_csv("data/eval/gradings/arms.csv", index=False)
     found = built(gradings=GRADINGS)
     assert "start" not in [section.id for section in found.sections]
     assert not any("more steps of fine-tuning" in line for line in found.verdict)

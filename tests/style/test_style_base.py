@@ -35,8 +35,7 @@ def test_local_pixart_is_copied_as_it_is(base: Path, offline: Path) -> None:
     prepare_base(Base(source="local", name=str(base)), Path("base"))
     assert read_json(Path("base/source.json")) == {"source": "local", "name": str(base), "load": "base"}
     for path in base.rglob("*"):
-        part = path.relative_to(base).parts[0]
-        if path.is_file() and part in (*module.PARTS, "model_index.json"):
+        if path.is_file() and path.relative_to(base).parts[0] in (*module.PARTS, "model_index.json"):
             assert (Path("base") / path.relative_to(base)).read_bytes() == path.read_bytes()
     assert not Path("base/captions.json").exists()
 
@@ -74,9 +73,7 @@ def test_hub_pixart_comes_from_a_snapshot_and_no_other_weights(offline: Path, mo
 
 
 @pytest.mark.parametrize("asked", ["download", "inception.pt"])
-def test_inception_is_brought_here_or_is_one_line(
-    asked: str, base: Path, offline: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_inception_comes_or_is_one_line(asked: str, base: Path, offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def download(folder: str) -> None:
         (Path(folder) / INCEPTION).write_bytes(Path("inception.pt").read_bytes())  # fails without that file
 
@@ -157,13 +154,6 @@ def model(*shapes: tuple[int, int]) -> nn.ModuleDict:
     return nn.ModuleDict({"inner": inner, "outer": nn.Linear(5, 3)})
 
 
-def step(optimizer: torch.optim.Optimizer) -> None:
-    for group in optimizer.param_groups:
-        for p in group["params"]:
-            p.grad = torch.randn_like(p)
-    optimizer.step()
-
-
 @pytest.mark.parametrize("prepared", [False, True])
 def test_both_step_at_the_rates_of_a_schedule(prepared: bool) -> None:
     network = model((5, 6))
@@ -174,7 +164,9 @@ def test_both_step_at_the_rates_of_a_schedule(prepared: bool) -> None:
     moved = []
     for _ in range(2):
         before = [p.detach().clone() for p in network.parameters()]
-        step(optimizer)
+        for p in network.parameters():
+            p.grad = torch.randn_like(p)
+        optimizer.step()
         schedule.step()
         moved.append([not torch.equal(p, old) for p, old in zip(network.parameters(), before, strict=True)])
     assert moved == [[False] * 4, [True] * 4]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -44,8 +45,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_vector_is_the_mean_over_a_draw_at_length_sqrt_d_whatever_the_order(files: dict[str, Path]) -> None:
-    encode = load("efficientnet_lite0", f"local-file:{files['efficientnet_lite0']}")
-    found = encode([*DRAWS, DRAWS[0][::-1]])
+    found = load("efficientnet_lite0", f"local-file:{files['efficientnet_lite0']}")([*DRAWS, DRAWS[0][::-1]])
     assert found.shape == (3, 320) and found.dtype == torch.float32
     torch.testing.assert_close(found.norm(dim=1), torch.full((3,), 320**0.5))
     mean = torch.from_numpy(features(lite0_of(random_lite0(), "x"), DRAWS[1])).mean(0)
@@ -81,9 +81,7 @@ def test_model_that_is_unknown_or_missing_or_another_one_s_is_refused(files: dic
 
 
 def test_unreachable_torchvision_weights_name_the_part_and_the_local_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise ConnectionError("Name or service not known\nRetry later")
-
+    refuse = Mock(side_effect=ConnectionError("Name or service not known\nRetry later"))
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
     message = refusal("resnet18", "torchvision:IMAGENET1K_V1")
     assert "image encoder 'torchvision:IMAGENET1K_V1' can't be loaded (Name or service not known)" in message

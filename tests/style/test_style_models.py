@@ -156,9 +156,7 @@ def test_padding_of_a_caption_does_not_matter(changes: dict[str, int]) -> None:
     assert not torch.allclose(one, errors())
 
 
-def test_exported_adapter_loads_into_the_pipeline_as_the_merged_weights_and_its_card_s_code_runs(
-    base: Path, tmp_path: Path
-) -> None:
+def test_exported_adapter_loads_as_the_merged_weights_and_its_card_s_code_runs(base: Path, tmp_path: Path) -> None:
     zoo = make_style_zoo(base, 3)
     theta, layout = 3 * zoo.theta, zoo.layout
     export_adapter(tmp_path, theta[1], zoo, str(base), str(tmp_path))

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -111,9 +112,7 @@ def test_model_without_a_known_source_is_refused(encoder: str, model: str, messa
 
 
 def test_unreachable_weights_name_the_part_and_the_local_way(no_hub: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise ConnectionError("Name or service not known\nRetry later")
-
+    refuse = Mock(side_effect=ConnectionError("Name or service not known\nRetry later"))
     monkeypatch.setattr("open_clip.create_model", refuse)
     hub, clip = refusal("minilm", "hub:some/sentence-encoder"), refusal("clip", "ViT-B-32/openai")
     assert "text encoder 'hub:some/sentence-encoder' can't be loaded" in hub

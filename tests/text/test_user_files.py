@@ -166,9 +166,7 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, names: list[str], **labels: list[i
     return make_data(source={"type": "hub", "dataset": "some/set", "config": "rte"})
 
 
-def test_class_labels_of_the_hub_say_what_numbers_mean(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_hub_labels_say_what_numbers_mean(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for names, expected in ((["Good", "Bad"], [1, 0]), (["bad", "good"], [0, 1]), (["neg", "pos"], [0, 1])):
         data = fake_hub(monkeypatch, names, train=[0, 1], validation=[1, 0])
         assert prepare(data, "mine", ALL)["train"]["label"].tolist() == expected

@@ -29,9 +29,7 @@ POOL, TASKS, ROWS = 3, 2, 4
 
 
 @pytest.fixture
-def data(
-    base: Path, in_a_folder: None, ten_photographs: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def data(base: Path, in_a_folder: None, ten_photographs: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Gradings, of which members 2 and 3 are trained on, and a zoo; the encoder gives the mean colour of a draw."""
     monkeypatch.setattr(fresh, "POOL", POOL)
     monkeypatch.setattr(fresh, "load_encoder", lambda _: lambda draws: torch.stack([colour(draw) for draw in draws]))
