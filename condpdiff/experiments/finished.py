@@ -62,26 +62,19 @@ def read_at(commit: str, path: str) -> str:
     """A file of Git or DVC at a commit; a UserError if it is not there, nor in DVC's cache or remote."""
     from dvc.api import read
 
-    with _dvc(f"{path} at {commit[:7]}"):
+    with repository(f"{path} at {commit[:7]}"):
         return str(read(path, rev=commit))
 
 
 @contextmanager
 def repository(what: str = "experiments", **options: Any) -> Iterator[Any]:
-    """DVC's repository of the working directory; a UserError that begins with `what` if DVC can't use it."""
-    from dvc.repo import Repo
-
-    with _dvc(what), Repo(**options) as repo:
-        yield repo
-
-
-@contextmanager
-def _dvc(what: str) -> Iterator[None]:
-    """One line of whatever DVC, Git or a file system under them says."""
+    """DVC's repository of the working directory; a UserError: `what`, and a line of what DVC, Git or the disk says."""
     from dvc.exceptions import DvcException
+    from dvc.repo import Repo
     from scmrepo.exceptions import SCMError
 
     try:
-        yield
+        with Repo(**options) as repo:
+            yield repo
     except (DvcException, SCMError, OSError) as error:
         raise UserError(f"{what}: {first_line(error)}") from None
