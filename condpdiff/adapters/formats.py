@@ -53,8 +53,7 @@ class Adapter:
 
 def is_adapter(path: Path) -> bool:
     """Whether a file or folder looks like one adapter, readable or not."""
-    inside = any((path / name).is_file() for name in (CONFIG, *FILES))
-    return inside or (path.suffix == ".safetensors" and path.is_file())
+    return (path.suffix == ".safetensors" and path.is_file()) or any((path / f).is_file() for f in (CONFIG, *FILES))
 
 
 def head_width(tensors: Mapping[str, Tensor]) -> int | None:

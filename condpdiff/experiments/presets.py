@@ -23,8 +23,7 @@ from condpdiff.common.settings import PARAMS, parse, read_yaml
 from condpdiff.common.task import task_path
 from condpdiff.experiments.params import Params, check_run, fingerprint
 
-CONFIGS = Path("configs")
-DEFAULT = "default"
+CONFIGS, DEFAULT = Path("configs"), "default"
 # The ranks of the paper's Table 1; `NAME-rR` takes any other rank as well.
 TABLE_1_RANKS = {"bert-base": (1, 2, 4, 16), "roberta-base": (1, 2, 4), "deberta-base": (1, 2, 4)}
 _WORD = re.compile(r"(?!(?:null|true|false|nan|inf)$)[a-z_][\w./:-]*", re.IGNORECASE)
@@ -81,8 +80,7 @@ def load_preset(name: str) -> Preset:
     stem, rank = _split(name)
     path, default = CONFIGS / f"{stem}.yaml", CONFIGS / f"{DEFAULT}.yaml"
     if not path.is_file():
-        known = preset_names()
-        raise UserError(f"unknown preset {name!r}{nearest(name, known)}; allowed: {', '.join(known)}")
+        raise UserError(f"unknown preset {name!r}{nearest(name, preset_names())}; allowed: {', '.join(preset_names())}")
     values = _leaves(_load(default))
     parse(Params, _nested(values), str(default))  # by itself, so that an error names the file that it is in
     values |= _leaves(_load(path))

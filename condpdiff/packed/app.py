@@ -34,6 +34,7 @@ PROMPTS = ["a photograph of a cat, whole", "a photograph of a temple, whole", "a
 DESCRIBED = ""  # the choice of a task that the generator does not know
 # The browser itself refuses to ask anyone else.
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'none'"
+Style = dict[str, Any]  # a style as `Generator.condition` takes it
 SCALE: dict[str, Any] = {"label": "Scale of the generated LoRA", "info": "0: none of its effect", "step": 0.1}
 
 
@@ -128,10 +129,8 @@ def _style_page(generator: Generator, base: Path) -> None:
     loras = gr.State()
 
     @_told()
-    def generate(
-        pictures: Any, name: str, more: Any, second: str, share: float, seed: float | None, steps: float
-    ) -> tuple[dict[str, Lora], str]:
-        one, two = _style(pictures, name), _style(more, second)
+    def generate(given: Any, name: str, more: Any, other: str, share: float, seed: float | None, steps: float) -> Any:
+        one, two = _style(given, name), _style(more, other)
         found = style_loras(generator, one, two, share, int(seed or 0))
         if steps:
             if two or "task" in one:
@@ -168,18 +167,16 @@ def _style_page(generator: Generator, base: Path) -> None:
     scale.release(show, **ways)
 
 
-def _style(pictures: Any, name: str) -> dict[str, Any]:
+def _style(pictures: Any, name: str) -> Style:
     if name and pictures:
         raise UserError("style: found pictures and a known style, allowed: one of them")
     return {"task": name} if name else {"pictures": [Path(path) for path, _ in pictures]} if pictures else {}
 
 
-def style_loras(
-    generator: Generator, one: dict[str, Any], two: dict[str, Any], share: float, seed: int
-) -> dict[str, Lora]:
+def style_loras(generator: Generator, one: Style, two: Style, share: float, seed: int) -> dict[str, Lora]:
     """What is generated for a style, or with `share` of the condition of a second, and for the nearest one trained on.
 
-    Styles are as `Generator.condition` takes them, `two` may be empty. A UserError: none is given, or can't be read.
+    `two` may be empty. A UserError: none is given, or can't be read.
     """
     if not one:
         raise UserError("style: found nothing, allowed: pictures, or a style that is known")

@@ -64,20 +64,18 @@ def generate(
     if steps and not pictures and select_on is None:
         raise UserError("--steps: found no rows to train on, allowed: with --select-on FILE or --style-image")
     check_ours(out)
-    made_by = Generator.from_pretrained(generator)
-    if select_on is not None and made_by.config.domain != "text":
+    model = Generator.from_pretrained(generator)
+    if select_on is not None and model.config.domain != "text":
         raise UserError("--select-on: found with a generator of styles, allowed: with a generator of text tasks")
-    examples = [labelled(text) for text in example or []]
-    loras = made_by.generate(
-        task, description=description, examples=examples, pictures=pictures, samples=samples, seed=seed
-    )
-    if note := made_by.note(task, loras[0]):
+    pairs = [labelled(text) for text in example or []]
+    loras = model.generate(task, description=description, examples=pairs, pictures=pictures, samples=samples, seed=seed)
+    if note := model.note(task, loras[0]):
         typer.echo(f"note: {note}", err=True)
     made = [(lora, "") for lora in loras]
     if select_on or steps:
         from condpdiff.packed import refine
 
-        where = made_by.base(base)  # reads its weights, to hold them against the generator's
+        where = model.base(base)  # reads its weights, to hold them against the generator's
     if select_on is not None:
         from condpdiff.text.data import read_labelled
 
@@ -88,7 +86,7 @@ def generate(
     elif steps:
         from condpdiff.style.data import captions_of
 
-        read, captions = made_by.read_pictures(pictures), captions_of(pictures)
+        read, captions = model.read_pictures(pictures), captions_of(pictures)
         made = [refine.train_on_pictures(lora, read, captions, where, steps) for lora in loras]
     for i, (lora, said) in enumerate(made):
         if said:
@@ -110,8 +108,7 @@ def apply(
     if (file is None) == (not text):
         raise UserError(f"found {'--text and --file' if text else 'no text'}, allowed: --text TEXT or --file FILE")
     rows = of.read_texts(file) if file else of.rows_of(text or [])
-    said = {str(each): of.apply(each, rows, base) for each in [adapter, *(compare or [])]}
-    typer.echo(of.table(rows, said))
+    typer.echo(of.table(rows, {str(each): of.apply(each, rows, base) for each in [adapter, *(compare or [])]}))
 
 
 def app(
