@@ -250,7 +250,7 @@ def test_a_task_in_words_has_the_nearest_tasks_head_and_says_so(generator: Path,
         (["--task", "movies", "--steps", "3"], "--steps: found no rows to train on"),
         (["--task", "movies", "--select-on", "none.csv"], "none.csv: no such file"),
         (["--description", "a", "--example", "b"], "--example: found 'b', allowed: \"text => label\""),
-        (["--task", "movies", "--out", "data"], "data: found a folder that is not empty"),
+        (["--task", "movies", "--out", "data"], "data: found .gitignore, which would be lost"),
     ],
 )
 def test_a_wrong_question_is_one_line_and_writes_nothing(generator: Path, options: list[str], says: str) -> None:

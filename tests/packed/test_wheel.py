@@ -95,7 +95,7 @@ def test_it_generates_and_applies_without_extras(base, away: tuple[Path, dict[st
     assert Path(where.strip()).is_relative_to(away[1]["PYTHONPATH"].split(os.pathsep)[1])
 
 
-@pytest.mark.parametrize("words", [("preset",), ("describe",), ("experiments",), ("study",), ("study", "show", "x")])
+@pytest.mark.parametrize("words", [("preset",), ("describe",), ("study",), ("study", "show", "x")])
 def test_a_missing_extra_is_one_line_that_says_how_to_have_it(
     away: tuple[Path, dict[str, str]], words: tuple[str, ...]
 ) -> None:
