@@ -24,7 +24,7 @@ from condpdiff.diffusion.conditions import FILE, PROJECTION
 from condpdiff.experiments.study_plan import load_study
 
 DOCS = Path("docs")
-SHOWN = (("gradings", 0), ("paintings", 0), ("prints", 1), ("strokes", 2), ("fixed", 0), ("fixed", 8))
+SHOWN = (("gradings", 0), ("paintings", 0), ("prints", 0), ("strokes", 0), ("fixed", 0), ("fixed", 1))  # the first
 ARMS = {
     "condition": "five pictures\n(the condition)",
     "no_lora": "no LoRA",
@@ -44,14 +44,14 @@ def grid(data: Path) -> Figure:
     fig = Figure(figsize=(len(ARMS) * 1.25, len(SHOWN) * 0.66 + 0.35), dpi=130)
     axes = fig.subplots(len(SHOWN), len(ARMS))
     for row, (family, q) in zip(axes, SHOWN, strict=True):
-        for ax, (arm, name) in zip(row, ARMS.items(), strict=True):
+        for ax, arm in zip(row, ARMS, strict=True):
             image = np.asarray(Image.open(data / "eval" / family / "images" / f"{arm}-{q}.png").convert("RGB"))
             ax.imshow(image[: len(image) // 2])  # the first two of four captions
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
-            if row is axes[0]:
-                ax.set_title(name, fontsize=8)
         row[0].set_ylabel(family + "\n(held out)" * (family in HELD_OUT), fontsize=7.5)
+    for ax, name in zip(axes[0], ARMS.values(), strict=True):
+        ax.set_title(name, fontsize=8)
     fig.subplots_adjust(left=0.07, right=0.995, top=0.91, bottom=0.005, wspace=0.06, hspace=0.06)
     return fig
 
