@@ -5,15 +5,14 @@ docs/style-curve.png (more styles to train on, of docs/studies/styles.csv), and 
 With the word `rows` it prints how each finished row of the study `styles` differs from `both`, style by style.
 """
 
+import io
 import sys
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
-import dvc.api
 import numpy as np
 import pandas as pd
-from dvc.scm import RevError
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -21,7 +20,9 @@ from PIL import Image
 from condpdiff.common.files import read_json, read_tensors
 from condpdiff.common.task import Members
 from condpdiff.diffusion.conditions import FILE, PROJECTION
+from condpdiff.experiments.finished import Experiment, read_at
 from condpdiff.experiments.study_plan import load_study
+from condpdiff.experiments.study_results import read
 
 DOCS = Path("docs")
 SHOWN = (("gradings", 0), ("paintings", 0), ("prints", 0), ("strokes", 0), ("fixed", 0), ("fixed", 1))  # the first
@@ -108,14 +109,11 @@ def curve() -> Figure:
     return fig
 
 
-def cells(row: str, families: Sequence[str]) -> pd.DataFrame:
-    """RMSE of mean soup, condpdiff (mean over samples) and own LoRA of each unseen style, of a row's experiment."""
-    found = []
-    for family in families:
-        with dvc.api.open(f"data/eval/{family}/arms.csv", rev=f"styles-{row}") as file:
-            found.append(pd.read_csv(file).query("tier == 'unseen'"))
-    means = pd.concat(found).pivot_table("rmse", ["family", "member"], "arm")
-    return means[["mean_soup", "condpdiff", "own"]]
+def cells(experiment: Experiment, families: Sequence[str]) -> np.ndarray:
+    """RMSE of mean soup, condpdiff (mean over samples) and own LoRA of each unseen style [styles, 3]."""
+    tables = [io.StringIO(read_at(experiment.commit, f"data/eval/{family}/arms.csv")) for family in families]
+    unseen = pd.concat(pd.read_csv(table) for table in tables).query("tier == 'unseen'")
+    return unseen.pivot_table("rmse", ["family", "member"], "arm")[["mean_soup", "condpdiff", "own"]].to_numpy()
 
 
 def closed(rmse: np.ndarray) -> np.ndarray:
@@ -126,16 +124,15 @@ def closed(rmse: np.ndarray) -> np.ndarray:
 
 def rows() -> None:
     """Paired bootstrap over styles: the same ones are drawn of a row and of `both`."""
+    results = read(load_study("styles"))
+    there = {row.name: of[0] for row in results.study.rows if (of := results.runs(row))}  # of seed 0
     for families in (("gradings", "paintings", "prints"), ("strokes", "fixed")):
-        both = cells("both", families).to_numpy()
+        both = cells(there["both"], families)
         drawn = np.random.default_rng(0).integers(len(both), size=(2000, len(both)))
-        for row in load_study("styles").rows:
-            try:
-                found = cells(row.name, families).to_numpy()
-            except RevError:
-                continue
+        for name, experiment in there.items():
+            found = cells(experiment, families)
             low, high = np.percentile(closed(found[drawn]) - closed(both[drawn]), [2.5, 97.5])
-            print(f"{'+'.join(families)}: {row.name}: {closed(found):.1f} %, ", end="")
+            print(f"{'+'.join(families)}: {name}: {closed(found):.1f} %, ", end="")
             print(f"{closed(found) - closed(both):+.1f} ({low:+.1f} to {high:+.1f})")
 
 

@@ -75,7 +75,8 @@ def stage_jobs(names: list[str]) -> list[Job]:
 
 
 def study_jobs(study: Study, say: Say) -> list[Job]:
-    """The runs of a study that no experiment has the settings of. UserError: a name is taken by other settings."""
+    """The runs of a study that no experiment has the settings of; of the others, `say` tells where they are.
+    Raises UserError: a name is taken by other settings."""
     results = read(study)
     if taken := results.taken:
         says = "an experiment of that name was run with other settings"

@@ -80,7 +80,8 @@ def load_preset(name: str) -> Preset:
     stem, rank = _split(name)
     path, default = CONFIGS / f"{stem}.yaml", CONFIGS / f"{DEFAULT}.yaml"
     if not path.is_file():
-        raise UserError(f"unknown preset {name!r}{nearest(name, preset_names())}; allowed: {', '.join(preset_names())}")
+        known = preset_names()
+        raise UserError(f"unknown preset {name!r}{nearest(name, known)}; allowed: {', '.join(known)}")
     values = _leaves(_load(default))
     parse(Params, _nested(values), str(default))  # by itself, so that an error names the file that it is in
     values |= _leaves(_load(path))

@@ -129,8 +129,10 @@ def _style_page(generator: Generator, base: Path) -> None:
     loras = gr.State()
 
     @_told()
-    def generate(given: Any, name: str, more: Any, other: str, share: float, seed: float | None, steps: float) -> Any:
-        one, two = _style(given, name), _style(more, other)
+    def generate(
+        pictures: Any, name: str, more: Any, second: str, share: float, seed: float | None, steps: float
+    ) -> tuple[dict[str, Lora], str]:
+        one, two = _style(pictures, name), _style(more, second)
         found = style_loras(generator, one, two, share, int(seed or 0))
         if steps:
             if two or "task" in one:

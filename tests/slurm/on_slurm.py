@@ -6,7 +6,6 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from condpdiff.common.training import SAVE_AFTER
 from tests.clone import ROOT, commit, run, set_key, stages_run, throwaway_clone
 from tests.experiments import toy
+from tests.faults.kill import left
 
 SLURM_CONF = """
 ClusterName=test
@@ -98,10 +98,15 @@ def wait(for_what: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.5)
 
 
-def launch(folder: Path, *words: str, status: int = 0) -> list[str]:
-    done = run(folder, "condpdiff", "launch", *words, check=False, PYTHONPATH=str(ROOT))
+def launch(folder: Path, *words: str, status: int = 0, **changes: str) -> list[str]:
+    done = run(folder, "condpdiff", "launch", *words, check=False, PYTHONPATH=str(ROOT), **changes)
     assert done.returncode == status and "Traceback" not in done.stdout, done.stdout
     return done.stdout.splitlines()
+
+
+def numbers(lines: list[str]) -> dict[str, str]:
+    """Job's name -> its number, of what `launch` says."""
+    return dict(line.split(": job ") for line in lines if ": job " in line)
 
 
 def until_empty(seconds: float) -> None:
@@ -117,7 +122,7 @@ def test_requeued_failed_and_refused_jobs(tmp_path: Path) -> None:
     assert "error: after: sbatch: error: " in (refused := launch(tmp_path, status=1)[-1]) and "partition" in refused
     until_empty(60)  # none of the others stays
     (tmp_path / RESOURCES).write_text("stages: {finetune-collect: {array: 2}}", encoding="utf-8")
-    jobs = dict(line.split(": job ") for line in launch(tmp_path) if ": job " in line)
+    jobs = numbers(launch(tmp_path))
     wait((tmp_path / "begun").is_file, 300)
     assert (tmp_path / "zoo").read_text() == "part-0-of-2 part-1-of-2"
     run(tmp_path, "scontrol", "requeue", jobs["slow"])
@@ -146,11 +151,8 @@ def test_the_smoke_run(tmp_path: Path) -> None:
     clone = throwaway_clone(tmp_path)
     run(clone, "condpdiff", "preset", "smoke", PYTHONPATH=str(ROOT))
     set_key(clone, "params.yaml", "ldm.steps", 400)
-    os.environ[SAVE_AFTER] = "0"
-    jobs = dict(line.split(": job ") for line in launch(clone) if ": job " in line)
-    del os.environ[SAVE_AFTER]
-    left = partial((clone / "tmp/unfinished/train-ldm").rglob, "*.pt")
-    wait(lambda: any(left()), 1800)
+    jobs = numbers(launch(clone, **{SAVE_AFTER: "0"}))
+    wait(lambda: bool(left(clone, "train-ldm")), 1800)
     run(clone, "scontrol", "requeue", jobs["train-ldm"])
     until_empty(1800)
     assert "going on from step" in (clone / f"tmp/slurm/train-ldm-{jobs['train-ldm']}.log").read_text()

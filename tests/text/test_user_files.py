@@ -182,8 +182,8 @@ def test_hub_labels_say_what_numbers_mean(monkeypatch: pytest.MonkeyPatch, capsy
 def test_hub_that_fails_is_one_line_that_says_how_to_do_without(answers: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     data, fails = fake_hub(monkeypatch, ["bad", "good"]), Mock(side_effect=ConnectionError("no route\nto host"))
     monkeypatch.setattr(*((datasets, "load_dataset") if answers else (huggingface_hub.HfApi, "dataset_info")), fails)
-    said = "data.source: hub data set some/set (rte): cannot be loaded with datasets.load_dataset (no route to host);"
-    assert said in refusal(data) and "locally: `data.source: {type: files" in refusal(data)
+    said = "data.source: hub data set some/set (rte): cannot be loaded with datasets.load_dataset (no route to host)"
+    assert f"{said}; set" in refusal(data) and "locally: `data.source: {type: files" in refusal(data)
 
 
 @pytest.mark.usefixtures("no_hub")
